@@ -1,0 +1,1 @@
+"""The built-in generators; found through entry points like any plugin."""

@@ -1,0 +1,1 @@
+"""Stable Diffusion loading, sampling and encoding shared by generators (import the sub-modules; this one is empty)."""

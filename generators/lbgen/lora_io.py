@@ -1,0 +1,140 @@
+"""LoRA on the UNet's attention: add, save in the standard diffusers file, load, fuse."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from generators.diffusion.pipeline import DiffusionParts
+from harness.errors import CorruptArtifact, DataMissing
+
+FILE_NAME = "pytorch_lora_weights.safetensors"
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+"""Query, key, value and output projections of self- and cross-attention."""
+_DOWN, _UP = ".lora.down.weight", ".lora.up.weight"
+_PEFT = {".lora_A.default.weight": _DOWN, ".lora_B.default.weight": _UP}
+
+
+def add_lora(unet: Any, rank: int, seed: int) -> dict[str, nn.Parameter]:
+    """Add one adapter with alpha = rank to the UNet and return its parameters by their saved names, in float32.
+
+    A ~ N(0, 1/rank^2), B = 0, so the output does not change. PEFT would draw A from the global stream on the UNet's
+    device; it is drawn again from ``seed`` on the CPU, so that it is the same everywhere.
+    """
+    from peft import LoraConfig
+
+    unet.add_adapter(
+        LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(TARGETS))
+    )
+    parameters = lora_parameters(unet)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in parameters.items():
+        parameter.data = parameter.data.float()
+        if name.endswith(_DOWN):
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) / rank)
+    return parameters
+
+
+def lora_parameters(unet: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the adapter's parameters by their names in the saved file, sorted."""
+    found = {}
+    for name, parameter in unet.named_parameters():
+        for ending, saved in _PEFT.items():
+            if name.endswith(ending):
+                found["unet." + name.removesuffix(ending) + saved] = parameter
+    return dict(sorted(found.items()))
+
+
+def save_lora(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write ``unet.*.lora.down.weight`` (A) and ``.lora.up.weight`` (B) in float32, atomically.
+
+    No alpha is stored; loaders then take alpha = rank, which is right here.
+    """
+    tensors = {name: each.detach().float().cpu().contiguous() for name, each in weights.items()}
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, part, metadata={"format": "pt"})
+    os.replace(part, path)
+
+
+def load_lora(path: Path) -> dict[str, Tensor]:
+    """Read a file written by ``save_lora`` (or by diffusers in the same layout).
+
+    Raises:
+        DataMissing: there is no such file.
+        CorruptArtifact: it cannot be read, or holds something else.
+    """
+    if not path.is_file():
+        raise DataMissing(f"no LoRA weights at {path}", "the file does not exist", "run the fit again")
+    try:
+        weights = load_file(path)
+    except Exception as error:  # safetensors raises its own undocumented type
+        raise CorruptArtifact(f"{path} cannot be read", str(error), "delete it and run the fit again") from error
+    downs = {name.removesuffix(_DOWN) for name in weights if name.endswith(_DOWN)}
+    ups = {name.removesuffix(_UP) for name in weights if name.endswith(_UP)}
+    if downs != ups or 2 * len(downs) != len(weights) or not downs or not all(n.startswith("unet.") for n in downs):
+        raise CorruptArtifact(f"{path} is not a UNet LoRA", "its names are not pairs of down and up", "check the file")
+    return dict(sorted(weights.items()))
+
+
+def restore_lora(parameters: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor]) -> None:
+    """Copy saved weights into an adapter that is already there (there is never a second one).
+
+    Raises:
+        CorruptArtifact: names or shapes differ.
+    """
+    expected = {name: tuple(each.shape) for name, each in parameters.items()}
+    if expected != {name: tuple(each.shape) for name, each in weights.items()}:
+        raise CorruptArtifact(
+            "the LoRA does not fit the UNet", "names or shapes differ", "use weights of the same base model and rank"
+        )
+    for name, parameter in parameters.items():
+        parameter.data.copy_(weights[name])
+
+
+def fuse_lora(parts: DiffusionParts, weights: Mapping[str, Tensor], scale: float = 1.0) -> DiffusionParts:
+    """Return parts whose UNet has W + scale * up @ down in place of W; the given parts stay as they are.
+
+    Raises:
+        CorruptArtifact: a name or shape does not fit the UNet.
+    """
+    unet = copy.deepcopy(parts.unet)
+    with torch.no_grad():
+        for name in sorted(name for name in weights if name.endswith(_DOWN)):
+            path = name.removeprefix("unet.").removesuffix(_DOWN)
+            down, up = weights[name], weights[name.removesuffix(_DOWN) + _UP]
+            layer = _layer(unet, path, (up.shape[0], down.shape[1]))
+            delta = (up.float() @ down.float()).to(layer.weight.device)
+            layer.weight.copy_((layer.weight.float() + scale * delta).to(layer.weight.dtype))
+    return dataclasses.replace(parts, unet=unet)
+
+
+def _layer(unet: nn.Module, path: str, shape: tuple[int, int]) -> nn.Linear:
+    try:
+        layer = unet.get_submodule(path)
+    except AttributeError:
+        layer = None
+    if not isinstance(layer, nn.Linear) or tuple(layer.weight.shape) != shape:
+        raise CorruptArtifact(
+            "the LoRA does not fit the UNet", f"no Linear {path} of shape {shape}", "use weights of the same base model"
+        )
+    return layer
+
+
+@torch.no_grad()
+def refresh_fused(fused: nn.Module, adapted: nn.Module) -> None:
+    """Set the adapted layers of ``fused``, a plain copy of the base, to base weight + up @ down of ``adapted``."""
+    weights = lora_parameters(adapted)
+    for name in (name for name in weights if name.endswith(_DOWN)):
+        path = name.removeprefix("unet.").removesuffix(_DOWN)
+        base: Any = adapted.get_submodule(path)
+        delta = weights[name.removesuffix(_DOWN) + _UP] @ weights[name]
+        target = _layer(fused, path, tuple(delta.shape))
+        target.weight.copy_((base.base_layer.weight.float() + delta).to(target.weight.dtype))

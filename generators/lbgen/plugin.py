@@ -1,0 +1,139 @@
+"""lbGen as a plugin: the paper's fine-tune as a fit, and vanilla synthesis with the LoRA fused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from generators.api import Context, Generator, GeneratorCard, Request, Sample
+from generators.lbgen.settings import RecipeSettings
+from generators.sd15 import SamplerSettings, load_parts, sample
+from harness.cells import Resources
+
+if TYPE_CHECKING:
+    from generators.diffusion.pipeline import DiffusionParts
+    from generators.lbgen.towers import Towers
+
+LORA = "pytorch_lora_weights.safetensors"
+
+
+class LbGenSettings(SamplerSettings):
+    """Synthesis as for sd15; the fine-tune's hyperparameters with the paper's values (tables 7 and 8)."""
+
+    clip: str = Field("open_clip:ViT-L-14-quickgelu@openai", description="CLIP tower: a local open_clip folder or open_clip:NAME@TAG")
+    quality: str = Field("none", description="Quality scorer: none, open-clip:SOURCE or q-align:SOURCE (the paper's)")
+    fit_threads: int = Field(1, ge=1, description="Processor threads of the fine-tune")
+    fit_devices: int = Field(1, ge=1, description="Devices of the fine-tune (torchrun)")
+    steps: int = Field(50, description="Denoising steps T of the training sampler (DDPM)")
+    trained_steps: int = Field(5, description="Steps K that carry gradient")
+    training_guidance: float = Field(2.0, description="Guidance while training")
+    latent_jacobian: bool = Field(True, description="Keep the UNet's Jacobian with respect to its latent input")
+    rank: int = Field(128, description="LoRA rank; alpha equals it")
+    epochs: int = Field(3, description="Passes over the class names")
+    batch: int = Field(32, description="Images per update")
+    micro_batch: int = Field(4, description="Images that go through the UNet together")
+    warmup_passes: int = Field(1, description="Passes that train the discriminator only")
+    weight_en: float = Field(1.0, description="Weight of the adversarial loss L_en (equation 3)")
+    weight_in: float = Field(1.0, description="Weight of the individual cosine loss L_in (equation 4)")
+    weight_q: float = Field(0.1, description="Weight of the quality loss L_q")
+    adversarial: Literal["non-saturating", "saturating"] = Field("non-saturating", description="Form of the generator's L_en")
+    caption: str = Field("photo of {name}", description="Text that L_in compares an image with")
+    discriminator_width: int = Field(3, description="Hidden width of the discriminator")
+    discriminator_activation: Literal["relu", "leaky_relu"] = Field("relu", description="relu is the paper's")
+    generator_lr: float = Field(2e-5, description="AdamW learning rate of the LoRA")
+    discriminator_lr: float = Field(1e-5, description="AdamW learning rate of the discriminator")
+    generator_clip: float = Field(0.1, description="Global gradient norm of the LoRA")
+    discriminator_clip: float = Field(1.0, description="Global gradient norm of the discriminator")
+
+
+_SYNTHESIS = tuple(name for name in SamplerSettings.model_fields if name != "base")
+_FIT = tuple(name for name in LbGenSettings.model_fields if name not in SamplerSettings.model_fields)
+
+
+class LbGen(Generator):
+    """The published method (not the released code, which trains another loss)."""
+
+    card = GeneratorCard(
+        id="lbgen", version=1,
+        summary="Stable Diffusion 1.5 with a LoRA tuned by bi-level semantic alignment and a quality loss (lbGen, CVPR 2025).",
+        information=("class_names", "reward_models"), real_pixels_at_training=False, real_pixels_at_synthesis=False,
+        base_model="Stable Diffusion 1.5 + LoRA on UNet attention", prompts="the class name itself; negative prompt empty",
+        sampler="PNDM, 50 steps (51 UNet calls), guidance 2.0, 512 px; LoRA fused", licence="CreativeML OpenRAIL-M (weights)",
+        citation="Low-Biased General Annotated Dataset Generation, CVPR 2025, arXiv 2412.10831",
+        differences=(
+            "L_en is the non-saturating form by default (the printed min-max vanishes when the discriminator wins)",
+            "noise is derived per (seed, step, sample), not shared between processes; synthesis is seeded per image",
+            "what the paper leaves open is taken from its released code: discriminator warm-up, DDPM in training, weight decay 0.01",
+            "gradients by the staged adjoint: equal to back-propagation to rounding, memory of one UNet graph",
+            "the quality scorer must be named: the paper's is q-align:FOLDER; open-clip:SOURCE (five-level prompts) is a deviation",
+        ),
+    )
+    Settings = LbGenSettings
+    sources = ("base", "clip", "quality")
+    fit_fields = _FIT
+    shared_fields = ("base",)
+
+    def fit_resources(self, settings: Any) -> Resources:
+        """Return the threads and devices of the fine-tune."""
+        return Resources(threads=settings.fit_threads, devices=settings.fit_devices, disk_mb=2.0)
+
+    def fit(self, ctx: Context) -> None:
+        """Fine-tune the LoRA; resumes from its last checkpoint."""
+        from generators.lbgen.distributed import SingleProcess, TorchDistributed
+        from generators.lbgen.trainer import train
+
+        recipe = recipe_settings(ctx.params["settings"])
+        train(load_parts(ctx), recipe, load_towers(ctx, recipe), ctx.classes.names, out_dir=ctx.out,
+              checkpoint_dir=ctx.scratch / "lbgen", seed=ctx.seed("lbgen"), progress=ctx.progress,
+              comm=TorchDistributed() if ctx.world_size > 1 else SingleProcess())
+
+    def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
+        """Yield the images of a request with the LoRA fused into the UNet."""
+        yield from sample(ctx, ctx.cached("fused", lambda: _fused(ctx)), request)
+
+
+def _fused(ctx: Context) -> DiffusionParts:
+    from generators.lbgen.lora_io import fuse_lora, load_lora
+
+    return fuse_lora(load_parts(ctx), load_lora(ctx.inputs["weights"].path(LORA)))
+
+
+def recipe_settings(values: dict[str, Any]) -> RecipeSettings:
+    """Return the recipe among a fit cell's settings."""
+    names = {field.name for field in fields(RecipeSettings)} - {"guidance"}
+    return RecipeSettings(guidance=values["training_guidance"], **{key: value for key, value in values.items() if key in names})
+
+
+def load_towers(ctx: Context, recipe: RecipeSettings) -> Towers:
+    """Load the reward models whose weight is not zero.
+
+    Raises:
+        UserError: a quality weight without a scorer.
+    """
+    from generators.lbgen.towers import Towers, load_open_clip
+    from harness.errors import UserError
+
+    clip = quality = None
+    if recipe.uses_clip:
+        source = ctx.source("clip")
+        name, _, tag = source.removeprefix("open_clip:").partition("@") if source.startswith("open_clip:") else (f"local-dir:{source}", "", "")
+        clip = load_open_clip(name, tag or None, device=ctx.device)
+    if recipe.weight_q > 0:
+        import torch
+
+        from generators.lbgen.quality.load import load_quality
+
+        spec = str(ctx.params["settings"]["quality"])
+        if spec == "none":
+            raise UserError("weight_q is above zero without a quality scorer", "setting quality is 'none'",
+                            "give --set generators.lbgen.quality=q-align:FOLDER, or set weight_q=0")
+        kind, _, _ = spec.partition(":")
+        folder = ctx.source("quality")
+        located = spec if folder == spec else f"{kind}:local-dir:{folder}" if kind == "open-clip" else f"{kind}:{folder}"
+        scorer = load_quality(located, ctx.device, torch.float32)
+        assert scorer is not None
+        quality = scorer
+    return Towers(clip, quality)

@@ -1,0 +1,87 @@
+"""Vanilla Stable Diffusion 1.5: lbGen's synthesis without its fine-tune."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from generators.api import Context, Generator, GeneratorCard, Request, Sample, Settings
+
+if TYPE_CHECKING:
+    from generators.diffusion.pipeline import DiffusionParts
+
+
+class SamplerSettings(Settings):
+    """How images are sampled (lbGen, CVPR 2025, table 7 and appendix D)."""
+
+    base: str = Field("", description="Pipeline folder (a path or package:PKG/PATH) or hub:OWNER/NAME@COMMIT")
+    scheduler: Literal["pndm", "ddpm"] = Field("pndm", description="Sampler of the synthesis; ddpm is that of lbGen's training")
+    sampling_steps: int = Field(50, ge=1, description="Requested steps; PNDM makes one more UNet call")
+    guidance: float = Field(2.0, description="Classifier-free guidance scale")
+    precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="Weights and activations of the synthesis")
+
+
+class SD15(Generator):
+    """Bare class name, PNDM 50, guidance 2.0, no negative prompt, no safety checker."""
+
+    card = GeneratorCard(
+        id="sd15", version=1, summary="Vanilla Stable Diffusion 1.5 from bare class names.", information=("class_names",),
+        real_pixels_at_training=False, real_pixels_at_synthesis=False, base_model="Stable Diffusion 1.5",
+        prompts="the class name itself; negative prompt empty", sampler="PNDM, 50 steps (51 UNet calls), guidance 2.0, 512 px",
+        licence="CreativeML OpenRAIL-M (weights)",
+        citation="Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, CVPR 2022; settings: lbGen, "
+                 "CVPR 2025, table 7",
+        differences=("per-image seeds: the paper's synthesis is unseeded",),
+    )
+    Settings = SamplerSettings
+    sources = ("base",)
+
+    def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
+        """Yield the images of a request; an image depends on run seed, class and index only."""
+        parts = ctx.cached("parts", lambda: load_parts(ctx))
+        yield from sample(ctx, parts, request)
+
+
+def load_parts(ctx: Context) -> DiffusionParts:
+    """Load the pipeline of a cell's ``base`` setting on the worker's device."""
+    import torch
+
+    from generators.diffusion.pipeline import load_pipeline
+
+    base = ctx.source("base")
+    if not base:
+        raise missing_base(ctx.cell.name)
+    name, _, revision = base.removeprefix("hub:").partition("@") if base.startswith("hub:") else (base, "", "")
+    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[ctx.params["settings"].get("precision", "fp32")]
+    return load_pipeline(name, revision=revision or None, dtype=dtype, device=ctx.device)
+
+
+def missing_base(generator: str) -> Exception:
+    """Return the error for a generator without base model."""
+    from harness.errors import DataMissing
+
+    return DataMissing(f"{generator} has no base model", f"setting generators.{generator}.base is empty",
+                       f"--set generators.{generator}.base=/path/to/stable-diffusion-v1-5")
+
+
+def sample(ctx: Context, parts: DiffusionParts, request: Request) -> Iterator[Sample]:
+    """Sample one request with a loaded pipeline: shared by every generator that samples from bare class names."""
+    import torch
+
+    from generators.diffusion.pipeline import encode_prompts
+    from generators.diffusion.sampling import MICRO_BATCH, image_noise, sample_images
+
+    settings = ctx.params["settings"]
+    uncond, cond = encode_prompts(parts, ["", request.class_name])
+    for first in range(request.start, request.stop, MICRO_BATCH):
+        indices = range(first, min(first + MICRO_BATCH, request.stop))
+        seeds = [request.seed(index) for index in indices]
+        noise = torch.stack([image_noise(seed, parts.latent_shape) for seed in seeds])
+        images = sample_images(
+            parts, cond.expand(len(seeds), -1, -1), uncond, noise, steps=settings["sampling_steps"],
+            guidance=settings["guidance"], scheduler=settings["scheduler"],
+            step_seeds=[request.seed(index, "steps") for index in indices])
+        for index, seed, image in zip(indices, seeds, images, strict=True):
+            yield Sample(index, image, prompt=request.class_name, seed=seed)

@@ -1,0 +1,76 @@
+"""Architectures by name: timm's, and two small relatives for 64-pixel images."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import timm
+import torch
+from timm.models.resnet import BasicBlock, ResNet
+from timm.models.vision_transformer import VisionTransformer
+
+from harness.errors import UserError
+
+# resnet10: one basic block per stage behind a deep stem whose max-pool is a strided convolution.
+# vit_pico: 64 tokens of 8x8 pixels and a class token.
+SMALL: Mapping[str, tuple[Callable[..., torch.nn.Module], Mapping[str, Any]]] = {
+    "resnet10": (
+        ResNet,
+        {
+            "block": BasicBlock,
+            "layers": [1, 1, 1, 1],
+            "channels": (32, 64, 128, 256),
+            "stem_width": 32,
+            "stem_type": "deep",
+            "replace_stem_pool": True,
+        },
+    ),
+    "vit_pico": (
+        VisionTransformer,
+        {"img_size": 64, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3, "mlp_ratio": 4.0},
+    ),
+}
+
+
+def create(arch: str, num_classes: int, **kwargs: Any) -> torch.nn.Module:
+    """Make an untrained network.
+
+    Args:
+        arch: A name of `SMALL` or of timm. The network is never given pre-trained weights.
+        num_classes: Outputs; 0 leaves the classifier head out.
+        kwargs: Passed to the constructor, such as `drop_path_rate` or `img_size`.
+
+    Raises:
+        UserError: There is no such architecture, or it does not take these arguments.
+    """
+    try:
+        if arch in SMALL:
+            constructor, fixed = SMALL[arch]
+            return constructor(num_classes=num_classes, **{**fixed, **kwargs})
+        if arch in timm.list_models():
+            model: torch.nn.Module = timm.create_model(
+                arch, pretrained=False, num_classes=num_classes, **kwargs
+            )
+            return model
+    except (TypeError, AssertionError) as error:
+        raise UserError(
+            f"{arch} cannot be built with {kwargs}", str(error), "change these arguments"
+        ) from error
+    near = difflib.get_close_matches(arch, [*SMALL, *timm.list_models()], n=3)
+    raise UserError(
+        f"unknown architecture {arch!r}",
+        "it is neither a small network of this project nor a timm name",
+        f"did you mean {', '.join(near)}?" if near else "see timm.list_models()",
+    )
+
+
+def size_arguments(arch: str, image_size: int) -> dict[str, int]:
+    """Return the constructor arguments that depend on the image size: transformers fix their token grid."""
+    return {"img_size": image_size} if arch.startswith(("vit_", "deit")) else {}
+
+
+def is_convolutional(model: torch.nn.Module) -> bool:
+    """Tell whether the features are a map (n, channels, h, w) rather than tokens."""
+    return isinstance(model, ResNet) or not hasattr(model, "num_prefix_tokens")

@@ -1,0 +1,146 @@
+"""The pre-training recipe as data: what the paper prints, with the readings its gaps need.
+
+Defaults are the full-scale recipe (lbGen, CVPR 2025, supplement, pre-training table; its gaps filled from
+ConvNeXt, Liu et al., CVPR 2022, whose recipe the authors follow). Stochastic depth is 0.1, the value for
+networks of this size; the printed "0.1/0.4/0.5/0.5" are four ConvNeXt sizes. Layer scale does not exist in
+these networks.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from harness.errors import UserError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """Describe one pre-training run.
+
+    Attributes:
+        arch: Name of the architecture (`harness.backbones.models.create`).
+        epochs: Passes over the data.
+        warmup_epochs: Epochs of linear warm-up from zero.
+        batch_size: Images per step over all ranks; an incomplete last batch is dropped.
+        lr: Peak learning rate of AdamW (betas 0.9, 0.999, eps 1e-8).
+        min_lr: Floor of the cosine.
+        weight_decay: On matrices and kernels only; none on one-dimensional parameters, class token,
+            positions.
+        image_size: Side of the training images in pixels.
+        crop_area: Range of the random crop's share of the area.
+        randaugment_ops: Operations per image; 0 turns RandAugment off.
+        randaugment_magnitude: Mean level, 0 to 10.
+        randaugment_std: Standard deviation of the level.
+        randaugment_probability: Chance that a drawn operation is applied.
+        mixup: Alpha of Mixup; 0 turns it off.
+        cutmix: Alpha of CutMix; 0 turns it off.
+        mix_probability: Share of batches that are mixed.
+        erasing: Chance that a box of an image is erased.
+        smoothing: Label smoothing.
+        drop_path: Stochastic depth of the last block, rising linearly from 0.
+        ema_decay: Decay of the weight average, per step.
+        ema_warmup: Let the decay rise as (1 + step) / (10 + step) until it reaches `ema_decay`.
+        precision: "fp32", or "bf16" for autocast.
+        mean: Normalisation mean per channel, for images in [0, 1].
+        std: Normalisation standard deviation per channel.
+    """
+
+    arch: str = "resnet50"
+    epochs: int = 120
+    warmup_epochs: float = 12
+    batch_size: int = 2048
+    lr: float = 1e-3
+    min_lr: float = 1e-6
+    weight_decay: float = 0.05
+    image_size: int = 224
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    randaugment_ops: int = 2
+    randaugment_magnitude: float = 9.0
+    randaugment_std: float = 0.5
+    randaugment_probability: float = 0.5
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    mix_probability: float = 1.0
+    erasing: float = 0.25
+    smoothing: float = 0.1
+    drop_path: float = 0.1
+    ema_decay: float = 0.9999
+    ema_warmup: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        for name in ("crop_area", "mean", "std"):
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        for name, value, low, high in (
+            ("epochs", self.epochs, 1, float("inf")),
+            ("batch_size", self.batch_size, 2, float("inf")),
+            ("warmup_epochs", self.warmup_epochs, 0, self.epochs),
+            ("lr", self.lr, self.min_lr, float("inf")),
+            ("randaugment_ops", self.randaugment_ops, 0, 16),
+            ("randaugment_magnitude", self.randaugment_magnitude, 0, 10),
+            ("randaugment_probability", self.randaugment_probability, 0, 1),
+            ("mix_probability", self.mix_probability, 0, 1),
+            ("erasing", self.erasing, 0, 1),
+            ("smoothing", self.smoothing, 0, 0.999),
+            ("drop_path", self.drop_path, 0, 0.999),
+            ("ema_decay", self.ema_decay, 0, 0.999999),
+            ("crop_area", min(self.crop_area), 1e-4, max(self.crop_area)),
+            ("crop_area", max(self.crop_area), min(self.crop_area), 1),
+        ):
+            if not low <= value <= high:
+                raise UserError(
+                    f"pretrain setting {name} is {value}",
+                    f"it must lie in [{low}, {high}]",
+                    "change it in the profile",
+                )
+        if self.precision not in ("fp32", "bf16"):
+            raise UserError(
+                f"pretrain setting precision is {self.precision!r}",
+                "known: fp32, bf16",
+                "change it in the profile",
+            )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> PretrainSettings:
+        """Make settings from a profile's table.
+
+        Raises:
+            UserError: A key is unknown, or a value is out of its range.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+                raise UserError(f"unknown pretrain setting {key!r}", "no such key", hint)
+        return cls(**values)
+
+    def record(self) -> dict[str, Any]:
+        """Return the settings as plain JSON values."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+
+def published(arch: str, *, ablation: bool = False) -> PretrainSettings:
+    """Return the paper's settings for `resnet50` or `vit_small_patch16_224`; `ablation` is the IN-100 column.
+
+    Raises:
+        UserError: The paper trains no such network.
+    """
+    base = PretrainSettings()
+    if arch == "resnet50":
+        return replace(base, batch_size=512) if ablation else base
+    if arch == "vit_small_patch16_224" and not ablation:
+        return replace(base, arch=arch, epochs=160, warmup_epochs=16)
+    raise UserError(
+        f"the paper has no pre-training recipe for {arch}",
+        "it trains resnet50 and vit_small_patch16_224",
+        "write the settings into a profile",
+    )

@@ -1,0 +1,179 @@
+"""The command line: ``python -m harness run | plan | list | describe | doctor | leaderboard``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from harness.errors import DataMissing, UserError
+from harness.run import Stale
+from harness.store import Store
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+                  help="A benchmark and evaluation harness for the bias of training data.")
+
+_EXAMPLES = "Examples:\n\n  python -m harness {0}\n\n  python -m harness {1}"
+
+GeneratorOption = Annotated[str, typer.Option("--generator", help="Generators or groups, comma separated; 'all' for every default one.")]
+SuiteOption = Annotated[str, typer.Option("--suite", help="Suites or groups, comma separated.")]
+BackboneOption = Annotated[str, typer.Option("--backbone", help="Backbones of the profile, comma separated; default: all of them.")]
+SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds.")]
+VaryOption = Annotated[str, typer.Option("--vary", help="Which seeds vary: all, generator or train; default: as the profile says.")]
+ProfileOption = Annotated[str, typer.Option("--profile", help="micro, in100, in1k, or the path of a TOML file.")]
+StoreOption = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Folder of the artifacts.")]
+DataOption = Annotated[list[str], typer.Option("--data", help="NAME=PATH of a data set; may be repeated.")]
+SetOption = Annotated[list[str], typer.Option("--set", help="KEY=VALUE, e.g. generators.lbgen.weight_quality=0; may be repeated.")]
+CheckpointOption = Annotated[Path | None, typer.Option("--checkpoint", help="Evaluate these weights; no generator, no pre-training.")]
+ArchOption = Annotated[str, typer.Option("--arch", help="timm name of the checkpoint's network.")]
+ClassesOption = Annotated[str, typer.Option("--classes", help="Class list of the checkpoint's head: imagenet1k, imagenet100 or a file.")]
+StaleOption = Annotated[str, typer.Option("--stale", help="Stale artifacts: stop, reuse or redo.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+DEFAULT_STORE = Path("store")
+
+
+def _selection(generator: str, suite: str, backbone: str, seeds: int, vary: str, profile: str, data: list[str],
+               overrides: list[str], checkpoint: Path | None, arch: str, classes: str) -> Any:
+    from harness.plan import Outside, Selection
+    from harness.profile import load_profile
+
+    resolved = load_profile(profile, overrides, data)
+    if vary not in ("", "all", "generator", "train"):
+        raise UserError(f"unknown --vary {vary!r}", "it is one of all, generator, train", "correct it")
+    outside = None
+    if checkpoint is not None:
+        if not arch or not classes:
+            raise UserError("--checkpoint needs --arch and --classes", "a head without its ordered class list means nothing",
+                            "e.g. --checkpoint w.pth --arch resnet50 --classes imagenet1k")
+        size = int(resolved.profile.dataset.copy_px if resolved.profile.name == "micro" else 224)
+        outside = Outside(checkpoint.resolve(), arch, classes, image_size=size)
+    elif not generator:
+        raise UserError("nothing to measure", "neither --generator nor --checkpoint was given",
+                        "e.g. --generator lbgen; all names: python -m harness list")
+    return Selection(resolved.profile, generator, suite, backbone, seeds, vary, outside)
+
+
+@app.command(epilog=_EXAMPLES.format("run --generator lbgen --suite all", "run --generator real,sd15 --suite bias --seeds 3"))
+def run(generator: GeneratorOption = "", suite: SuiteOption = "all", backbone: BackboneOption = "", seeds: SeedsOption = 1,
+        vary: VaryOption = "", profile: ProfileOption = "micro", store: StoreOption = DEFAULT_STORE, data: DataOption = [],  # noqa: B006
+        set_: SetOption = [], checkpoint: CheckpointOption = None, arch: ArchOption = "", classes: ClassesOption = "",  # noqa: B006
+        stale: StaleOption = "stop", slots: Annotated[int, typer.Option(help="Workers; default: one per GPU or processor.")] = 0,
+        device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+        quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False) -> None:
+    """Make, train, measure and rank. Run it again to go on after an interruption."""
+    from harness import run as running
+
+    if stale not in ("stop", "reuse", "redo"):
+        raise UserError(f"unknown --stale {stale!r}", "it is one of stop, reuse, redo", "correct it")
+    selection = _selection(generator, suite, backbone, seeds, vary, profile, data, set_, checkpoint, arch, classes)
+    place = Store(store.resolve())
+    found, report = running.run(selection, place, stale=cast(Stale, stale), slots=slots, device=device, quiet=quiet)
+    _tell(found, report, quiet)
+    _board(place, found)
+    if report is not None and report.failures:
+        raise typer.Exit(1)
+    if any(entry.asked for entry in found.plan.not_run):
+        raise typer.Exit(DataMissing.code)
+
+
+def _tell(found: Any, report: Any, quiet: bool) -> None:
+    out = sys.stderr
+    for entry in found.plan.not_run:
+        print(f"not run: {entry.what}: {entry.reason}", file=out)
+    if report is None:
+        print(f"nothing to do: all {len(found.plan.cells)} cells are done", file=out)
+        return
+    if report.failures:
+        print(f"\n{len(report.failures)} cells did not finish:", file=out)
+        for failure in report.failures:
+            print(f"  {failure.cell.kind} {failure.cell.label}\n    what: {failure.what}\n     why: {failure.why}\n"
+                  f"     fix: {failure.fix}\n     log: {failure.log}", file=out)
+    if not quiet:
+        costs = ", ".join(f"{kind} {seconds:.0f}" for kind, seconds in report.cpu_seconds.items())
+        print(f"{report.done} cells in {report.wall_seconds:.0f} s; CPU-seconds: {costs}", file=out)
+
+
+def _board(store: Store, found: Any) -> None:
+    from harness.boards import board
+
+    asked = frozenset(key for key, cell in found.plan.cells.items() if cell.kind == "evaluate")
+    board().show(store.root, asked)
+
+
+@app.command(epilog=_EXAMPLES.format("plan --generator lbgen", "plan --generator real --profile in100 --json"))
+def plan(generator: GeneratorOption = "", suite: SuiteOption = "all", backbone: BackboneOption = "", seeds: SeedsOption = 1,
+         vary: VaryOption = "", profile: ProfileOption = "micro", store: StoreOption = DEFAULT_STORE, data: DataOption = [],  # noqa: B006
+         set_: SetOption = [], checkpoint: CheckpointOption = None, arch: ArchOption = "", classes: ClassesOption = "",  # noqa: B006
+         as_json: JsonOption = False) -> None:
+    """Show the cells of a run, what is done, the time and disk it takes, and what is missing."""
+    from harness.planview import show_plan
+
+    selection = _selection(generator, suite, backbone, seeds, vary, profile, data, set_, checkpoint, arch, classes)
+    show_plan(selection, Store(store.resolve()), as_json)
+
+
+@app.command("list", epilog=_EXAMPLES.format("list", "list suites --json"))
+def list_(what: Annotated[str, typer.Argument(help="generators, suites, profiles or classes; default: everything.")] = "",
+          as_json: JsonOption = False) -> None:
+    """List generators, suites, profiles and class lists, and plugins that are broken."""
+    from harness.describe import show_list
+
+    show_list(what, as_json)
+
+
+@app.command(epilog=_EXAMPLES.format("describe lbgen", "describe texture-bias"))
+def describe(name: Annotated[str, typer.Argument(help="A generator or suite.")], as_json: JsonOption = False) -> None:
+    """Explain a generator or suite: what it is, formula, conventions, settings, citation."""
+    from harness.describe import show_card
+
+    show_card(name, as_json)
+
+
+@app.command(epilog=_EXAMPLES.format("doctor", "doctor --profile in100 --data train=/data/imagenet100"))
+def doctor(profile: ProfileOption = "micro", store: StoreOption = DEFAULT_STORE, data: DataOption = [],  # noqa: B006
+           as_json: JsonOption = False) -> None:
+    """Check this machine, the installation and the data sets; says what to do about each finding."""
+    from harness.doctor import show_checks
+
+    if not show_checks(profile, store.resolve(), data, as_json):
+        raise typer.Exit(1)
+
+
+@app.command(epilog=_EXAMPLES.format("leaderboard --format csv", "leaderboard my-store --format md > board.md"))
+def leaderboard(folder: Annotated[Path | None, typer.Argument(help="Store; default: ./store.")] = None,
+                style: Annotated[str, typer.Option("--format", help="csv or md.")] = "md",
+                store: StoreOption = DEFAULT_STORE,
+                recorded: Annotated[bool, typer.Option("--recorded/--no-recorded", help="Include the rows shipped with the project.")] = True,
+                ) -> None:
+    """Write the leaderboard to standard output; identical inputs give identical bytes."""
+    from harness.boards import board
+
+    sys.stdout.write(board().render(folder or store, style, recorded))
+
+
+def main() -> None:
+    """Run the command line; a user error is three lines and an exit code, never a traceback."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except UserError as error:
+        if debug:
+            raise
+        print(error, file=sys.stderr)
+        sys.exit(error.code)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+def as_text(value: Any) -> str:
+    """Return sorted JSON for a person or a program."""
+    return json.dumps(value, indent=1, sort_keys=True)

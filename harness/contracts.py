@@ -1,0 +1,220 @@
+"""Contracts between the engine and its plugins: cards, requests, items, and the classes a plugin derives from.
+
+A generator answers "make images of this class"; a suite answers "what does this backbone do with this data". Neither
+knows about cells, stores or processes. The engine finds both through the registry and never imports them by name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.cells import Resources
+from harness.identity import derive_seed
+from harness.records import Check, Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from harness.work import Context
+
+Information = Literal["class_names", "templates", "captions", "real_images", "real_features", "reward_models"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: strict keys, frozen, plain JSON values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+@dataclass(frozen=True)
+class GeneratorCard:
+    """What a generator is and what it was told; printed by ``describe`` and on the board."""
+
+    id: str
+    version: int
+    summary: str
+    information: tuple[Information, ...]
+    real_pixels_at_training: bool
+    real_pixels_at_synthesis: bool
+    base_model: str = "none"
+    prompts: str = "none"
+    sampler: str = "none"
+    licence: str = ""
+    citation: str = ""
+    differences: tuple[str, ...] = ()
+    """Where it departs from the published method."""
+    groups: tuple[str, ...] = ()
+    default: bool = True
+    """Whether ``all`` includes it."""
+    data: tuple[str, ...] = ()
+    """Names of data sets it reads."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run of images of one class."""
+
+    class_index: int
+    class_id: str
+    """Such as ``n01440764``."""
+    class_name: str
+    """Such as ``tench``."""
+    start: int
+    stop: int
+    size_px: int
+    generator_seed: int
+
+    def seed(self, index: int, stream: str = "image") -> int:
+        """Return the seed of image ``index``: from run seed, class and index only, never from the generator's name."""
+        return derive_seed(stream, self.generator_seed, self.class_id, index)
+
+    @property
+    def shard(self) -> str:
+        """Return the shard's name."""
+        return f"{self.class_id}_{self.start:05d}_{self.stop:05d}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One synthesised image with its facts."""
+
+    index: int
+    image: np.ndarray
+    """(H, W, 3) uint8."""
+    prompt: str = ""
+    negative_prompt: str = ""
+    seed: int = 0
+    parent: str = ""
+    """Path of the real image it was made from, if any."""
+
+
+class NoSettings(Settings):
+    """No settings at all."""
+
+
+class Generator(ABC):
+    """Base class of generators."""
+
+    card: ClassVar[GeneratorCard]
+    Settings: ClassVar[type[Settings]] = NoSettings
+    sources: ClassVar[tuple[str, ...]] = ()
+    """Settings that name model folders or hub ids (``package:PKG/PATH``, a path, ``hub:ID@REVISION``); their fingerprints enter the key."""
+    fit_fields: ClassVar[tuple[str, ...]] = ()
+    """Settings that shape the fit; empty: nothing is fitted. All others shape the synthesis."""
+    shared_fields: ClassVar[tuple[str, ...]] = ()
+    """Settings that shape both (the base model)."""
+
+    def fit_resources(self, settings: Any) -> Resources:
+        """Return what the fit needs."""
+        return Resources()
+
+    def synthesis_resources(self, settings: Any) -> Resources:
+        """Return what one shard of the synthesis needs."""
+        return Resources()
+
+    def fit(self, ctx: Context) -> None:
+        """Write the fitted weights into ``ctx.out``; resumable from whatever is already there."""
+        raise NotImplementedError(f"{self.card.id} declares fit fields but no fit")
+
+    @abstractmethod
+    def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
+        """Yield the images ``request.start`` to ``request.stop - 1`` of one class, in order.
+
+        The images depend on the request, the settings and the fitted weights (``ctx.inputs["weights"]``) only.
+        """
+
+
+@dataclass(frozen=True)
+class SuiteCard:
+    """What a suite measures; printed by ``describe``."""
+
+    id: str
+    version: int
+    summary: str
+    formula: str
+    conventions: tuple[str, ...]
+    citation: str
+    order: int
+    """Position of its columns on the board."""
+    data: tuple[str, ...]
+    """Names of all data sets it may read; items whose data the profile lacks are listed as not run."""
+    groups: tuple[str, ...] = ()
+    default: bool = True
+    subject: Literal["backbone", "dataset"] = "backbone"
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something derived once and shared between evaluations, made by an extract cell."""
+
+    role: str
+    """Name under which the evaluation finds it in ``ctx.inputs``."""
+    name: str
+    """Name of the extraction; with ``params`` and the backbone its identity."""
+    version: int
+    work: str
+    """``module:function``, called with a Context."""
+    params: Mapping[str, Any]
+    data: tuple[str, ...] = ()
+    resources: Resources = field(default_factory=Resources)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One evaluation: a data set, perhaps with a fraction or a number of shots, and a probe seed."""
+
+    label: str
+    data: tuple[str, ...]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    probe_seed: int = 0
+    needs: tuple[Need, ...] = ()
+    resources: Resources = field(default_factory=Resources)
+    checkpoint: bool = True
+    """Whether the evaluation itself reads the backbone (false when it works on extracted features only)."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a suite makes of its rows."""
+
+    metrics: tuple[Metric, ...]
+    checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Suite(ABC):
+    """Base class of suites: rows per test item first, metrics as pure functions of rows."""
+
+    card: ClassVar[SuiteCard]
+    Settings: ClassVar[type[Settings]] = NoSettings
+    sources: ClassVar[tuple[str, ...]] = ()
+
+    def items(self, settings: Any, arch: str) -> Sequence[Item]:
+        """Return the evaluations of one backbone; by default one over all its data sets.
+
+        Raises:
+            NotPlanned: this architecture is not measured by this suite; the board shows a dash with the reason.
+        """
+        return (Item(label=self.card.id, data=self.card.data),)
+
+    def protocol(self, settings: Any) -> str:
+        """Return in words what makes numbers comparable besides data and classes: preprocessing, probe mode."""
+        return ""
+
+    @abstractmethod
+    def rows(self, ctx: Context) -> pd.DataFrame:
+        """Return one row per test item."""
+
+    @abstractmethod
+    def score(self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any]) -> Score:
+        """Return metrics and validity checks; pure: nothing but ``rows`` and the arguments count."""
+
+
+class NotPlanned(Exception):
+    """Say why a suite does not measure an architecture."""

@@ -1,0 +1,78 @@
+"""Data sets by name: where they are, what marks their content, and embedded ones written at first use."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from harness.errors import DataMissing
+from harness.files import lock, write_text
+from harness.identity import canonical_json, fingerprint
+from harness.profile import DataSettings, load_card
+from harness.registry import load_attribute
+
+DONE = ".complete"
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A data set that a run can read."""
+
+    name: str
+    root: str
+    fingerprint: str
+    card: Mapping[str, Any]
+    writer: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def cache_folder() -> Path:
+    """Return where embedded data sets are kept: ``$HARNESS_CACHE``, or a folder of the user's cache."""
+    base = os.environ.get("HARNESS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "databias-harness"
+    return Path(base).expanduser()
+
+
+def find_data(name: str, settings: DataSettings) -> DataSource | str:
+    """Return the data set, or in words why it is not there. Writes nothing."""
+    card = load_card(settings.card)
+    if settings.writer:
+        identity = cast(Callable[[str], str], load_attribute(settings.identity))(name)
+        mark = hashlib.sha256(identity.encode()).hexdigest()
+        root = cache_folder() / f"{name}-{mark[:12]}"
+        return DataSource(name, str(root), _mark(mark, card), card, settings.writer)
+    if not settings.root:
+        return f"no root for data set {name!r}: give --data {name}=PATH"
+    root = Path(settings.root).expanduser()
+    if not root.is_dir():
+        return f"data set {name!r}: {root} is not a folder"
+    return DataSource(name, str(root), _mark(fingerprint(root), card), card)
+
+
+def _mark(content: str, card: Mapping[str, Any]) -> str:
+    return hashlib.sha256(f"{content}\n{canonical_json(card)}".encode()).hexdigest()
+
+
+def materialise(source: DataSource) -> Path:
+    """Return the data set's folder, writing it first if it is embedded and not yet in the cache.
+
+    Raises:
+        DataMissing: the folder has gone since the plan was made.
+    """
+    root = Path(source.root)
+    if source.writer and not (root / DONE).is_file():
+        with lock(root.with_name(f".{root.name}.lock")):
+            if not (root / DONE).is_file():
+                write = cast(Callable[[str, Path], None], load_attribute(source.writer))
+                write(source.name, root)
+                write_text(root / DONE, source.fingerprint + "\n")
+    if not root.is_dir():
+        raise DataMissing(f"data set {source.name!r} is not there", f"{root} is not a folder",
+                          f"give --data {source.name}=PATH")
+    return root

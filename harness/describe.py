@@ -1,0 +1,105 @@
+"""``list`` and ``describe``: what is registered, and what each thing is."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from harness import registry
+from harness.classes import SHIPPED
+from harness.contracts import Generator, Suite
+from harness.errors import UserError
+from harness.names import near
+from harness.profile import PROFILES, load_profile
+
+KINDS = ("generators", "suites", "profiles", "classes")
+
+
+def show_list(what: str, as_json: bool) -> None:
+    """Print what is registered; broken plugins with their reason.
+
+    Raises:
+        UserError: ``what`` is no kind of thing.
+    """
+    if what and what not in KINDS:
+        raise UserError(f"cannot list {what!r}", f"there are {', '.join(KINDS)}", f"{near(what, KINDS)}leave it out for everything")
+    tables = {kind: _table(kind) for kind in KINDS if what in ("", kind)}
+    if as_json:
+        print(json.dumps(tables, indent=1, sort_keys=True))
+        return
+    for kind, rows in tables.items():
+        print(f"{kind}:")
+        for row in rows:
+            print(textwrap.fill(row["summary"], 100, initial_indent=f"  {row['id']:<18} ", subsequent_indent=" " * 21))
+
+
+def _table(kind: str) -> list[dict[str, str]]:
+    if kind == "profiles":
+        return [{"id": name, "summary": load_profile(name).profile.summary} for name in PROFILES]
+    if kind == "classes":
+        return [{"id": name, "summary": f"ordered class list {location.removeprefix('package:')}"} for name, location in SHIPPED.items()]
+    found = registry.generators() if kind == "generators" else registry.suites()
+    good, bad = found.available()
+    rows = [{"id": plugin.card.id, "summary": plugin.card.summary + _groups(plugin.card.groups)} for plugin in good]
+    rows += [{"id": broken.id, "summary": f"BROKEN: {broken.reason} ({broken.origin})"} for broken in bad]
+    return sorted(rows, key=lambda row: row["id"])
+
+
+def _groups(groups: tuple[str, ...]) -> str:
+    return f" [{', '.join(groups)}]" if groups else ""
+
+
+def show_card(name: str, as_json: bool) -> None:
+    """Print a generator's or suite's card and settings.
+
+    Raises:
+        UserError: no such generator or suite.
+    """
+    plugin = _find(name)
+    facts: dict[str, Any] = asdict(plugin.card)
+    facts["settings"] = {
+        key: {"default": field.get_default(call_default_factory=True), "meaning": field.description or ""}
+        for key, field in plugin.Settings.model_fields.items()
+    }
+    if as_json:
+        print(json.dumps(facts, indent=1, sort_keys=True, default=str))
+        return
+    print(f"{facts.pop('id')} (version {facts.pop('version')})\n")
+    print(textwrap.fill(facts.pop("summary"), 100))
+    settings = facts.pop("settings")
+    for key, value in facts.items():
+        if value not in ("", (), None):
+            _print_fact(key.replace("_", " "), value)
+    if settings:
+        print("\nsettings (default):")
+        for key, entry in settings.items():
+            print(textwrap.fill(f"{key} = {entry['default']!r}" + (f"  {entry['meaning']}" if entry["meaning"] else ""), 100,
+                                initial_indent="  ", subsequent_indent="      "))
+
+
+def _print_fact(name: str, value: object) -> None:
+    if isinstance(value, tuple) and any(len(str(part)) > 30 for part in value):
+        print(f"\n{name}:")
+        for part in value:
+            print(textwrap.fill(str(part), 100, initial_indent="  - ", subsequent_indent="    "))
+        return
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, Mapping):
+        text = ", ".join(f"{k}: {v}" for k, v in value.items())
+    lines = text.splitlines() if "\n" in text else textwrap.wrap(text, 78)
+    print(f"\n{name}:" if len(lines) > 1 else f"{name}: {text}")
+    for line in lines if len(lines) > 1 else ():
+        print(f"  {line}")
+
+
+def _find(name: str) -> Generator | Suite:
+    if name in registry.generators().ids():
+        return registry.generators().get(name)
+    if name in registry.suites().ids():
+        return registry.suites().get(name)
+    known = (*registry.generators().ids(), *registry.suites().ids())
+    raise UserError(f"nothing is called {name!r}", "neither a generator nor a suite has that name",
+                    f"{near(name, known)}all names: python -m harness list")

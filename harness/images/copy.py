@@ -1,0 +1,292 @@
+"""The training copy: all images of a data set as one uint8 array of equal squares.
+
+Decoding and resizing a PNG costs more than a training step of a small network, so it is done once. A square
+centre crop of the data set at a size above the training resolution is what the random crops are taken from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from harness.errors import DataMissing, UserError
+from harness.images.atomic import atomic_file, explain_full_disk
+from harness.images.shards import ShardReader, decode
+
+_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+_CHUNK = 256  # images between two durable marks
+_FORMAT = 1
+
+
+class ImageSource(Protocol):
+    """List images with labels; `read(i)` returns the encoded bytes of image i, in any thread."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def labels(self) -> Sequence[int]: ...
+
+    def read(self, index: int) -> bytes: ...
+
+
+class ShardSource:
+    """Images of tar shards, in the order (class, name).
+
+    Args:
+        paths: Shard files.
+        classes: Ordered class ids; the label is the position.
+
+    Raises:
+        UserError: A shard is damaged or holds a class that is not listed, or a listed class has no image.
+    """
+
+    def __init__(self, paths: Sequence[Path], classes: Sequence[str]) -> None:
+        position = {wnid: label for label, wnid in enumerate(classes)}
+        found: list[tuple[int, str, ShardReader]] = []
+        for path in paths:
+            shard = ShardReader(path)
+            for name in shard.names:
+                wnid = name.partition("/")[0]
+                if wnid not in position:
+                    raise UserError(
+                        f"{path} holds images of class {wnid!r}",
+                        f"the class list has {len(classes)} classes and not this one",
+                        "use the class list the data set was made for",
+                    )
+                found.append((position[wnid], name, shard))
+        found.sort(key=lambda item: item[:2])
+        self.labels = [label for label, _, _ in found]
+        self.names = [name for _, name, _ in found]
+        self._shards = [shard for _, _, shard in found]
+        _check_classes(self.labels, classes, "the shards")
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded bytes of one image."""
+        return self._shards[index].read(self.names[index])
+
+
+class FolderSource:
+    """Images of an ImageFolder, in the order (class, file name); folders of classes not listed are left out.
+
+    Raises:
+        DataMissing: The folder, a class folder or the images of a class are not there.
+    """
+
+    def __init__(self, root: Path, classes: Sequence[str]) -> None:
+        self._root = root
+        self.labels: list[int] = []
+        self.names: list[str] = []
+        if not root.is_dir():
+            raise DataMissing(
+                f"there is no folder {root}",
+                "an ImageFolder is expected",
+                "give the right path with --data NAME=PATH",
+            )
+        for label, wnid in enumerate(classes):
+            folder = root / wnid
+            files = (
+                sorted(
+                    p.name
+                    for p in folder.iterdir()
+                    if p.suffix.lower() in _EXTENSIONS and not p.name.startswith(".")
+                )
+                if folder.is_dir()
+                else []
+            )
+            self.names += [f"{wnid}/{name}" for name in files]
+            self.labels += [label] * len(files)
+        _check_classes(self.labels, classes, str(root))
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded bytes of one image."""
+        return (self._root / self.names[index]).read_bytes()
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """Resize the shorter side to `size` (bicubic, antialiased) and crop the centre.
+
+    The longer side is floor(size * long / short).
+    """
+    width, height = image.size
+    short = min(width, height)
+    if short != size:
+        width, height = width * size // short, height * size // short
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image if (width, height) == (size, size) else image.crop((left, top, left + size, top + size))
+
+
+def build_copy(
+    source: ImageSource,
+    folder: Path,
+    classes: Sequence[str],
+    size: int,
+    *,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> TrainingCopy:
+    """Write the training copy of a source into a folder; a half-written copy is continued.
+
+    Files: `images.npy` (n, size, size, 3) uint8, `labels.npy` (n,) int64, `classes.json`, and `copy.json`,
+    which is written last. The bytes depend on source, classes and size only.
+
+    Args:
+        source: The images.
+        folder: Where the copy goes.
+        classes: Ordered class ids.
+        size: Side of the stored squares in pixels.
+        workers: Decoding threads.
+        progress: Called with (images done, images in all).
+
+    Raises:
+        UserError: An image cannot be read, the disk is full, or the folder holds another begun copy.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = {
+        "format": _FORMAT,
+        "n": len(source.names),
+        "size": size,
+        "first": source.names[0],
+        "last": source.names[-1],
+    }
+    images = folder / "images.npy"
+    done = _resume(folder, images, spec)
+    try:
+        with open(images, "r+b") as stream, ThreadPoolExecutor(workers) as pool:
+            stream.seek(0, os.SEEK_END)
+            while done < len(source.names):
+                chunk = range(done, min(done + _CHUNK, len(source.names)))
+                for pixels in pool.map(lambda i: _load(source, i, size), chunk):
+                    stream.write(pixels)
+                stream.flush()
+                os.fsync(stream.fileno())
+                done = chunk.stop
+                _write_json(folder / "progress.json", {**spec, "done": done})
+                if progress is not None:
+                    progress(done, len(source.names))
+    except OSError as error:
+        raise explain_full_disk(images, error) from error
+    with atomic_file(folder / "labels.npy") as out:
+        np.save(out, np.asarray(source.labels, dtype=np.int64))
+    _write_json(folder / "classes.json", list(classes))
+    _write_json(folder / "copy.json", spec)
+    (folder / "progress.json").unlink(missing_ok=True)
+    return TrainingCopy.open(folder)
+
+
+@dataclass(frozen=True)
+class TrainingCopy:
+    """Give the images and labels of a training set as arrays.
+
+    Attributes:
+        images: (n, H, H, 3) uint8, usually a read-only memory map.
+        labels: (n,) int64, positions in `classes`.
+        classes: Ordered class ids.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def size(self) -> int:
+        """Side of the stored squares in pixels."""
+        return int(self.images.shape[1])
+
+    @classmethod
+    def open(cls, folder: Path) -> TrainingCopy:
+        """Open a finished training copy.
+
+        Raises:
+            DataMissing: The folder holds no finished copy.
+            UserError: A file is shorter or longer than the copy's description says.
+        """
+        if not (folder / "copy.json").is_file():
+            raise DataMissing(
+                f"{folder} holds no finished training copy",
+                "copy.json is not there",
+                "start the same command again; a begun copy is continued",
+            )
+        spec = json.loads((folder / "copy.json").read_text(encoding="utf-8"))
+        shape = (spec["n"], spec["size"], spec["size"], 3)
+        path = folder / "images.npy"
+        expected, found = len(_header(shape)) + int(np.prod(shape)), path.stat().st_size
+        if found != expected:
+            raise UserError(
+                f"{path} is truncated or damaged",
+                f"it has {found} bytes instead of {expected}",
+                f"delete {folder} and start the same command again",
+            )
+        images = np.load(path, mmap_mode="r")
+        labels = np.load(folder / "labels.npy")
+        classes = tuple(json.loads((folder / "classes.json").read_text(encoding="utf-8")))
+        if images.shape != shape or labels.shape != shape[:1]:
+            raise UserError(
+                f"{folder} is not one training copy",
+                f"{images.shape} images, {labels.shape} labels",
+                f"delete {folder} and start the same command again",
+            )
+        return cls(images, labels, classes)
+
+
+def _load(source: ImageSource, index: int, size: int) -> bytes:
+    image = decode(source.read(index), source.names[index])
+    return square(image, size).tobytes()
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """Return the .npy header of a uint8 array; written alone so that the file can grow by appending."""
+    stream = BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+def _resume(folder: Path, images: Path, spec: dict[str, object]) -> int:
+    """Return how many images are safely stored, with `images` cut to exactly those."""
+    size, n = int(str(spec["size"])), int(str(spec["n"]))
+    header, row = _header((n, size, size, 3)), size * size * 3
+    mark = folder / "progress.json"
+    if not mark.is_file():
+        with atomic_file(images) as stream:
+            stream.write(header)
+        (folder / "copy.json").unlink(missing_ok=True)
+        return 0
+    state = json.loads(mark.read_text(encoding="utf-8"))
+    done = int(state.pop("done"))
+    if state != spec:
+        raise UserError(
+            f"{folder} holds another begun training copy",
+            f"{state} instead of {spec}",
+            f"delete {folder} and start again",
+        )
+    os.truncate(images, len(header) + done * row)
+    return done
+
+
+def _write_json(path: Path, value: object) -> None:
+    with atomic_file(path) as stream:
+        stream.write(json.dumps(value, sort_keys=True).encode() + b"\n")
+
+
+def _check_classes(labels: Sequence[int], classes: Sequence[str], where: str) -> None:
+    missing = [classes[label] for label in sorted(set(range(len(classes))) - set(labels))]
+    if missing:
+        shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+        raise DataMissing(
+            f"{where} has no image of {len(missing)} of {len(classes)} classes",
+            f"missing: {shown}",
+            "check the path and the class list",
+        )

@@ -1,0 +1,91 @@
+"""Pictures of the eight transfer sets: n images of one novel class, each from its own seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.microworld.causes import BALANCED, SCENES, SHAPES, WEATHERS, Causes, draw_causes
+from harness.microworld.causes import TEXTURES as WORLD_TEXTURES
+from harness.microworld.datasets.files import pixels, seeds
+from harness.microworld.datasets.silhouettes import AIRCRAFT, CARS, FLOWERS, FOODS, PETS, Outline
+from harness.microworld.datasets.surfaces import LAND, TEXTURES, Surface, picture
+from harness.microworld.renderer import SIZE_PX, Placement, develop, natural_placement, object_surfaces, render
+
+OBJECTS: Mapping[str, Mapping[str, Outline]] = {
+    "aircraft": AIRCRAFT, "cars196": CARS, "flowers": FLOWERS, "food101": FOODS, "pets": PETS,
+}  # fmt: skip
+SURFACES: Mapping[str, Mapping[str, Surface]] = {"dtd": TEXTURES, "eurosat": LAND}
+
+KNOWN_TEXTURES: Mapping[str, str] = {
+    "chequered": "checker", "dotted": "dots", "gridded": "grid", "scaly": "scales", "striped": "stripes", "wavy": "waves",
+}
+"""Textures of the embedded world that the texture set shows full frame, beside the novel ones."""
+
+PLACES: Mapping[str, tuple[str, str]] = {
+    "c/city": ("city", "clear"),
+    "c/city_in_winter": ("city", "snowing"),
+    "d/desert": ("desert", "clear"),
+    "f/forest/broadleaf": ("forest", "clear"),
+    "f/forest/misty": ("forest", "foggy"),
+    "m/meadow/misty": ("meadow", "foggy"),
+    "m/meadow/summer": ("meadow", "clear"),
+    "r/room": ("room", "clear"),
+    "s/sea/calm": ("sea", "clear"),
+    "s/sea/wintry": ("sea", "snowing"),
+    "s/sky": ("sky", "clear"),
+    "s/space": ("space", "clear"),
+}
+"""Classes of the scene set: path below the image folder, and the scene and weather that make it."""
+
+
+def class_names(name: str) -> tuple[str, ...]:
+    """Return the classes of a transfer set in label order."""
+    if name == "sun397":
+        return tuple(sorted(PLACES))
+    table = {**SURFACES[name], **KNOWN_TEXTURES} if name == "dtd" else OBJECTS.get(name) or SURFACES[name]
+    return tuple(sorted(table, key=str.lower if name == "pets" else None))
+
+
+def draw(name: str, label: int, count: int) -> NDArray[np.uint8]:
+    """Return images 0 to ``count - 1`` of one class of a transfer set, (count, 64, 64, 3) uint8."""
+    own = seeds((name, label, index) for index in range(count))
+    chosen = class_names(name)[label]
+    causes = draw_causes(np.zeros(count, dtype=np.int64), own, BALANCED)
+    if name in OBJECTS:
+        return pixels(render(causes, own, shape_functions=[_crisp(OBJECTS[name][chosen])]).images)
+    if name == "sun397":
+        return _scenery(PLACES[chosen], causes, own)
+    if name == "dtd" and chosen in KNOWN_TEXTURES:
+        known = np.full(count, WORLD_TEXTURES.index(KNOWN_TEXTURES[chosen]))
+        images = object_surfaces(known, own, natural_placement(own))
+    else:
+        surface = SURFACES[name][chosen]
+        images = np.stack([picture(surface, np.random.default_rng(int(item)), SIZE_PX) for item in own])
+    return pixels(develop(images, causes.light, causes.weather, own))
+
+
+def _crisp(outline: Outline) -> Outline:
+    """Return an outline whose rim is half as soft: eyes, wheels and engines are smaller than the parts of a class."""
+    return lambda x, y: 2.0 * outline(x, y)
+
+
+def _scenery(place: tuple[str, str], causes: Causes, own: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """Draw a scene in its weather and any light, behind an object of any of the world's classes, under a tint."""
+    numbers = np.array([np.random.default_rng(int(item) ^ 1).random(7) for item in own], dtype=np.float32)
+    scene, weather = place
+    causes = replace(
+        causes, shape=(numbers[:, 0] * len(SHAPES)).astype(np.int64) % len(SHAPES),
+        scene=np.full(len(own), SCENES.index(scene)), weather=np.full(len(own), WEATHERS.index(weather)),
+    )  # fmt: skip
+    somewhere = Placement(
+        cx=numbers[:, 1] - 0.5, cy=numbers[:, 2] - 0.5, scale=0.45 + 0.3 * numbers[:, 3],
+        rotation=numbers[:, 4] * 0.6 - 0.3,
+    )  # fmt: skip
+    warmth = 0.3 * (numbers[:, 5] - 0.5)
+    tint = np.stack([1.0 + warmth, np.ones_like(warmth), 1.0 - warmth], axis=1) * (0.8 + 0.4 * numbers[:, 6:7])
+    images = render(causes, own, place=somewhere).images * tint[:, :, None, None]
+    return pixels(np.clip(images, 0.0, 1.0).astype(np.float32))

@@ -1,0 +1,272 @@
+"""Signed-distance outlines of the novel classes of the transfer sets: none of them is a class of the embedded world.
+
+Every outline is a function ``(x, y) -> d`` on float32 arrays of one shape, with x to the right, y downwards and the
+object inside the unit circle; d < 0 inside. Distances need not be Euclidean: only the sign and a slope near one at the
+border matter. Families share parts and differ in proportions, as breeds, car models and aircraft variants do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[np.float32]
+Outline = Callable[[Field, Field], Field]
+Point = tuple[float, float]
+
+
+def _ellipse(x: Field, y: Field, centre: Point, radii: Point) -> Field:
+    """Return the distance to an axis-aligned ellipse."""
+    across, down = (x - centre[0]) / radii[0], (y - centre[1]) / radii[1]
+    scaled = np.maximum(np.hypot(across, down), 1e-3)
+    slope = np.hypot(across / radii[0], down / radii[1])  # dividing by it makes thin ellipses as crisp as round ones
+    return scaled * (scaled - 1.0) / np.maximum(slope, 1e-3 / max(radii))
+
+
+def _box(x: Field, y: Field, centre: Point, half: Point, corner: float = 0.0) -> Field:
+    """Return the distance to a box with rounded corners of radius ``corner``."""
+    across = np.abs(x - centre[0]) - half[0] + corner
+    down = np.abs(y - centre[1]) - half[1] + corner
+    outside = np.hypot(np.maximum(across, 0.0), np.maximum(down, 0.0))
+    return outside + np.minimum(np.maximum(across, down), 0.0) - corner
+
+
+def _capsule(x: Field, y: Field, start: Point, end: Point, radius: float) -> Field:
+    """Return the distance to a thick line segment."""
+    run, rise = end[0] - start[0], end[1] - start[1]
+    along = ((x - start[0]) * run + (y - start[1]) * rise) / (run * run + rise * rise)
+    along = np.clip(along, 0.0, 1.0)
+    return np.hypot(x - start[0] - along * run, y - start[1] - along * rise) - radius
+
+
+def _polygon(x: Field, y: Field, corners: Sequence[Point]) -> Field:
+    """Return the exact signed distance to a simple polygon (even-odd rule)."""
+    nearest = np.full(x.shape, np.inf, dtype=np.float32)
+    inside = np.zeros(x.shape, dtype=bool)
+    for (ax, ay), (bx, by) in zip(corners, (*corners[1:], corners[0]), strict=True):
+        nearest = np.minimum(nearest, _capsule(x, y, (ax, ay), (bx, by), 0.0))
+        if ay != by:
+            crosses = (ay > y) != (by > y)
+            inside ^= crosses & (x < (bx - ax) * (y - ay) / (by - ay) + ax)
+    return np.where(inside, -nearest, nearest).astype(np.float32)
+
+
+def _union(*parts: Field) -> Field:
+    """Return the distance to the union of parts."""
+    merged = parts[0]
+    for part in parts[1:]:
+        merged = np.minimum(merged, part)
+    return merged
+
+
+def _cut(body: Field, *holes: Field) -> Field:
+    """Return the distance to a body with holes removed."""
+    return np.maximum(body, -_union(*holes))
+
+
+def aeroplane(span: float, sweep: float, wing: float, tail: float, body: float, engines: int) -> Outline:
+    """Return an aircraft seen from above, nose up.
+
+    ``span`` and ``tail`` are half-spans, ``sweep`` is how far the tips lie behind the roots, ``wing`` the height of the
+    wing root, ``body`` the radius of the fuselage, ``engines`` the number of nacelles (0, 2 or 4).
+    """
+
+    def outline(x: Field, y: Field) -> Field:
+        side = np.abs(x)
+        blade = _polygon(side, y, ((0.0, wing - 0.2), (span, wing + sweep - 0.06), (span, wing + sweep + 0.1),
+                                   (0.0, wing + 0.2)))
+        rudder = _polygon(side, y, ((0.0, 0.55), (tail, 0.68 + 0.4 * sweep), (tail, 0.82 + 0.4 * sweep), (0.0, 0.85)))
+        parts = [_capsule(x, y, (0.0, -0.9 + body), (0.0, 0.9 - body), body), blade, rudder]
+        for index in range(engines // 2):
+            out = span * (0.42 + 0.3 * index)
+            root = wing + sweep * out / span
+            parts.append(_capsule(side, y, (out, root - 0.22), (out, root + 0.1), 0.085))
+        return _union(*parts)
+
+    return outline
+
+
+def car(nose: float, roof: Point, height: float, body: float, wheel: float, bed: bool = False) -> Outline:
+    """Return a car seen from the side.
+
+    ``nose`` is the height of the bonnet's front, ``roof`` the left and right ends of the roof, ``height`` the height of
+    the roof above the belt line, ``body`` the half height of the body, ``wheel`` the wheel radius; ``bed`` lowers the
+    rear to a loading bed.
+    """
+
+    def outline(x: Field, y: Field) -> Field:
+        belt, sill = 0.15 - body, 0.15 + body
+        rear = belt + (0.35 * body if bed else 0.0)
+        hull = _polygon(x, y, ((-0.92, sill), (-0.92, belt + nose), (roof[0] - 0.22, belt), (roof[0], belt - height),
+                               (roof[1], belt - height), (roof[1] + 0.16, rear), (0.92, rear), (0.92, sill)))
+        window = _box(x, y, (sum(roof) / 2, belt - 0.42 * height), ((roof[1] - roof[0]) / 2 - 0.02, 0.25 * height))
+        axle = sill + 0.02
+        return _union(_cut(hull, window), _ellipse(x, y, (-0.55, axle), (wheel, wheel)),
+                      _ellipse(x, y, (0.55, axle), (wheel, wheel)))
+
+    return outline
+
+
+def blossom(petals: int, depth: float, power: float, eye: float = 0.0) -> Outline:
+    """Return a rosette: ``petals`` lobes of relative ``depth``, blunt (``power`` < 1) or pointed (> 1), with an eye."""
+
+    def outline(x: Field, y: Field) -> Field:
+        radius = np.hypot(x, y)
+        lobe = np.abs(np.cos(0.5 * petals * (np.arctan2(y, x) + 0.5 * math.pi))) ** power
+        edge = 0.92 * (1.0 - depth * (1.0 - lobe))
+        return np.maximum(0.8 * (radius - edge), eye - radius) if eye else 0.8 * (radius - edge)
+
+    return outline
+
+
+def pet(head: Point, ear: str, set_: float, muzzle: float) -> Outline:
+    """Return a face: a ``head`` of given radii, two ears of a kind set ``set_`` apart, eyes and a muzzle."""
+
+    def ears(side: Field, y: Field) -> Field:
+        top = 0.15 - head[1]
+        if ear == "pointed":
+            return _polygon(side, y, ((set_ - 0.26, top + 0.2), (set_ + 0.08, -0.95), (set_ + 0.24, top + 0.42)))
+        if ear == "tall":
+            return _capsule(side, y, (set_ - 0.1, top + 0.2), (set_ + 0.06, -0.85), 0.13)
+        if ear == "round":
+            return _ellipse(side, y, (set_ + 0.02, top + 0.08), (0.25, 0.25))
+        if ear == "folded":
+            return _polygon(side, y, ((set_ - 0.22, top + 0.12), (set_ + 0.4, top - 0.1), (set_ + 0.22, top + 0.42)))
+        return _ellipse(side, y, (head[0] + 0.06, 0.22), (0.19, 0.5))
+
+    def outline(x: Field, y: Field) -> Field:
+        side = np.abs(x)
+        face = _union(_ellipse(x, y, (0.0, 0.15), head), _ellipse(x, y, (0.0, 0.42), (muzzle, 0.38)), ears(side, y))
+        eyes = _ellipse(side, y, (0.45 * head[0], 0.02), (0.12, 0.1))
+        return _cut(face, eyes, _ellipse(x, y, (0.0, 0.42), (0.13, 0.09)))
+
+    return outline
+
+
+def _mushroom(x: Field, y: Field) -> Field:
+    cap = np.maximum(_ellipse(x, y, (0.0, 0.05), (0.9, 0.85)), y - 0.05)
+    return _union(cap, _box(x, y, (0.0, 0.4), (0.24, 0.48), 0.1))
+
+
+def _pear(x: Field, y: Field) -> Field:
+    return _union(_ellipse(x, y, (0.0, 0.35), (0.6, 0.55)), _ellipse(x, y, (0.0, -0.2), (0.36, 0.5)),
+                  _capsule(x, y, (0.0, -0.6), (0.12, -0.92), 0.06))
+
+
+def _carrot(x: Field, y: Field) -> Field:
+    root = _polygon(x, y, ((-0.38, -0.35), (0.38, -0.35), (0.08, 0.92), (-0.08, 0.92)))
+    leaves = _union(*(_capsule(x, y, (0.0, -0.3), (lean, -0.88), 0.09) for lean in (-0.36, 0.0, 0.36)))
+    return _union(root, leaves)
+
+
+def _drumstick(x: Field, y: Field) -> Field:
+    knobs = _union(_ellipse(x, y, (0.5, 0.85), (0.15, 0.13)), _ellipse(x, y, (0.82, 0.55), (0.13, 0.15)))
+    return _union(_ellipse(x, y, (-0.25, -0.25), (0.62, 0.6)), _capsule(x, y, (0.0, 0.0), (0.65, 0.65), 0.13), knobs)
+
+
+def _ice_cream(x: Field, y: Field) -> Field:
+    cone = _polygon(x, y, ((-0.42, 0.0), (0.42, 0.0), (0.0, 0.95)))
+    return _union(cone, _ellipse(x, y, (0.0, -0.38), (0.5, 0.5)))
+
+
+def _cupcake(x: Field, y: Field) -> Field:
+    cup = _polygon(x, y, ((-0.62, 0.1), (0.62, 0.1), (0.42, 0.9), (-0.42, 0.9)))
+    return _union(cup, _ellipse(x, y, (0.0, -0.05), (0.78, 0.28)), _ellipse(x, y, (0.0, -0.38), (0.52, 0.26)),
+                  _ellipse(x, y, (0.0, -0.68), (0.25, 0.22)))
+
+
+def _soup_bowl(x: Field, y: Field) -> Field:
+    bowl = np.maximum(_ellipse(x, y, (0.0, -0.1), (0.92, 0.85)), -0.1 - y)
+    return _union(bowl, _box(x, y, (0.0, 0.78), (0.36, 0.1)), _capsule(x, y, (0.3, -0.1), (0.75, -0.75), 0.08))
+
+
+def _fish(x: Field, y: Field) -> Field:
+    tail = _polygon(x, y, ((0.35, 0.0), (0.92, -0.45), (0.78, 0.0), (0.92, 0.45)))
+    fin = _polygon(x, y, ((-0.35, -0.25), (0.2, -0.62), (0.2, -0.2)))
+    return _cut(_union(_ellipse(x, y, (-0.22, 0.0), (0.7, 0.42)), tail, fin), _ellipse(x, y, (-0.6, -0.08), (0.1, 0.1)))
+
+
+def _cherries(x: Field, y: Field) -> Field:
+    stalks = _union(_capsule(x, y, (-0.48, 0.3), (0.1, -0.85), 0.06), _capsule(x, y, (0.5, 0.4), (0.1, -0.85), 0.06))
+    return _union(_ellipse(x, y, (-0.48, 0.45), (0.4, 0.4)), _ellipse(x, y, (0.5, 0.5), (0.38, 0.38)), stalks)
+
+
+def _pretzel(x: Field, y: Field) -> Field:
+    loops = np.abs(np.hypot((np.abs(x) - 0.4) / 1.05, y - 0.12) - 0.38) - 0.13
+    arch = np.maximum(np.abs(np.hypot(x, (y + 0.05) * 1.1) - 0.76) - 0.12, y - 0.25)
+    return _union(loops, arch)
+
+
+def _tea_pot(x: Field, y: Field) -> Field:
+    handle = np.maximum(np.abs(np.hypot(x - 0.55, y - 0.15) - 0.3) - 0.08, 0.45 - x)
+    spout = _capsule(x, y, (-0.4, 0.3), (-0.85, -0.3), 0.11)
+    return _union(_ellipse(x, y, (0.0, 0.2), (0.6, 0.52)), handle, spout, _ellipse(x, y, (0.0, -0.42), (0.13, 0.13)))
+
+
+def _bread(x: Field, y: Field) -> Field:
+    loaf = _union(_box(x, y, (0.0, 0.3), (0.68, 0.5), 0.08), _ellipse(x, y, (-0.38, -0.25), (0.44, 0.4)),
+                  _ellipse(x, y, (0.38, -0.25), (0.44, 0.4)))
+    return _cut(loaf, _capsule(x, y, (-0.3, 0.2), (0.3, 0.2), 0.07))
+
+
+AIRCRAFT: Mapping[str, Outline] = {
+    "Albatross 172": aeroplane(0.92, 0.0, -0.2, 0.34, 0.12, 0),
+    "Albatross 182": aeroplane(0.92, 0.0, -0.2, 0.34, 0.12, 2),
+    "Boreal 707-320": aeroplane(0.9, 0.45, -0.2, 0.4, 0.14, 4),
+    "Boreal 727-200": aeroplane(0.78, 0.45, -0.05, 0.4, 0.14, 0),
+    "Boreal 737-400": aeroplane(0.85, 0.35, -0.2, 0.4, 0.2, 2),
+    "Delta F/A-9": aeroplane(0.62, 0.7, -0.1, 0.36, 0.13, 0),
+    "Delta F-16": aeroplane(0.5, 0.35, 0.1, 0.38, 0.15, 0),
+    "Heron C-130": aeroplane(0.92, 0.02, -0.35, 0.5, 0.2, 4),
+    "Heron DHC-8": aeroplane(0.92, -0.12, -0.1, 0.5, 0.13, 2),
+    "Swift Mk/V": aeroplane(0.8, -0.35, 0.1, 0.3, 0.13, 0),
+}
+
+CARS: Mapping[str, Outline] = {
+    "Axiom Coupe 2000": car(0.22, (-0.1, 0.25), 0.36, 0.2, 0.22),
+    "Axiom Hatchback 2001": car(0.12, (-0.15, 0.72), 0.42, 0.22, 0.22),
+    "Axiom Sedan 2001": car(0.08, (-0.25, 0.35), 0.4, 0.22, 0.22),
+    "Brisk Pickup 2004": car(0.04, (-0.3, 0.05), 0.45, 0.26, 0.27, True),
+    "Brisk SUV 2007": car(0.03, (-0.35, 0.72), 0.5, 0.28, 0.29),
+    "Brisk Van 2009": car(0.06, (-0.55, 0.74), 0.66, 0.26, 0.2),
+    "Comet Convertible 2010": car(0.14, (-0.12, 0.02), 0.26, 0.2, 0.24),
+    "Comet Limousine 2011": car(0.05, (-0.45, 0.6), 0.34, 0.18, 0.18),
+    "Comet Roadster 2012": car(0.26, (0.1, 0.45), 0.3, 0.17, 0.28),
+    "Dray Truck 2012": car(0.0, (-0.7, -0.35), 0.62, 0.26, 0.24),
+}
+
+FLOWERS: Mapping[str, Outline] = {
+    "trillium": blossom(3, 0.72, 0.8),
+    "wallflower": blossom(4, 0.6, 0.7),
+    "dogwood": blossom(4, 0.72, 1.6),
+    "primula": blossom(5, 0.42, 0.8),
+    "columbine": blossom(5, 0.68, 0.9, 0.2),
+    "lily": blossom(6, 0.75, 1.6),
+    "anemone": blossom(6, 0.4, 0.6, 0.22),
+    "cosmos": blossom(8, 0.45, 0.8),
+    "aster": blossom(11, 0.5, 1.0),
+    "marigold": blossom(9, 0.18, 0.7, 0.25),
+}
+
+# Cat breeds start with a capital and dog breeds do not, as in the public list; order is case-insensitive.
+PETS: Mapping[str, Outline] = {
+    "Angora": pet((0.62, 0.6), "pointed", 0.42, 0.3),
+    "barker": pet((0.6, 0.66), "floppy", 0.4, 0.36),
+    "Coon": pet((0.84, 0.6), "pointed", 0.58, 0.3),
+    "dachs": pet((0.46, 0.7), "floppy", 0.3, 0.26),
+    "Foldear": pet((0.72, 0.6), "folded", 0.36, 0.3),
+    "mastino": pet((0.78, 0.62), "folded", 0.56, 0.56),
+    "panda_hound": pet((0.76, 0.66), "round", 0.56, 0.36),
+    "Rex": pet((0.5, 0.66), "tall", 0.36, 0.24),
+    "spitz": pet((0.56, 0.56), "pointed", 0.26, 0.4),
+    "terrier": pet((0.58, 0.56), "round", 0.44, 0.5),
+}
+
+FOODS: Mapping[str, Outline] = {
+    "bread": _bread, "carrot": _carrot, "cherries": _cherries, "cupcake": _cupcake, "drumstick": _drumstick,
+    "fish": _fish, "ice_cream": _ice_cream, "mushroom": _mushroom, "pear": _pear, "pretzel": _pretzel,
+    "soup_bowl": _soup_bowl, "tea_pot": _tea_pot,
+}

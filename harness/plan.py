@@ -1,0 +1,307 @@
+"""Plans: from a selection to the DAG of cells. Pure but for looking where data is; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness import registry
+from harness.backbones.recipe import PretrainSettings
+from harness.cells import Cell, Kind, Resources
+from harness.classes import ClassList, load_classes
+from harness.contracts import Generator, Item, NotPlanned, Request, Settings, Suite
+from harness.data import DataSource, find_data
+from harness.errors import DataMissing, UserError
+from harness.identity import content_key, file_sha256, fingerprint
+from harness.names import near
+from harness.profile import Profile, local_source, parse_settings
+
+COPY_VERSION = 1
+PRETRAIN_VERSION = 1
+OUTSIDE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Weights from outside, evaluated without generator or pre-training."""
+
+    path: Path
+    arch: str
+    classes: str
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    image_size: int = 224
+    weights: str = "ema"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user asked for."""
+
+    profile: Profile
+    generators: str = ""
+    suites: str = "all"
+    backbones: str = ""
+    seeds: int = 1
+    vary: str = ""
+    outside: Outside | None = None
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """Something of the selection that is not in the plan."""
+
+    what: str
+    reason: str
+    asked: bool
+    """Whether the user named it; then the run ends with exit code 4."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A backbone, trained by us or from outside, ready to be measured."""
+
+    cell: Cell
+    generator: str
+    arch: str
+    generator_seed: int
+    train_seed: int
+    information: tuple[str, ...]
+    classes: ClassList
+    recipe: str
+
+
+@dataclass
+class Plan:
+    """The cells in an order in which every input comes first."""
+
+    cells: dict[str, Cell] = field(default_factory=dict)
+    sources: dict[str, DataSource] = field(default_factory=dict)
+    not_run: list[NotRun] = field(default_factory=list)
+
+    def add(self, cell: Cell) -> Cell:
+        """Add a cell once; equal keys are one cell."""
+        return self.cells.setdefault(cell.key, cell)
+
+    def inputs(self, cell: Cell) -> dict[str, Cell]:
+        """Return the cells whose artifacts a cell reads."""
+        return {role: self.cells[key] for role, key in cell.inputs.items()}
+
+    def skip(self, what: str, reason: str, asked: bool) -> None:
+        """Note something that is not run, once."""
+        entry = NotRun(what, reason, asked)
+        if entry not in self.not_run:
+            self.not_run.append(entry)
+
+
+class Planner:
+    """Builds one plan."""
+
+    def __init__(self, selection: Selection) -> None:
+        self.selection = selection
+        self.profile = selection.profile
+        self.plan = Plan()
+        self.suite_ids, self.suites_asked = registry.suites().expand(selection.suites)
+        self._data: dict[str, DataSource | str] = {}
+        self._check_tables()
+
+    def build(self) -> Plan:
+        """Return the plan.
+
+        Raises:
+            UserError: an unknown name or setting.
+            DataMissing: something asked for by name lacks its model or data, and nothing else is left to run.
+        """
+        for trained, dataset in self._subjects():
+            for suite_id in self.suite_ids:
+                suite = registry.suites().get(suite_id)
+                if suite.card.subject == "backbone":
+                    self._measure(suite, trained)
+                elif dataset is not None:
+                    self._measure(suite, trained, dataset)
+        return self.plan
+
+    def _check_tables(self) -> None:
+        for table, known in (("generators", registry.generators().ids()), ("suites", registry.suites().ids())):
+            for name in getattr(self.profile, table):
+                if name not in known:
+                    raise UserError(f"profile {self.profile.name!r} sizes an unknown entry '{table}.{name}'",
+                                    f"registered {table}: {', '.join(known)}", f"{near(name, known)}correct the key")
+
+    def _subjects(self) -> Iterator[tuple[Trained, Cell | None]]:
+        if self.selection.outside is not None:
+            yield self._import(self.selection.outside), None
+            return
+        ids, asked = registry.generators().expand(self.selection.generators)
+        classes = load_classes(self.profile.classes)
+        for generator_id in ids:
+            generator = registry.generators().get(generator_id)
+            try:
+                settings = self._settings(generator.Settings, self.profile.generators.get(generator_id, {}), generator_id)
+                missing = [data for data in generator.card.data if not self._find(data)]
+                if missing:
+                    raise DataMissing(generator_id, str(self._data[missing[0]]), "")
+                for seeds in self._seeds():
+                    dataset = self._dataset(generator, settings, classes, seeds[0])
+                    for arch in self._archs():
+                        yield self._pretrain(generator, dataset, classes, arch, *seeds), dataset
+            except DataMissing as error:
+                self.plan.skip(f"generator {generator_id}", error.why, generator_id in asked)
+
+    def _seeds(self) -> list[tuple[int, int]]:
+        vary = self.selection.vary or self.profile.vary
+        both = vary in ("all", "generator")
+        return [(seed if both else 0, seed if vary != "generator" else 0) for seed in range(self.selection.seeds)]
+
+    def _archs(self) -> tuple[str, ...]:
+        known = tuple(self.profile.backbones)
+        asked = tuple(filter(None, self.selection.backbones.split(","))) or known
+        for arch in asked:
+            if arch not in known:
+                raise UserError(f"unknown backbone {arch!r}", f"profile {self.profile.name!r} has {', '.join(known)}",
+                                f"{near(arch, known)}add [backbones.{arch}] to a profile of your own")
+        return asked
+
+    def _settings(self, model: type[Settings], values: Mapping[str, Any], owner: str) -> Settings:
+        return parse_settings(model, values, owner)
+
+    def _find(self, name: str) -> DataSource | None:
+        if name not in self._data:
+            settings = self.profile.data.get(name)
+            self._data[name] = find_data(name, settings) if settings else f"profile {self.profile.name!r} has no data set {name!r}"
+        found = self._data[name]
+        if isinstance(found, DataSource):
+            self.plan.sources[name] = found
+            return found
+        return None
+
+    def _minutes(self, kind: Kind, name: str, resources: Resources) -> Resources:
+        minutes = self.profile.minutes.get(name, self.profile.minutes.get(kind, resources.minutes))
+        return replace(resources, minutes=minutes)
+
+    def _dataset(self, generator: Generator, settings: Settings, classes: ClassList, generator_seed: int) -> Cell:
+        card, values = generator.card, settings.model_dump(mode="json")
+        told = {"name": classes.name, "content": classes.content}
+        mark = registry.plugin_fingerprint(generator)
+        fitted: dict[str, str] = {}
+        fit_values = {k: v for k, v in values.items() if k in (*generator.fit_fields, *generator.shared_fields)}
+        if generator.fit_fields:
+            resources = self._minutes("fit", card.id, generator.fit_resources(settings))
+            fit = self.plan.add(Cell(
+                "fit", card.id, card.version, {"settings": fit_values, "classes": told, **self._sources(generator, fit_values)},
+                seeds={"generator_seed": generator_seed}, work="harness.tasks:fit", fingerprint=mark, resources=resources,
+                label=f"{card.id} seed {generator_seed}", data=card.data))
+            fitted = {"weights": fit.key}
+        made = {k: v for k, v in values.items() if k not in generator.fit_fields}
+        size = self.profile.dataset
+        params = {"settings": made, "classes": told, **self._sources(generator, made), **self._marks(card.data),
+                  "dataset": {"images_per_class": size.images_per_class, "chunk": size.chunk, "size_px": size.size_px}}
+        imports = bool(card.data) and not generator.fit_fields and card.real_pixels_at_synthesis
+        resources = self._minutes("synthesise", card.id, generator.synthesis_resources(settings))
+        return self.plan.add(Cell(
+            "synthesise", card.id, card.version, params, fitted, {} if imports else {"generator_seed": generator_seed},
+            "harness.tasks:import_images" if imports else "harness.tasks:synthesise", f"{card.id} seed {generator_seed}",
+            card.data, () if imports else shards(classes, size.images_per_class, size.chunk), resources, mark))
+
+    def _pretrain(self, generator: Generator, dataset: Cell, classes: ClassList, arch: str, generator_seed: int,
+                  train_seed: int) -> Trained:
+        mark = registry.code_fingerprint("harness.images")
+        told = {"name": classes.name, "content": classes.content}
+        copy = self.plan.add(Cell(
+            "extract", "training-copy", COPY_VERSION, {"copy_px": self.profile.dataset.copy_px, "classes": told},
+            {"dataset": dataset.key}, work="harness.tasks:training_copy", label=dataset.label, data=dataset.data,
+            fingerprint=mark, resources=self._minutes("extract", "training-copy", Resources())))
+        values = dict(self.profile.backbones[arch])
+        devices, threads = int(values.pop("devices", 1)), int(values.pop("threads", 1))
+        recipe = PretrainSettings.from_mapping({"arch": arch, **values}).record()
+        cell = self.plan.add(Cell(
+            "pretrain", arch, PRETRAIN_VERSION, {"settings": recipe, "classes": told}, {"copy": copy.key},
+            {"train_seed": train_seed}, "harness.tasks:pretrain", f"{dataset.label} {arch} train {train_seed}",
+            fingerprint=registry.code_fingerprint("harness.backbones"),
+            resources=self._minutes("pretrain", arch, Resources(threads=threads, devices=devices))))
+        return Trained(cell, generator.card.id, arch, generator_seed, train_seed, generator.card.information, classes,
+                       content_key(recipe)[:16])
+
+    def _import(self, outside: Outside) -> Trained:
+        if not outside.path.is_file():
+            raise DataMissing(f"checkpoint {outside.path} does not exist", "no such file", "correct --checkpoint")
+        classes = load_classes(outside.classes)
+        params = {
+            "file": str(outside.path), "sha256": file_sha256(outside.path), "arch": outside.arch,
+            "classes": {"name": classes.name, "content": classes.content}, "mean": outside.mean, "std": outside.std,
+            "image_size": outside.image_size, "weights": outside.weights,
+        }
+        cell = self.plan.add(Cell(
+            "pretrain", "outside", OUTSIDE_VERSION, params, work="harness.tasks:import_outside", label=outside.path.name,
+            fingerprint=registry.code_fingerprint("harness.backbones")))
+        return Trained(cell, f"checkpoint:{outside.path.stem}", outside.arch, 0, 0, (), classes, "outside")
+
+    def _measure(self, suite: Suite, trained: Trained, dataset: Cell | None = None) -> None:
+        card = suite.card
+        settings = self._settings(suite.Settings, self.profile.suites.get(card.id, {}), card.id)
+        asked = card.id in self.suites_asked
+        try:
+            items: Sequence[Item] = suite.items(settings, trained.arch)
+        except NotPlanned as reason:
+            self.plan.skip(f"{card.id} of {trained.arch}", str(reason), False)
+            return
+        for item in items:
+            missing = [name for name in item.data if not self._find(name)]
+            if missing:
+                self.plan.skip(f"{card.id}", str(self._data[missing[0]]), asked)
+                continue
+            self._evaluate(suite, settings, item, trained, dataset)
+
+    def _evaluate(self, suite: Suite, settings: Settings, item: Item, trained: Trained, dataset: Cell | None) -> None:
+        card, mark = suite.card, registry.plugin_fingerprint(suite)
+        subject = {"dataset": dataset.key} if dataset is not None else {"checkpoint": trained.cell.key}
+        told = {"name": trained.classes.name, "content": trained.classes.content}
+        inputs = dict(subject) if item.checkpoint or dataset is not None else {}
+        for need in item.needs:
+            cell = self.plan.add(Cell(
+                "extract", need.name, need.version, {**need.params, **self._marks(need.data), "classes": told}, subject,
+                work=need.work, label=f"{need.name} {trained.cell.label}", data=need.data, fingerprint=mark,
+                resources=self._minutes("extract", need.name, need.resources)))
+            inputs[need.role] = cell.key
+        values = settings.model_dump(mode="json")
+        facts = {
+            "generator": trained.generator, "backbone": "-" if dataset is not None else trained.arch,
+            "generator_seed": trained.generator_seed, "train_seed": 0 if dataset is not None else trained.train_seed,
+            "information": trained.information, "profile": self.profile.name,
+            "recipe": "" if dataset is not None else trained.recipe, "class_list": trained.classes.fingerprint[:16],
+        }
+        params = {"settings": values, "item": item.label, "item_params": item.params, "classes": told, "subject": facts,
+                  "arch": trained.arch, **self._marks(item.data), **self._sources(suite, values)}
+        self.plan.add(Cell(
+            "evaluate", card.id, card.version, params, inputs, {"probe_seed": item.probe_seed}, "harness.tasks:evaluate",
+            f"{trained.generator} {trained.arch} {card.id} {item.label}", item.data, (),
+            self._minutes("evaluate", card.id, item.resources), mark))
+
+    def _marks(self, names: Sequence[str]) -> dict[str, Any]:
+        found = {name: self._find(name) for name in names}
+        return {"data": {name: source.fingerprint for name, source in found.items() if source is not None}}
+
+    def _sources(self, plugin: Generator | Suite, values: Mapping[str, Any]) -> dict[str, Any]:
+        marks = {}
+        for name in plugin.sources:
+            folder = local_source(str(values.get(name) or ""))
+            if folder is not None:
+                marks[name] = fingerprint(folder)
+        return {"sources": marks}
+
+
+def shards(classes: ClassList, images_per_class: int, chunk: int) -> tuple[str, ...]:
+    """Return the names of all shards: every class in runs of ``chunk`` images."""
+    return tuple(
+        Request(i, class_id, "", start, min(start + chunk, images_per_class), 0, 0).shard
+        for i, class_id in enumerate(classes.ids) for start in range(0, images_per_class, chunk)
+    )
+
+
+def parse_shard(shard: str, classes: ClassList, size_px: int, generator_seed: int) -> Request:
+    """Return the request a shard's name stands for."""
+    class_id, start, stop = shard.rsplit("_", 2)
+    index = classes.ids.index(class_id)
+    return Request(index, class_id, classes.names[index], int(start), int(stop), size_px, generator_seed)

@@ -1,0 +1,67 @@
+"""``plan``: what a run would do, how long it takes, how much disk it needs, and what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from harness.cells import KINDS, Cell
+from harness.plan import Selection
+from harness.run import Survey, survey
+from harness.store import Store, read_manifest
+
+
+def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
+    """Print the plan of a selection against a store."""
+    found = survey(selection, store)
+    measured = _measured(store, found)
+    rows = [_row(found, kind, measured) for kind in KINDS]
+    facts = {
+        "profile": selection.profile.name, "kinds": rows,
+        "not_run": [{"what": entry.what, "reason": entry.reason} for entry in found.plan.not_run],
+        "to_download": _remote(found), "data": {name: source.root for name, source in sorted(found.plan.sources.items())},
+    }
+    if as_json:
+        cells = [{"folder": cell.folder, "label": cell.label, "state": found.states[key]} for key, cell in found.plan.cells.items()]
+        print(json.dumps(facts | {"cells": cells}, indent=1, sort_keys=True))
+        return
+    print(f"profile {selection.profile.name}: {len(found.plan.cells)} cells, {len(found.wanted)} to do")
+    print(f"  {'kind':<11}{'cells':>6}{'done':>6}{'to do':>6}{'minutes':>9}{'disk MB':>9}")
+    for row in rows:
+        print(f"  {row['kind']:<11}{row['cells']:>6}{row['done']:>6}{row['to_do']:>6}{row['minutes']:>9.1f}{row['disk_mb']:>9.0f}")
+    print(f"  {'sum':<11}{'':>18}{sum(row['minutes'] for row in rows):>9.1f}{sum(row['disk_mb'] for row in rows):>9.0f}"
+          "   (minutes of one slot)")
+    for entry in found.plan.not_run:
+        print(f"not run: {entry.what}: {entry.reason}")
+    for location in facts["to_download"]:
+        print(f"to download: {location}")
+
+
+def _row(found: Survey, kind: str, measured: dict[str, float]) -> dict[str, Any]:
+    todo = [found.plan.cells[key] for key in found.wanted if found.plan.cells[key].kind == kind]
+    return {
+        "kind": kind, "cells": found.count(kind), "done": found.count(kind, "done"), "to_do": len(todo),
+        "minutes": round(sum(_minutes(cell, measured) for cell in todo), 2),
+        "disk_mb": round(sum(cell.resources.disk_mb * max(len(cell.shards), 1) for cell in todo), 1),
+    }
+
+
+def _minutes(cell: Cell, measured: dict[str, float]) -> float:
+    expected = cell.resources.minutes * max(len(cell.shards), 1)
+    return measured.get(f"{cell.kind}/{cell.name}", expected)
+
+
+def _measured(store: Store, found: Survey) -> dict[str, float]:
+    """Return minutes per kind and name from finished cells of this plan without shards."""
+    times: dict[str, list[float]] = {}
+    for key, cell in found.plan.cells.items():
+        if found.states[key] == "done" and not cell.shards:
+            manifest = read_manifest(store.folder(cell)) or {}
+            times.setdefault(f"{cell.kind}/{cell.name}", []).append(float(manifest.get("wall_seconds", 0.0)) / 60)
+    return {name: sum(values) / len(values) for name, values in times.items()}
+
+
+def _remote(found: Survey) -> list[str]:
+    values: Iterable[object] = (v for cell in found.plan.cells.values() for v in dict(cell.params.get("settings", {})).values())
+    return sorted({str(value) for value in values if str(value).startswith(("hub:", "open_clip:"))})

@@ -1,0 +1,122 @@
+"""Records: the versioned schema of a result. Written by evaluate cells, read by the leaderboard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from harness.errors import UserError
+from harness.stats import Estimate
+
+SCHEMA = 1
+
+Better = Literal["higher", "lower", "neither"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a record."""
+
+    name: str
+    """Column id, unique within the suite: ``dtd``, ``TI``."""
+    estimate: Estimate
+    """Value with interval; fractions for unit ``fraction``, points for unit ``points``."""
+    unit: Literal["fraction", "points", "ratio"] = "fraction"
+    better: Better = "higher"
+    role: Literal["primary", "companion"] = "primary"
+    """Primary metrics are columns of the board; companions are kept in the record and shown on request."""
+    group: str = ""
+    """Metrics of one group are averaged into one more column, once all ``group_size`` of them are there."""
+    group_size: int = 0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One validity check: whether the scores of this record may be ranked."""
+
+    name: str
+    passed: bool
+    value: float | None
+    threshold: float
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was measured."""
+
+    generator: str
+    """Concrete id (``sd15``), or ``checkpoint`` for weights from outside."""
+    backbone: str
+    """Architecture id, or ``-`` where the images themselves were measured."""
+    generator_seed: int
+    train_seed: int
+    information: tuple[str, ...] = ()
+    """What the generator was told: class names, templates, captions, real images, ..."""
+
+
+@dataclass(frozen=True)
+class Comparability:
+    """What must be equal for two values to stand in one column."""
+
+    profile: str
+    suite_version: int
+    data: Mapping[str, str]
+    """Data set name to fingerprint."""
+    classes: str
+    """Hash of the ordered class list of the head."""
+    protocol: str
+    """Preprocessing, probe mode and the like, as the suite words them."""
+    recipe: str
+    """Hash of the pre-training recipe; ``outside`` for imported checkpoints."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One evaluate cell's result."""
+
+    suite: str
+    suite_order: int
+    item: str
+    """Which part of the suite: a data set, a fraction, a seed."""
+    subject: Subject
+    probe_seed: int
+    metrics: tuple[Metric, ...]
+    checks: tuple[Check, ...]
+    comparability: Comparability
+    key: str
+    """Content key of the evaluate cell; its inputs' keys are in the artifact's manifest."""
+    schema: int = SCHEMA
+    notes: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> str:
+        """Return sorted JSON with floats in shortest round-trip form and a final newline."""
+        return json.dumps(asdict(self), sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str, source: str = "record") -> Record:
+        """Parse one record.
+
+        Raises:
+            UserError: not JSON, a field is missing, or a schema this version does not know.
+        """
+        try:
+            raw = json.loads(text)
+            if raw["schema"] != SCHEMA:
+                raise UserError(f"{source} has schema {raw['schema']}", f"this version reads schema {SCHEMA}",
+                                "update the harness, or run the cell again")
+            return _record(raw)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{source} is not a valid record", f"{type(error).__name__}: {error}",
+                            "delete its folder and run the same command again") from error
+
+
+def _record(raw: dict[str, Any]) -> Record:
+    subject = raw["subject"] | {"information": tuple(raw["subject"]["information"])}
+    metrics = tuple(Metric(**(m | {"estimate": Estimate(**m["estimate"])})) for m in raw["metrics"])
+    return Record(**(raw | {
+        "subject": Subject(**subject), "metrics": metrics, "checks": tuple(Check(**c) for c in raw["checks"]),
+        "comparability": Comparability(**raw["comparability"]), "notes": tuple(raw["notes"]),
+    }))

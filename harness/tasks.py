@@ -1,0 +1,217 @@
+"""The work behind each kind of cell: how plugins, images and backbones meet the store."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from harness import registry
+from harness.contracts import Item, Sample
+from harness.errors import UserError
+from harness.files import write_json, write_text
+from harness.plan import parse_shard
+from harness.records import Comparability, Record, Subject
+from harness.work import Context, shared
+
+ROWS = "rows.parquet"
+RECORD = "record.json"
+INDEX = "images.jsonl"
+_QUEUE = 32
+
+
+def fit(ctx: Context) -> None:
+    """Fit a generator."""
+    registry.generators().get(ctx.cell.name).fit(ctx)
+
+
+def synthesise(ctx: Context, shard: str = "") -> None:
+    """Make one shard of images, or, without a shard, check that all are there and join their manifests."""
+    from harness.images.shards import ImageRow, read_rows, verify_shard, write_rows, write_shard
+
+    folder = ctx.out / "shards"
+    if shard:
+        rows_path = folder / f"{shard}.jsonl"
+        if rows_path.is_file():
+            with suppress(UserError):  # a shard that is whole is kept; any other is made again
+                verify_shard(folder / f"{shard}.tar", read_rows(rows_path))
+                return
+            rows_path.unlink()
+        generator = registry.generators().get(ctx.cell.name)
+        request = parse_shard(shard, ctx.classes, ctx.params["dataset"]["size_px"], ctx.cell.seeds["generator_seed"])
+        samples = _checked(generator.synthesise(ctx, request), request.start, request.stop, ctx)
+        images = _shard_images(_off_thread(samples), request.class_id, request.class_index)
+        write_rows(rows_path, write_shard(folder / f"{shard}.tar", images))
+        return
+    joined: list[ImageRow] = []
+    for name in ctx.cell.shards:
+        rows = read_rows(folder / f"{name}.jsonl")
+        verify_shard(folder / f"{name}.tar", rows)
+        joined += rows
+    write_rows(ctx.out / INDEX, joined)
+    for name in ctx.cell.shards:
+        (folder / f"{name}.jsonl").unlink()
+
+
+def _checked(samples: Iterator[Sample], start: int, stop: int, ctx: Context) -> Iterator[Sample]:
+    size = ctx.params["dataset"]["size_px"]
+    expected = start
+    for sample in samples:
+        if sample.index != expected or sample.image.shape != (size, size, 3) or sample.image.dtype.name != "uint8":
+            raise UserError(
+                f"generator {ctx.cell.name!r} broke its contract",
+                f"expected image {expected} as ({size}, {size}, 3) uint8, got image {sample.index} as "
+                f"{sample.image.shape} {sample.image.dtype}", "mend the generator's synthesise")
+        expected += 1
+        ctx.progress(expected - start, stop - start, "images")
+        yield sample
+    if expected != stop:
+        raise UserError(f"generator {ctx.cell.name!r} broke its contract",
+                        f"it made {expected - start} of {stop - start} images", "mend the generator's synthesise")
+
+
+def _off_thread(samples: Iterator[Sample]) -> Iterator[Sample]:
+    """Run the sampler in a thread of its own, so that encoding and writing never hold it up."""
+    ready: queue.Queue[Sample | BaseException | None] = queue.Queue(_QUEUE)
+
+    def work() -> None:
+        try:
+            for sample in samples:
+                ready.put(sample)
+            ready.put(None)
+        except BaseException as error:  # handed to the consumer, which raises it
+            ready.put(error)
+
+    threading.Thread(target=work, name="sampler", daemon=True).start()
+    while (item := ready.get()) is not None:
+        if isinstance(item, BaseException):
+            raise item
+        yield item
+
+
+def _shard_images(samples: Iterator[Sample], class_id: str, class_index: int) -> Iterator[Any]:
+    from harness.images.shards import ShardImage
+
+    for sample in samples:
+        yield ShardImage(class_id, class_index, sample.index, sample.image, sample.prompt, sample.seed)
+
+
+def import_images(ctx: Context) -> None:
+    """List the images of a folder somebody else made; nothing is copied."""
+    from harness.images.copy import FolderSource
+
+    (name,) = ctx.cell.data
+    source = FolderSource(image_folder(ctx.data(name)), ctx.classes.ids)
+    limit = ctx.params["dataset"]["images_per_class"]
+    seen: dict[int, int] = {}
+    lines = []
+    for path, label in zip(source.names, source.labels, strict=True):
+        seen[label] = seen.get(label, 0) + 1
+        if seen[label] <= limit:
+            lines.append(json.dumps({"path": path, "class_index": label}, sort_keys=True))
+    write_text(ctx.out / INDEX, "\n".join(lines) + "\n")
+    write_json(ctx.out / "source.json", {"data": name, "fingerprint": ctx.sources[name].fingerprint})
+
+
+def image_folder(root: Path) -> Path:
+    """Return the folder that holds the class folders: ``root/train`` where there is one, else ``root``."""
+    return root / "train" if (root / "train").is_dir() else root
+
+
+def training_copy(ctx: Context) -> None:
+    """Make the uint8 training copy of a dataset artifact."""
+    from harness.images.copy import build_copy
+
+    build_copy(open_images(ctx), ctx.out, ctx.classes.ids, ctx.params["copy_px"],
+               progress=lambda done, total: ctx.progress(done, total, "images"))
+
+
+def open_images(ctx: Context) -> Any:
+    """Return the images of the ``dataset`` input as a source with names, labels and bytes."""
+    from harness.images.copy import FolderSource, ShardSource
+
+    dataset = ctx.inputs["dataset"]
+    shards = [dataset.path(name) for name in dataset.files(".tar")]
+    if shards:
+        return ShardSource(shards, ctx.classes.ids)
+    origin = dataset.json("source.json")
+    chosen = {json.loads(line)["path"] for line in dataset.path(INDEX).read_text(encoding="utf-8").splitlines()}
+    source = FolderSource(image_folder(ctx.data(origin["data"])), ctx.classes.ids)
+    kept = [i for i, name in enumerate(source.names) if name in chosen]
+    source.names, source.labels = [source.names[i] for i in kept], [source.labels[i] for i in kept]
+    return source
+
+
+def pretrain(ctx: Context) -> None:
+    """Train a backbone on a training copy."""
+    from harness.backbones.recipe import PretrainSettings
+    from harness.backbones.train import Progress, train
+    from harness.images.copy import TrainingCopy
+
+    copy = ctx.inputs["copy"]
+    copy.verify()
+
+    def progress(at: Progress) -> None:
+        ctx.progress(at.step, at.steps, f"steps, loss {at.loss:.2f}")
+
+    train(PretrainSettings.from_mapping(ctx.params["settings"]), TrainingCopy.open(copy.folder), ctx.out,
+          seed=ctx.seed("pretrain"), state_file=ctx.scratch / "state.pt", device=ctx.device.partition(":")[0], progress=progress)
+
+
+def import_outside(ctx: Context) -> None:
+    """Bring a checkpoint from outside into the form of our own."""
+    from harness.backbones.checkpoint import import_checkpoint
+
+    p = ctx.params
+    import_checkpoint(Path(p["file"]), p["arch"], ctx.classes.ids, tuple(p["mean"]), tuple(p["std"]), ctx.out,
+                      weights=p["weights"], image_size=p["image_size"])
+
+
+def evaluate(ctx: Context) -> None:
+    """Measure rows, keep them, and write the record their score makes."""
+    suite = registry.suites().get(ctx.cell.name)
+    rows = suite.rows(ctx)
+    write_rows_table(ctx.out / ROWS, rows)
+    record = score(ctx.cell.name, ctx, rows)
+    write_text(ctx.out / RECORD, record.to_json())
+
+
+def score(name: str, ctx: Context, rows: Any) -> Record:
+    """Return the record of a cell from its rows; used live and by ``rescore``."""
+    suite = registry.suites().get(name)
+    settings = ctx.settings(suite.Settings)
+    params = ctx.params
+    item = Item(params["item"], ctx.cell.data, params["item_params"], ctx.cell.seeds["probe_seed"])
+    found = suite.score(rows, item, settings, {data: ctx.card(data) for data in ctx.cell.data})
+    facts = dict(params["subject"])
+    subject = Subject(facts["generator"], facts["backbone"], facts["generator_seed"], facts["train_seed"],
+                      tuple(facts["information"]))
+    comparable = Comparability(facts["profile"], suite.card.version, dict(params["data"]), facts["class_list"],
+                               suite.protocol(settings), facts["recipe"])
+    return Record(name, suite.card.order, item.label, subject, item.probe_seed, found.metrics, found.checks, comparable,
+                  ctx.cell.key, notes=found.notes)
+
+
+def write_rows_table(path: Path, rows: Any) -> None:
+    """Write rows as parquet, whole or not at all; equal rows give equal bytes."""
+    from harness.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        rows.to_parquet(temporary, index=False, compression="zstd")
+
+
+def classifier(ctx: Context, role: str = "checkpoint") -> Any:
+    """Return the backbone of an input artifact on the worker's device; verified, and built once per worker."""
+    from harness.backbones.classifier import load_classifier
+
+    artifact = ctx.inputs[role]
+
+    def build() -> Any:
+        artifact.verify()
+        return load_classifier(artifact.folder, device=ctx.device)
+
+    return shared(f"classifier/{artifact.key}", build)

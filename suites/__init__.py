@@ -1,0 +1,1 @@
+"""The built-in suites; found through entry points like any plugin."""

@@ -1,0 +1,10 @@
+"""What a suite's author needs, in one import."""
+
+from harness.contracts import Item, Need, NoSettings, NotPlanned, Score, Settings, Suite, SuiteCard
+from harness.records import Check, Metric
+from harness.stats import Estimate
+from harness.tasks import classifier, open_images
+from harness.work import Context
+
+__all__ = ["Check", "Context", "Estimate", "Item", "Metric", "Need", "NoSettings", "NotPlanned", "Score", "Settings", "Suite",
+           "SuiteCard", "classifier", "open_images"]

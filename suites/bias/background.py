@@ -1,0 +1,232 @@
+"""Background bias on the ImageNet-9 backgrounds challenge: same foregrounds on other backgrounds.
+
+Xiao et al., ICLR 2021. BG_Gap is the accuracy on Mixed-Same (random background of the same class) minus that
+on Mixed-Rand (random background of a random class), in percentage points; both variants show the same
+foregrounds, so they are paired.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.contracts import Score
+from harness.errors import UserError
+from harness.records import Metric
+from harness.stats import (
+    Estimate,
+    FloatArray,
+    Statistic,
+    percentile_estimate,
+    proportion,
+    ratio,
+    resample_strata,
+    totals_of,
+)
+from suites.bias.cards import In9Card
+from suites.bias.checks import floor_check
+from suites.bias.images import (
+    SUFFIXES,
+    Classifier,
+    Geometry,
+    Progress,
+    Rows,
+    find_root,
+    predict,
+    reading_notes,
+)
+from suites.bias.maps import ClassMap
+
+VARIATIONS = ("original", "mixed_same", "mixed_rand")
+INNER_FOLDERS = ("bg_challenge",)
+_KEY = r"[A-Za-z][A-Za-z0-9]*_\d+"
+_ORIGINAL = re.compile(rf"^({_KEY})$")
+# The background part of mixed_rand names is wrong in the public archive (its issue 8), so it is never used.
+_MIXED = re.compile(rf"^fg_({_KEY})_bg_.+$")
+_POPULATION = "new foregrounds"
+
+
+@dataclass(frozen=True)
+class View:
+    """One file: a foreground in one variation.
+
+    Attributes:
+        name: Path below the root.
+        variation: Name of the variation.
+        foreground: Key shared by all views of the foreground.
+        label: Index of the class.
+    """
+
+    name: str
+    variation: str
+    foreground: str
+    label: int
+
+
+def foreground_key(stem: str, variation: str) -> str:
+    """Extract the foreground key from a file stem: the stem of an original, the `fg_` part of a mixed image.
+
+    Raises:
+        UserError: the name does not follow the pattern.
+    """
+    match = (_ORIGINAL if variation == "original" else _MIXED).match(stem)
+    if match is None:
+        pattern = "<wnid>_<digits>" if variation == "original" else "fg_<wnid>_<digits>_bg_<wnid>_<digits>"
+        raise UserError(
+            f"{stem} is not a file name of {variation}", f"expected {pattern}", "fetch the data set again"
+        )
+    return match.group(1)
+
+
+def read_views(root: Path, card: In9Card) -> tuple[Path, list[View]]:
+    """List all files of the three variations and verify that they show the same foregrounds one to one.
+
+    Raises:
+        DataMissing: no such data set.
+        UserError: wrong class folders or counts, or foregrounds that are repeated or unmatched.
+    """
+    base = find_root(
+        root,
+        lambda folder: all((folder / v / "val").is_dir() for v in VARIATIONS),
+        INNER_FOLDERS,
+        f"backgrounds set ({', '.join(VARIATIONS)})",
+    )
+    views = [view for variation in VARIATIONS for view in _read_variation(base, variation, card)]
+    labels = {v: _labels_by_key([view for view in views if view.variation == v]) for v in VARIATIONS}
+    for variation in VARIATIONS[1:]:
+        wrong = labels[variation].items() ^ labels["original"].items()
+        if wrong:
+            raise UserError(
+                f"{variation} and original do not show the same foregrounds",
+                f"{len(wrong)} unmatched, e.g. {min(wrong)[0]}",
+                "fetch the data set again; gaps between unmatched images mean nothing",
+            )
+    return base, views
+
+
+def geometry(card: In9Card) -> Geometry:
+    """Return the reference geometry: files are used as stored."""
+    return Geometry("stored", card.image_size)
+
+
+def predict_rows(classifier: Classifier, root: Path, card: In9Card, progress: Progress | None = None) -> Rows:
+    """Classify all views; one row per file.
+
+    The answer is the top-1 class over all outputs, looked up in the map; a class outside the map is wrong.
+
+    Raises:
+        UserError: the head does not cover all categories, or the data set is damaged.
+    """
+    head = ClassMap.of(card.categories).bind(classifier.classes)
+    head.require_full("BG_Gap")
+    base, views = read_views(root, card)
+    predictions = predict(classifier, base, [view.name for view in views], geometry(card), progress=progress)
+    label, answer = np.asarray([view.label for view in views]), head.category_of(predictions.top1)
+    return {
+        "image": np.asarray([view.name for view in views]),
+        "variation": np.asarray([view.variation for view in views]),
+        "foreground": np.asarray([view.foreground for view in views]),
+        "label": label,
+        "answer": answer,
+        "correct": answer == label,
+        **predictions.columns(),
+    }
+
+
+# --- metrics ------------------------------------------------------------------------------------------------
+
+
+def pair_tables(rows: Mapping[str, Any]) -> list[FloatArray]:
+    """Return per class the features (foregrounds, 3): Mixed-Same correct, Mixed-Rand correct, 1.
+
+    Raises:
+        ValueError: a foreground is missing in one of the two variations or occurs twice.
+    """
+    variation, key = np.asarray(rows["variation"]), np.asarray(rows["foreground"])
+    label, correct = np.asarray(rows["label"]), np.asarray(rows["correct"], dtype=np.float64)
+    columns = []
+    for name in ("mixed_same", "mixed_rand"):
+        index = np.flatnonzero(variation == name)
+        columns.append(index[np.argsort(key[index], kind="stable")])
+    same, rand = columns
+    if len(same) != len(rand) or (key[same] != key[rand]).any() or len(np.unique(key[same])) != len(same):
+        raise ValueError("rows of mixed_same and mixed_rand are not paired one to one by foreground")
+    table = np.stack([correct[same], correct[rand], np.ones(len(same))], axis=1)
+    return [table[label[same] == value] for value in np.unique(label[same])]
+
+
+def gap_statistic(totals: FloatArray) -> FloatArray:
+    """Compute Acc(Mixed-Same) - Acc(Mixed-Rand) from totals (replicates, classes, 3)."""
+    sums = totals.sum(axis=1)
+    return ratio(sums[:, 0] - sums[:, 1], sums[:, 2])
+
+
+def relative_gap_statistic(totals: FloatArray) -> FloatArray:
+    """Compute the gap divided by Acc(Mixed-Same)."""
+    sums = totals.sum(axis=1)
+    return ratio(sums[:, 0] - sums[:, 1], sums[:, 0])
+
+
+def score(rows: Mapping[str, Any], card: In9Card, seed: int = 0) -> Score:
+    """Turn rows into BG_Gap (points), its parts (fractions) and validity checks."""
+    tables = pair_tables(rows)
+    drawn, observed = resample_strata(tables, seed), totals_of(tables)
+    n = sum(len(table) for table in tables)
+    method = "bootstrap (foreground pairs, within class)"
+
+    def estimate(statistic: Statistic, reason: str) -> Estimate:
+        value = float(statistic(observed)[0])
+        return percentile_estimate(
+            value, statistic(drawn), n=n, method=method, population=_POPULATION, undefined_reason=reason
+        )
+
+    relative = estimate(relative_gap_statistic, "no Mixed-Same image is correct")
+    metrics = [
+        Metric("BG_Gap", estimate(gap_statistic, "no images").scaled(100), "points", "lower"),
+        Metric("relative_gap", relative, "fraction", "lower", "companion"),
+    ]
+    variation, correct = np.asarray(rows["variation"]), np.asarray(rows["correct"], dtype=bool)
+    accuracy = {name: proportion(correct[variation == name], population=_POPULATION) for name in VARIATIONS}
+    metrics += [Metric(name, value, "fraction", "higher", "companion") for name, value in accuracy.items()]
+    same = accuracy["mixed_same"]
+    check = floor_check("Mixed-Same accuracy", same, card.min_mixed_same, "foregrounds are recognised at all")
+    return Score(tuple(metrics), (check,), reading_notes(rows))
+
+
+def _read_variation(base: Path, variation: str, card: In9Card) -> list[View]:
+    folder = base / variation / "val"
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if found != sorted(card.folders) or len(card.folders) != len(card.categories):
+        raise UserError(
+            f"{folder} has other class folders than the card of {card.name}",
+            f"found {', '.join(found)}; expected {', '.join(card.folders)}",
+            "fetch the data set again, or mend the card",
+        )
+    views = []
+    for label, name in enumerate(card.folders):
+        files = sorted(path for path in (folder / name).iterdir() if path.suffix.lower() in SUFFIXES)
+        for path in files:
+            relative = path.relative_to(base).as_posix()
+            views.append(View(relative, variation, foreground_key(path.stem, variation), label))
+    if len(views) != card.expected_per_variation:
+        raise UserError(
+            f"{folder} holds {len(views)} images, expected {card.expected_per_variation}",
+            "the data set is incomplete or another version",
+            "fetch the data set again, or give a card with the count of your version",
+        )
+    return views
+
+
+def _labels_by_key(views: list[View]) -> dict[str, int]:
+    labels = {view.foreground: view.label for view in views}
+    if len(labels) != len(views):
+        key, times = Counter(view.foreground for view in views).most_common(1)[0]
+        names = ", ".join(view.name for view in views if view.foreground == key)
+        raise UserError(f"foreground {key} occurs {times} times", names, "fetch the data set again")
+    return labels

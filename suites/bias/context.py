@@ -1,0 +1,304 @@
+"""Context bias on FOCUS: accuracy in uncommon contexts relative to common ones.
+
+FOCUS: Kattakinda and Feizi, ICML 2022. An image has k in {0, 1, 2, 3} uncommon attributes (time, weather,
+location). CB_k is the accuracy at k over the accuracy at 0; CB_avg averages k = 1, 2, 3 (lbGen, CVPR 2025)
+and is decided by the few images with k = 3, so CB_12 (k = 1, 2) stands beside it. Values are fractions and
+may exceed 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.contracts import Score
+from harness.errors import DataMissing, UserError
+from harness.records import Check, Metric
+from harness.stats import (
+    Estimate,
+    FloatArray,
+    percentile_estimate,
+    ratio,
+    resample_strata,
+    totals_of,
+    undefined,
+    wilson,
+)
+from suites.bias.cards import FocusCard
+from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, predict, reading_notes
+from suites.bias.maps import ClassMap
+
+DATABASE = "annotations.db"
+INNER_FOLDERS = ("focus", "FOCUS")
+COLUMNS = ("file_name", "category", "time", "weather", "locations")
+LOW_N, TOO_FEW = 100, 30
+_POPULATION = "new images of each partition"
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One row of the database; `name` is the path below the root, without the leading slash."""
+
+    name: str
+    category: str
+    time: str
+    weather: str
+    locations: tuple[str, ...]
+
+
+def uncommon_flags(item: Annotation, card: FocusCard) -> tuple[bool, bool, bool]:
+    """Tell whether time, weather and any location are uncommon; several uncommon locations count once."""
+    table = card.uncommon[item.category]
+    return (
+        item.time in table.time,
+        item.weather in table.weather,
+        any(location in table.locations for location in item.locations),
+    )
+
+
+def read_annotations(root: Path, card: FocusCard) -> tuple[Path, list[Annotation]]:
+    """Read the database below `root`; folder names are search queries, not labels, and are ignored.
+
+    Raises:
+        DataMissing: no database, or a listed file is not there.
+        UserError: a damaged database, an unknown category or attribute value, a wrong number of rows, or
+            byte-identical files.
+    """
+    base = find_root(
+        root, lambda folder: (folder / DATABASE).is_file(), INNER_FOLDERS, f"FOCUS set ({DATABASE})"
+    )
+    items = sorted((_annotation(row, card) for row in _query(base / DATABASE)), key=lambda item: item.name)
+    if len(items) != card.expected_images:
+        raise UserError(
+            f"{base / DATABASE} lists {len(items)} images, expected {card.expected_images}",
+            "another release or an incomplete one (an old release of FOCUS has 23,904 rows with duplicates)",
+            "fetch the current release, or give a card with expected_images of your version",
+        )
+    twins = find_duplicates(base, [item.name for item in items])
+    if twins and not card.allow_duplicates:
+        raise UserError(
+            f"{len(twins)} groups of byte-identical images in {base}",
+            f"e.g. {', '.join(twins[0])}",
+            "fetch the current release, or set allow_duplicates in the card",
+        )
+    return base, items
+
+
+def find_duplicates(base: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Group the files with identical bytes (SHA-256).
+
+    Raises:
+        DataMissing: a file is not there.
+    """
+    groups: dict[bytes, list[str]] = {}
+    for name in names:
+        try:
+            content = (base / name).read_bytes()
+        except FileNotFoundError as error:
+            raise DataMissing(
+                f"{base / name} is missing", "the database lists it", "fetch the data again"
+            ) from error
+        groups.setdefault(hashlib.sha256(content).digest(), []).append(name)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def geometry(card: FocusCard) -> Geometry:
+    """Return the reference geometry: shorter side to the input size, centre crop."""
+    return Geometry("resize-crop", card.image_size)
+
+
+def predict_rows(
+    classifier: Classifier, root: Path, card: FocusCard, progress: Progress | None = None
+) -> Rows:
+    """Classify all images; one row per image.
+
+    An answer is correct when the top-1 class over all outputs is one of the category's accepted classes.
+
+    Raises:
+        UserError: the head does not cover all categories, or the data set is damaged.
+    """
+    head = ClassMap.of(card.categories).bind(classifier.classes)
+    head.require_full("CB_avg")
+    base, items = read_annotations(root, card)
+    names = [item.name for item in items]
+    predictions = predict(classifier, base, names, geometry(card), accept_truncated=True, progress=progress)
+    label = np.asarray([head.categories.index(item.category) for item in items])
+    chance = np.asarray([len(members) / head.width for members in head.members])
+    return annotation_columns(items, card) | {
+        "correct": head.category_of(predictions.top1) == label,
+        "chance": chance[label],
+        **predictions.columns(),
+    }
+
+
+def annotation_columns(items: Sequence[Annotation], card: FocusCard) -> Rows:
+    """Return the columns that describe the images, with their uncommon flags."""
+    flags = np.asarray([uncommon_flags(item, card) for item in items], dtype=bool).reshape(-1, 3)
+    return {
+        "image": np.asarray([item.name for item in items]),
+        "category": np.asarray([item.category for item in items]),
+        "time": np.asarray([item.time for item in items]),
+        "weather": np.asarray([item.weather for item in items]),
+        "locations": np.asarray([", ".join(item.locations) for item in items]),
+        "uncommon_time": flags[:, 0],
+        "uncommon_weather": flags[:, 1],
+        "uncommon_location": flags[:, 2],
+    }
+
+
+# --- metrics ------------------------------------------------------------------------------------------------
+
+
+def uncommon_count(rows: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+    """Return k per row."""
+    names = ("uncommon_time", "uncommon_weather", "uncommon_location")
+    flags = np.stack([np.asarray(rows[name], dtype=np.int64) for name in names])
+    count: npt.NDArray[np.int64] = flags.sum(axis=0)
+    return count
+
+
+def partition_tables(rows: Mapping[str, Any]) -> list[FloatArray]:
+    """Return per partition k = 0..3 the features (n_k, 2C): category one-hot, then that times correctness."""
+    k, correct = uncommon_count(rows), np.asarray(rows["correct"], dtype=np.float64)
+    names, index = np.unique(np.asarray(rows["category"]), return_inverse=True)
+    one_hot = np.eye(len(names))[index]
+    table = np.hstack([one_hot, one_hot * correct[:, None]])
+    return [table[k == value] for value in range(4)]
+
+
+def accuracies(totals: FloatArray) -> FloatArray:
+    """Return Acc_0..Acc_3 (replicates, 4) from totals (replicates, 4, 2C); NaN for an empty partition."""
+    half = totals.shape[-1] // 2
+    return ratio(totals[..., half:].sum(-1), totals[..., :half].sum(-1))
+
+
+def cb(totals: FloatArray, ks: Sequence[int]) -> FloatArray:
+    """Return the mean of CB_k over `ks`: (replicates,)."""
+    acc = accuracies(totals)
+    ratios = np.stack([ratio(acc[:, k], acc[:, 0]) for k in ks])
+    mean: FloatArray = ratios.mean(axis=0)
+    return mean
+
+
+def standardised(totals: FloatArray, k: int) -> FloatArray:
+    """Return Acc_k over the accuracy that the category mix of partition k would have in common context.
+
+    The denominator weighs each category's accuracy at k = 0 with its share at k: the ratio is 1 for a model
+    whose accuracy within each category ignores context, whatever the mix.
+    """
+    half = totals.shape[-1] // 2
+    acc0 = ratio(totals[:, 0, half:], totals[:, 0, :half])
+    counts = totals[:, k, :half]
+    expected = np.where(counts > 0, counts * acc0, 0.0).sum(axis=-1)
+    return ratio(totals[:, k, half:].sum(axis=-1), expected)
+
+
+def pooled_two_or_more(totals: FloatArray) -> FloatArray:
+    """Return the accuracy over all images with k of 2 or 3, relative to Acc_0."""
+    half = totals.shape[-1] // 2
+    many = totals[:, 2:].sum(axis=1)
+    return ratio(ratio(many[:, half:].sum(-1), many[:, :half].sum(-1)), accuracies(totals)[:, 0])
+
+
+def score(rows: Mapping[str, Any], card: FocusCard, seed: int = 0) -> Score:
+    """Turn rows into CB metrics, partition accuracies and validity checks; all fractions."""
+    tables = partition_tables(rows)
+    sizes = [len(table) for table in tables]
+    drawn = resample_strata(tables, seed)
+
+    def estimate(statistic: Callable[[FloatArray], FloatArray], ks: Sequence[int]) -> Estimate:
+        return _relative(statistic, tables, drawn, ks)
+
+    metrics = [Metric("CB_avg", estimate(partial(cb, ks=(1, 2, 3)), (1, 2, 3)))]
+    metrics.append(_companion("CB_12", estimate(partial(cb, ks=(1, 2)), (1, 2))))
+    for k in (1, 2, 3):
+        metrics.append(_companion(f"CB_{k}", estimate(partial(cb, ks=(k,)), (k,))))
+    metrics.append(_companion("CB_2plus", estimate(pooled_two_or_more, (2,))))
+    for k in (1, 2, 3):
+        metrics.append(_companion(f"CB_{k}_standardised", estimate(partial(standardised, k=k), (k,))))
+    half = tables[0].shape[1] // 2
+    for k, table in enumerate(tables):
+        accuracy = wilson(int(table[:, half:].sum()), sizes[k], population=_POPULATION)
+        metrics.append(
+            _companion(f"Acc_{k}", accuracy if accuracy.reason else _mark_small(accuracy, sizes[k], k))
+        )
+    return Score(tuple(metrics), (_accuracy_check(rows, card),), reading_notes(rows))
+
+
+def _relative(
+    statistic: Callable[[FloatArray], FloatArray],
+    tables: Sequence[FloatArray],
+    drawn: FloatArray,
+    ks: Sequence[int],
+) -> Estimate:
+    observed = totals_of(tables)
+    sizes = [len(table) for table in tables]
+    method, n = "bootstrap (image, within partition)", sum(sizes[k] for k in ks)
+    empty = [f"P{k}" for k in (0, *ks) if sizes[k] == 0]
+    if empty:
+        return undefined(f"no images in {', '.join(empty)}", population=_POPULATION, n=n, method=method)
+    if accuracies(observed)[0, 0] == 0:
+        return undefined("no image in common context is correct", population=_POPULATION, n=n, method=method)
+    value = float(statistic(observed)[0])
+    result = percentile_estimate(value, statistic(drawn), n=n, method=method, population=_POPULATION)
+    smallest = min(ks, key=lambda k: sizes[k])
+    return result if result.reason else _mark_small(result, sizes[smallest], smallest)
+
+
+def _mark_small(estimate: Estimate, size: int, k: int) -> Estimate:
+    if size >= LOW_N:
+        return estimate
+    advice = "not reportable alone" if size < TOO_FEW else "low n"
+    return replace(estimate, reason=f"P{k} has {size} images: {advice}")
+
+
+def _companion(name: str, estimate: Estimate) -> Metric:
+    return Metric(name, estimate, "fraction", "higher", "companion")
+
+
+def _accuracy_check(rows: Mapping[str, Any], card: FocusCard) -> Check:
+    common = uncommon_count(rows) == 0
+    meaning = "accuracy in common context is above a floor and a multiple of chance"
+    if not common.any():
+        return Check("Acc_0", False, None, card.min_acc0, meaning)
+    accuracy = float(np.asarray(rows["correct"], dtype=np.float64)[common].mean())
+    floor = max(card.min_acc0, card.min_times_chance * float(np.asarray(rows["chance"])[common].mean()))
+    return Check("Acc_0", accuracy >= floor, accuracy, floor, meaning)
+
+
+def _query(path: Path) -> list[tuple[str, ...]]:
+    """Return the rows of the annotations table, in the order of COLUMNS; the file is opened read-only."""
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+        try:
+            return connection.execute(f"SELECT {', '.join(COLUMNS)} FROM annotations").fetchall()
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        raise UserError(f"{path} is not a FOCUS database", str(error), "fetch the data set again") from error
+
+
+def _annotation(row: Sequence[str], card: FocusCard) -> Annotation:
+    name, category, time, weather, locations = row
+    item = Annotation(name.lstrip("/"), category, time, weather, tuple(locations.split(", ")))
+    known = card.vocabulary
+    problems = [f"category {category!r}"] * (category not in card.categories or category not in card.uncommon)
+    problems += [f"time {time!r}"] * (time not in known.time)
+    problems += [f"weather {weather!r}"] * (weather not in known.weather)
+    problems += [f"location {place!r}" for place in item.locations if place not in known.locations]
+    if problems:
+        raise UserError(
+            f"{DATABASE}: {name} has unknown {', '.join(problems)}",
+            "the card's vocabulary does not hold it, so common and uncommon cannot be told apart",
+            "fetch the data set again, or mend the card",
+        )
+    return item

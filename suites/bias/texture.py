@@ -1,0 +1,231 @@
+"""Texture bias on cue-conflict images: shape of one category, texture of another.
+
+Geirhos et al., ICLR 2019; TI is the texture inclination of lbGen (CVPR 2025), read as t / (s + t): the share
+of texture answers among the answers that name one of the two cues. Values are fractions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.contracts import Score
+from harness.errors import UserError
+from harness.records import Metric
+from harness.stats import (
+    Estimate,
+    FloatArray,
+    bootstrap,
+    bootstrap_two_way,
+    proportion,
+    ratio,
+    undefined,
+    wilson,
+)
+from suites.bias.cards import CueConflictCard
+from suites.bias.checks import floor_check
+from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, predict, reading_notes
+from suites.bias.maps import ClassMap
+
+INNER_FOLDERS = ("cue-conflict", "style-transfer-preprocessed-512")
+_TAIL = re.compile(r"^([a-z]+)(\d+)-([a-z]+)(\d+)\.png$")
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """One cue-conflict file.
+
+    Attributes:
+        name: Path below the root.
+        shape: Category of the shape.
+        shape_source: Name of the image that gave the shape.
+        texture: Category of the texture.
+        texture_source: Name of the image that gave the texture.
+    """
+
+    name: str
+    shape: str
+    shape_source: str
+    texture: str
+    texture_source: str
+
+
+def parse_name(name: str) -> Stimulus:
+    """Parse `airplane/airplane10-boat3.png`; experiment prefixes ending in an underscore are dropped.
+
+    Raises:
+        UserError: the name does not follow the pattern.
+    """
+    match = _TAIL.match(name.rsplit("/", 1)[-1].rsplit("_", 1)[-1])
+    if match is None:
+        raise UserError(
+            f"{name} is not a cue-conflict file name",
+            "expected <shape><number>-<texture><number>.png",
+            "remove the file or fetch the data set again",
+        )
+    shape, shape_number, texture, texture_number = match.groups()
+    return Stimulus(name, shape, shape + shape_number, texture, texture + texture_number)
+
+
+def read_stimuli(root: Path, card: CueConflictCard) -> tuple[Path, list[Stimulus]]:
+    """List the stimuli below `root` in name order; return the folder that holds them and the list.
+
+    Raises:
+        DataMissing: no such data set.
+        UserError: a file in the wrong folder, an unknown category, or counts that differ from the card.
+    """
+    first = next(iter(card.categories))
+    base = find_root(root, lambda folder: (folder / first).is_dir(), INNER_FOLDERS, "cue-conflict set")
+    names = sorted(path.relative_to(base).as_posix() for path in base.glob("*/*.png"))
+    stimuli = [parse_name(name) for name in names]
+    for item in stimuli:
+        unknown = {item.shape, item.texture} - set(card.categories)
+        if unknown or item.name.split("/")[0] != item.shape:
+            why = f"unknown category {sorted(unknown)}" if unknown else "folder and shape differ"
+            raise UserError(f"{base / item.name} does not belong here", why, "fetch the data set again")
+    counts = (len(stimuli), sum(item.shape != item.texture for item in stimuli))
+    if counts != (card.expected_images, card.expected_conflict):
+        raise UserError(
+            f"{base} holds {counts[0]} images, {counts[1]} of them with conflicting cues",
+            f"the card of {card.name} says {card.expected_images} and {card.expected_conflict}",
+            "fetch the data set again, or give a card with the counts of your version",
+        )
+    return base, stimuli
+
+
+def geometry(card: CueConflictCard) -> Geometry:
+    """Return the reference geometry: files are used as stored."""
+    return Geometry("stored", card.image_size)
+
+
+def predict_rows(
+    classifier: Classifier, root: Path, card: CueConflictCard, progress: Progress | None = None
+) -> Rows:
+    """Classify all stimuli; one row per image.
+
+    Raises:
+        UserError: the head does not cover all categories, or the data set is damaged.
+    """
+    head = ClassMap.of(card.categories).bind(classifier.classes)
+    head.require_full("TI")
+    base, stimuli = read_stimuli(root, card)
+    predictions = predict(classifier, base, [s.name for s in stimuli], geometry(card), progress=progress)
+    answer, tied = head.decide(predictions.logits)
+    return stimulus_columns(stimuli) | {
+        "answer": np.asarray(head.categories)[answer],
+        "tied": tied,
+        **predictions.columns(),
+    }
+
+
+def stimulus_columns(stimuli: Sequence[Stimulus]) -> Rows:
+    """Return the columns that describe the stimuli."""
+    return {
+        "image": np.asarray([s.name for s in stimuli]),
+        "shape": np.asarray([s.shape for s in stimuli]),
+        "shape_source": np.asarray([s.shape_source for s in stimuli]),
+        "texture": np.asarray([s.texture for s in stimuli]),
+        "texture_source": np.asarray([s.texture_source for s in stimuli]),
+    }
+
+
+def cue_table(rows: Mapping[str, Any]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Return (shape answer, texture answer) of the conflict images, (n, 2), and the mask of these."""
+    shape, texture, answer = (np.asarray(rows[name]) for name in ("shape", "texture", "answer"))
+    conflict = shape != texture
+    table = np.stack([answer == shape, answer == texture], axis=1)[conflict].astype(np.float64)
+    return table, conflict
+
+
+def ti_statistic(totals: FloatArray) -> FloatArray:
+    """Compute t / (s + t) from totals of (s, t): (replicates, strata, 2) to (replicates,)."""
+    sums = totals.sum(axis=1)
+    return ratio(sums[:, 1], sums.sum(axis=1))
+
+
+def texture_inclination(rows: Mapping[str, Any], unit: str = "image", seed: int = 0) -> Estimate:
+    """Estimate TI; n is s + t.
+
+    Args:
+        rows: Columns shape, texture, answer and, for clusters, shape_source and texture_source.
+        unit: What is resampled: "image", "shape source" or "two-way" (shape and texture sources together).
+        seed: Seed of the bootstrap.
+    """
+    table, conflict = cue_table(rows)
+    s, t = (int(count) for count in table.sum(axis=0))
+    population = {
+        "image": "these sources, new images",
+        "shape source": "new shape sources",
+        "two-way": "new stimuli",
+    }[unit]
+    method = f"bootstrap ({unit})"
+    if s + t == 0:
+        return undefined(
+            "no conflict image was answered with its shape or its texture",
+            population=population,
+            method=method,
+        )
+    if s == 0 or t == 0:  # resampling cannot leave the border; the score interval can
+        return wilson(t, s + t, population=population)
+    if unit == "image":
+        return bootstrap(ti_statistic, [table], seed=seed, population=population, method=method, n=s + t)
+    shapes = np.asarray(rows["shape_source"])[conflict]
+    if unit == "shape source":
+        return bootstrap(
+            ti_statistic, [table], clusters=[shapes], seed=seed, population=population, method=method, n=s + t
+        )
+    textures = np.asarray(rows["texture_source"])[conflict]
+    return bootstrap_two_way(ti_statistic, table, shapes, textures, seed=seed, population=population, n=s + t)
+
+
+def score(rows: Mapping[str, Any], card: CueConflictCard, seed: int = 0) -> Score:
+    """Turn rows into TI, its companions and validity checks; all fractions."""
+    table, conflict = cue_table(rows)
+    shape, answer = np.asarray(rows["shape"]), np.asarray(rows["answer"])
+    ti = texture_inclination(rows, "image", seed)
+    bias = Estimate(
+        None if ti.value is None else 1 - ti.value,
+        None if ti.high is None else 1 - ti.high,
+        None if ti.low is None else 1 - ti.low,
+        ti.n,
+        ti.method,
+        ti.population,
+        ti.reason,
+    )
+    images = "these sources, new images"
+    coverage = proportion(table.any(axis=1), population=images)
+    same = proportion((answer == shape)[~conflict], population=images)
+    metrics = (
+        Metric("TI", ti, "fraction", "lower"),
+        Metric(
+            "TI_shape_sources",
+            texture_inclination(rows, "shape source", seed),
+            "fraction",
+            "lower",
+            "companion",
+        ),
+        Metric("shape_bias", bias, "fraction", "higher", "companion"),
+        Metric(
+            "texture_rate", proportion(table[:, 1], population=images), "fraction", "neither", "companion"
+        ),
+        Metric("shape_rate", proportion(table[:, 0], population=images), "fraction", "neither", "companion"),
+        Metric("cue_coverage", coverage, "fraction", "higher", "companion"),
+        Metric("same_category_accuracy", same, "fraction", "higher", "companion"),
+    )
+    checks = (
+        floor_check("cue coverage", coverage, card.min_coverage, "answers name one of the two cues"),
+        floor_check(
+            "same-category accuracy", same, card.min_same_category, "answers are right where the cues agree"
+        ),
+    )
+    notes = reading_notes(rows)
+    ties = int(np.asarray(rows["tied"]).sum())
+    if ties:
+        notes += (f"{ties} answers were tied; the first category in map order was taken",)
+    return Score(metrics, checks, notes)

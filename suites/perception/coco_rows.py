@@ -1,0 +1,102 @@
+"""Match detections to ground truth with pycocotools and keep the outcome per image and category."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from suites.perception.metrics import AREA_LIMITS, AREAS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_DETECTIONS = 100
+COLUMNS = ("image_id", "category_id", "iou_type", "area", "n_gt", "scores", "matches", "ignored")
+
+
+def coco_rows(truth: dict[str, Any], detections: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
+    """Match every image and category at ten IoUs and four area ranges.
+
+    Args:
+        truth: A COCO annotation dictionary (validation split, whole).
+        detections: "bbox" and "segm" result lists as the toolbox dumps them; empty lists give AP 0.
+
+    Returns:
+        Rows as described in ``metrics``; image-category pairs with neither truth nor detections are left out,
+        except that every image keeps at least one row so that the number of images is known.
+    """
+    import pandas as pd
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        reference = _api(truth, truth.get("annotations", []))
+        records: list[dict[str, Any]] = []
+        for iou_type in ("bbox", "segm"):
+            records += _match(reference, truth, detections.get(iou_type, []), iou_type)
+    return pd.DataFrame.from_records(records, columns=list(COLUMNS))
+
+
+def _api(truth: dict[str, Any], annotations: list[dict[str, Any]]) -> Any:
+    from pycocotools.coco import COCO
+
+    api = COCO()
+    api.dataset = {"images": truth["images"], "categories": truth["categories"], "annotations": annotations}
+    api.createIndex()
+    return api
+
+
+def _match(
+    reference: Any, truth: dict[str, Any], found: list[dict[str, Any]], iou_type: str
+) -> list[dict[str, Any]]:
+    from pycocotools.cocoeval import COCOeval
+
+    if iou_type == "segm":
+        # With boxes present pycocotools would take the box's area for the size ranges of masks.
+        found = [{k: v for k, v in item.items() if k != "bbox"} for item in found]
+    results = reference.loadRes(found) if found else _api(truth, [])
+    evaluation = COCOeval(reference, results, iou_type)
+    evaluation.params.maxDets = [MAX_DETECTIONS]
+    evaluation.params.areaRng = [list(AREA_LIMITS[name]) for name in AREAS]
+    evaluation.params.areaRngLbl = list(AREAS)
+    evaluation.evaluate()
+    names = {tuple(AREA_LIMITS[name]): name for name in AREAS}
+    first = evaluation.params.catIds[0]
+    every = {(image, first, "all") for image in evaluation.params.imgIds}
+    records = [
+        _record(item, iou_type, names[tuple(item["aRng"])])
+        for item in evaluation.evalImgs
+        if item is not None
+    ]
+    seen = {(r["image_id"], r["category_id"], r["area"]) for r in records}
+    covered = {r["image_id"] for r in records}
+    empty = [
+        {
+            "image_id": i,
+            "category_id": c,
+            "iou_type": iou_type,
+            "area": a,
+            "n_gt": 0,
+            "scores": [],
+            "matches": [],
+            "ignored": [],
+        }
+        for i, c, a in sorted(every - seen)
+        if i not in covered
+    ]
+    return records + empty
+
+
+def _record(item: dict[str, Any], iou_type: str, area: str) -> dict[str, Any]:
+    weights = 1 << np.arange(item["dtMatches"].shape[0], dtype=np.int64)
+    return {
+        "image_id": int(item["image_id"]),
+        "category_id": int(item["category_id"]),
+        "iou_type": iou_type,
+        "area": area,
+        "n_gt": int(np.count_nonzero(np.asarray(item["gtIgnore"]) == 0)),
+        "scores": [float(s) for s in item["dtScores"]],
+        "matches": [int(b) for b in weights @ (item["dtMatches"] != 0)],
+        "ignored": [int(b) for b in weights @ item["dtIgnore"].astype(bool)],
+    }

@@ -1,0 +1,213 @@
+"""Make AP and mIoU from rows; pure functions of numpy and pandas, equal to pycocotools and mmsegmentation.
+
+COCO rows, one per (image, category, kind of overlap, area range) that has ground truth or detections:
+
+    image_id, category_id, iou_type ("bbox" | "segm"), area ("all" | "small" | "medium" | "large"),
+    n_gt (ground truth that counts), scores (at most 100, descending),
+    matches and ignored (bit t set: matched / to be ignored at IoU 0.50 + 0.05 t)
+
+ADE20K rows, one per (image, class): stem, class_index, intersection, union, predicted, labelled (pixels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = npt.NDArray[np.float64]
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+AREAS = ("all", "small", "medium", "large")
+AREA_LIMITS = {
+    "all": (0.0, 1e10),
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
+
+
+@dataclass(frozen=True)
+class _Category:
+    """Detections of one category in descending score order; rows are IoU thresholds."""
+
+    image: npt.NDArray[np.int64]
+    hit: npt.NDArray[np.bool_]
+    miss: npt.NDArray[np.bool_]
+    truth: Floats
+
+
+@dataclass(frozen=True)
+class Coco:
+    """Rows of one kind of overlap and one area range, arranged for repeated evaluation."""
+
+    categories: tuple[_Category, ...]
+    n_images: int
+
+    def precision(self, weights: Floats | None = None) -> Floats:
+        """Return interpolated precision (threshold, recall, category); NaN without ground truth.
+
+        Args:
+            weights: How often each image counts, (n_images,); all once when absent.
+        """
+        weights = np.ones(self.n_images) if weights is None else weights
+        return np.stack([_precision(c, weights) for c in self.categories], axis=2)
+
+
+def arrange_coco(
+    rows: pd.DataFrame, iou_type: str, area: str = "all", images: list[int] | None = None
+) -> Coco:
+    """Arrange rows for AP.
+
+    Args:
+        rows: COCO rows, any order.
+        iou_type: "bbox" or "segm".
+        area: One of ``AREAS``.
+        images: All evaluated image ids, including those without rows; by default those present.
+    """
+    part = rows[(rows["iou_type"] == iou_type) & (rows["area"] == area)].sort_values(
+        ["category_id", "image_id"]
+    )
+    ids = sorted(set(rows["image_id"])) if images is None else sorted(images)
+    place = {image: i for i, image in enumerate(ids)}
+    groups = [group for _, group in part.groupby("category_id", sort=True)]
+    return Coco(tuple(_category(group, place) for group in groups), len(ids))
+
+
+def _category(group: pd.DataFrame, place: dict[int, int]) -> _Category:
+    scores = np.concatenate([np.asarray(s, dtype=np.float64) for s in group["scores"]])
+    position = np.array([place[i] for i in group["image_id"]], dtype=np.int64)
+    image = np.repeat(position, [len(s) for s in group["scores"]])
+    order = np.argsort(-scores, kind="mergesort")
+    bits = np.arange(len(THRESHOLDS))[:, None]
+    matched = (_bits(group["matches"])[None, order] >> bits & 1).astype(bool)
+    ignored = (_bits(group["ignored"])[None, order] >> bits & 1).astype(bool)
+    truth = np.zeros(len(place))
+    np.add.at(truth, position, group["n_gt"].to_numpy(np.float64))
+    return _Category(image[order], matched & ~ignored, ~matched & ~ignored, truth)
+
+
+def _bits(column: Any) -> npt.NDArray[np.int64]:
+    return np.concatenate([np.asarray(cell, dtype=np.int64) for cell in column])
+
+
+def _precision(category: _Category, weights: Floats) -> Floats:
+    positives = float(weights @ category.truth)
+    result = np.full((len(THRESHOLDS), len(RECALLS)), np.nan)
+    if positives == 0:
+        return result
+    result[:] = 0.0
+    if category.image.size == 0:
+        return result
+    weight = weights[category.image]
+    hits = np.cumsum(category.hit * weight, axis=1)
+    misses = np.cumsum(category.miss * weight, axis=1)
+    recall = hits / positives
+    precision = hits / (hits + misses + np.spacing(1))
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    for t in range(len(THRESHOLDS)):
+        index = np.searchsorted(recall[t], RECALLS, side="left")
+        inside = index < envelope.shape[1]
+        result[t, inside] = envelope[t, index[inside]]
+    return result
+
+
+def average_precision(coco: Coco, threshold: float | None = None, weights: Floats | None = None) -> float:
+    """Average the interpolated precision over categories, recalls and thresholds (COCO's AP).
+
+    Args:
+        coco: Arranged rows.
+        threshold: A single IoU such as 0.5; all ten when absent.
+        weights: How often each image counts.
+
+    Returns:
+        A fraction in [0, 1]; NaN when no category has ground truth.
+    """
+    if not coco.categories:
+        return float("nan")
+    return _mean_precision(coco.precision(weights), threshold)
+
+
+def _mean_precision(precision: Floats, threshold: float | None) -> float:
+    if threshold is not None:
+        precision = precision[[int(np.argmin(np.abs(THRESHOLDS - threshold)))]]
+    known = precision[~np.isnan(precision)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def coco_summary(rows: pd.DataFrame, iou_type: str) -> dict[str, float]:
+    """Return AP, AP50, AP75 and AP by object size for one kind of overlap, as fractions."""
+    images = sorted(set(rows["image_id"]))
+    whole = arrange_coco(rows, iou_type, "all", images)
+    result = {
+        "AP": average_precision(whole),
+        "AP50": average_precision(whole, 0.5),
+        "AP75": average_precision(whole, 0.75),
+    }
+    for area in AREAS[1:]:
+        result[f"AP_{area[0].upper()}"] = average_precision(arrange_coco(rows, iou_type, area, images))
+    return result
+
+
+@dataclass(frozen=True)
+class Ade:
+    """Pixel counts of all images: (image, class) arrays."""
+
+    intersection: Floats
+    union: Floats
+    labelled: Floats
+
+
+def arrange_ade(rows: pd.DataFrame) -> Ade:
+    """Arrange ADE20K rows, any order, for mIoU."""
+    table = rows.pivot(index="stem", columns="class_index", values=["intersection", "union", "labelled"])
+    return Ade(*(table[name].to_numpy(np.float64) for name in ("intersection", "union", "labelled")))
+
+
+def ade_summary(ade: Ade, weights: Floats | None = None) -> dict[str, float]:
+    """Return mIoU (over defined classes), aAcc and mAcc as fractions.
+
+    Args:
+        ade: Arranged rows.
+        weights: How often each image counts, (n_images,).
+    """
+    weights = np.ones(len(ade.union)) if weights is None else weights
+    intersection, union, labelled = weights @ ade.intersection, weights @ ade.union, weights @ ade.labelled
+    return {
+        "mIoU": _defined_mean(intersection, union),
+        "aAcc": float(intersection.sum() / labelled.sum()) if labelled.sum() else float("nan"),
+        "mAcc": _defined_mean(intersection, labelled),
+    }
+
+
+def _defined_mean(numerator: Floats, denominator: Floats) -> float:
+    known = denominator > 0
+    return float(np.mean(numerator[known] / denominator[known])) if known.any() else float("nan")
+
+
+def bootstrap(
+    statistic: Callable[[Floats], float], n_images: int, replicates: int, seed: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Return the percentile interval of a statistic of image weights under resampling of images.
+
+    Args:
+        statistic: Maps how often each image counts, (n_images,), to a number; NaN replicates are left out.
+        n_images: Images to draw with replacement.
+        replicates: Number of draws, 1,000 for reported numbers.
+        seed: Seed of the draws.
+        level: Coverage.
+    """
+    generator = np.random.default_rng(seed)
+    draws = generator.multinomial(n_images, np.full(n_images, 1 / n_images), size=replicates)
+    values = np.array([statistic(draw.astype(np.float64)) for draw in draws])
+    values = values[~np.isnan(values)]
+    if values.size == 0:
+        return float("nan"), float("nan")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

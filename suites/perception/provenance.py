@@ -1,0 +1,65 @@
+"""Write down what a perception run was: resolved config and hash, subset, operators, versions, cost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from suites.perception.subsets import subset_hash
+
+if TYPE_CHECKING:
+    from suites.perception.settings import AdeSettings, CocoSettings
+
+PACKAGES = ("mmcv-lite", "mmengine", "mmdet", "mmsegmentation", "pycocotools", "torch", "torchvision")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Hold what a run processes: iterations, pictures, and megapixels of network input (an upper bound)."""
+
+    iterations: int
+    images: int
+    megapixels: float
+
+    def text(self) -> str:
+        """Say it in one line, printed before the run."""
+        return f"{self.iterations:,} iterations, {self.images:,} pictures, {self.megapixels:,.0f} megapixels"
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """Hash a config resolved with placeholder paths."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def write_provenance(
+    out: Path,
+    task: str,
+    resolved: dict[str, Any],
+    ops: str,
+    ids: tuple[str, ...],
+    seed: int,
+    settings: CocoSettings | AdeSettings,
+    cost: Cost,
+    seconds_per_iteration: float | None,
+) -> None:
+    """Write ``provenance.json`` into ``out``."""
+    content = {
+        "task": task,
+        "recipe": settings.recipe,
+        "fraction": settings.fraction,
+        "subset_seed": settings.subset_seed,
+        "train_seed": seed,
+        "train_ids": sorted(ids),
+        "train_ids_sha256": subset_hash(ids),
+        "ops": ops,
+        "packages": {name: version(name) for name in PACKAGES},
+        "config": resolved,
+        "config_sha256": config_hash(resolved),
+        "cost": asdict(cost),
+        "seconds_per_iteration": seconds_per_iteration,
+    }
+    (out / "provenance.json").write_text(json.dumps(content, indent=1, sort_keys=True))

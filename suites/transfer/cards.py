@@ -1,0 +1,92 @@
+"""Cards of the eight transfer data sets: what a reader must find on disk.
+
+The default cards describe the public data sets (sizes: lbGen, CVPR 2025, Table 6, and the t-ReX toolbox); a profile
+may select others, for instance for small data in the same layouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import UserError
+
+
+class DerivedSplit(BaseModel):
+    """A split for a data set that is distributed without one: per class, test images first, then validation images."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    test_per_class: int = Field(ge=1)
+    val_per_class: int = Field(ge=0)
+    seed: int = 22
+    """Seed of the split, the same for every backbone and run; 22 is the toolbox's default seed."""
+
+
+class TransferCard(BaseModel):
+    """Expectations about one data set; ``None`` means not checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    """Key of the reader: ``aircraft``, ``cars196``, ``dtd``, ``eurosat``, ``flowers``, ``pets``, ``food101``, ``sun397``."""
+    title: str = ""
+    """Name used in messages; the key where empty."""
+    classes: int | None = None
+    trainval: int | None = None
+    test: int | None = None
+    partition: int = 1
+    """Which of the distributed partitions to read (DTD and SUN397 have ten)."""
+    derived: DerivedSplit | None = None
+    """Needed by EuroSAT only."""
+    md5: Mapping[str, str] = Field(default_factory=dict)
+    """File name to MD5 of annotation files whose content is known."""
+
+    @property
+    def name(self) -> str:
+        """Return the name used in messages."""
+        return self.title or self.dataset
+
+
+_FLOWERS_MD5 = {
+    "setid.mat": "a5357ecc9cb78c4bef273ce3793fc85c",
+    "imagelabels.mat": "e0620be6f572b9609742df49c70aed4d",
+}
+
+PUBLIC_CARDS: Mapping[str, TransferCard] = MappingProxyType({
+    card.dataset: card
+    for card in (
+        TransferCard(dataset="aircraft", title="FGVC Aircraft (variants)", classes=100, trainval=6667, test=3333),
+        TransferCard(dataset="cars196", title="Stanford Cars", classes=196, trainval=8144, test=8041),
+        TransferCard(dataset="dtd", title="DTD (partition 1)", classes=47, trainval=3760, test=1880),
+        TransferCard(dataset="eurosat", title="EuroSAT RGB", classes=10, trainval=18900, test=8100,
+                     derived=DerivedSplit(test_per_class=810, val_per_class=540)),
+        TransferCard(dataset="flowers", title="Oxford Flowers-102", classes=102, trainval=2040, test=6149,
+                     md5=_FLOWERS_MD5),
+        TransferCard(dataset="pets", title="Oxford-IIIT Pets", classes=37, trainval=3680, test=3669),
+        TransferCard(dataset="food101", title="Food-101", classes=101, trainval=75750, test=25250),
+        TransferCard(dataset="sun397", title="SUN397 (partition 1)", classes=397, trainval=19850, test=19850),
+    )
+})
+"""The public data sets, in the order of the paper's tables."""
+
+DATASETS: tuple[str, ...] = tuple(PUBLIC_CARDS)
+
+
+def card_for(dataset: str, differences: Mapping[str, object]) -> TransferCard:
+    """Return the public card with what the profile says differs.
+
+    Raises:
+        UserError: an unknown data set, an unknown field, or a value of the wrong type.
+    """
+    if dataset not in PUBLIC_CARDS:
+        raise UserError(f"unknown transfer data set '{dataset}'", f"known are {', '.join(DATASETS)}", "correct the name")
+    try:
+        return TransferCard.model_validate({**PUBLIC_CARDS[dataset].model_dump(), **differences, "dataset": dataset})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"the card of data set '{dataset}' is not valid",
+                        f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
+                        f"known fields: {', '.join(TransferCard.model_fields)}") from error

@@ -1,0 +1,188 @@
+"""Labelled image lists: what readers return and everything after them works on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import DataMissing, UserError
+from suites.transfer.cards import TransferCard
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One part of a data set: paths relative to the root, and their labels, in one order."""
+
+    paths: tuple[str, ...]
+    labels: IntArray
+    """(n,) int64 in 0 ... classes-1."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int64))
+        if self.labels.shape != (len(self.paths),):
+            raise ValueError(f"{len(self.paths)} paths but labels of shape {self.labels.shape}")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, index: npt.NDArray[np.int64]) -> Part:
+        """Return the items at ``index`` (positions), in that order."""
+        return Part(tuple(self.paths[i] for i in index), self.labels[index])
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """A transfer data set as it was found on disk."""
+
+    dataset: str
+    layout: str
+    """Which public layout was recognised."""
+    root: Path
+    classes: tuple[str, ...]
+    trainval: Part
+    test: Part
+    official_val: npt.NDArray[np.bool_] | None = None
+    """(len(trainval),) True for members of the distributed validation part; None where there is none."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of names, labels and parts (not of pixels, and not of the root)."""
+        digest = hashlib.sha256()
+        digest.update("\n".join((self.dataset, *self.classes)).encode())
+        for name, part in (("trainval", self.trainval), ("test", self.test)):
+            rows = sorted(f"{path}\t{label}" for path, label in zip(part.paths, part.labels, strict=True))
+            digest.update("\n".join((f"\n[{name}]", *rows)).encode())
+        return digest.hexdigest()
+
+
+def find_root(card: TransferCard, root: Path, places: Iterable[str], marker: Callable[[Path], bool], wants: str) -> Path:
+    """Return the first of ``root/place`` that ``marker`` accepts.
+
+    Args:
+        card: The data set, for messages.
+        root: Folder the user named.
+        places: Folders below the root in the order of preference; ``""`` is the root itself.
+        marker: Tells whether a folder holds the layout.
+        wants: What the marker looks for, in words.
+
+    Raises:
+        DataMissing: no folder holds the layout.
+    """
+    for place in places:
+        folder = root / place if place else root
+        if folder.is_dir() and marker(folder):
+            return folder
+    state = "the folder does not exist" if not root.is_dir() else f"expected {wants}; found {_listing(root)}"
+    raise DataMissing(f"{card.name}: no known layout in {root}", state,
+                      f"point the data set '{card.dataset}' to the folder that holds {wants}")
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.iterdir())
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "an empty folder"
+
+
+def read_lines(card: TransferCard, path: Path) -> list[str]:
+    """Return the non-empty lines without surrounding white space (CRLF files included).
+
+    Raises:
+        DataMissing: the file is missing.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataMissing(f"{card.name}: {path.name} is missing", f"expected the file {path}, found none",
+                          "unpack the whole archive of this data set again") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def label_index(card: TransferCard, classes: Sequence[str], names: Sequence[str], source: str) -> IntArray:
+    """Return the position of every name in ``classes``.
+
+    Raises:
+        UserError: a name that is no class.
+    """
+    position = {name: i for i, name in enumerate(classes)}
+    unknown = sorted({name for name in names if name not in position})
+    if unknown:
+        raise UserError(f"{card.name}: {source} names unknown classes",
+                        f"expected names out of {len(position)} classes, found {', '.join(unknown[:3])}",
+                        "do not mix files of different releases of this data set")
+    return np.array([position[name] for name in names], dtype=np.int64)
+
+
+def checked(images: LabelledImages, card: TransferCard) -> LabelledImages:
+    """Return ``images`` after checking counts, labels, disjoint parts and the presence of every file.
+
+    Raises:
+        DataMissing: a listed file does not exist.
+        UserError: anything else differs from the card or from a proper data set.
+    """
+    for what, expected, found in (
+        ("classes", card.classes, len(images.classes)),
+        ("trainval images", card.trainval, len(images.trainval)),
+        ("test images", card.test, len(images.test)),
+    ):
+        if expected is not None and expected != found:
+            raise UserError(f"{card.name}: wrong number of {what}", f"expected {expected}, found {found} in {images.root}",
+                            "use the complete public release, or a data set card that describes this data")
+    for name, part in (("trainval", images.trainval), ("test", images.test)):
+        _check_labels(card, name, part, len(images.classes))
+    _check_disjoint(card, images)
+    _check_files(card, images)
+    return images
+
+
+def _check_labels(card: TransferCard, name: str, part: Part, classes: int) -> None:
+    present = set(np.unique(part.labels).tolist())
+    if present != set(range(classes)):
+        odd = sorted(present.symmetric_difference(range(classes)))
+        raise UserError(f"{card.name}: labels of the {name} part are not complete",
+                        f"expected every label 0 to {classes - 1}, found differences at {odd[:5]}",
+                        "use the complete public release of this data set")
+
+
+def _check_disjoint(card: TransferCard, images: LabelledImages) -> None:
+    paths = images.trainval.paths + images.test.paths
+    if len(set(paths)) != len(paths):
+        seen: set[str] = set()
+        twice = next(path for path in paths if path in seen or seen.add(path))  # type: ignore[func-returns-value]
+        raise UserError(f"{card.name}: an image is listed twice", f"expected disjoint parts, found {twice} again",
+                        "use split files of one release only")
+
+
+def _check_files(card: TransferCard, images: LabelledImages) -> None:
+    """List every folder once instead of asking for every file: hundreds of listings, not 100,000 questions."""
+    folders: dict[str, set[str]] = {}
+    missing: list[str] = []
+    for path in images.trainval.paths + images.test.paths:
+        folder, _, name = path.rpartition("/")
+        if folder not in folders:
+            place = images.root / folder
+            folders[folder] = set(os.listdir(place)) if place.is_dir() else set()
+        if name not in folders[folder]:
+            missing.append(path)
+    if missing:
+        total = len(images.trainval) + len(images.test)
+        raise DataMissing(f"{card.name}: {len(missing)} listed images are missing",
+                          f"expected {total} files, found {total - len(missing)}; the first missing one is "
+                          f"{images.root / missing[0]}", "unpack the image archive of this data set again")
+
+
+def file_md5_report(card: TransferCard, folder: Path) -> tuple[str, ...]:
+    """Return one line per annotation file in ``folder`` whose MD5 differs from the card's."""
+    lines = []
+    for name, expected in sorted(card.md5.items()):
+        path = folder / name
+        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else "no file"
+        if found != expected:
+            lines.append(f"{card.name}: {name} has MD5 {found}, expected {expected}")
+    return tuple(lines)

@@ -1,0 +1,225 @@
+"""Choosing the inverse regularisation strength C, refitting, and predicting the test part.
+
+Two searches: ``grid`` (half-decade points on [1e-5, 1e6], warm starts along ascending C, then a refinement by a quarter
+decade) and ``tpe30`` (30 Optuna TPE trials from a zero start, the protocol of the t-ReX toolbox that lbGen, CVPR 2025,
+reports). Both break ties towards the smallest C and refit from zero on all samples with the chosen C, not the chosen
+lambda.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from suites.transfer.solver import MAX_ITERATIONS, Fit, IntArray, Mode, Problem, Solution, thread_limit
+from suites.transfer.splits import Fold
+
+Search = Literal["grid", "tpe30", "fixed"]
+Progress = Callable[[int, int], None]
+"""Called with (points tried, points expected)."""
+
+LOG_RANGE = (-5.0, 6.0)
+"""Decimal logarithms of the ends of the search range."""
+GRID = tuple(float(10**exponent) for exponent in np.arange(LOG_RANGE[0], LOG_RANGE[1] + 0.25, 0.5))
+REFINE_DECADES = 0.25
+TRIALS = 30
+STARTUP_TRIALS = 10
+FALLING_POINTS = 4
+"""The grid stops after this many points in a row below the best by more than its standard error."""
+_END_DECADES = 0.125
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How a probe is fitted."""
+
+    search: Search = "grid"
+    solver: Mode = "reference"
+    one_standard_error: bool = False
+    """Take the smallest C within one standard error of the best."""
+    fixed_c: float = 1.0
+    """C of the search ``fixed``."""
+    threads: int = 1
+    max_iterations: int = MAX_ITERATIONS
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class SearchPoint:
+    """One C that was tried."""
+
+    c: float
+    correct: int
+    total: int
+    iterations: int
+    gradient: float
+    """Largest over the folds."""
+    converged: bool
+
+    @property
+    def accuracy(self) -> float:
+        """Return the validation top-1."""
+        return self.correct / self.total
+
+    @property
+    def standard_error(self) -> float:
+        """Return the binomial standard error of the accuracy."""
+        return math.sqrt(self.accuracy * (1 - self.accuracy) / self.total)
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeResult:
+    """A probe: the chosen C with the evidence, the refitted classifier and its test predictions."""
+
+    c: float
+    points: tuple[SearchPoint, ...]
+    """In the order in which they were tried."""
+    fit: Fit
+    predictions: IntArray
+    """(n_test,)."""
+    warnings: tuple[str, ...]
+
+
+def fit_probe(
+    train_x: npt.ArrayLike, train_y: npt.ArrayLike, test_x: npt.ArrayLike, folds: Sequence[Fold], settings: ProbeSettings,
+    *, seed: int = 0, progress: Progress | None = None,
+) -> ProbeResult:
+    """Choose C on the folds, refit on all training samples, predict the test samples.
+
+    Args:
+        train_x: (n, d) features of trainval.
+        train_y: (n,) labels.
+        test_x: (m, d) features; their labels are not seen here.
+        folds: One split, or several that are averaged; ignored by the search ``fixed``.
+        settings: Search, solver, threads.
+        seed: Seed of the TPE sampler.
+        progress: Told how many C were tried.
+    """
+    x, y = np.asarray(train_x, dtype=np.float64), np.asarray(train_y, dtype=np.int64)
+    with thread_limit(settings.threads):
+        if settings.search == "fixed":
+            points: tuple[SearchPoint, ...] = ()
+            c = settings.fixed_c
+        else:
+            trial = _Trial(x, y, folds, settings)
+            report = progress or (lambda done, total: None)
+            points = _grid(trial, report) if settings.search == "grid" else _tpe(trial, seed, report)
+            c = choose(points, settings.one_standard_error)
+        problem = Problem(x, y, device=settings.device)
+        fit = problem.fit(c, problem.solve(c, mode=settings.solver, max_iterations=settings.max_iterations))
+        predictions = fit.predict(test_x)
+    return ProbeResult(c, points, fit, predictions, _warnings(c, points, fit))
+
+
+def choose(points: Sequence[SearchPoint], one_standard_error: bool = False) -> float:
+    """Return the C of the best accuracy, the smallest of equals; or the smallest within one standard error of it."""
+    best = max(points, key=lambda point: (point.accuracy, -point.c))
+    if not one_standard_error:
+        return best.c
+    return min(point.c for point in points if point.accuracy >= best.accuracy - best.standard_error)
+
+
+def at_range_end(c: float) -> bool:
+    """Tell whether C lies at an end of the search range."""
+    return min(abs(math.log10(c) - end) for end in LOG_RANGE) < _END_DECADES
+
+
+def _warnings(c: float, points: Sequence[SearchPoint], fit: Fit) -> tuple[str, ...]:
+    lines = []
+    if points and at_range_end(c):
+        lines.append(f"chosen C={c:g} is at an end of the search range 1e-5 to 1e6; the optimum may lie outside")
+    stuck = [point for point in points if not point.converged]
+    if stuck:
+        worst = max(stuck, key=lambda point: point.gradient)
+        lines.append(f"{len(stuck)} of {len(points)} search points not converged (largest max|gradient| {worst.gradient:.2g} "
+                     f"at C={worst.c:g})")
+    return tuple(filter(None, [*lines, fit.warning()]))
+
+
+class _Trial:
+    """Fits every fold for one C after another."""
+
+    def __init__(self, x: npt.NDArray[np.float64], y: IntArray, folds: Sequence[Fold], settings: ProbeSettings) -> None:
+        if not folds:
+            raise ValueError("a search needs at least one fold")
+        self.settings = settings
+        self.problems = [Problem(x[fold.fit], y[fold.fit], device=settings.device) for fold in folds]
+        self.val_x = [problem.project(x[fold.val]) for problem, fold in zip(self.problems, folds, strict=True)]
+        self.val_y = [y[fold.val] for fold in folds]
+
+    def __call__(
+        self, c: float, starts: Sequence[torch.Tensor] | None = None
+    ) -> tuple[SearchPoint, tuple[torch.Tensor, ...]]:
+        """Return the point of one C, and where the solver stopped in every fold."""
+        solutions: list[Solution] = []
+        correct = 0
+        for i, problem in enumerate(self.problems):
+            solution = problem.solve(c, starts[i] if starts else None, mode=self.settings.solver,
+                                     max_iterations=self.settings.max_iterations)
+            columns = (self.val_x[i] @ solution.theta).cpu().numpy().argmax(axis=1)
+            correct += int((problem.labels[columns] == self.val_y[i]).sum())
+            solutions.append(solution)
+        total = sum(len(labels) for labels in self.val_y)
+        point = SearchPoint(c, correct, total, sum(s.iterations for s in solutions), max(s.gradient for s in solutions),
+                            all(s.converged for s in solutions))
+        return point, tuple(solution.theta for solution in solutions)
+
+
+def _grid(trial: _Trial, progress: Progress) -> tuple[SearchPoint, ...]:
+    points: list[SearchPoint] = []
+    thetas: tuple[torch.Tensor, ...] | None = None
+    best_thetas: tuple[torch.Tensor, ...] | None = None
+    falling = 0
+    for c in GRID:
+        point, thetas = trial(c, thetas)
+        best = max(points, key=lambda p: p.accuracy, default=None)
+        points.append(point)
+        progress(len(points), len(GRID) + 2)
+        if best is None or point.accuracy > best.accuracy:
+            best_thetas, falling = thetas, 0
+            continue
+        falling = falling + 1 if point.accuracy < best.accuracy - best.standard_error else 0
+        if falling >= FALLING_POINTS:
+            break
+    centre = choose(points)
+    for step in (-REFINE_DECADES, REFINE_DECADES):
+        c = centre * 10**step
+        if LOG_RANGE[0] <= math.log10(c) <= LOG_RANGE[1]:
+            points.append(trial(c, best_thetas)[0])
+    progress(len(GRID) + 2, len(GRID) + 2)
+    return tuple(points)
+
+
+def _tpe(trial: _Trial, seed: int, progress: Progress) -> tuple[SearchPoint, ...]:
+    """Run the toolbox's search: univariate TPE, ten random start-up trials, one trial after the other.
+
+    Every argument that library versions have defaulted differently is given.
+    """
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    points: list[SearchPoint] = []
+
+    def objective(optuna_trial: optuna.Trial) -> float:
+        c = optuna_trial.suggest_float("C", 10**LOG_RANGE[0], 10**LOG_RANGE[1], step=None, log=True)
+        points.append(trial(c)[0])
+        progress(len(points), TRIALS)
+        return points[-1].accuracy
+
+    sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, n_ei_candidates=24, seed=seed, multivariate=False,
+                                         group=False, constant_liar=False, constraints_func=None)
+    try:
+        study = optuna.create_study(storage=None, sampler=sampler, pruner=optuna.pruners.NopPruner(), study_name="probe",
+                                    direction="maximize", load_if_exists=False)
+        study.optimize(objective, n_trials=TRIALS, timeout=None, n_jobs=1, catch=(), gc_after_trial=False,
+                       show_progress_bar=False)
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    return tuple(points)

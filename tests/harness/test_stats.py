@@ -1,0 +1,217 @@
+"""Checks of estimates, bootstraps and paired tests against closed forms and known values."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+
+from harness.stats import (
+    Estimate,
+    bootstrap,
+    bootstrap_two_way,
+    cohen_kappa,
+    holm,
+    mcnemar_exact,
+    mean_over,
+    paired,
+    percentile_estimate,
+    proportion,
+    ratio,
+    resample_strata,
+    resample_two_way,
+    student_mean,
+    undefined,
+    wilson,
+)
+
+
+def mean_statistic(totals):
+    """Mean of feature 0; feature 1 counts items."""
+    sums = totals.sum(axis=1)
+    return ratio(sums[:, 0], sums[:, 1])
+
+
+def counted(values):
+    """Pair each value with a one."""
+    values = np.asarray(values, dtype=float)
+    return np.stack([values, np.ones(len(values))], axis=1)
+
+
+def test_wilson_known_interval():
+    estimate = wilson(9, 21)
+    assert (estimate.value, round(estimate.low, 2), round(estimate.high, 2)) == (9 / 21, 0.24, 0.63)
+
+
+@pytest.mark.parametrize("k", [0, 30])
+def test_wilson_stays_inside_at_the_border(k):
+    estimate = wilson(k, 30)
+    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+    assert estimate.high - estimate.low > 0.05
+
+
+def test_wilson_of_nothing_is_undefined_and_bad_counts_are_refused():
+    assert not wilson(0, 0).defined and wilson(0, 0).reason
+    with pytest.raises(ValueError):
+        wilson(5, 4)
+
+
+def test_wilson_covers_at_the_nominal_rate():
+    rng, p, n = np.random.default_rng(0), 0.3, 80
+    counts = rng.binomial(n, p, size=2000)
+    hits = [wilson(int(k), n) for k in counts]
+    coverage = np.mean([e.low <= p <= e.high for e in hits])
+    assert 0.93 <= coverage <= 0.97
+
+
+def test_estimate_refuses_nan_reversed_and_silent_undefined():
+    for wrong in (
+        dict(value=math.nan, low=0.0, high=1.0),
+        dict(value=None, low=None, high=None),
+        dict(value=0.5, low=0.6, high=0.4),
+        dict(value=0.5, low=0.4, high=None),
+    ):
+        with pytest.raises(ValueError):
+            Estimate(**wrong, n=1, method="m", population="p")
+
+
+def test_estimate_round_trips_through_json_and_scales():
+    estimate = proportion([True, False, True])
+    assert Estimate.from_dict(json.loads(json.dumps(estimate.to_dict()))) == estimate
+    with pytest.raises(ValueError):
+        Estimate.from_dict(estimate.to_dict() | {"extra": 1})
+    scaled = estimate.scaled(-100)
+    assert scaled.low == -100 * estimate.high and scaled.value == -100 * estimate.value
+    nothing = undefined("no data", population="new images")
+    assert nothing.scaled(100) == nothing
+
+
+def test_bootstrap_is_reproducible_and_independent_of_row_order():
+    values = np.random.default_rng(1).normal(size=300)
+    first = bootstrap(mean_statistic, [counted(values)], seed=5, population="p")
+    again = bootstrap(mean_statistic, [counted(values)], seed=5, population="p")
+    shuffled = bootstrap(mean_statistic, [counted(values[::-1])], seed=5, population="p")
+    other = bootstrap(mean_statistic, [counted(values)], seed=6, population="p")
+    assert first == again
+    assert (first.low, first.high) == pytest.approx((shuffled.low, shuffled.high), abs=1e-12)
+    assert first.low != other.low
+
+
+def test_bootstrap_matches_the_binomial_error():
+    flags = np.r_[np.ones(300), np.zeros(700)]
+    drawn = mean_statistic(resample_strata([counted(flags)], seed=0))
+    assert drawn.std() == pytest.approx(math.sqrt(0.3 * 0.7 / 1000), rel=0.05)
+    assert drawn.mean() == pytest.approx(0.3, abs=0.001)
+
+
+def test_strata_keep_their_sizes_and_remove_between_variance():
+    low, high = counted(np.zeros(50)), counted(np.ones(150))
+    totals = resample_strata([low, high], seed=0, replicates=200)
+    assert (totals[:, 0, 1] == 50).all() and (totals[:, 1, 1] == 150).all()
+    assert mean_statistic(totals).std() == 0
+    estimate = bootstrap(mean_statistic, [low, high], seed=0, population="p")
+    assert estimate.value == 0.75 and "degenerate" in estimate.reason
+
+
+def test_clusters_widen_the_interval_of_correlated_items():
+    rng = np.random.default_rng(2)
+    cluster = np.repeat(np.arange(60), 20)
+    values = rng.normal(size=60)[cluster]
+    plain = bootstrap(mean_statistic, [counted(values)], seed=0, population="items")
+    grouped = bootstrap(mean_statistic, [counted(values)], clusters=[cluster], seed=0, population="sources")
+    assert grouped.value == plain.value and grouped.n == plain.n == 1200
+    assert (grouped.high - grouped.low) / (plain.high - plain.low) == pytest.approx(math.sqrt(20), rel=0.15)
+
+
+def test_two_way_adds_the_variances_of_both_groupings():
+    rng = np.random.default_rng(3)
+    rows, columns = np.repeat(np.arange(40), 40), np.tile(np.arange(40), 40)
+    a, b = rng.normal(size=40), rng.normal(size=40)
+    items = counted(a[rows] + b[columns])
+    drawn = mean_statistic(resample_two_way(items, rows, columns, seed=0))
+    assert drawn.std() == pytest.approx(math.sqrt(a.var() / 40 + b.var() / 40), rel=0.1)
+    estimate = bootstrap_two_way(mean_statistic, items, rows, columns, seed=0, population="new stimuli")
+    assert estimate.low < estimate.value < estimate.high
+
+
+def test_paired_difference_is_narrower_than_two_independent_samples():
+    rng = np.random.default_rng(4)
+    difficulty = rng.normal(size=500)
+    first, second = (
+        difficulty + 0.2 * rng.normal(size=500) > 0,
+        difficulty + 0.2 * rng.normal(size=500) > -0.2,
+    )
+    table = np.hstack([counted(first), counted(second)])
+    estimate = bootstrap(paired(mean_statistic), [table], seed=0, population="p")
+    assert estimate.value == pytest.approx(second.mean() - first.mean())
+    unpaired = math.sqrt(first.var() / 500 + second.var() / 500)
+    assert (estimate.high - estimate.low) / 3.92 < 0.7 * unpaired
+
+
+def test_undefined_replicates_are_counted_or_cost_the_interval():
+    rare = bootstrap(
+        lambda t: ratio(t[:, 0, 0], t[:, 0, 1]), [[[1, 1], [0, 0], [0, 0]]], seed=0, population="p"
+    )
+    assert rare.value == 1 and rare.low is None and "undefined in" in rare.reason
+    nothing = bootstrap(lambda t: ratio(t[:, 0, 0], t[:, 0, 0]), [[[0, 1]]], seed=0, population="p")
+    assert not nothing.defined
+    few = percentile_estimate(0.5, np.r_[np.linspace(0, 1, 999), np.nan], n=1, method="m", population="p")
+    assert few.low is not None and few.reason == "undefined in 1 of 1000 resamples"
+
+
+def test_ten_thousand_replicates_of_a_thousand_distinct_items_are_quick():
+    values = np.random.default_rng(5).normal(size=1000)
+    start = time.process_time()
+    bootstrap(mean_statistic, [counted(values)], seed=0, population="p")
+    assert time.process_time() - start < 2.0
+
+
+def test_mean_over_adds_variances_and_refuses_gaps():
+    parts = [wilson(50, 100, population="a"), wilson(30, 100, population="b")]
+    mean = mean_over(parts)
+    assert mean.value == pytest.approx(0.4) and mean.n == 200 and mean.population == "a + b"
+    half = math.hypot(*(e.high - e.value for e in parts)) / 2
+    assert mean.high == pytest.approx(0.4 + half)
+    gap = mean_over([*parts, wilson(0, 0)])
+    assert not gap.defined and "1 of 3 parts undefined" in gap.reason
+    assert not mean_over([]).defined
+    single = Estimate(0.5, None, None, 3, "m", "p", "one repeat: no interval")
+    assert mean_over([parts[0], single]).low is None
+
+
+def test_student_mean_known_quantile():
+    estimate = student_mean([1.0, 2.0, 3.0], population="new training seeds")
+    assert estimate.value == 2.0
+    assert estimate.high - 2.0 == pytest.approx(4.302653 / math.sqrt(3), rel=1e-5)
+    assert student_mean([1.0], population="p").low is None
+    assert not student_mean([], population="p").defined
+
+
+@pytest.mark.parametrize(
+    ("b", "c", "expected"), [(0, 0, 1.0), (1, 9, 22 / 1024), (5, 5, 1.0), (0, 5, 2 / 32)]
+)
+def test_mcnemar_exact_known_values(b, c, expected):
+    assert mcnemar_exact(b, c) == pytest.approx(expected, rel=1e-12)
+    assert mcnemar_exact(c, b) == mcnemar_exact(b, c)
+
+
+def test_mcnemar_exact_of_large_counts_agrees_with_scipy():
+    from scipy.stats import binomtest
+
+    assert mcnemar_exact(2000, 2200) == pytest.approx(binomtest(2000, 4200).pvalue, rel=1e-8)
+
+
+def test_holm_steps_down_in_the_given_order():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_kappa_of_perfect_chance_and_opposite_agreement():
+    assert cohen_kappa([1, 0, 1, 0], [1, 0, 1, 0]) == 1.0
+    assert cohen_kappa([1, 1, 0, 0], [1, 0, 1, 0]) == 0.0
+    assert cohen_kappa([1, 0], [0, 1]) == -1.0
+    assert cohen_kappa([1, 1], [1, 1]) is None

@@ -1,0 +1,120 @@
+"""Facts and tiny classifiers for the tests of the bias suites."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DATA = Path(__file__).parent / "data"
+
+
+def table(name):
+    """Read a CSV file of the test data as a list of dictionaries."""
+    with (DATA / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="session")
+def manifest():
+    return table("cue_conflict_manifest.csv")
+
+
+@pytest.fixture(scope="session")
+def decisions():
+    return table("cue_conflict_decisions.csv")
+
+
+@pytest.fixture(scope="session")
+def expected():
+    return json.loads((DATA / "cue_conflict_expected.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def class_indices():
+    return json.loads((DATA / "class_indices.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def focus_counts():
+    """Rows of FOCUS, one per image, rebuilt from the joint counts; `correct:<model>` per model."""
+    cells = table("focus_joint_counts.csv")
+    repeat = np.asarray([int(cell["n_images"]) for cell in cells])
+    columns = {"category": np.repeat([cell["category"] for cell in cells], repeat)}
+    for name in ("uncommon_time", "uncommon_weather", "uncommon_location"):
+        columns[name] = np.repeat([cell[name] == "1" for cell in cells], repeat)
+    for key in cells[0]:
+        if key.startswith("top1_correct:"):
+            columns["correct:" + key.split(":")[1]] = np.repeat([cell[key] == "1" for cell in cells], repeat)
+    columns["converted"] = columns["truncated"] = np.zeros(repeat.sum(), dtype=bool)
+    return columns
+
+
+class ColourClassifier:
+    """Answer with the class whose colour is nearest to the mean colour of the image; any colour lists work.
+
+    `gain` 0 gives a constant classifier that always answers the first class.
+    """
+
+    def __init__(self, colours, gain=40.0):
+        self.classes = tuple(colours)
+        self.colours = np.asarray(list(colours.values()), dtype=np.float32) / 255.0
+        self.gain = gain
+
+    def __call__(self, images):
+        import torch
+
+        assert images.dtype == torch.float32 and images.shape[1] == 3
+        mean = images.mean(dim=(2, 3))
+        distance = ((mean[:, None] - torch.from_numpy(self.colours)) ** 2).sum(-1)
+        prior = torch.zeros(len(self.classes))
+        prior[0] = 1e-3
+        return prior - self.gain * distance
+
+
+class UntrainedNetwork:
+    """A small randomly initialised network."""
+
+    def __init__(self, classes, seed=0):
+        import torch
+
+        self.classes = tuple(classes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.net = torch.nn.Sequential(
+                torch.nn.Conv2d(3, 8, 5, stride=4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+                torch.nn.Flatten(), torch.nn.Linear(8, len(self.classes)),
+            ).eval()  # fmt: skip
+
+    def __call__(self, images):
+        return self.net(images)
+
+
+@pytest.fixture(scope="session")
+def colour_classifier():
+    return ColourClassifier
+
+
+@pytest.fixture(scope="session")
+def untrained_network():
+    return UntrainedNetwork
+
+
+@pytest.fixture(scope="session")
+def save_image():
+    """Save a flat image of a colour; returns the path."""
+
+    def save(path, colour, size=(24, 24), mode="RGB", noise=0):
+        from PIL import Image
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((size[1], size[0], 3), colour, dtype=np.int16)
+        if noise:
+            pixels += np.random.default_rng(noise).integers(-8, 9, pixels.shape).astype(np.int16)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).convert(mode).save(path)
+        return path
+
+    return save

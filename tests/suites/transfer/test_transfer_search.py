@@ -1,0 +1,205 @@
+"""Acceptance checks "Search", "Metric" and the probes of "Few-shot"."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from suites.transfer.fewshot import TrainingSet, run_few_shot
+from suites.transfer.metrics import mean_per_class, top1
+from suites.transfer.search import GRID, ProbeSettings, SearchPoint, at_range_end, choose, fit_probe
+from suites.transfer.splits import Fold, toolbox_split
+
+
+def blobs(n=240, d=30, k=6, seed=0, spread=0.45, total=None):
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(k, d)) * spread
+    y = np.arange(n) % k
+    return np.maximum(rng.normal(size=(n, d)) + centres[y] + 1, 0).astype(np.float32), y
+
+
+def split(y, seed=0):
+    names = [f"{i:04d}" for i in range(len(y))]
+    return (toolbox_split("toy", names, y, [str(i) for i in range(y.max() + 1)], seed),)
+
+
+def training_set(n=240):
+    x, y = blobs(n)
+    return TrainingSet("toy", x, y, tuple(f"{i:04d}" for i in range(n)), tuple(str(i) for i in range(6)))
+
+
+def test_transfer_search_grid_points():
+    assert len(GRID) == 23 and GRID[0] == pytest.approx(1e-5) and GRID[-1] == pytest.approx(1e6)
+    assert np.allclose(np.diff(np.log10(GRID)), 0.5)
+
+
+def test_transfer_search_grid_finds_refines_and_refits():
+    x, y = blobs()
+    tx, ty = blobs(600, seed=1)
+    told = []
+    found = fit_probe(x, y, tx, split(y), ProbeSettings(), progress=lambda done, total: told.append((done, total)))
+    assert found.fit.c == found.c  # C is kept in the refit, not lambda
+    coarse = [p for p in found.points if any(abs(p.c / c - 1) < 1e-9 for c in GRID)]
+    fine = [p for p in found.points if p not in coarse]
+    assert len(fine) == 2 and np.log10(fine[1].c / fine[0].c) == pytest.approx(0.5)
+    assert [p.c for p in coarse] == sorted(p.c for p in coarse)
+    assert found.c == choose(found.points)
+    assert np.mean(found.predictions == ty) > 0.6 and not found.warnings
+    assert told[-1] == (25, 25)
+
+
+def test_transfer_search_refit_is_cold_and_exact():
+    from suites.transfer.solver import Problem
+
+    x, y = blobs()
+    tx, _ = blobs(50, seed=1)
+    found = fit_probe(x, y, tx, split(y), ProbeSettings())
+    problem = Problem(x.astype(np.float64), y)
+    again = problem.fit(found.c, problem.solve(found.c))
+    assert np.array_equal(again.weights, found.fit.weights) and np.array_equal(again.predict(tx), found.predictions)
+
+
+def test_transfer_search_is_reproducible():
+    x, y = blobs(120)
+    tx, _ = blobs(40, seed=1)
+    for search in ("grid", "tpe30"):
+        a, b = (fit_probe(x, y, tx, split(y), ProbeSettings(search=search), seed=7) for _ in range(2))
+        assert a.points == b.points and a.c == b.c
+        assert np.array_equal(a.predictions, b.predictions)
+
+
+def test_transfer_search_tpe_sequence():
+    x, y = blobs(120)
+    runs = [fit_probe(x, y, x, split(y), ProbeSettings(search="tpe30"), seed=seed) for seed in (1, 2)]
+    for run in runs:
+        assert len(run.points) == 30 and all(1e-5 <= p.c <= 1e6 for p in run.points)
+    assert [p.c for p in runs[0].points] != [p.c for p in runs[1].points]
+
+
+def test_transfer_search_ties_and_one_standard_error():
+    def point(c, correct):
+        return SearchPoint(c, correct, 100, 1, 0.0, True)
+
+    points = [point(10.0, 80), point(0.1, 80), point(1.0, 79), point(0.01, 76), point(0.001, 70)]
+    assert choose(points) == 0.1
+    assert choose(points, one_standard_error=True) == 0.01  # se = 4 points, 76 is within it
+
+
+def test_transfer_search_range_end_warning():
+    rng = np.random.default_rng(0)
+    y = np.arange(100) % 2
+    x = np.where(y == 1, 1.0, -1.0)[:, None] * 1e-7 + rng.normal(size=(100, 1)) * 1e-9
+    x = np.vstack([x, [[5.0]], [[5.0]]])  # two wrong outliers keep small C from separating the rest
+    y = np.append(y, [0, 0])
+    fold = Fold(np.arange(0, 102), np.arange(0, 100))
+    found = fit_probe(x, y, x[:10], (fold,), replace(ProbeSettings(), max_iterations=200))
+    assert at_range_end(found.c)
+    assert any("end of the search range" in line for line in found.warnings)
+    assert at_range_end(1e-5) and at_range_end(1e6) and not at_range_end(1e-4)
+
+
+def test_transfer_search_shuffled_labels_are_at_chance():
+    x, y = blobs(300)
+    tx, ty = blobs(1200, seed=1)
+    shuffled = np.random.default_rng(3).permutation(y)
+    found = fit_probe(x, shuffled, tx, split(shuffled), ProbeSettings())
+    assert abs(np.mean(found.predictions == ty) - 1 / 6) < 0.06
+
+
+def test_transfer_search_early_stop():
+    """Separable training data with label noise in validation only: accuracy falls for good, and the path stops."""
+    x, y = blobs(400, d=300, spread=0.16)
+    found = fit_probe(x, y, x[:5], split(y), ProbeSettings())
+    assert len(found.points) <= 25
+    tried = [p.c for p in found.points]
+    assert tried[0] == pytest.approx(1e-5)
+
+
+def test_transfer_search_not_converged_is_said():
+    x, y = blobs(120)
+    found = fit_probe(x, y, x[:5], split(y), ProbeSettings(max_iterations=2))
+    assert any("search points not converged" in line for line in found.warnings)
+
+
+def test_transfer_search_reference_and_converged_agree():
+    x, y = blobs(400)
+    tx, ty = blobs(1000, seed=1)
+    accuracy = [np.mean(fit_probe(x, y, tx, split(y), ProbeSettings(solver=mode)).predictions == ty)
+                for mode in ("reference", "converged")]
+    assert abs(accuracy[0] - accuracy[1]) <= 0.005
+
+
+def test_transfer_search_speed():
+    """The small problem (n = 500, d = 256, K = 10) takes well under a second; the bound allows a busy machine."""
+    x, y = blobs(500, d=256, k=10, spread=0.2)
+    tx, _ = blobs(500, d=256, k=10, seed=1, spread=0.2)
+    fit_probe(x[:60], y[:60], tx, split(y[:60]), ProbeSettings())
+    started = time.process_time()
+    fit_probe(x, y, tx, split(y), ProbeSettings())
+    assert time.process_time() - started < 2.0
+
+
+def test_transfer_metric_two_class_toy():
+    labels, predicted = [0] * 9 + [1], [0] * 10
+    assert top1(labels, predicted).value == pytest.approx(0.9)
+    assert mean_per_class(labels, predicted).value == pytest.approx(0.5)
+    assert top1([], []).value is None and mean_per_class([], []).reason
+
+
+def test_transfer_metric_intervals_and_seeds():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(5), 40)
+    predicted = np.where(rng.random(200) < 0.7, labels, (labels + 1) % 5)
+    single = top1(labels, predicted, np.arange(200))
+    assert single.method == "wilson" and single.n == 200 and single.low < single.value < single.high
+    items = np.tile([f"i{i}" for i in range(200)], 3)
+    triple = top1(np.tile(labels, 3), np.tile(predicted, 3), items)
+    assert triple.value == pytest.approx(single.value) and triple.n == 200
+    assert (triple.high - triple.low) == pytest.approx(single.high - single.low, rel=0.15)  # copies bring no certainty
+    order = rng.permutation(600)
+    again = top1(np.tile(labels, 3)[order], np.tile(predicted, 3)[order], items[order])
+    assert again == triple
+    per_class = mean_per_class(np.tile(labels, 3), np.tile(predicted, 3), items)
+    assert per_class.value == pytest.approx(single.value) and per_class.n == 200
+    assert per_class.low < per_class.value < per_class.high
+
+
+def test_transfer_few_shot_whole_set_is_the_full_run():
+    train = training_set()
+    tx, _ = blobs(90, seed=1)
+    full = fit_probe(train.x, train.labels, tx, split(train.labels, seed=4), ProbeSettings(), seed=4)
+    few = run_few_shot(train, tx, ProbeSettings(), seed=4, fraction=1.0)
+    assert few.validation == "split" and len(few.subset) == 240
+    assert few.probe.c == full.c and np.array_equal(few.probe.fit.weights, full.fit.weights)
+    assert np.array_equal(few.probe.predictions, full.predictions)
+
+
+def test_transfer_few_shot_validation_rules():
+    train = training_set()  # 40 per class
+    tx, ty = blobs(300, seed=1)
+    expected = {0.5: "split", 0.2: "5 folds", 0.05: "2 folds"}
+    accuracy = {}
+    for fraction, validation in expected.items():
+        few = run_few_shot(train, tx, ProbeSettings(), seed=0, fraction=fraction)
+        assert few.validation == validation and len(few.probe.predictions) == 300
+        accuracy[fraction] = np.mean(few.probe.predictions == ty)
+    assert accuracy[0.5] > accuracy[0.05]
+    one = run_few_shot(train, tx, ProbeSettings(fixed_c=0.03), seed=0, shots=1)
+    assert one.validation == "fixed C" and one.probe.c == 0.03 and len(one.subset) == 6 and one.probe.points == ()
+    fixed = run_few_shot(train, tx, ProbeSettings(search="fixed", fixed_c=0.1), seed=0, fraction=0.2)
+    assert fixed.validation == "fixed C" and fixed.probe.c == 0.1
+
+
+def test_transfer_few_shot_never_sees_the_rest():
+    """Spoiling every image outside the subset changes nothing."""
+    train = training_set()
+    tx, _ = blobs(60, seed=1)
+    few = run_few_shot(train, tx, ProbeSettings(), seed=2, fraction=0.2)
+    spoilt = train.x.copy()
+    rest = np.setdiff1d(np.arange(240), few.subset)
+    spoilt[rest] = 1e6
+    again = run_few_shot(replace(train, x=spoilt), tx, ProbeSettings(), seed=2, fraction=0.2)
+    assert again.probe.c == few.probe.c and np.array_equal(again.probe.predictions, few.probe.predictions)

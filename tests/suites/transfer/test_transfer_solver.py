@@ -1,0 +1,178 @@
+"""Acceptance checks "Solver invariants" and "Solver known answers"."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from sklearn.datasets import load_digits
+
+from suites.transfer.solver import Fit, Mode, Problem, thread_limit
+
+
+def fit(x, y, c, mode: Mode = "converged") -> Fit:
+    problem = Problem(x, y)
+    return problem.fit(c, problem.solve(c, mode=mode))
+
+
+def objective(found: Fit, x, y) -> float:
+    logits = x @ found.weights + found.bias
+    loss = (logsumexp(logits, axis=1) - logits[np.arange(len(y)), np.searchsorted(found.labels, y)]).sum()
+    return found.c * loss + 0.5 * (found.weights**2).sum()
+
+
+def toy(n=150, d=20, k=4, seed=0, spread=1.0):
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(k, d)) * spread
+    y = rng.integers(0, k, n)
+    y[:k] = np.arange(k)
+    return np.maximum(rng.normal(size=(n, d)) + centres[y] + 1, 0), y
+
+
+@pytest.fixture(scope="module")
+def digits():
+    x, y = load_digits(return_X_y=True)
+    test = np.arange(len(x)) % 5 == 0
+    return x[~test], y[~test], x[test], y[test]
+
+
+@pytest.mark.parametrize(("c", "value", "norm", "train", "test"), [
+    (1e-5, 0.02866292593, 0.0854219, 1253, 309), (1e-3, 0.5887574218, 0.735201, 1392, 341),
+    (1e-1, 5.756074238, 2.600142, 1436, 348), (10, 25.2725653, 6.16271, 1437, 346)])
+def test_transfer_solver_digits_known_answers(digits, c, value, norm, train, test):
+    x, y, tx, ty = digits
+    found = fit(x, y, c)
+    assert found.converged and found.gradient <= 1e-6
+    assert found.objective == pytest.approx(value, rel=1e-6 if c <= 0.1 else 1e-3)
+    assert objective(found, x, y) == pytest.approx(found.objective, rel=1e-9)
+    assert np.linalg.norm(found.weights) == pytest.approx(norm, rel=1e-3)
+    assert abs((found.predict(x) == y).sum() - train) <= 1
+    slack = 1 if c < 10 else 2
+    assert abs((found.predict(tx) == ty).sum() - test) <= slack
+    reference = fit(x, y, c, "reference")
+    assert reference.converged and reference.gradient <= 1e-4
+    assert abs((reference.predict(tx) == ty).sum() - test) <= 2
+    if c <= 0.1:
+        assert reference.objective == pytest.approx(value, rel=5e-3)
+
+
+@pytest.mark.parametrize("shape", [(150, 20), (40, 90)])
+def test_transfer_solver_columns_sum_to_zero(shape):
+    x, y = toy(*shape)
+    found = fit(x, y, 0.1)
+    assert np.abs(found.weights.sum(axis=1)).max() < 1e-8
+    assert abs(found.bias.sum()) < 1e-8
+
+
+def test_transfer_solver_rotation_shift_and_relabelling():
+    x, y = toy(n=200)
+    fresh, _ = toy(n=100, seed=1)
+    base = fit(x, y, 0.05)
+    rotation = np.linalg.qr(np.random.default_rng(2).normal(size=(20, 20)))[0]
+    rotated = fit(x @ rotation, y, 0.05)
+    assert np.array_equal(rotated.predict(fresh @ rotation), base.predict(fresh))
+    assert rotated.objective == pytest.approx(base.objective, rel=1e-8)
+    shifted = fit(x + 37.0, y, 0.05)
+    assert np.array_equal(shifted.predict(fresh + 37.0), base.predict(fresh))
+    assert np.allclose(shifted.weights, base.weights, atol=1e-4)
+    names = np.array([30, 10, 20, 5])
+    assert np.array_equal(fit(x, names[y], 0.05).predict(fresh), names[base.predict(fresh)])
+
+
+def test_transfer_solver_duplicates_and_lambda():
+    x, y = toy()
+    once, twice = fit(x, y, 0.2), fit(np.vstack([x, x]), np.hstack([y, y]), 0.1)
+    assert np.allclose(once.weights, twice.weights, atol=1e-4)
+    # lambda = 1/(Cn): the mean form's stationarity in W
+    logits = once.logits(x)
+    p = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
+    gradient = x.T @ (p - np.eye(4)[y]) / len(y) + once.weights / (0.2 * len(y))
+    assert np.abs(gradient).max() < 1e-4
+
+
+def test_transfer_solver_tiny_c_predicts_majority():
+    x, _ = toy(n=100)
+    y = np.array([0] * 20 + [1] * 50 + [2] * 30)
+    assert set(fit(x, y, 1e-9).predict(x).tolist()) == {1}
+
+
+def test_transfer_solver_row_space_is_exact():
+    x, y = toy(n=60, d=300)
+    fresh, _ = toy(n=50, d=300, seed=3)
+    reduced = Problem(x, y)
+    assert reduced.x.shape == (60, 61)
+    full = Problem(x, y)
+    full.basis, full.x = None, full.x.new_tensor(np.hstack([x - x.mean(axis=0), np.ones((60, 1))]))
+    a, b = (p.fit(0.01, p.solve(0.01, mode="converged")) for p in (reduced, full))
+    assert a.objective == pytest.approx(b.objective, rel=1e-7)
+    assert np.allclose(a.weights, b.weights, atol=1e-4)
+    assert np.array_equal(a.predict(fresh), b.predict(fresh))
+    assert np.allclose((reduced.project(fresh) @ reduced.solve(0.01).theta).numpy().argmax(1), a.predict(fresh))
+
+
+def test_transfer_solver_warm_start_finds_the_same_optimum(digits):
+    x, y, tx, _ = digits
+    problem = Problem(x, y)
+    near = problem.solve(1e-2, mode="converged")
+    warm, cold = problem.solve(3e-2, near.theta, mode="converged"), problem.solve(3e-2, mode="converged")
+    assert warm.value == pytest.approx(cold.value, rel=1e-7)
+    assert warm.iterations < cold.iterations
+    assert np.mean(problem.fit(3e-2, warm).predict(tx) == problem.fit(3e-2, cold).predict(tx)) > 0.99
+
+
+def test_transfer_solver_missing_convergence_is_said(digits):
+    x, y, _, _ = digits
+    problem = Problem(x, y)
+    found = problem.fit(1.0, problem.solve(1.0, max_iterations=5))
+    assert not found.converged and found.iterations == 5
+    assert "not converged after 5 iterations" in found.warning() and "objective" in found.warning()
+    assert fit(x, y, 1e-3).warning() == ""
+
+
+def test_transfer_solver_large_features_and_constant_columns():
+    x, y = toy(n=120, d=30)
+    x = np.hstack([x * 1e3, np.zeros((120, 2))])
+    found = fit(x, y, 1e-6)
+    assert found.converged and np.isfinite(found.weights).all() and (found.weights[-2:] == 0).all()
+
+
+def test_transfer_solver_gap_labels_and_repeatability():
+    x, y = toy()
+    a, b = fit(x, y * 3 + 1, 0.1), fit(x, y * 3 + 1, 0.1)
+    assert set(a.predict(x).tolist()) <= {1, 4, 7, 10}
+    assert np.array_equal(a.weights, b.weights)
+
+
+def test_transfer_solver_threads_are_set_and_restored():
+    import torch
+
+    before = torch.get_num_threads()
+    with thread_limit(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
+def test_transfer_solver_agrees_with_scikit_learn():
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = toy(n=300, d=40, spread=0.4)
+    fresh, _ = toy(n=200, d=40, seed=5, spread=0.4)
+    for c in (1e-3, 1e-1):
+        other = LogisticRegression(C=c, tol=1e-9, max_iter=20000).fit(x, y)
+        ours = fit(x, y, c)
+        theirs = Fit(c, other.coef_.T, other.intercept_, ours.labels, 0.0, 0.0, 0, True)
+        assert objective(ours, x, y) <= objective(theirs, x, y) * (1 + 1e-7)
+        assert np.array_equal(ours.predict(fresh), other.predict(fresh))
+
+
+def test_transfer_solver_speed_is_not_lost(digits):
+    """A path of 23 values of C takes a fraction of a second here; the bound is ten times that."""
+    x, y, _, _ = digits
+    started = time.process_time()
+    with thread_limit(1):
+        problem, theta = Problem(x, y), None
+        for exponent in np.arange(-5, 6.1, 0.5):
+            theta = problem.solve(10**exponent, theta).theta
+    assert time.process_time() - started < 10
