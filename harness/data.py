@@ -27,6 +27,7 @@ class DataSource:
     fingerprint: str
     card: Mapping[str, Any]
     writer: str = ""
+    writer_name: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -43,10 +44,11 @@ def find_data(name: str, settings: DataSettings) -> DataSource | str:
     """Return the data set, or in words why it is not there. Writes nothing."""
     card = load_card(settings.card)
     if settings.writer:
-        identity = cast(Callable[[str], str], load_attribute(settings.identity))(name)
+        writer_name = settings.writer_name or name
+        identity = cast(Callable[[str], str], load_attribute(settings.identity))(writer_name)
         mark = hashlib.sha256(identity.encode()).hexdigest()
-        root = cache_folder() / f"{name}-{mark[:12]}"
-        return DataSource(name, str(root), _mark(mark, card), card, settings.writer)
+        root = cache_folder() / f"{writer_name}-{mark[:12]}"
+        return DataSource(name, str(root), _mark(mark, card), card, settings.writer, writer_name)
     if not settings.root:
         return f"no root for data set {name!r}: give --data {name}=PATH"
     root = Path(settings.root).expanduser()
@@ -70,7 +72,7 @@ def materialise(source: DataSource) -> Path:
         with lock(root.with_name(f".{root.name}.lock")):
             if not (root / DONE).is_file():
                 write = cast(Callable[[str, Path], None], load_attribute(source.writer))
-                write(source.name, root)
+                write(source.writer_name, root)
                 write_text(root / DONE, source.fingerprint + "\n")
     if not root.is_dir():
         raise DataMissing(f"data set {source.name!r} is not there", f"{root} is not a folder",

@@ -40,6 +40,8 @@ class DataSettings(_Strict):
     root: str = ""
     writer: str = ""
     """``module:function`` called with (name, folder); for embedded data."""
+    writer_name: str = ""
+    """Name under which the writer knows it, where that differs."""
     identity: str = ""
     """``module:function`` called with (name); its text names the content the writer would write."""
     card: str = ""
@@ -101,7 +103,8 @@ def load_profile(name: str, overrides: Sequence[str] = (), data: Sequence[str] =
         if not path:
             raise UserError(f"--data {text!r} is not NAME=PATH", "there is no '='", "write e.g. --data dtd=/data/dtd")
         entry = raw.setdefault("data", {}).setdefault(label, {})
-        entry.pop("writer", None), entry.pop("identity", None)
+        for key in ("writer", "writer_name", "identity", "card"):  # the user's own data is the public data set
+            entry.pop(key, None)
         entry["root"] = str(Path(path).expanduser().resolve())
         origins[f"data.{label}.root"] = Origin(f"data.{label}.root", entry["root"], "--data")
     try:

@@ -127,7 +127,7 @@ def student_mean(values: Sequence[float], *, population: str, level: float = LEV
     mean = float(array.mean())
     if array.size == 1:
         return Estimate(mean, None, None, 1, "student t", population, "one repeat: no interval")
-    from scipy.stats import t as student  # type: ignore[import-untyped]
+    from scipy.stats import t as student
 
     half = float(student.ppf(0.5 + level / 2, array.size - 1) * array.std(ddof=1) / math.sqrt(array.size))
     return Estimate(mean, mean - half, mean + half, int(array.size), "student t", population)

@@ -149,7 +149,7 @@ def open_images(ctx: Context) -> Any:
 def pretrain(ctx: Context) -> None:
     """Train a backbone on a training copy."""
     from harness.backbones.recipe import PretrainSettings
-    from harness.backbones.train import Progress, train
+    from harness.backbones.train import Hooks, Progress, train
     from harness.images.copy import TrainingCopy
 
     copy = ctx.inputs["copy"]
@@ -159,7 +159,8 @@ def pretrain(ctx: Context) -> None:
         ctx.progress(at.step, at.steps, f"steps, loss {at.loss:.2f}")
 
     train(PretrainSettings.from_mapping(ctx.params["settings"]), TrainingCopy.open(copy.folder), ctx.out,
-          seed=ctx.seed("pretrain"), state_file=ctx.scratch / "state.pt", device=ctx.device.partition(":")[0], progress=progress)
+          seed=ctx.seed("pretrain"), state_file=ctx.scratch / "state.pt", device=ctx.device.partition(":")[0],
+          hooks=Hooks(progress=progress))
 
 
 def import_outside(ctx: Context) -> None:

@@ -126,6 +126,7 @@ def _table(title: str, entries: list[Entry]) -> Table:
     repeats: dict[tuple[RowKey, Column], list[Value]] = {}
     groups: dict[tuple[RowKey, Column], dict[str, tuple[int, Estimate]]] = {}
     information: dict[RowKey, tuple[str, ...]] = {}
+    shown: set[Column] = set()
     for entry in entries:
         record = entry.record
         for key in _rows_of(entry, entries):
@@ -133,10 +134,10 @@ def _table(title: str, entries: list[Entry]) -> Table:
                 information[key] = record.subject.information
             valid = all(check.passed for check in record.checks)
             for metric in record.metrics:
-                if metric.role != "primary":
-                    continue
                 column = Column(record.suite_order, record.suite, 0, metric.name, metric.better, metric.unit)
                 repeats.setdefault((key, column), []).append(Value(metric.estimate, valid))
+                if metric.role == "primary":
+                    shown.add(column)
                 if metric.group:
                     mean = Column(record.suite_order, record.suite, 1, metric.group, metric.better, metric.unit)
                     groups.setdefault((key, mean), {})[metric.name] = (metric.group_size, metric.estimate)
@@ -146,7 +147,8 @@ def _table(title: str, entries: list[Entry]) -> Table:
         if sizes == {len(members)}:
             values = [cells[key, Column(mean.order, mean.suite, 0, name, mean.better, mean.unit)] for name in sorted(members)]
             cells[key, mean] = Value(mean_over([value.estimate for value in values]), all(value.valid for value in values))
-    columns = sorted({column for _, column in cells})
+            shown.add(mean)
+    columns = sorted(shown)
     keys = sorted({key for key, _ in cells}, key=_row_order)
     rows = {key: {column: cells[key, column] for column in columns if (key, column) in cells} for key in keys}
     return Table(title, columns, rows, information)

@@ -140,7 +140,7 @@ def import_checkpoint(
 ) -> BackboneInfo:
     """Turn a checkpoint from outside into a backbone folder.
 
-    Accepted: safetensors, a plain state dict, or a training checkpoint that keeps its state dict under a usual
+    Accepted: safetensors, a plain state dict, or a training checkpoint with its state dict under a usual
     name; keys may carry the prefixes of data-parallel and compiled training. Every key but the classifier
     head's must match. Without a head (or with an empty class list) the backbone gives features only.
 

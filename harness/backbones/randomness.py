@@ -6,6 +6,8 @@ of every epoch its own stream, so batch size, order, worker count and world size
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -29,9 +31,12 @@ def derive(seed: int, purpose: int, step: int, rank: int = 0) -> int:
     return int(value[0] >> np.uint64(1))
 
 
+@lru_cache(maxsize=2)
 def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
     """Return the order of the samples in one epoch: (count,) int64."""
-    return np.argsort(uniforms(seed, ORDER, epoch, np.arange(count), 1)[:, 0], kind="stable")
+    order = np.argsort(uniforms(seed, ORDER, epoch, np.arange(count), 1)[:, 0], kind="stable")
+    order.setflags(write=False)  # the cached array is shared
+    return order
 
 
 def normals(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -25,8 +25,8 @@ class Ranks:
     def share(self, batch_size: int) -> np.ndarray:
         """Return this rank's positions in a batch.
 
-        A rank takes a slice from the front and its mirror image from the back, so the partner an image is mixed
-        with (its mirror in the batch) is on the same rank and is the same for every world size.
+        A rank takes a slice from the front and its mirror image from the back, so the partner an image is
+        mixed with (its mirror in the batch) is on the same rank and is the same for every world size.
 
         Raises:
             UserError: The batch cannot be shared so.

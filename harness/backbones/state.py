@@ -64,7 +64,7 @@ class TrainingState:
         with torch.no_grad():
             for key, value in self.model.state_dict().items():
                 if value.is_floating_point():
-                    self.ema[key].lerp_(value, 1 - decay)  # parameters and batch statistics alike
+                    self.ema[key].lerp_(value, 1 - decay)  # batch statistics too
                 else:
                     self.ema[key].copy_(value)  # counters
 
@@ -80,7 +80,7 @@ class TrainingState:
         if mean != mean or mean in (float("inf"), float("-inf")):
             raise TrainingFailed(
                 f"the training loss of {self.settings.arch} is not finite at step {self.step}",
-                f"learning rate {self.settings.lr:g} in {self.settings.precision}, or damaged training images",
+                f"learning rate {self.settings.lr:g} in {self.settings.precision}, or damaged images",
                 "lower the learning rate or lengthen the warm-up, then start the same command again",
             )
         return mean

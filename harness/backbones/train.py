@@ -90,7 +90,7 @@ def train(
         kwargs = size_arguments(settings.arch, settings.image_size)
         torch.manual_seed(derive(seed, INIT, 0))
         model = create(settings.arch, len(data.classes), drop_path_rate=settings.drop_path, **kwargs)
-        model = model.to(ranks.device, memory_format=_layout(model))
+        model = model.to(ranks.device).to(memory_format=_layout(model))
         state = TrainingState(settings, model, data.classes, len(data), seed)
         state.resume(state_file)
         finished = _loop(state, data, ranks, seed, state_file, hooks or Hooks())

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from harness.cells import Cell
+from harness.cells import Cell, Resources
 from harness.errors import CorruptArtifact
 from harness.executors.report import Board, Report
 from harness.plan import Plan
@@ -37,6 +37,11 @@ class Task:
 
     cell: Cell
     shard: str = ""
+
+    @property
+    def id(self) -> tuple[str, str]:
+        """Return what tells tasks apart."""
+        return self.cell.key, self.shard
 
     @property
     def name(self) -> str:
@@ -63,7 +68,7 @@ class _State:
     waiting: dict[str, set[str]] = field(default_factory=dict)
     shards: dict[str, set[str]] = field(default_factory=dict)
     ready: list[Task] = field(default_factory=list)
-    attempts: dict[Task, int] = field(default_factory=dict)
+    attempts: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 class LocalExecutor:
@@ -110,24 +115,24 @@ class LocalExecutor:
 
     def _start(self) -> None:
         running = [worker.task.cell.resources for worker in self.workers if worker.task]
-        free_slots = self.slots - sum(resources.devices for resources in running)
-        free_threads = max(self.processors, self.slots) - sum(resources.threads * resources.devices for resources in running)
+        free_slots = self.slots - sum(_slots(resources) for resources in running)
+        free_threads = max(self.processors, self.slots) - sum(resources.threads * _slots(resources) for resources in running)
         for task in list(self.state.ready):
             needs = task.cell.resources
-            fits = needs.devices <= free_slots and needs.threads * needs.devices <= free_threads
+            fits = _slots(needs) <= free_slots and needs.threads * _slots(needs) <= free_threads
             if not (fits or not running):
                 continue
             self.state.ready.remove(task)
             self._give(task)
             running.append(needs)
-            free_slots -= needs.devices
-            free_threads -= needs.threads * needs.devices
+            free_slots -= _slots(needs)
+            free_threads -= needs.threads * _slots(needs)
 
     def _give(self, task: Task) -> None:
         order = Order(task.cell, self.plan.inputs(task.cell), {name: self.plan.sources[name] for name in self._data(task.cell)},
                       str(self.store.root), task.shard, self.device)
         message = {"order": order.to_dict(), "log": str(self.store.log(task.cell))}
-        self.state.attempts[task] = self.state.attempts.get(task, 0) + 1
+        self.state.attempts[task.id] = self.state.attempts.get(task.id, 0) + 1
         if task.cell.resources.devices > 1:
             worker = self._torchrun(task, message)
         else:
@@ -214,7 +219,7 @@ class LocalExecutor:
             return
         if answer is not None and answer.is_file():
             self._settle(task, json.loads(answer.read_text(encoding="utf-8")), time.monotonic() - worker.started)
-        elif self.state.attempts[task] < ATTEMPTS:
+        elif self.state.attempts[task.id] < ATTEMPTS:
             self.board.note(f"{task.name}: its worker died ({_cause(code)}); trying again")
             self.state.ready.insert(0, task)
         else:
@@ -244,7 +249,7 @@ class LocalExecutor:
 
     def _remake_inputs(self, task: Task) -> bool:
         """Set damaged inputs of a task aside and make them anew, once."""
-        if self.state.attempts[task] >= ATTEMPTS:
+        if self.state.attempts[task.id] >= ATTEMPTS:
             return False
         damaged = []
         for cell in self.plan.inputs(task.cell).values():
@@ -285,6 +290,11 @@ class LocalExecutor:
         for worker in list(self.workers):
             self._end(worker)
         self.selector.close()
+
+
+def _slots(resources: Resources) -> int:
+    """Return the workers a task takes: one, unless it wants several devices."""
+    return max(1, resources.devices)
 
 
 def _cause(code: int) -> str:

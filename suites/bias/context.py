@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from harness.records import Check, Metric
 from harness.stats import (
     Estimate,
     FloatArray,
+    Statistic,
     percentile_estimate,
     ratio,
     resample_strata,
@@ -212,57 +213,60 @@ def pooled_two_or_more(totals: FloatArray) -> FloatArray:
 def score(rows: Mapping[str, Any], card: FocusCard, seed: int = 0) -> Score:
     """Turn rows into CB metrics, partition accuracies and validity checks; all fractions."""
     tables = partition_tables(rows)
-    sizes = [len(table) for table in tables]
     drawn = resample_strata(tables, seed)
-
-    def estimate(statistic: Callable[[FloatArray], FloatArray], ks: Sequence[int]) -> Estimate:
-        return _relative(statistic, tables, drawn, ks)
-
-    metrics = [Metric("CB_avg", estimate(partial(cb, ks=(1, 2, 3)), (1, 2, 3)))]
-    metrics.append(_companion("CB_12", estimate(partial(cb, ks=(1, 2)), (1, 2))))
-    for k in (1, 2, 3):
-        metrics.append(_companion(f"CB_{k}", estimate(partial(cb, ks=(k,)), (k,))))
-    metrics.append(_companion("CB_2plus", estimate(pooled_two_or_more, (2,))))
-    for k in (1, 2, 3):
-        metrics.append(_companion(f"CB_{k}_standardised", estimate(partial(standardised, k=k), (k,))))
+    relative: dict[str, tuple[Statistic, tuple[tuple[int, ...], ...]]] = {
+        "CB_avg": (partial(cb, ks=(1, 2, 3)), ((1,), (2,), (3,))),
+        "CB_12": (partial(cb, ks=(1, 2)), ((1,), (2,))),
+        **{f"CB_{k}": (partial(cb, ks=(k,)), ((k,),)) for k in (1, 2, 3)},
+        "CB_2plus": (pooled_two_or_more, ((2, 3),)),
+        **{f"CB_{k}_standardised": (partial(standardised, k=k), ((k,),)) for k in (1, 2, 3)},
+    }
+    metrics = [
+        Metric(
+            name,
+            _relative(statistic, tables, drawn, pools),
+            role="primary" if name == "CB_avg" else "companion",
+        )
+        for name, (statistic, pools) in relative.items()
+    ]
     half = tables[0].shape[1] // 2
     for k, table in enumerate(tables):
-        accuracy = wilson(int(table[:, half:].sum()), sizes[k], population=_POPULATION)
-        metrics.append(
-            _companion(f"Acc_{k}", accuracy if accuracy.reason else _mark_small(accuracy, sizes[k], k))
-        )
+        accuracy = wilson(int(table[:, half:].sum()), len(table), population=_POPULATION)
+        marked = _mark_small(accuracy, {f"P{k}": len(table)})
+        metrics.append(Metric(f"Acc_{k}", marked, role="companion"))
     return Score(tuple(metrics), (_accuracy_check(rows, card),), reading_notes(rows))
 
 
 def _relative(
-    statistic: Callable[[FloatArray], FloatArray],
-    tables: Sequence[FloatArray],
-    drawn: FloatArray,
-    ks: Sequence[int],
+    statistic: Statistic, tables: Sequence[FloatArray], drawn: FloatArray, pools: Sequence[tuple[int, ...]]
 ) -> Estimate:
+    """Estimate a ratio to common context; `pools` names the partitions it uses, those in one tuple pooled."""
     observed = totals_of(tables)
-    sizes = [len(table) for table in tables]
-    method, n = "bootstrap (image, within partition)", sum(sizes[k] for k in ks)
-    empty = [f"P{k}" for k in (0, *ks) if sizes[k] == 0]
+    sizes = {"+".join(f"P{k}" for k in pool): sum(len(tables[k]) for k in pool) for pool in pools}
+    method, n = "bootstrap (image, within partition)", sum(sizes.values())
+    empty = [name for name, size in ({"P0": len(tables[0])} | sizes).items() if size == 0]
     if empty:
         return undefined(f"no images in {', '.join(empty)}", population=_POPULATION, n=n, method=method)
     if accuracies(observed)[0, 0] == 0:
         return undefined("no image in common context is correct", population=_POPULATION, n=n, method=method)
-    value = float(statistic(observed)[0])
-    result = percentile_estimate(value, statistic(drawn), n=n, method=method, population=_POPULATION)
-    smallest = min(ks, key=lambda k: sizes[k])
-    return result if result.reason else _mark_small(result, sizes[smallest], smallest)
+    result = percentile_estimate(
+        float(statistic(observed)[0]),
+        statistic(drawn),
+        n=n,
+        method=method,
+        population=_POPULATION,
+        undefined_reason="a category has no images, or none correct, in common context",
+    )
+    return _mark_small(result, sizes)
 
 
-def _mark_small(estimate: Estimate, size: int, k: int) -> Estimate:
-    if size >= LOW_N:
+def _mark_small(estimate: Estimate, sizes: Mapping[str, int]) -> Estimate:
+    """Remark on the smallest partition when it is too small to be trusted."""
+    name = min(sizes, key=lambda key: sizes[key])
+    if sizes[name] >= LOW_N or estimate.reason:
         return estimate
-    advice = "not reportable alone" if size < TOO_FEW else "low n"
-    return replace(estimate, reason=f"P{k} has {size} images: {advice}")
-
-
-def _companion(name: str, estimate: Estimate) -> Metric:
-    return Metric(name, estimate, "fraction", "higher", "companion")
+    advice = "not reportable alone" if sizes[name] < TOO_FEW else "low n"
+    return replace(estimate, reason=f"{name} has {sizes[name]} images: {advice}")
 
 
 def _accuracy_check(rows: Mapping[str, Any], card: FocusCard) -> Check:

@@ -1,9 +1,9 @@
 """Supply mmcv's compiled operators from torchvision.
 
-mmcv-lite ships the Python half of ``mmcv.ops`` only; importing it insists on an extension module ``mmcv._ext``
-with 112 names, of which Mask R-CNN calls three (nms, roi_align forward and backward) and UperNet none. ``install``
-puts a module of that name in place before any toolbox is imported. Sources: mmcv 2.1.0 operator signatures;
-torchvision operators of the same names.
+mmcv-lite ships the Python half of ``mmcv.ops`` only; importing it insists on an extension module
+``mmcv._ext`` with 112 names. Mask R-CNN calls three of them (nms, roi_align forward and backward), UperNet
+none. ``install`` puts a module of that name in place before any toolbox is imported. Sources: mmcv 2.1.0
+operator signatures; torchvision operators of the same names.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def operator_module() -> OperatorModule:
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
     """Suppress overlapping boxes greedily, in mmcv's order of tied scores.
 
-    mmcv sorts with torch's default descending sort, torchvision with a stable one, so scores are sorted here and
-    torchvision sees strictly decreasing surrogates (exact in float32 below 2**24 boxes).
+    mmcv sorts with torch's default descending sort, torchvision with a stable one, so scores are sorted here
+    and torchvision sees strictly decreasing surrogates (exact in float32 below 2**24 boxes).
 
     Args:
         boxes: (n, 4) corners x1, y1, x2, y2.
@@ -140,7 +140,7 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Average-pool each RoI by bilinear sampling into ``output`` (n, c, h, w); half types compute in float32."""
+    """Average-pool each RoI into ``output`` (n, c, h, w) by bilinear sampling; half types in float32."""
     import torch
     import torchvision  # noqa: F401
 

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.contracts import Settings
 from harness.errors import DataMissing, UserError
 
 COCO_GAPS = frozenset((12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
 COCO_IDS = tuple(i for i in range(1, 91) if i not in COCO_GAPS)
 COCO_NAMES = tuple(
-    "person|bicycle|car|motorcycle|airplane|bus|train|truck|boat|traffic light|fire hydrant|stop sign|"
-    "parking meter|bench|bird|cat|dog|horse|sheep|cow|elephant|bear|zebra|giraffe|backpack|umbrella|handbag|tie|"
-    "suitcase|frisbee|skis|snowboard|sports ball|kite|baseball bat|baseball glove|skateboard|surfboard|"
-    "tennis racket|bottle|wine glass|cup|fork|knife|spoon|bowl|banana|apple|sandwich|orange|broccoli|carrot|"
-    "hot dog|pizza|donut|cake|chair|couch|potted plant|bed|dining table|toilet|tv|laptop|mouse|remote|keyboard|"
-    "cell phone|microwave|oven|toaster|sink|refrigerator|book|clock|vase|scissors|teddy bear|hair drier|"
-    "toothbrush".split("|")
+    (
+        "person|bicycle|car|motorcycle|airplane|bus|train|truck|boat|traffic light|fire hydrant|"
+        "stop sign|parking meter|bench|bird|cat|dog|horse|sheep|cow|elephant|bear|zebra|giraffe|"
+        "backpack|umbrella|handbag|tie|suitcase|frisbee|skis|snowboard|sports ball|kite|baseball bat|"
+        "baseball glove|skateboard|surfboard|tennis racket|bottle|wine glass|cup|fork|knife|spoon|bowl|"
+        "banana|apple|sandwich|orange|broccoli|carrot|hot dog|pizza|donut|cake|chair|couch|potted plant|"
+        "bed|dining table|toilet|tv|laptop|mouse|remote|keyboard|cell phone|microwave|oven|toaster|sink|"
+        "refrigerator|book|clock|vase|scissors|teddy bear|hair drier|toothbrush"
+    ).split("|")
 )
 
 
-@dataclass(frozen=True)
-class CocoCard:
+class CocoCard(Settings):
     """Locate and describe a data set in the COCO 2017 layout.
 
     Attributes:
@@ -41,8 +42,7 @@ class CocoCard:
     val_images: int | None = 5_000
 
 
-@dataclass(frozen=True)
-class AdeCard:
+class AdeCard(Settings):
     """Locate and describe a data set in the ADEChallengeData2016 layout.
 
     Attributes:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suites.perception import bridge
@@ -16,74 +14,68 @@ from suites.perception.backbone import (
     save_weights,
     toolbox_state,
 )
-from suites.perception.cards import check_count, coco_classes, read_coco, require
+from suites.perception.cards import CocoCard, check_count, coco_classes, read_coco, require
 from suites.perception.coco_rows import coco_rows
-from suites.perception.configs import Places, coco_config
+from suites.perception.configs import coco_config
+from suites.perception.jobs import Job, Places, Target
 from suites.perception.provenance import Cost, write_provenance
 from suites.perception.settings import CocoSettings
 from suites.perception.subsets import subset
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
+
+Annotations = dict[str, Any]
 
 
-def run_coco(
-    state: dict[str, Tensor],
-    arch: str,
-    root: Path,
-    out: Path,
-    settings: CocoSettings,
-    seed: int,
-    progress: Callable[[int, int, str], None] | None = None,
-    keep_weights: bool = False,
-) -> pd.DataFrame:
+def run_coco(job: Job, card: CocoCard, settings: CocoSettings, keep_weights: bool = False) -> pd.DataFrame:
     """Train on a subset, evaluate on the whole validation split; continue where a killed run stopped.
 
     One call per process: the toolboxes' registries are global.
 
     Args:
-        state: State dict of the classification network (``backbone.read_state``).
-        arch: A name of ``arches.ARCHES``.
-        root: Folder in the COCO 2017 layout.
-        out: Folder for the reduced annotations, checkpoints and ``provenance.json``.
+        job: Backbone, folders, fraction and seed. ``out`` receives the reduced annotations, checkpoints, the
+            results and ``provenance.json``.
+        card: Layout and class list of the data.
         settings: Sizes and recipe.
-        seed: Training seed (heads, order, augmentation); the subset has its own seed in the settings.
-        progress: Called after each iteration with (done, total, note).
         keep_weights: Leave the trained model as ``weights.safetensors`` in ``out``.
 
     Returns:
         COCO rows as described in ``metrics``.
     """
-    description = resolve(arch)
+    arch = resolve(job.arch)
     ops = bridge.install()
     from suites.perception import detection, training
 
+    out = job.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    truth, classes, ids = _data(root, out, settings)
-    tensors = toolbox_state(state, description)
+    truth, names, ids = _data(job, card, settings)
+    cost = coco_cost(settings, len(ids))
+    job.progress(0, cost.iterations, cost.text())
+    tensors = toolbox_state(job.state, arch)
     registry = detection.prepare()
-    check_strict(tensors, registry.build({"type": description.type, **description.arguments}))
-    clean = save_backbone(tensors, out)
+    check_strict(tensors, registry.build({"type": arch.type, **arch.arguments}))
     results = (out / "results.bbox.json", out / "results.segm.json")
     places = Places(
-        str(root.resolve()), str(clean), str((out / "train.json").resolve()), str(out / "results")
+        root=str(job.root.resolve()),
+        backbone=str(save_backbone(tensors, out)),
+        train_list=str(out / "train.json"),
+        results=str(out / "results"),
     )
-    names = tuple(name for _, name in classes)
+    target = Target(arch, names, job.mean, job.std)
     trained = training.run(
-        coco_config(settings, description, names, places, seed),
+        coco_config(settings, card, target, places, job.seed),
         out / "work",
         results,
         tensors,
-        frozen_keys(description, settings.frozen_stages),
+        frozen_keys(arch, settings.frozen_stages),
         settings.checkpoint_epochs,
-        progress,
+        job.progress,
     )
     if keep_weights:
         save_weights(trained.model, out)
-    cost = coco_cost(settings, len(ids))
-    resolved = coco_config(settings, description, names, Places(), seed)
-    write_provenance(out, "coco", resolved, ops, ids, seed, settings, cost, trained.seconds_per_iteration)
+    resolved = coco_config(settings, card, target, Places(), job.seed)
+    write_provenance(job, "coco", resolved, ops, ids, settings, cost, trained.seconds_per_iteration)
     boxes, masks = (json.loads(path.read_text()) for path in results)
     return coco_rows(truth, {"bbox": boxes, "segm": masks})
 
@@ -93,7 +85,7 @@ def coco_cost(settings: CocoSettings, n_train: int) -> Cost:
 
     Args:
         settings: Sizes and recipe.
-        n_train: Pictures drawn for training.
+        n_train: Pictures drawn for training; those without annotations are dropped later, so this is a bound.
     """
     iterations = settings.epochs * -(-n_train // settings.batch_size)
     pixels = n_train * settings.epochs * settings.image_long * settings.image_short
@@ -101,23 +93,22 @@ def coco_cost(settings: CocoSettings, n_train: int) -> Cost:
 
 
 def _data(
-    root: Path, out: Path, settings: CocoSettings
-) -> tuple[dict[str, Any], tuple[tuple[int, str], ...], tuple[str, ...]]:
+    job: Job, card: CocoCard, settings: CocoSettings
+) -> tuple[Annotations, tuple[str, ...], tuple[str, ...]]:
     """Read the annotations, draw the subset and write its reduced annotation file (categories untouched)."""
-    card = settings.card
-    require(root / card.train_folder, "COCO")
-    require(root / card.val_folder, "COCO")
-    truth, train = read_coco(root, card.val_json), read_coco(root, card.train_json)
+    for folder in (card.train_folder, card.val_folder):
+        require(job.root / folder, "COCO")
+    truth, train = read_coco(job.root, card.val_json), read_coco(job.root, card.train_json)
     classes = coco_classes(truth, card)
     coco_classes(train, card)
     check_count(len(train["images"]), card.train_images, "COCO train")
     check_count(len(truth["images"]), card.val_images, "COCO val")
-    ids = subset((image["id"] for image in train["images"]), settings.fraction, settings.subset_seed)
+    ids = subset((image["id"] for image in train["images"]), job.fraction, settings.subset_seed)
     chosen = set(ids)
     reduced = {
         "images": [image for image in train["images"] if str(image["id"]) in chosen],
         "annotations": [a for a in train["annotations"] if str(a["image_id"]) in chosen],
         "categories": train["categories"],
     }
-    (out / "train.json").write_text(json.dumps(reduced))
-    return truth, classes, ids
+    (job.out / "train.json").write_text(json.dumps(reduced))
+    return truth, tuple(name for _, name in classes), ids

@@ -6,30 +6,16 @@ differ between machines, so the hash of a config is taken with placeholder paths
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from suites.perception.arches import Arch
+from suites.perception.cards import AdeCard, CocoCard
+from suites.perception.jobs import Places, Target
 from suites.perception.networks import Config, mask_rcnn, upernet
-from suites.perception.settings import BASE_BATCH, AdeSettings, CocoSettings, Optimizer
+from suites.perception.settings import BASE_BATCH, AdeSettings, CocoSettings
 
 
-@dataclass(frozen=True)
-class Places:
-    """Hold the paths of a run; the defaults are placeholders for hashing."""
-
-    root: str = "<root>"
-    backbone: str = "<backbone>"
-    train_list: str = "<train_list>"
-    results: str = "<results>"
-
-
-def coco_config(
-    settings: CocoSettings, arch: Arch, classes: tuple[str, ...], places: Places, seed: int
-) -> Config:
+def coco_config(settings: CocoSettings, card: CocoCard, target: Target, places: Places, seed: int) -> Config:
     """Resolve the Mask R-CNN run: model, data, schedule, evaluation dump."""
-    card = settings.card
     return {
-        "model": mask_rcnn(settings, arch, len(classes), places.backbone),
+        "model": mask_rcnn(settings, target, places.backbone),
         "train_dataloader": {
             "batch_size": settings.batch_size,
             **_workers(settings.workers),
@@ -41,7 +27,7 @@ def coco_config(
                 "data_root": places.root,
                 "ann_file": places.train_list,
                 "data_prefix": {"img": card.train_folder},
-                "metainfo": {"classes": classes},
+                "metainfo": {"classes": target.classes},
                 "filter_cfg": {"filter_empty_gt": True, "min_size": settings.min_side},
                 "pipeline": _coco_pipeline(settings, train=True),
             },
@@ -56,7 +42,7 @@ def coco_config(
                 "data_root": places.root,
                 "ann_file": card.val_json,
                 "data_prefix": {"img": card.val_folder},
-                "metainfo": {"classes": classes},
+                "metainfo": {"classes": target.classes},
                 "test_mode": True,
                 "pipeline": _coco_pipeline(settings, train=False),
             },
@@ -74,7 +60,7 @@ def coco_config(
             "val_interval": settings.epochs,
             "val_begin": settings.epochs,
         },
-        "optim_wrapper": _optimizer(settings.optimizer, settings.batch_size),
+        "optim_wrapper": _optimizer(settings),
         "param_scheduler": [
             {
                 "type": "LinearLR",
@@ -97,18 +83,18 @@ def coco_config(
 
 
 def ade_config(
-    settings: AdeSettings, arch: Arch, classes: tuple[str, ...], places: Places, seed: int
+    settings: AdeSettings, card: AdeCard, target: Target, places: Places, seed: int, fraction: float
 ) -> Config:
     """Resolve the UperNet run; iterations, horizon and intervals scale with the fraction."""
-    total = settings.total_iterations
+    total = settings.total_iterations(fraction)
     return {
-        "model": upernet(settings, arch, len(classes), places.backbone),
+        "model": upernet(settings, target, places.backbone),
         "train_dataloader": {
             "batch_size": settings.batch_size,
             **_workers(settings.workers),
             "sampler": {"type": "VisitStream", "seed": seed, "start": 0},
             "dataset": {
-                **_ade_dataset(settings, classes, places, train=True),
+                **_ade_dataset(settings, card, target, places, train=True),
                 "ann_file": places.train_list,
                 "item_seed": seed,
             },
@@ -117,11 +103,11 @@ def ade_config(
             "batch_size": 1,
             **_workers(settings.workers),
             "sampler": {"type": "DefaultSampler", "shuffle": False},
-            "dataset": {**_ade_dataset(settings, classes, places, train=False), "test_mode": True},
+            "dataset": {**_ade_dataset(settings, card, target, places, train=False), "test_mode": True},
         },
         "val_evaluator": {"type": "PixelCounts", "rows_file": places.results},
         "train_cfg": {"type": "StreamLoop", "max_iters": total, "val_interval": total, "val_begin": total},
-        "optim_wrapper": _optimizer(settings.optimizer, settings.batch_size),
+        "optim_wrapper": _optimizer(settings),
         "param_scheduler": _poly(settings, total),
         **_runtime("mmseg", seed),
     }
@@ -142,15 +128,15 @@ def _workers(count: int) -> Config:
     return {"num_workers": count, "persistent_workers": count > 0}
 
 
-def _optimizer(optimizer: Optimizer, batch: int) -> Config:
-    lr = optimizer.lr * batch / BASE_BATCH
-    inner: Config = {"type": optimizer.kind, "lr": lr, "weight_decay": optimizer.weight_decay}
-    if optimizer.kind == "SGD":
-        inner["momentum"] = optimizer.momentum
+def _optimizer(settings: CocoSettings | AdeSettings) -> Config:
+    lr = settings.lr * settings.batch_size / BASE_BATCH
+    inner: Config = {"type": settings.optimizer, "lr": lr, "weight_decay": settings.weight_decay}
+    if settings.optimizer == "SGD":
+        inner["momentum"] = settings.momentum
     else:
-        inner["betas"] = optimizer.betas
+        inner["betas"] = settings.betas
     wrapper: Config = {"type": "OptimWrapper", "optimizer": inner, "clip_grad": None}
-    if not optimizer.decay_norms:
+    if not settings.decay_norms:
         wrapper["paramwise_cfg"] = {"norm_decay_mult": 0.0}
     return wrapper
 
@@ -183,8 +169,7 @@ def _coco_pipeline(settings: CocoSettings, train: bool) -> list[Config]:
     return [{"type": "LoadImageFromFile"}, resize, {"type": "PackDetInputs", "meta_keys": keys}]
 
 
-def _ade_dataset(settings: AdeSettings, classes: tuple[str, ...], places: Places, train: bool) -> Config:
-    card = settings.card
+def _ade_dataset(settings: AdeSettings, card: AdeCard, target: Target, places: Places, train: bool) -> Config:
     images, labels = (card.train_folder, card.train_labels) if train else (card.val_folder, card.val_labels)
     resize: Config = {"scale": (settings.image_long, settings.image_short), "keep_ratio": True}
     load = [{"type": "LoadImageFromFile"}]
@@ -206,6 +191,6 @@ def _ade_dataset(settings: AdeSettings, classes: tuple[str, ...], places: Places
         "type": "SeededAde",
         "data_root": places.root,
         "data_prefix": {"img_path": images, "seg_map_path": labels},
-        "metainfo": {"classes": classes},
+        "metainfo": {"classes": target.classes},
         "pipeline": pipeline,
     }

@@ -57,24 +57,22 @@ class Coco:
             weights: How often each image counts, (n_images,); all once when absent.
         """
         weights = np.ones(self.n_images) if weights is None else weights
-        return np.stack([_precision(c, weights) for c in self.categories], axis=2)
+        found = [_precision(category, weights) for category in self.categories]
+        return np.stack(found, axis=2) if found else np.zeros((len(THRESHOLDS), len(RECALLS), 0))
 
 
-def arrange_coco(
-    rows: pd.DataFrame, iou_type: str, area: str = "all", images: list[int] | None = None
-) -> Coco:
+def arrange_coco(rows: pd.DataFrame, iou_type: str, area: str = "all") -> Coco:
     """Arrange rows for AP.
 
     Args:
         rows: COCO rows, any order.
         iou_type: "bbox" or "segm".
         area: One of ``AREAS``.
-        images: All evaluated image ids, including those without rows; by default those present.
     """
     part = rows[(rows["iou_type"] == iou_type) & (rows["area"] == area)].sort_values(
         ["category_id", "image_id"]
     )
-    ids = sorted(set(rows["image_id"])) if images is None else sorted(images)
+    ids = sorted(set(rows["image_id"]))
     place = {image: i for i, image in enumerate(ids)}
     groups = [group for _, group in part.groupby("category_id", sort=True)]
     return Coco(tuple(_category(group, place) for group in groups), len(ids))
@@ -118,40 +116,32 @@ def _precision(category: _Category, weights: Floats) -> Floats:
     return result
 
 
-def average_precision(coco: Coco, threshold: float | None = None, weights: Floats | None = None) -> float:
-    """Average the interpolated precision over categories, recalls and thresholds (COCO's AP).
+def precision_summary(precision: Floats) -> dict[str, float]:
+    """Average interpolated precision over categories and recalls: AP over all IoUs, AP50 and AP75.
 
     Args:
-        coco: Arranged rows.
-        threshold: A single IoU such as 0.5; all ten when absent.
-        weights: How often each image counts.
+        precision: (threshold, recall, category), NaN for categories without ground truth.
 
     Returns:
-        A fraction in [0, 1]; NaN when no category has ground truth.
+        Fractions in [0, 1]; NaN when no category has ground truth.
     """
-    if not coco.categories:
-        return float("nan")
-    return _mean_precision(coco.precision(weights), threshold)
-
-
-def _mean_precision(precision: Floats, threshold: float | None) -> float:
-    if threshold is not None:
-        precision = precision[[int(np.argmin(np.abs(THRESHOLDS - threshold)))]]
-    known = precision[~np.isnan(precision)]
-    return float(known.mean()) if known.size else float("nan")
+    known = ~np.isnan(precision[0, 0])
+    if not known.any():
+        return {"AP": float("nan"), "AP50": float("nan"), "AP75": float("nan")}
+    per_threshold = precision[:, :, known].mean(axis=(1, 2))
+    return {
+        "AP": float(per_threshold.mean()),
+        "AP50": float(per_threshold[0]),
+        "AP75": float(per_threshold[5]),
+    }
 
 
 def coco_summary(rows: pd.DataFrame, iou_type: str) -> dict[str, float]:
-    """Return AP, AP50, AP75 and AP by object size for one kind of overlap, as fractions."""
-    images = sorted(set(rows["image_id"]))
-    whole = arrange_coco(rows, iou_type, "all", images)
-    result = {
-        "AP": average_precision(whole),
-        "AP50": average_precision(whole, 0.5),
-        "AP75": average_precision(whole, 0.75),
-    }
+    """Return AP, AP50, AP75 and AP by object size (AP_S, AP_M, AP_L) for one kind of overlap, as fractions."""
+    result = precision_summary(arrange_coco(rows, iou_type).precision())
     for area in AREAS[1:]:
-        result[f"AP_{area[0].upper()}"] = average_precision(arrange_coco(rows, iou_type, area, images))
+        part = arrange_coco(rows, iou_type, area).precision()
+        result[f"AP_{area[0].upper()}"] = precision_summary(part)["AP"]
     return result
 
 
@@ -192,20 +182,28 @@ def _defined_mean(numerator: Floats, denominator: Floats) -> float:
 
 
 def bootstrap(
-    statistic: Callable[[Floats], float], n_images: int, replicates: int, seed: int, level: float = 0.95
-) -> tuple[float, float]:
-    """Return the percentile interval of a statistic of image weights under resampling of images.
+    statistics: Callable[[Floats], dict[str, float]],
+    n_images: int,
+    replicates: int,
+    seed: int,
+    level: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """Return percentile intervals of statistics of image weights under resampling of images.
 
     Args:
-        statistic: Maps how often each image counts, (n_images,), to a number; NaN replicates are left out.
+        statistics: Maps how often each image counts, (n_images,), to named numbers; NaN replicates are left out.
         n_images: Images to draw with replacement.
-        replicates: Number of draws, 1,000 for reported numbers.
+        replicates: Number of draws.
         seed: Seed of the draws.
         level: Coverage.
     """
     generator = np.random.default_rng(seed)
     draws = generator.multinomial(n_images, np.full(n_images, 1 / n_images), size=replicates)
-    values = np.array([statistic(draw.astype(np.float64)) for draw in draws])
+    found = [statistics(draw.astype(np.float64)) for draw in draws]
+    return {name: _interval(np.array([one[name] for one in found]), level) for name in found[0]}
+
+
+def _interval(values: Floats, level: float) -> tuple[float, float]:
     values = values[~np.isnan(values)]
     if values.size == 0:
         return float("nan"), float("nan")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from suites.perception.arches import Arch
+from suites.perception.jobs import Target
 from suites.perception.settings import AdeSettings, CocoSettings
 
 Config = dict[str, Any]
@@ -25,26 +26,31 @@ def _backbone(arch: Arch, path: str, **extra: Any) -> Config:
     }
 
 
-def mask_rcnn(settings: CocoSettings, arch: Arch, n_classes: int, backbone: str) -> Config:
+def mask_rcnn(settings: CocoSettings, target: Target, backbone: str) -> Config:
     channels = settings.fpn_channels
     return {
         "type": "MaskRCNN",
         "data_preprocessor": {
             "type": "DetDataPreprocessor",
-            "mean": list(settings.mean),
-            "std": list(settings.std),
+            "mean": target.mean_255,
+            "std": target.std_255,
             "bgr_to_rgb": True,
             "pad_mask": True,
             "pad_size_divisor": 32,
         },
         "backbone": _backbone(
-            arch,
+            target.arch,
             backbone,
             frozen_stages=settings.frozen_stages,
             norm_cfg={"type": "BN" if settings.norm_eval else "SyncBN", "requires_grad": True},
             norm_eval=settings.norm_eval,
         ),
-        "neck": {"type": "FPN", "in_channels": list(arch.channels), "out_channels": channels, "num_outs": 5},
+        "neck": {
+            "type": "FPN",
+            "in_channels": list(target.arch.channels),
+            "out_channels": channels,
+            "num_outs": 5,
+        },
         "rpn_head": {
             "type": "RPNHead",
             "in_channels": channels,
@@ -59,7 +65,7 @@ def mask_rcnn(settings: CocoSettings, arch: Arch, n_classes: int, backbone: str)
             "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": True, "loss_weight": 1.0},
             "loss_bbox": {"type": "L1Loss", "loss_weight": 1.0},
         },
-        "roi_head": _roi_head(settings, n_classes),
+        "roi_head": _roi_head(settings, len(target.classes)),
         "train_cfg": _coco_train(settings),
         "test_cfg": _coco_test(settings),
     }
@@ -168,10 +174,10 @@ def _coco_test(settings: CocoSettings) -> Config:
     }
 
 
-def upernet(settings: AdeSettings, arch: Arch, n_classes: int, backbone: str) -> Config:
+def upernet(settings: AdeSettings, target: Target, backbone: str) -> Config:
     norm = {"type": "SyncBN", "requires_grad": True}
     shared: Config = {
-        "num_classes": n_classes,
+        "num_classes": len(target.classes),
         "norm_cfg": norm,
         "align_corners": False,
         "dropout_ratio": 0.1,
@@ -181,18 +187,18 @@ def upernet(settings: AdeSettings, arch: Arch, n_classes: int, backbone: str) ->
         "type": "EncoderDecoder",
         "data_preprocessor": {
             "type": "SegDataPreProcessor",
-            "mean": list(settings.mean),
-            "std": list(settings.std),
+            "mean": target.mean_255,
+            "std": target.std_255,
             "bgr_to_rgb": True,
             "pad_val": 0,
             "seg_pad_val": 255,
             "size": (settings.crop, settings.crop),
         },
         "pretrained": None,
-        "backbone": _backbone(arch, backbone, norm_cfg=norm, norm_eval=False, contract_dilation=True),
+        "backbone": _backbone(target.arch, backbone, norm_cfg=norm, norm_eval=False, contract_dilation=True),
         "decode_head": {
             "type": "UPerHead",
-            "in_channels": list(arch.channels),
+            "in_channels": list(target.arch.channels),
             "in_index": [0, 1, 2, 3],
             "pool_scales": (1, 2, 3, 6),
             "channels": settings.head_channels,
@@ -201,7 +207,7 @@ def upernet(settings: AdeSettings, arch: Arch, n_classes: int, backbone: str) ->
         },
         "auxiliary_head": {
             "type": "FCNHead",
-            "in_channels": arch.channels[2],
+            "in_channels": target.arch.channels[2],
             "in_index": 2,
             "channels": settings.auxiliary_channels,
             "num_convs": 1,

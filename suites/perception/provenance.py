@@ -6,9 +6,9 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from suites.perception.jobs import Job
 from suites.perception.subsets import subset_hash
 
 if TYPE_CHECKING:
@@ -36,23 +36,22 @@ def config_hash(config: dict[str, Any]) -> str:
 
 
 def write_provenance(
-    out: Path,
+    job: Job,
     task: str,
     resolved: dict[str, Any],
     ops: str,
     ids: tuple[str, ...],
-    seed: int,
     settings: CocoSettings | AdeSettings,
     cost: Cost,
     seconds_per_iteration: float | None,
 ) -> None:
-    """Write ``provenance.json`` into ``out``."""
+    """Write ``provenance.json`` into the job's folder."""
     content = {
         "task": task,
         "recipe": settings.recipe,
-        "fraction": settings.fraction,
+        "fraction": job.fraction,
         "subset_seed": settings.subset_seed,
-        "train_seed": seed,
+        "train_seed": job.seed,
         "train_ids": sorted(ids),
         "train_ids_sha256": subset_hash(ids),
         "ops": ops,
@@ -62,4 +61,4 @@ def write_provenance(
         "cost": asdict(cost),
         "seconds_per_iteration": seconds_per_iteration,
     }
-    (out / "provenance.json").write_text(json.dumps(content, indent=1, sort_keys=True))
+    (job.out / "provenance.json").write_text(json.dumps(content, indent=1, sort_keys=True))

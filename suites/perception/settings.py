@@ -1,126 +1,133 @@
 """Hold every number of the two frozen recipes; a profile shrinks them, the defaults are recipe ``sgd-2x``.
 
-Values of mmdet's ``mask-rcnn_r50_fpn_2x_coco`` and mmsegmentation's ``upernet_r50_4xb4-160k_ade20k-512x512`` with
-a plain ResNet instead of V1c.
+Values of mmdet's ``mask-rcnn_r50_fpn_2x_coco`` and mmsegmentation's ``upernet_r50_4xb4-160k_ade20k-512x512``
+with a plain ResNet instead of V1c. A recipe sets what it changes; keys given explicitly win over it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
-from harness.errors import UserError
-from suites.perception.cards import AdeCard, CocoCard
+from pydantic import Field, model_validator
 
-MEAN = (123.675, 116.28, 103.53)
-STD = (58.395, 57.12, 57.375)
+from harness.contracts import Settings
+
 BASE_BATCH = 16
-RECIPES = ("sgd-2x", "sgd-1x", "adamw-1x")
+SMALL = 0.2
+RecipeName = Literal["sgd-2x", "sgd-1x", "adamw-1x"]
+RECIPES: tuple[RecipeName, ...] = ("sgd-2x", "sgd-1x", "adamw-1x")
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+_ADAMW = {"optimizer": "AdamW", "weight_decay": 0.05, "decay_norms": False}
+_SHORT = {"epochs": 12, "milestones": (8, 11)}
+_COCO: dict[str, dict[str, Any]] = {
+    "sgd-2x": {},
+    "sgd-1x": _SHORT,
+    "adamw-1x": {**_SHORT, **_ADAMW, "lr": 2e-4},
+}
+_ADE: dict[str, dict[str, Any]] = {
+    "sgd-2x": {},
+    "sgd-1x": {"iterations": 80_000, "checkpoint_iterations": 8_000},
+    "adamw-1x": {**_ADAMW, "lr": 1e-4, "warmup_iterations": 1500, "poly_power": 1.0, "lr_end": 0.0},
+}
 
 
-@dataclass(frozen=True)
-class Optimizer:
-    """Choose the optimizer; ``lr`` is for a batch of 16 and is scaled linearly with the batch."""
+class _Common(Settings):
+    """What both runs share: which subsets, how often, how the rows are resampled."""
 
-    kind: str = "SGD"
-    lr: float = 0.02
-    weight_decay: float = 1e-4
-    momentum: float = 0.9
-    betas: tuple[float, float] = (0.9, 0.999)
-    decay_norms: bool = True
-
-
-@dataclass(frozen=True)
-class CocoSettings:
-    """Size one Mask R-CNN run. Lengths are pixels, schedules epochs unless named otherwise."""
-
-    recipe: str = "sgd-2x"
-    card: CocoCard = field(default_factory=CocoCard)
-    mean: tuple[float, float, float] = MEAN
-    std: tuple[float, float, float] = STD
-    fraction: float = 1.0
+    recipe: RecipeName = "sgd-2x"
+    fractions: tuple[Fraction, ...] = (1.0, 0.5, 0.2, 0.1)
     subset_seed: int = 0
-    image_long: int = 1333
-    image_short: int = 800
-    min_side: int = 32
-    batch_size: int = 16
+    """Of the nested training subsets; the same for all backbones."""
+    small_fraction_seeds: Count = 3
+    """Training seeds at fractions up to 0.2, where single runs say little."""
+    replicates: Count = 1000
     workers: int = 12
-    epochs: int = 24
+
+    def seeds_for(self, fraction: float) -> int:
+        """Return the number of training seeds at a fraction."""
+        return self.small_fraction_seeds if fraction <= SMALL else 1
+
+
+class CocoSettings(_Common):
+    """Size one Mask R-CNN run. Lengths are pixels, schedules epochs unless named otherwise.
+
+    ``lr`` is for a batch of 16 and is scaled linearly with the batch.
+    """
+
+    image_long: Count = 1333
+    image_short: Count = 800
+    min_side: Count = 32
+    batch_size: Count = 16
+    epochs: Count = 24
     milestones: tuple[int, ...] = (16, 22)
     warmup_iterations: int = 500
-    checkpoint_epochs: int = 1
-    optimizer: Optimizer = field(default_factory=Optimizer)
+    checkpoint_epochs: Count = 1
+    optimizer: Literal["SGD", "AdamW"] = "SGD"
+    lr: float = 0.02
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-4
+    decay_norms: bool = True
     frozen_stages: int = 1
     norm_eval: bool = True
-    fpn_channels: int = 256
-    anchor_scale: int = 8
-    rpn_samples: int = 256
-    rpn_pre_nms_train: int = 2000
-    rpn_pre_nms_test: int = 1000
-    proposals: int = 1000
-    roi_samples: int = 512
-    fc_channels: int = 1024
-    mask_convs: int = 4
-    mask_channels: int = 256
-    detections: int = 100
+    fpn_channels: Count = 256
+    anchor_scale: Count = 8
+    rpn_samples: Count = 256
+    rpn_pre_nms_train: Count = 2000
+    rpn_pre_nms_test: Count = 1000
+    proposals: Count = 1000
+    roi_samples: Count = 512
+    fc_channels: Count = 1024
+    mask_convs: Count = 4
+    mask_channels: Count = 256
+    detections: Annotated[int, Field(ge=1, le=100)] = 100
+    memory_gb: float = 36.0
+    minutes: float = 1000.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_recipe(cls, given: Any) -> Any:
+        return _with_recipe(_COCO, given)
 
 
-@dataclass(frozen=True)
-class AdeSettings:
+class AdeSettings(_Common):
     """Size one UperNet run; ``iterations`` is the count at fraction 1, scaled to keep the epochs constant."""
 
-    recipe: str = "sgd-2x"
-    card: AdeCard = field(default_factory=AdeCard)
-    mean: tuple[float, float, float] = MEAN
-    std: tuple[float, float, float] = STD
-    fraction: float = 1.0
-    subset_seed: int = 0
-    image_long: int = 2048
-    image_short: int = 512
-    crop: int = 512
+    image_long: Count = 2048
+    image_short: Count = 512
+    crop: Count = 512
     scale_low: float = 0.5
     scale_high: float = 2.0
-    batch_size: int = 16
-    workers: int = 12
-    iterations: int = 160_000
+    batch_size: Annotated[int, Field(ge=2)] = 16
+    iterations: Count = 160_000
     warmup_iterations: int = 0
     poly_power: float = 0.9
     lr_end: float = 1e-4
-    checkpoint_iterations: int = 16_000
-    optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=0.01, weight_decay=5e-4))
-    head_channels: int = 512
-    auxiliary_channels: int = 256
+    checkpoint_iterations: Count = 16_000
+    optimizer: Literal["SGD", "AdamW"] = "SGD"
+    lr: float = 0.01
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 5e-4
+    decay_norms: bool = True
+    head_channels: Count = 512
+    auxiliary_channels: Count = 256
+    memory_gb: float = 36.0
+    minutes: float = 600.0
 
-    @property
-    def total_iterations(self) -> int:
-        """Iterations of this run: the full count scaled by the fraction, at least one."""
-        return max(1, round(self.iterations * self.fraction))
+    @model_validator(mode="before")
+    @classmethod
+    def _from_recipe(cls, given: Any) -> Any:
+        return _with_recipe(_ADE, given)
 
-
-def coco_recipe(name: str) -> CocoSettings:
-    """Return the COCO settings of one of ``RECIPES``."""
-    base = CocoSettings(recipe=_known(name))
-    if name == "sgd-2x":
-        return base
-    short = replace(base, epochs=12, milestones=(8, 11))
-    if name == "sgd-1x":
-        return short
-    return replace(short, optimizer=Optimizer("AdamW", lr=2e-4, weight_decay=0.05, decay_norms=False))
-
-
-def ade_recipe(name: str) -> AdeSettings:
-    """Return the ADE20K settings of one of ``RECIPES``."""
-    base = AdeSettings(recipe=_known(name))
-    if name == "sgd-2x":
-        return base
-    if name == "sgd-1x":
-        return replace(base, iterations=80_000, checkpoint_iterations=8_000)
-    adamw = Optimizer("AdamW", lr=1e-4, weight_decay=0.05, decay_norms=False)
-    return replace(base, optimizer=adamw, warmup_iterations=1500, poly_power=1.0, lr_end=0.0)
+    def total_iterations(self, fraction: float) -> int:
+        """Return the iterations of a run on this fraction, at least one."""
+        return max(1, round(self.iterations * fraction))
 
 
-def _known(name: str) -> str:
-    if name not in RECIPES:
-        raise UserError(
-            f"unknown perception recipe '{name}'", f"known: {', '.join(RECIPES)}", "choose one of them"
-        )
-    return name
+def _with_recipe(table: dict[str, dict[str, Any]], given: Any) -> Any:
+    if not isinstance(given, dict):
+        return given
+    return {**table.get(given.get("recipe", "sgd-2x"), {}), **given}

@@ -1,7 +1,7 @@
 """Run a resolved config through mmengine so that a killed run continues to bit-identical weights.
 
-Three things make that so: every picture's augmentation is seeded by (seed, visit, item), every iteration
-reseeds torch by (seed, iteration), and checkpoints are written whole (temporary file, rename, then the pointer).
+Three things make that so: every picture's augmentation is seeded by (seed, visit, item); every iteration
+reseeds torch by (seed, iteration), and checkpoints are written whole (temporary file, rename, pointer last).
 
 Imported only after ``bridge.install``: this module needs mmengine.
 """
@@ -16,7 +16,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,9 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor
 
 from harness.errors import TrainingFailed, UserError
+from suites.perception.jobs import Progress
 from suites.perception.shims import resumable
 
-Progress = Callable[[int, int, str], None]
-"""Called with (iterations done, iterations in all, a note)."""
 POINTER = "last_checkpoint"
 MEASURE_AFTER = 200
 
@@ -251,7 +250,7 @@ def run(
     state: Mapping[str, Tensor],
     frozen: tuple[str, ...],
     every: int,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Trained:
     """Train and validate once, continuing from the newest checkpoint in ``work``.
 
@@ -272,9 +271,8 @@ def run(
     console = sys.stdout
 
     def report(done: int, total: int, note: str) -> None:
-        if progress is not None:
-            with contextlib.redirect_stdout(console):
-                progress(done, total, note)
+        with contextlib.redirect_stdout(console):
+            progress(done, total, note)
 
     with (work / "log.txt").open("a") as log, contextlib.redirect_stdout(log), resumable():
         newest = _newest(work)

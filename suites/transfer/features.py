@@ -113,12 +113,21 @@ def extract_features(
             done += len(states)
             if progress is not None:
                 progress(done, len(paths))
-    if len(unreadable) > max(1, UNREADABLE_LIMIT * len(paths)):
-        raise UserError(f"{name}: {len(unreadable)} of {len(paths)} images cannot be decoded", unreadable[0],
-                        "unpack the images of this data set again")
+    refuse_damaged(name, unreadable, len(paths))
     x = np.concatenate(rows).astype(np.float32, copy=False)
     if not np.isfinite(x).all():
         raise UserError(f"{name}: the backbone gives features that are not finite",
                         f"{int((~np.isfinite(x)).any(axis=1).sum())} of {len(x)} images are affected",
                         "the checkpoint is damaged or its training diverged; train or load it again")
     return Features(x, np.asarray(labels, dtype=np.int64), DecodeReport(tuple(truncated), tuple(unreadable)))
+
+
+def refuse_damaged(name: str, unreadable: Sequence[str], total: int) -> None:
+    """Tolerate single unreadable files.
+
+    Raises:
+        UserError: more than one file and more than one per cent.
+    """
+    if len(unreadable) > max(1, UNREADABLE_LIMIT * total):
+        raise UserError(f"{name}: {len(unreadable)} of {total} images cannot be decoded", unreadable[0],
+                        "unpack the images of this data set again")

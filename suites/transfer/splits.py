@@ -49,7 +49,7 @@ def class_orders(
     """Yield (label, positions in seeded order) per class that occurs; independent between classes and purposes."""
     for label in np.unique(labels).tolist():
         members = np.flatnonzero(labels == label)
-        order = seeded_order([names[i] for i in members], dataset, purpose, classes[label], seed)
+        order = seeded_order([names[i] for i in members.tolist()], dataset, purpose, classes[label], seed)
         yield label, members[order]
 
 

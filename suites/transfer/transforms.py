@@ -96,7 +96,7 @@ def _rest_of(image: Image.Image, path: Path) -> Image.Image:
             ended = Image.open(io.BytesIO(path.read_bytes() + _JPEG_END))
             ended.load()
             return ended
-    image.tile = []  # nothing is left to decode: load() hands out what is there
+    image.tile = []  # type: ignore[attr-defined]  # nothing is left to decode: load() hands out what is there
     image.load()
     return image
 

@@ -69,10 +69,10 @@ def test_wilson_covers_at_the_nominal_rate():
 
 def test_estimate_refuses_nan_reversed_and_silent_undefined():
     for wrong in (
-        dict(value=math.nan, low=0.0, high=1.0),
-        dict(value=None, low=None, high=None),
-        dict(value=0.5, low=0.6, high=0.4),
-        dict(value=0.5, low=0.4, high=None),
+        {"value": math.nan, "low": 0.0, "high": 1.0},
+        {"value": None, "low": None, "high": None},
+        {"value": 0.5, "low": 0.6, "high": 0.4},
+        {"value": 0.5, "low": 0.4, "high": None},
     ):
         with pytest.raises(ValueError):
             Estimate(**wrong, n=1, method="m", population="p")

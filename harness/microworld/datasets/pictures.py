@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,17 +11,26 @@ from numpy.typing import NDArray
 from harness.microworld.causes import BALANCED, SCENES, SHAPES, WEATHERS, Causes, draw_causes
 from harness.microworld.causes import TEXTURES as WORLD_TEXTURES
 from harness.microworld.datasets.files import pixels, seeds
-from harness.microworld.datasets.silhouettes import AIRCRAFT, CARS, FLOWERS, FOODS, PETS, Outline
-from harness.microworld.datasets.surfaces import LAND, TEXTURES, Surface, picture
-from harness.microworld.renderer import SIZE_PX, Placement, develop, natural_placement, object_surfaces, render
+from harness.microworld.datasets.silhouettes import AIRCRAFT, CARS, FLOWERS, FOODS, LAND, PETS, Outline
+from harness.microworld.datasets.surfaces import TEXTURES, picture, soil
+from harness.microworld.renderer import (
+    SIZE_PX,
+    Placement,
+    compose,
+    develop,
+    natural_placement,
+    object_masks,
+    object_surfaces,
+    render,
+)
 
 OBJECTS: Mapping[str, Mapping[str, Outline]] = {
-    "aircraft": AIRCRAFT, "cars196": CARS, "flowers": FLOWERS, "food101": FOODS, "pets": PETS,
+    "aircraft": AIRCRAFT, "cars196": CARS, "eurosat": LAND, "flowers": FLOWERS, "food101": FOODS, "pets": PETS,
 }  # fmt: skip
-SURFACES: Mapping[str, Mapping[str, Surface]] = {"dtd": TEXTURES, "eurosat": LAND}
 
 KNOWN_TEXTURES: Mapping[str, str] = {
-    "chequered": "checker", "dotted": "dots", "gridded": "grid", "scaly": "scales", "striped": "stripes", "wavy": "waves",
+    "bricked": "bricks", "chequered": "checker", "dotted": "dots", "gridded": "grid", "marbled": "marble",
+    "scaly": "scales", "speckled": "speckle", "striped": "stripes", "wavy": "waves", "zigzagged": "zigzag",
 }
 """Textures of the embedded world that the texture set shows full frame, beside the novel ones."""
 
@@ -46,7 +55,7 @@ def class_names(name: str) -> tuple[str, ...]:
     """Return the classes of a transfer set in label order."""
     if name == "sun397":
         return tuple(sorted(PLACES))
-    table = {**SURFACES[name], **KNOWN_TEXTURES} if name == "dtd" else OBJECTS.get(name) or SURFACES[name]
+    table = {**TEXTURES, **KNOWN_TEXTURES} if name == "dtd" else OBJECTS[name]
     return tuple(sorted(table, key=str.lower if name == "pets" else None))
 
 
@@ -55,16 +64,33 @@ def draw(name: str, label: int, count: int) -> NDArray[np.uint8]:
     own = seeds((name, label, index) for index in range(count))
     chosen = class_names(name)[label]
     causes = draw_causes(np.zeros(count, dtype=np.int64), own, BALANCED)
-    if name in OBJECTS:
-        return pixels(render(causes, own, shape_functions=[_crisp(OBJECTS[name][chosen])]).images)
+    if name == "dtd":
+        return _texture(chosen, own)
     if name == "sun397":
         return _scenery(PLACES[chosen], causes, own)
-    if name == "dtd" and chosen in KNOWN_TEXTURES:
-        known = np.full(count, WORLD_TEXTURES.index(KNOWN_TEXTURES[chosen]))
+    outline = [_crisp(OBJECTS[name][chosen])]
+    if name == "eurosat":
+        return _from_above(outline, causes, own)
+    return pixels(render(causes, own, shape_functions=outline).images)
+
+
+def _texture(chosen: str, own: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """Draw a texture over the whole picture by plain daylight; the world's own are turned and scaled as on objects."""
+    plain = np.zeros(len(own), dtype=np.int64)
+    if chosen in KNOWN_TEXTURES:
+        known = plain + WORLD_TEXTURES.index(KNOWN_TEXTURES[chosen])
         images = object_surfaces(known, own, natural_placement(own))
     else:
-        surface = SURFACES[name][chosen]
-        images = np.stack([picture(surface, np.random.default_rng(int(item)), SIZE_PX) for item in own])
+        images = np.stack([picture(TEXTURES[chosen], np.random.default_rng(int(item)), SIZE_PX) for item in own])
+    return pixels(develop(images, plain, plain, own))
+
+
+def _from_above(outline: Sequence[Outline], causes: Causes, own: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """Draw water, roofs or roads of any texture on open ground."""
+    place = natural_placement(own)
+    ground = np.stack([picture(soil, np.random.default_rng(int(item)), SIZE_PX) for item in own])
+    masks = object_masks(causes.shape, place, shape_functions=outline)
+    images = compose(ground, object_surfaces(causes.texture, own, place), masks)
     return pixels(develop(images, causes.light, causes.weather, own))
 
 

@@ -270,3 +270,57 @@ FOODS: Mapping[str, Outline] = {
     "fish": _fish, "ice_cream": _ice_cream, "mushroom": _mushroom, "pear": _pear, "pretzel": _pretzel,
     "soup_bowl": _soup_bowl, "tea_pot": _tea_pot,
 }
+
+
+def _airstrip(x: Field, y: Field) -> Field:
+    return _union(_capsule(x, y, (-0.8, -0.55), (0.8, 0.2), 0.11), _capsule(x, y, (-0.6, 0.75), (0.5, -0.8), 0.11))
+
+
+def _barns(x: Field, y: Field) -> Field:
+    return _union(_box(x, y, (-0.45, -0.4), (0.4, 0.28)), _box(x, y, (0.5, -0.1), (0.26, 0.6)),
+                  _box(x, y, (-0.3, 0.5), (0.5, 0.24)))
+
+
+def _delta(x: Field, y: Field) -> Field:
+    return _union(_capsule(x, y, (0.0, -0.9), (0.0, -0.1), 0.15), _capsule(x, y, (0.0, -0.1), (-0.65, 0.8), 0.13),
+                  _capsule(x, y, (0.0, -0.1), (0.05, 0.88), 0.1), _capsule(x, y, (0.0, -0.1), (0.7, 0.72), 0.13))
+
+
+def _hall(x: Field, y: Field) -> Field:
+    return _union(_box(x, y, (-0.5, 0.0), (0.3, 0.85)), _box(x, y, (0.1, 0.55), (0.75, 0.3)))
+
+
+def _island(x: Field, y: Field) -> Field:
+    lake = _ellipse(x, y, (0.0, 0.0), (0.95, 0.72))
+    return _cut(lake, _ellipse(x, y, (-0.3, 0.12), (0.3, 0.22)), _ellipse(x, y, (0.38, -0.15), (0.24, 0.3)))
+
+
+def _meander(x: Field, y: Field) -> Field:
+    return 0.6 * (np.maximum(np.abs(x - 0.5 * np.sin(3.6 * y)) - 0.2, 0.6 * (np.abs(y) - 0.92)))
+
+
+def _orchard(x: Field, y: Field) -> Field:
+    column, row = 0.62 * np.clip(np.round(x / 0.62), -1, 1), 0.62 * np.clip(np.round(y / 0.62), -1, 1)
+    return np.hypot(x - column, y - row) - 0.22
+
+
+def _quay(x: Field, y: Field) -> Field:
+    piers = _union(*(_box(x, y, (offset, -0.2), (0.12, 0.65)) for offset in (-0.72, -0.24, 0.24, 0.72)))
+    return _union(_box(x, y, (0.0, 0.6), (0.92, 0.22)), piers)
+
+
+def _roundabout(x: Field, y: Field) -> Field:
+    ring = np.abs(np.hypot(x, y) - 0.42) - 0.13
+    roads = np.minimum(_box(x, y, (0.0, 0.0), (0.1, 0.95)), _box(x, y, (0.0, 0.0), (0.95, 0.1)))
+    return np.minimum(ring, np.maximum(roads, 0.4 - np.hypot(x, y)))
+
+
+def _reservoir(x: Field, y: Field) -> Field:
+    arms = _union(_capsule(x, y, (-0.2, -0.1), (-0.8, -0.7), 0.16), _capsule(x, y, (0.2, -0.1), (0.75, -0.75), 0.16))
+    return _union(np.maximum(_ellipse(x, y, (0.0, 0.1), (0.72, 0.7)), y - 0.5), arms)
+
+
+LAND: Mapping[str, Outline] = {
+    "Airstrip": _airstrip, "Barns": _barns, "Delta": _delta, "Hall": _hall, "Island": _island, "Meander": _meander,
+    "Orchard": _orchard, "Quay": _quay, "Reservoir": _reservoir, "Roundabout": _roundabout,
+}

@@ -1,4 +1,4 @@
-"""Full-frame pictures of the transfer sets: novel textures, and land seen from above.
+"""Full-frame pictures of the transfer sets: novel textures, and open ground seen from above.
 
 A surface is a function ``(u, v, rng) -> field`` on float32 arrays in [-1, 1] (u right, v down, turned by a random angle
 by the caller); the field holds shades in [0, 1], and colours are drawn independently of the class, so that nothing but
@@ -137,90 +137,11 @@ TEXTURES: Mapping[str, Surface] = {
 """Textures that no object of the embedded world has."""
 
 
-def _soil(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    return 0.3 + 0.2 * value_noise(u, v, rng, 3) + 0.15 * value_noise(u, v, rng, 12)
-
-
-def _blocks(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Return houses: many small roofs along streets, some plots empty."""
-    x, y, column, row = _tile(1.25 * u, 1.25 * v, rng)
-    kept = rng.random((16, 16))[column.astype(int) % 16, row.astype(int) % 16] > 0.2
-    roof = _edge(0.26 - np.maximum(np.abs(x), np.abs(y)), 0.08) * kept
-    return _soil(u, v, rng) * (1.0 - roof) + 0.95 * roof
-
-
-def _fields(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Return a patchwork of arable fields, each of one shade."""
-    near, far, nearest = _cells(u, v, rng, 9)
-    shade = rng.uniform(0.15, 0.95, size=9)[nearest]
-    return (0.85 * shade + 0.1 * value_noise(u, v, rng, 10)) * _edge(far - near - 0.02, 0.03)
-
-
-def _forest(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Return crowns: dense small round blobs."""
-    near, far, _ = _cells(u, v, rng, 130)
-    return 0.1 + 0.75 * np.clip(1.0 - 6.0 * near, 0.0, 1.0) + 0.15 * value_noise(u, v, rng, 5)
-
-
-def _halls(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Return works: a few large roofs of different sizes on a yard."""
-    ground = _soil(u, v, rng)
-    for _ in range(5):
-        centre, half = rng.uniform(-0.8, 0.8, size=2), rng.uniform(0.16, 0.42, size=2)
-        roof = _edge(np.minimum(half[0] - np.abs(u - centre[0]), half[1] - np.abs(v - centre[1])), 0.05)
-        ground = ground * (1.0 - roof) + roof * float(rng.uniform(0.65, 1.0))
-    return ground
-
-
-def _lake(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Return open water reaching to a shore."""
-    shore = u + 0.5 * value_noise(u, v, rng, 2) - float(rng.uniform(-0.7, 0.4))
-    water = 0.15 + 0.08 * np.sin(16.0 * u + 3.0 * value_noise(u, v, rng, 3))
-    return np.where(shore > 0.0, water, _soil(u, v, rng) + 0.25).astype(np.float32)
-
-
-def _orchard(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Return planted rows of trees."""
-    x, _, _, _ = _tile(1.5 * u, v, rng)
-    rows = _edge(0.2 - np.abs(x), 0.15) * (0.6 + 0.4 * _edge(np.sin(26.0 * v), 0.9))
-    return _soil(u, v, rng) * (1.0 - rows) + 0.9 * rows
-
-
-def _pasture(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Return grass with a few single trees."""
-    ground = 0.35 + 0.3 * value_noise(u, v, rng, 2)
-    for _ in range(6):
-        centre = rng.uniform(-0.9, 0.9, size=2)
-        tree = _edge(float(rng.uniform(0.07, 0.13)) - np.hypot(u - centre[0], v - centre[1]), 0.05)
-        ground = ground * (1.0 - tree) + 0.95 * tree
-    return ground
-
-
-def _river(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Return a meandering river."""
-    bend = 0.3 * np.sin(float(rng.uniform(2.2, 4.0)) * v + rng.uniform(0.0, 6.28)) + 0.25 * value_noise(u, v, rng, 1)
-    stream = _edge(float(rng.uniform(0.1, 0.2)) - np.abs(u - bend + 0.1), 0.06)
-    return (_soil(u, v, rng) + 0.2) * (1.0 - stream) + 0.05 * stream
-
-
-def _road(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Return a straight road with a side road leaving it."""
-    ground = _soil(u, v, rng)
-    main = _edge(0.11 - np.abs(u - float(rng.uniform(-0.3, 0.3))), 0.05)
-    lane = _edge(0.06 - np.abs(v - float(rng.uniform(-0.5, 0.5)) - 0.4 * u), 0.05)
-    road = np.maximum(main, lane)
-    return ground * (1.0 - road) + 0.95 * road
-
-
-def _scrub(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    """Return heath: patches of bushes of all sizes."""
-    return _edge(0.6 * value_noise(u, v, rng, 4) + 0.4 * value_noise(u, v, rng, 13) - 0.5, 0.2) * 0.7 + 0.15
-
-
-LAND: Mapping[str, Surface] = {
-    "Blocks": _blocks, "Fields": _fields, "Forest": _forest, "Halls": _halls, "Lake": _lake, "Orchard": _orchard,
-    "Pasture": _pasture, "River": _river, "Road": _road, "Scrub": _scrub,
-}
+def soil(u: Field, v: Field, rng: np.random.Generator) -> Field:
+    """Return open ground seen from above: blotches and grain, sometimes ploughed."""
+    ground = 0.25 + 0.4 * value_noise(u, v, rng, 3) + 0.2 * value_noise(u, v, rng, 12)
+    furrows = 0.15 * np.sin(float(rng.uniform(14.0, 24.0)) * u) if rng.random() < 0.5 else 0.0
+    return (ground + furrows).astype(np.float32)
 
 
 def picture(surface: Surface, rng: np.random.Generator, size_px: int) -> NDArray[np.float32]:

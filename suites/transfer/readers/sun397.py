@@ -12,7 +12,7 @@ _PARTITIONS = ("", "Partitions", "SUN397", "SUN397/Partitions", "sun397", "sun39
 
 
 def read(root: Path, card: TransferCard) -> LabelledImages:
-    """Read one partition of SUN397; a class is the path without leading slash and file name (``a/apartment_building/outdoor``)."""
+    """Read one partition of SUN397; a class is a path such as ``a/apartment_building/outdoor``."""
     lists = find_root(card, root, _PARTITIONS, lambda folder: (folder / "ClassName.txt").is_file(),
                       "ClassName.txt and Training_01.txt (Partitions.zip)")
     classes = tuple(sorted(line.strip("/") for line in read_lines(card, lists / "ClassName.txt")))

@@ -146,7 +146,7 @@ def test_bias_12_standard_errors(focus_counts):
     assert score(rows, CARD, seed=1) == score(rows, CARD, seed=1) != score(rows, CARD, seed=2)
 
 
-# --- reading and classifying files ---------------------------------------------------------------------------
+# --- reading and classifying files ------------------------------------------------------------------------
 
 COLOURS = {"cat": (220, 40, 40), "dog": (40, 200, 40), "car": (40, 40, 220)}
 ROWS = [
@@ -226,10 +226,10 @@ def test_bias_8_duplicate_bytes_are_detected(small_focus):
 def test_bias_8_missing_and_hopeless_files_are_named(small_focus, colour_classifier):
     victim = small_focus / "cat-day" / "1.jpg"
     victim.write_bytes(b"not an image at all")
-    with pytest.raises(UserError, match="1.jpg cannot be decoded"):
+    with pytest.raises(UserError, match=r"1\.jpg cannot be decoded"):
         predict_rows(colour_classifier(MODEL), small_focus, SMALL)
     victim.unlink()
-    with pytest.raises(DataMissing, match="1.jpg is missing"):
+    with pytest.raises(DataMissing, match=r"1\.jpg is missing"):
         read_annotations(small_focus, SMALL)
     with pytest.raises(DataMissing, match="no FOCUS set"):
         read_annotations(small_focus / "cat-night", SMALL)

@@ -157,7 +157,7 @@ def test_bias_14_constant_and_random_answers_are_flagged_and_a_network_is_not(st
         assert [check.threshold for check in checks] == [0.40, 0.50]
 
 
-# --- reading and classifying files ---------------------------------------------------------------------------
+# --- reading and classifying files ------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -233,10 +233,10 @@ def test_wrong_size_and_undecodable_files_are_named(small_set, save_image, colou
     root, card = small_set
     victim = root / "cue-conflict" / "red" / "red3-blue3.png"
     save_image(victim, (1, 2, 3), size=(30, 24))
-    with pytest.raises(UserError, match="red3-blue3.png is 30x24"):
+    with pytest.raises(UserError, match=r"red3-blue3\.png is 30x24"):
         predict_rows(colour_classifier(by_class(COLOURS)), root, card)
     victim.write_bytes(victim.read_bytes()[:60])
-    with pytest.raises(UserError, match="red3-blue3.png cannot be decoded"):
+    with pytest.raises(UserError, match=r"red3-blue3\.png cannot be decoded"):
         predict_rows(colour_classifier(by_class(COLOURS)), root, card)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,11 +129,11 @@ def food101(root: Path, form: str = "txt") -> None:
     base = root / "food-101"
     for part, start in (("train", 0), ("test", 10)):
         table = {name: [f"{name}/{start + i}" for i in range(2)] for name in ("waffles", "apple_pie")}
-        for stem in sum(table.values(), []):
+        for stem in functools.reduce(operator.iadd, table.values(), []):
             image(base / "images" / f"{stem}.jpg", start)
         (base / "meta").mkdir(exist_ok=True)
         if form == "txt":
-            lines(base / "meta" / f"{part}.txt", sum(table.values(), []))
+            lines(base / "meta" / f"{part}.txt", functools.reduce(operator.iadd, table.values(), []))
         else:
             (base / "meta" / f"{part}.json").write_text(json.dumps(table))
 

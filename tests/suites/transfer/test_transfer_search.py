@@ -10,7 +10,7 @@ import pytest
 
 from suites.transfer.fewshot import TrainingSet, run_few_shot
 from suites.transfer.metrics import mean_per_class, top1
-from suites.transfer.search import GRID, ProbeSettings, SearchPoint, at_range_end, choose, fit_probe
+from suites.transfer.search import GRID, ProbeSettings, SearchPoint, _grid, at_range_end, choose, fit_probe
 from suites.transfer.splits import Fold, toolbox_split
 
 
@@ -109,13 +109,27 @@ def test_transfer_search_shuffled_labels_are_at_chance():
     assert abs(np.mean(found.predictions == ty) - 1 / 6) < 0.06
 
 
-def test_transfer_search_early_stop():
-    """Separable training data with label noise in validation only: accuracy falls for good, and the path stops."""
-    x, y = blobs(400, d=300, spread=0.16)
-    found = fit_probe(x, y, x[:5], split(y), ProbeSettings())
-    assert len(found.points) <= 25
-    tried = [p.c for p in found.points]
-    assert tried[0] == pytest.approx(1e-5)
+class Scripted:
+    """Stands for the fits: validation accuracy as a function of log10 C."""
+
+    def __init__(self, accuracy):
+        self.accuracy, self.starts = accuracy, []
+
+    def __call__(self, c, starts=None):
+        self.starts.append(starts)
+        return SearchPoint(c, round(1000 * self.accuracy(np.log10(c))), 1000, 1, 0.0, True), (c,)
+
+
+def test_transfer_search_early_stop_and_warm_starts():
+    peak = Scripted(lambda e: 0.9 - 0.1 * abs(e + 2))
+    points = _grid(peak, lambda done, total: None)
+    tried = [round(np.log10(p.c), 6) for p in points]
+    assert tried == [-5.0, -4.5, -4.0, -3.5, -3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, -2.25, -1.75]
+    assert peak.starts[0] is None and peak.starts[5] == (points[4].c,)
+    assert peak.starts[-1] == peak.starts[-2] == (points[6].c,)  # the refinement starts at the best
+    flat = Scripted(lambda e: 0.8 if e < -1 else 0.795)  # within the standard error: not falling, no stop
+    points = _grid(flat, lambda done, total: None)
+    assert len(points) == 24 and choose(points) == pytest.approx(1e-5)  # the refinement stays inside the range
 
 
 def test_transfer_search_not_converged_is_said():

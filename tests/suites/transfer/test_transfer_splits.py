@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -149,10 +150,10 @@ def test_transfer_few_shot_shots_and_bad_values():
 def test_transfer_few_shot_nested_prefixes():
     names, labels, classes = problem([20, 37, 66])
     subsets = [set(nested_subset("x", names, labels, classes, 5, fraction=f)) for f in (0.1, 0.2, 0.5, 1.0)]
-    assert all(small < large for small, large in zip(subsets, subsets[1:], strict=False))
+    assert all(small < large for small, large in itertools.pairwise(subsets))
     assert subsets[-1] == set(range(123))
     shots = [set(nested_subset("x", names, labels, classes, 5, shots=k)) for k in (1, 2, 4, 8, 16)]
-    assert all(small < large for small, large in zip(shots, shots[1:], strict=False))
+    assert all(small < large for small, large in itertools.pairwise(shots))
     assert [len(s) for s in shots] == [3, 6, 12, 24, 48]
     assert set(nested_subset("x", names, labels, classes, 6, shots=4)) != shots[2]
     chosen = nested_subset("x", names, labels, classes, 5, fraction=0.5)

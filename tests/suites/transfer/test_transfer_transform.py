@@ -46,14 +46,15 @@ def test_transfer_transform_matches_torchvision():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (97, 151, 3), dtype=np.uint8))
     for transform in (probe_transform(64), eval_transform(56)):
         other = transforms.Compose([
-            transforms.Resize(transform.resize_short, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(transform.crop)])
+            transforms.Resize(transform.resize_short, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(transform.crop)])
         expected = np.asarray(other(image)).transpose(2, 0, 1).astype(np.float32) / 255
         assert np.array_equal(transform(image), expected)
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA", "LA", "1", "I;16"])
 def test_transfer_transform_modes(mode):
-        if mode == "I;16":
+    if mode == "I;16":
         image = Image.fromarray(np.full((30, 40), 300, dtype=np.uint16))
     else:
         image = Image.new("RGB", (40, 30), (200, 200, 200)).convert(mode)

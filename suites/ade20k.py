@@ -1,0 +1,65 @@
+"""Suite `ade20k`: semantic segmentation after fine-tuning UperNet from the backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from suites.api import Context, Item, Score, Suite, SuiteCard
+from suites.perception.settings import AdeSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class ADE20K(Suite):
+    """Fine-tune UperNet on fractions of ADE20K and keep the pixel counts of every image and class."""
+
+    card = SuiteCard(
+        id="ade20k",
+        version=1,
+        summary="Does the backbone help to label every pixel? UperNet, fine-tuned on ADE20K (challenge release).",
+        formula="mIoU = mean over classes of sum(intersection) / sum(union), sums over images; label 0 ignored",
+        conventions=(
+            "training is mmsegmentation's own, with the frozen recipe of the settings (sgd-2x: upernet_r50 160k)",
+            "the backbone is a plain ResNet, not the stock config's V1c; nothing is frozen",
+            "the paper gives no schedule, optimizer, image size or seed for this table; the recipe is this project's",
+            "fractions: stems in the order of SHA-256 of 'seed:stem', nested; iterations scale with the fraction",
+            "single scale, no flip, whole image; classes that occur nowhere are left out of the mean",
+            "interval: percentile bootstrap over validation images",
+        ),
+        citation="Zhou et al., CVPR 2017; Xiao et al., ECCV 2018; lbGen, CVPR 2025, Table 2",
+        order=510,
+        data=("ade20k",),
+        groups=("perception",),
+    )
+    Settings = AdeSettings
+
+    def items(self, settings: AdeSettings, arch: str) -> Sequence[Item]:
+        """Return one evaluation per fraction and training seed."""
+        from suites.perception.stages import items
+
+        return items("ade20k", settings, arch)
+
+    def protocol(self, settings: AdeSettings) -> str:
+        """Name the recipe and every number of it that is not the recipe's own."""
+        from suites.perception.stages import wording
+
+        return wording(settings)
+
+    def rows(self, ctx: Context) -> pd.DataFrame:
+        """Return one row per image and class."""
+        from suites.perception.ade import run_ade
+        from suites.perception.cards import AdeCard
+        from suites.perception.stages import job, keep_provenance
+
+        run = job(ctx, "ade20k")
+        rows = run_ade(run, AdeCard(**ctx.card("ade20k")), ctx.settings(AdeSettings))
+        keep_provenance(ctx, run)
+        return rows
+
+    def score(self, rows: pd.DataFrame, item: Item, settings: AdeSettings, cards: Mapping[str, Any]) -> Score:
+        """Return mIoU with its companions."""
+        from suites.perception.stages import ade_score
+
+        return ade_score(rows, item, settings.replicates)

@@ -1,0 +1,67 @@
+"""Suite `coco`: detection and instance masks after fine-tuning Mask R-CNN from the backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from suites.api import Context, Item, Score, Suite, SuiteCard
+from suites.perception.settings import CocoSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Coco(Suite):
+    """Fine-tune Mask R-CNN on fractions of COCO and keep the match of every detection."""
+
+    card = SuiteCard(
+        id="coco",
+        version=1,
+        summary="Does the backbone help to find and outline objects? Mask R-CNN with FPN, fine-tuned on COCO 2017.",
+        formula="AP: precision interpolated at 101 recalls, mean over IoU 0.50:0.05:0.95 and categories; 100 detections",
+        conventions=(
+            "training is mmdet's own, with the frozen recipe of the settings (sgd-2x: mask-rcnn_r50_fpn_2x_coco)",
+            "the paper gives no schedule, optimizer, image size or seed for this table; the recipe is this project's",
+            "stem and first stage frozen, batch norms on the statistics of pre-training",
+            "fractions: image ids in the order of SHA-256 of 'seed:id', nested; epochs constant",
+            "the last checkpoint is measured, never the best; values are not rounded",
+            "interval: percentile bootstrap over validation images",
+        ),
+        citation="Lin et al., ECCV 2014; He et al., ICCV 2017; lbGen, CVPR 2025, Table 2",
+        order=500,
+        data=("coco",),
+        groups=("perception",),
+    )
+    Settings = CocoSettings
+
+    def items(self, settings: CocoSettings, arch: str) -> Sequence[Item]:
+        """Return one evaluation per fraction and training seed."""
+        from suites.perception.stages import items
+
+        return items("coco", settings, arch)
+
+    def protocol(self, settings: CocoSettings) -> str:
+        """Name the recipe and every number of it that is not the recipe's own."""
+        from suites.perception.stages import wording
+
+        return wording(settings)
+
+    def rows(self, ctx: Context) -> pd.DataFrame:
+        """Return one row per image, category, kind of overlap and object size."""
+        from suites.perception.cards import CocoCard
+        from suites.perception.coco import run_coco
+        from suites.perception.stages import job, keep_provenance
+
+        run = job(ctx, "coco")
+        rows = run_coco(run, CocoCard(**ctx.card("coco")), ctx.settings(CocoSettings))
+        keep_provenance(ctx, run)
+        return rows
+
+    def score(
+        self, rows: pd.DataFrame, item: Item, settings: CocoSettings, cards: Mapping[str, Any]
+    ) -> Score:
+        """Return box and mask AP with their companions."""
+        from suites.perception.stages import coco_score
+
+        return coco_score(rows, item, settings.replicates)

@@ -1,0 +1,109 @@
+"""Suite `in-domain`: top-1 on validation images of the classes the backbone was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.errors import UserError
+from suites.api import Context, Item, Metric, Score, Settings, Suite, SuiteCard, classifier
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DATA = "in-val"
+
+
+class InDomainSettings(Settings):
+    """Settings of the in-domain evaluation."""
+
+    image_size: int = Field(224, ge=8)
+    """Side of the crop; the shorter side is resized to this over 0.875 (256 for 224)."""
+    batch_size: int = Field(128, ge=1)
+    threads: int = Field(1, ge=1)
+    """Decoding threads."""
+
+
+class ValidationCard(BaseModel):
+    """What is expected of the validation images; the defaults are ImageNet's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    per_class: int | None = 50
+    classes: str = ""
+    """Class list of the images (a shipped name or a file); empty: that of the head."""
+
+
+class InDomain(Suite):
+    """Classify validation images with the backbone's own head; one row per image."""
+
+    card = SuiteCard(
+        id="in-domain",
+        version=1,
+        summary="Accuracy on real validation images of the training classes.",
+        formula="top-1 = share of validation images whose largest logit is their class",
+        conventions=(
+            "shorter side 256, centre crop 224 (bicubic): not the probe's transform",
+            "the last weights are measured, never the best epoch on these images",
+            "labels are positions in the sorted list of class ids; flat ILSVRC archives are mapped through the devkit",
+            "a head with more classes than the images is restricted to the images' classes, and the metric says so",
+        ),
+        citation="lbGen, CVPR 2025, Tables 1 and 4; evaluation of ConvNeXt (Liu et al., CVPR 2022)",
+        order=100,
+        data=(DATA,),
+    )
+    Settings = InDomainSettings
+
+    def protocol(self, settings: InDomainSettings) -> str:
+        """Say how images reach the network."""
+        from suites.transfer.transforms import eval_transform
+
+        transform = eval_transform(settings.image_size)
+        return f"shorter side {transform.resize_short} bicubic, centre crop {transform.crop}; last epoch"
+
+    def rows(self, ctx: Context) -> pd.DataFrame:
+        """Return one row per validation image."""
+        from suites.imagefolder import read_validation
+        from suites.transfer.stages import classify
+        from suites.transfer.transforms import eval_transform
+
+        settings: InDomainSettings = ctx.settings(InDomainSettings)
+        model = classifier(ctx)
+        card = ValidationCard.model_validate(dict(ctx.card(DATA)))
+        ids, outputs = _outputs(tuple(model.classes), card)
+        images = read_validation(ctx.data(DATA), ids, name=DATA, per_class=card.per_class)
+        rows = classify(model, images.root, images.paths, images.labels, eval_transform(settings.image_size), outputs,
+                        batch_size=settings.batch_size, workers=settings.threads, progress=ctx.progress, name=DATA)
+        rows["outputs"], rows["head"], rows["outside"] = len(ids), len(model.classes), images.outside
+        return rows
+
+    def score(self, rows: pd.DataFrame, item: Item, settings: InDomainSettings, cards: Mapping[str, Any]) -> Score:
+        """Return top-1 and mean-per-class."""
+        from suites.transfer.metrics import mean_per_class, top1
+
+        columns = [rows[column].to_numpy() for column in ("label", "predicted")]
+        used, head, outside = (int(rows[column].iloc[0]) for column in ("outputs", "head", "outside"))
+        name = "top1" if used == head else f"top1@{used}of{head}"
+        notes = [f"logits restricted to the {used} classes of the images"] if used < head else []
+        notes += [f"{outside} images of classes the head does not have were left out"] if outside else []
+        damaged = rows[rows["state"] != "ok"]
+        notes += [f"{len(damaged)} damaged file(s), first {damaged['item'].iloc[0]}"] if len(damaged) else []
+        return Score((Metric(name, top1(*columns)), Metric("mean_per_class", mean_per_class(*columns), role="companion")),
+                     notes=tuple(notes))
+
+
+def _outputs(head: tuple[str, ...], card: ValidationCard) -> tuple[tuple[str, ...], list[int]]:
+    """Return the classes to be told apart and the outputs that stand for them."""
+    if not card.classes:
+        return head, list(range(len(head)))
+    from harness.classes import load_classes
+
+    shared = set(load_classes(card.classes).ids)
+    outputs = [i for i, class_id in enumerate(head) if class_id in shared]
+    if len(outputs) < 2:
+        raise UserError(f"{DATA}: the head knows {len(outputs)} of the images' classes",
+                        f"the images have the classes of {card.classes}; the head's list begins with {head[0]}",
+                        "use validation images of the classes the backbone was trained on")
+    return tuple(head[i] for i in outputs), outputs

@@ -1,0 +1,161 @@
+"""Tie the two runs to the engine: items, jobs from contexts, scores from rows. Heavy imports are inside functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.cells import Resources
+from suites.api import Context, Estimate, Item, Metric, NotPlanned, Score
+from suites.perception.arches import unsupported
+from suites.perception.bridge import INSTALL, missing_packages
+from suites.perception.jobs import Job
+from suites.perception.settings import AdeSettings, CocoSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BOOTSTRAP_SEED = 0
+POPULATION = "new images"
+NO_PART = {"fractions", "small_fraction_seeds", "workers", "replicates", "memory_gb", "minutes"}
+"""Settings that leave a single run's numbers as they are."""
+
+
+def items(task: str, settings: CocoSettings | AdeSettings, arch: str) -> Sequence[Item]:
+    """Return one item per fraction and training seed.
+
+    Raises:
+        NotPlanned: The architecture has no place in the toolboxes, or the toolboxes are not installed.
+    """
+    reason = unsupported(arch)
+    if reason is not None:
+        raise NotPlanned(reason)
+    missing = missing_packages()
+    if missing:
+        raise NotPlanned(f"not installed: {', '.join(missing)}; {INSTALL}")
+    return [
+        Item(
+            label=f"{task}@{fraction:g}",
+            data=(task,),
+            params={"fraction": fraction},
+            probe_seed=seed,
+            resources=Resources(
+                isolated=True, memory_gb=settings.memory_gb, minutes=settings.minutes * fraction
+            ),
+        )
+        for fraction in settings.fractions
+        for seed in range(settings.seeds_for(fraction))
+    ]
+
+
+def wording(settings: CocoSettings | AdeSettings) -> str:
+    """Return the recipe's name and the settings that differ from it."""
+    plain = type(settings)(recipe=settings.recipe)
+    changed = {
+        name: value
+        for name, value in settings.model_dump().items()
+        if name not in NO_PART and value != getattr(plain, name)
+    }
+    words = ", ".join(f"{name} {value}" for name, value in sorted(changed.items()))
+    return f"recipe {settings.recipe}" + (f" with {words}" if words else "")
+
+
+def job(ctx: Context, data: str) -> Job:
+    """Make the run of a cell: the checkpoint's weights and normalisation, the item's fraction and seed."""
+    from harness.backbones.checkpoint import load_backbone
+
+    artifact = ctx.inputs["checkpoint"]
+    artifact.verify()
+    model, info, _ = load_backbone(artifact.folder)
+    return Job(
+        state=model.state_dict(),
+        arch=info.arch,
+        root=ctx.data(data),
+        out=ctx.scratch,
+        seed=int(ctx.cell.seeds["probe_seed"]),
+        fraction=float(ctx.params["item_params"]["fraction"]),
+        mean=(info.mean[0], info.mean[1], info.mean[2]),
+        std=(info.std[0], info.std[1], info.std[2]),
+        progress=ctx.progress,
+    )
+
+
+def keep_provenance(ctx: Context, run: Job) -> None:
+    """Keep the resolved config, the training ids and the measured cost in the artifact."""
+    from harness.files import write_text
+
+    write_text(ctx.out / "training.json", (run.out / "provenance.json").read_text())
+
+
+def coco_score(rows: pd.DataFrame, item: Item, replicates: int) -> Score:
+    """Return box and mask AP (primary), AP50 and AP75 with intervals, AP by object size without.
+
+    Args:
+        rows: COCO rows as described in ``metrics``.
+        item: The evaluation; its fraction is part of the metric names.
+        replicates: Bootstrap draws.
+    """
+    from suites.perception.metrics import arrange_coco, bootstrap, coco_summary, precision_summary
+
+    metrics: list[Metric] = []
+    for kind, word in (("bbox", "box"), ("segm", "mask")):
+        arranged = arrange_coco(rows, kind)
+        ends = bootstrap(
+            lambda w, a=arranged: precision_summary(a.precision(w)),
+            arranged.n_images,
+            replicates,
+            BOOTSTRAP_SEED,
+        )
+        for name, value in coco_summary(rows, kind).items():
+            label = f"COCO_{name}_{word}{_suffix(item)}"
+            reason = "no object of this size" if name not in ends else "no ground truth"
+            metrics.append(
+                _metric(label, value, ends.get(name), arranged.n_images, replicates, name == "AP", reason)
+            )
+    return Score(tuple(metrics))
+
+
+def ade_score(rows: pd.DataFrame, item: Item, replicates: int) -> Score:
+    """Return mIoU (primary), pixel and class accuracy, with intervals.
+
+    Args:
+        rows: ADE20K rows as described in ``metrics``.
+        item: The evaluation; its fraction is part of the metric names.
+        replicates: Bootstrap draws.
+    """
+    from suites.perception.metrics import ade_summary, arrange_ade, bootstrap
+
+    arranged = arrange_ade(rows)
+    n = len(arranged.union)
+    ends = bootstrap(lambda w: ade_summary(arranged, w), n, replicates, BOOTSTRAP_SEED)
+    return Score(
+        tuple(
+            _metric(
+                f"ADE20K_{name}{_suffix(item)}", value, ends[name], n, replicates, name == "mIoU", "no labels"
+            )
+            for name, value in ade_summary(arranged).items()
+        )
+    )
+
+
+def _suffix(item: Item) -> str:
+    fraction = item.params["fraction"]
+    return "" if fraction == 1 else f"@{fraction:g}"
+
+
+def _metric(
+    name: str,
+    value: float,
+    ends: tuple[float, float] | None,
+    n: int,
+    replicates: int,
+    primary: bool,
+    reason: str,
+) -> Metric:
+    known = not math.isnan(value)
+    bounded = known and ends is not None and not math.isnan(ends[0])
+    low, high = ends if bounded and ends is not None else (None, None)
+    method = f"bootstrap (image), {replicates} replicates" if bounded else "none"
+    estimate = Estimate(value if known else None, low, high, n, method, POPULATION, "" if known else reason)
+    return Metric(name, estimate, role="primary" if primary else "companion")

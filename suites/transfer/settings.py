@@ -1,0 +1,74 @@
+"""Settings of the transfer suites and the extraction that they share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from harness.cells import Resources
+from harness.contracts import Need, Settings
+from harness.errors import UserError
+from suites.transfer.cards import DATASETS
+
+EXTRACT_VERSION = 1
+
+
+class TransferSettings(Settings):
+    """What the linear probe and the few-shot probes have in common; defaults are the paper's protocol where it has one."""
+
+    datasets: tuple[str, ...] = DATASETS
+    image_size: int = Field(224, ge=8)
+    """Side of the probe's crop; the shorter side is resized straight to it."""
+    features: Literal["pooled", "cls", "gap"] = "pooled"
+    """``pooled`` is what the classifier head sees: the pooled map, or the class token after the last norm."""
+    batch_size: int = Field(128, ge=1)
+    search: Literal["grid", "tpe30"] = "grid"
+    """``tpe30`` is the search of the toolbox the paper names."""
+    solver: Literal["reference", "converged"] = "reference"
+    one_standard_error: bool = False
+    max_iterations: int = Field(2000, ge=1)
+    probe_seeds: int = Field(5, ge=1)
+    """Seeds of splits, subsets and samplers; each fits its own probe."""
+    threads: int = Field(1, ge=1)
+    """Threads of the extraction (decoding) and of the solver."""
+    solver_device: str = "cpu"
+    """Where the solver runs: ``cpu``, or ``cuda`` for float64 on a data-centre GPU."""
+
+    @field_validator("datasets")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in names if name not in DATASETS]
+        if unknown or not names or len(set(names)) < len(names):
+            raise ValueError(f"choose out of {', '.join(DATASETS)}, each once; got {', '.join(names) or 'none'}")
+        return names
+
+    def wording(self) -> str:
+        """Return what makes two numbers comparable, in words."""
+        rule = ", one-standard-error rule" if self.one_standard_error else ""
+        return (f"shorter side {self.image_size} bicubic, centre crop {self.image_size}; {self.features} features, not "
+                f"normalised; logistic regression, {self.solver} solver, {self.search} search{rule}; "
+                f"{self.probe_seeds} probe seed(s)")
+
+
+def features_need(dataset: str, settings: TransferSettings) -> Need:
+    """Return the extraction of one data set's features; equal settings share one cell."""
+    return Need(
+        role="features", name=f"features-{dataset}", version=EXTRACT_VERSION, work="suites.transfer.stages:extract",
+        params={"dataset": dataset, "image_size": settings.image_size, "features": settings.features,
+                "batch_size": settings.batch_size},
+        data=(dataset,), resources=Resources(threads=settings.threads, minutes=0.1))
+
+
+def check_device(settings: TransferSettings) -> str:
+    """Return the solver's device.
+
+    Raises:
+        UserError: a GPU is asked for where there is none.
+    """
+    import torch
+
+    if settings.solver_device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError("the probe's solver cannot run on a GPU", "torch sees no CUDA device",
+                        "set solver_device to cpu for this suite")
+    return settings.solver_device

@@ -1,0 +1,174 @@
+"""What cells of the transfer suites do: extract features once, and fit probes on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import UserError
+from harness.files import atomic_path, write_json
+from suites.transfer.cards import card_for
+from suites.transfer.features import Features, extract_features, image_batches, refuse_damaged
+from suites.transfer.fewshot import TrainingSet
+from suites.transfer.metrics import mean_per_class, top1
+from suites.transfer.readers import read
+from suites.transfer.search import ProbeResult, ProbeSettings
+from suites.transfer.settings import TransferSettings, check_device
+from suites.transfer.transforms import EvalTransform, probe_transform
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.store import Artifact
+    from harness.work import Context
+    from suites.api import Metric
+
+PARTS = ("trainval", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Features of one data set, as an extract cell has left them."""
+
+    train: TrainingSet
+    official_val: npt.NDArray[np.bool_] | None
+    test_x: npt.NDArray[np.float32]
+    test_labels: npt.NDArray[np.int64]
+    test_names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def extract(ctx: Context) -> None:
+    """Write the features of both parts of a data set with the list of items they belong to."""
+    from suites.api import classifier
+
+    params = ctx.params
+    name = str(params["dataset"])
+    images = read(ctx.data(name), card_for(name, ctx.card(name)))
+    model, transform = classifier(ctx), probe_transform(params["image_size"])
+    listing: dict[str, Any] = {"dataset": name, "layout": images.layout, "classes": images.classes,
+                               "fingerprint": images.fingerprint, "transform": transform.id, "notes": []}
+    total = len(images.trainval) + len(images.test)
+    done = 0
+    for part in PARTS:
+        items = getattr(images, part)
+        found = extract_features(
+            model, images.root, items.paths, items.labels, transform, kind=params["features"], name=name,
+            batch_size=params["batch_size"], workers=ctx.cell.resources.threads,
+            progress=partial(_report, ctx, done, total))
+        _save(ctx, part, found)
+        listing[part] = {"paths": items.paths, "labels": items.labels.tolist()}
+        listing["notes"] += [f"{name} {part}: {line}" for line in found.report.lines()]
+        done += len(items)
+    listing["official_val"] = None if images.official_val is None else images.official_val.astype(int).tolist()
+    write_json(ctx.out / "items.json", listing)
+
+
+def _report(ctx: Context, before: int, total: int, done: int, _: int) -> None:
+    ctx.progress(before + done, total, "images")
+
+
+def _save(ctx: Context, part: str, found: Features) -> None:
+    with atomic_path(ctx.out / f"{part}.npy") as temporary, temporary.open("wb") as stream:
+        np.save(stream, found.x, allow_pickle=False)
+
+
+def load_features(artifact: Artifact) -> FeatureSet:
+    """Read what ``extract`` has written."""
+    listing = artifact.json("items.json")
+    x = {part: np.load(artifact.path(f"{part}.npy"), allow_pickle=False) for part in PARTS}
+    labels = {part: np.array(listing[part]["labels"], dtype=np.int64) for part in PARTS}
+    train = TrainingSet(listing["dataset"], x["trainval"], labels["trainval"], tuple(listing["trainval"]["paths"]),
+                        tuple(listing["classes"]))
+    official = listing["official_val"]
+    return FeatureSet(train, None if official is None else np.array(official, dtype=bool), x["test"], labels["test"],
+                      tuple(listing["test"]["paths"]), tuple(listing["notes"]))
+
+
+def probe_settings(settings: TransferSettings) -> ProbeSettings:
+    """Return the probe's own settings."""
+    return ProbeSettings(settings.search, settings.solver, settings.one_standard_error, threads=settings.threads,
+                         max_iterations=settings.max_iterations, device=check_device(settings))
+
+
+def probe_rows(features: FeatureSet, results: Mapping[int, ProbeResult], extra: Mapping[int, str]) -> pd.DataFrame:
+    """Return one row per test image and probe seed, with the C that made it.
+
+    Args:
+        features: The data set.
+        results: Probe seed to its probe.
+        extra: Probe seed to how C was chosen.
+    """
+    import pandas as pd
+
+    frames = [pd.DataFrame({
+        "item": features.test_names, "label": features.test_labels, "predicted": found.predictions, "seed": seed,
+        "c": found.c, "train_images": len(features.train.labels), "validation": extra[seed],
+        "remark": "; ".join(found.warnings),
+    }) for seed, found in results.items()]
+    return pd.concat(frames, ignore_index=True)
+
+
+def write_search(ctx: Context, results: Mapping[int, ProbeResult]) -> None:
+    """Write every C that was tried, in order, with its validation accuracy and how the solver ended."""
+    write_json(ctx.out / "search.json", [
+        {"seed": seed, "chosen_c": found.c, "objective": found.fit.objective, "gradient": found.fit.gradient,
+         "iterations": found.fit.iterations, "converged": found.fit.converged, "warnings": found.warnings,
+         "tried": [{"c": p.c, "accuracy": p.accuracy, "iterations": p.iterations, "gradient": p.gradient,
+                    "converged": p.converged} for p in found.points]}
+        for seed, found in results.items()])
+
+
+def probe_metrics(rows: pd.DataFrame, name: str, *, group: str, group_size: int, primary: bool) -> tuple[Metric, ...]:
+    """Return top-1 and, as a companion, mean-per-class, each averaged over the probe seeds."""
+    from suites.api import Metric
+
+    columns = [rows[column].to_numpy() for column in ("label", "predicted", "item")]
+    first = Metric(name, top1(*columns), role="primary" if primary else "companion", group=group, group_size=group_size)
+    return first, Metric(f"{name}.mean_per_class", mean_per_class(*columns), role="companion")
+
+
+def probe_notes(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Return the chosen C of every seed, the spread over seeds, and every warning."""
+    by_seed = rows.groupby("seed", sort=True)
+    first = by_seed.first()
+    lines = ["chosen C by probe seed: " + ", ".join(f"{c:.4g}" for c in first["c"])]
+    accuracy: Sequence[float] = [float((part["label"] == part["predicted"]).mean()) for _, part in by_seed]
+    if len(accuracy) > 1:
+        lines.append(f"standard deviation over {len(accuracy)} probe seeds: {100 * float(np.std(accuracy, ddof=1)):.2f} points")
+    lines += [f"C chosen by {how}" for how in sorted(set(first["validation"]))]
+    lines += [f"seed {seed}: {remark}" for seed, remark in first["remark"].items() if remark]
+    return tuple(lines)
+
+
+def classify(
+    model: Any, root: Path, paths: Sequence[str], labels: npt.NDArray[np.int64], transform: EvalTransform,
+    outputs: Sequence[int], *, batch_size: int, workers: int, progress: Callable[[int, int, str], None], name: str,
+) -> pd.DataFrame:
+    """Return item, label, predicted and state per image; predictions are positions in ``outputs``.
+
+    Raises:
+        UserError: logits are not finite, or more than one per cent of the files are unreadable.
+    """
+    import pandas as pd
+    import torch
+
+    index = torch.as_tensor(list(outputs))
+    predicted: list[npt.NDArray[np.int64]] = []
+    states: list[str] = []
+    for pixels, found in image_batches(root, paths, transform, batch_size=batch_size, workers=workers):
+        logits = model(torch.from_numpy(pixels)).cpu()[:, index]
+        if not torch.isfinite(logits).all():
+            raise UserError(f"{name}: the backbone gives logits that are not finite", f"first seen at {found[0][0]}",
+                            "the checkpoint is damaged or its training diverged; train or load it again")
+        predicted.append(logits.numpy().argmax(axis=1))
+        states += [state for _, state, _ in found]
+        progress(len(states), len(paths), "images")
+    refuse_damaged(name, [path for path, state in zip(paths, states, strict=True) if state == "unreadable"], len(paths))
+    return pd.DataFrame({"item": list(paths), "label": labels, "predicted": np.concatenate(predicted), "state": states})

@@ -1,0 +1,106 @@
+"""The store: whole or absent, states told apart, damage named."""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.cells import Cell
+from harness.errors import CorruptArtifact, UserError
+from harness.files import atomic_path, lock, write_text
+from harness.store import MANIFEST, Store
+from harness.work import Order, execute
+
+CELL = Cell("extract", "thing", 1, {"x": 1}, work="tests.harness.test_store:make", fingerprint="f")
+
+
+def make(ctx: object) -> None:
+    """Write two files, one of them scratch."""
+    write_text(ctx.out / "a.txt", "hello")  # type: ignore[attr-defined]
+    write_text(ctx.scratch / "half.txt", "work")  # type: ignore[attr-defined]
+
+
+def no_space(ctx: object) -> None:
+    """Fail as a full disk does."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def order(store: Store, cell: Cell = CELL) -> Order:
+    """Return an order without inputs."""
+    return Order(cell, {}, {}, str(store.root))
+
+
+def test_states_from_missing_to_done(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.state(CELL) == "missing"
+    store.folder(CELL).mkdir(parents=True)
+    assert store.state(CELL) == "partial"
+    execute(order(store))
+    assert store.state(CELL) == "done"
+    artifact = store.open(CELL)
+    assert artifact.path("a.txt").read_text() == "hello" and artifact.files() == ("a.txt",)
+    assert artifact.manifest["spec"]["params"] == {"x": 1} and artifact.manifest["provenance"]["packages"]["numpy"]
+
+
+def test_stale_is_another_code_under_the_same_version(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    execute(order(store))
+    assert store.state(replace(CELL, fingerprint="g")) == "stale"
+
+
+@pytest.mark.parametrize("damage", ["longer", "other", "gone", "manifest", "stranger"])
+def test_damage_is_named(tmp_path: Path, damage: str) -> None:
+    store = Store(tmp_path)
+    execute(order(store))
+    folder = store.folder(CELL)
+    if damage == "longer":
+        (folder / "a.txt").write_text("hello!")
+    elif damage == "other":
+        (folder / "a.txt").write_text("jello")
+    elif damage == "gone":
+        (folder / "a.txt").unlink()
+    elif damage == "manifest":
+        (folder / MANIFEST).write_text('{"key":')
+    else:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        (folder / MANIFEST).write_text(json.dumps(manifest | {"key": "0" * 64}))
+    assert store.state(CELL) == ("done" if damage == "other" else "corrupt")  # sizes are looked at first, bytes when read
+    with pytest.raises(CorruptArtifact) as caught:
+        store.open(CELL).verify()
+    assert "thing" in caught.value.what and caught.value.fix
+    store.discard(CELL)
+    execute(order(store))
+    assert store.state(CELL) == "done" and list(folder.parent.glob("*.set-aside-1"))
+
+
+def test_a_full_disk_is_a_user_error_and_harms_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    execute(order(store))
+    full = Cell("extract", "full", 1, {}, work="tests.harness.test_store:no_space")
+    with pytest.raises(UserError, match="disk is full") as caught:
+        execute(order(store, full))
+    assert caught.value.fix and store.state(full) == "partial"
+    store.open(CELL).verify()
+
+
+def test_atomic_path_leaves_nothing_half_written(tmp_path: Path) -> None:
+    target = tmp_path / "x.txt"
+    write_text(target, "old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("ha")
+        raise RuntimeError("killed")
+    assert target.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_second_order_finds_the_work_done(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    execute(order(store))
+    before = (store.folder(CELL) / MANIFEST).read_bytes()
+    execute(order(store))
+    assert (store.folder(CELL) / MANIFEST).read_bytes() == before
+    with lock(tmp_path / "l"):
+        pass
