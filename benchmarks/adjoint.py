@@ -107,9 +107,7 @@ def measure(options: argparse.Namespace) -> None:
     with torch.no_grad():
         predict(latents, 1)  # warm up kernels and allocator, so that the growth below is the method's
     gradients, seconds, peak = timed(run, device)
-    torch.save(
-        {"gradients": [each.cpu() for each in gradients], "seconds": seconds, "peak_bytes": peak}, options.out
-    )
+    torch.save({"gradients": [each.cpu() for each in gradients], "seconds": seconds, "peak_bytes": peak}, options.out)
 
 
 def build(real: bool, dtype: torch.dtype, device: torch.device) -> tuple[Any, list[Tensor]]:
@@ -139,7 +137,11 @@ def timed(run: Callable[[], tuple[Tensor, ...]], device: torch.device) -> tuple[
     if cuda:
         torch.cuda.synchronize()
         return result, time.perf_counter() - start, torch.cuda.max_memory_allocated() - before
-    return result, time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return (
+        result,
+        time.perf_counter() - start,
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before,
+    )
 
 
 if __name__ == "__main__":

@@ -112,7 +112,6 @@ class Planner:
 
         Raises:
             UserError: an unknown name or setting.
-            DataMissing: something asked for by name lacks its model or data, and nothing else is left to run.
         """
         for trained, dataset in self._subjects():
             for suite_id in self.suite_ids:
@@ -121,7 +120,19 @@ class Planner:
                     self._measure(suite, trained)
                 elif dataset is not None:
                     self._measure(suite, trained, dataset)
+        self._prune()
         return self.plan
+
+    def _prune(self) -> None:
+        """Keep what leads to a measurement; without suites everything is an end in itself."""
+        if not self.suite_ids:
+            return
+        kept: dict[str, None] = {}
+        for key in reversed(self.plan.cells):
+            cell = self.plan.cells[key]
+            if cell.kind == "evaluate" or key in kept:
+                kept.update(dict.fromkeys((key, *cell.inputs.values())))
+        self.plan.cells = {key: cell for key, cell in self.plan.cells.items() if key in kept}
 
     def _check_tables(self) -> None:
         for table, known in (("generators", registry.generators().ids()), ("suites", registry.suites().ids())):

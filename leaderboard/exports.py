@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 
 from harness.stats import Estimate
 from leaderboard.tables import Column, RowKey, Table, leaders
@@ -50,7 +51,7 @@ def to_markdown(tables: list[Table]) -> str:
         parts += [f"{note}\n" for note in table.notes]
         for suite in dict.fromkeys(column.suite for column in table.columns):
             parts.append(_block(table, [column for column in table.columns if column.suite == suite], suite))
-    parts.append(LEGEND.replace("*recorded*", "*recorded*") + "\n")
+    parts.append(LEGEND + "\n")
     return "\n".join(parts)
 
 
@@ -88,7 +89,8 @@ def cell_text(table: Table, key: RowKey, column: Column, narrow: bool = False) -
 
 def to_terminal(tables: list[Table], width: int = 80) -> str:
     """Return tables with one line per metric and one column per row of the board, split to fit the width."""
-    return "\n".join(_terminal(table, width) for table in tables) + LEGEND.replace("*recorded*", "Recorded") + "\n"
+    legend = textwrap.fill(LEGEND.replace("*recorded*", "Recorded"), width)
+    return "\n".join(_terminal(table, width) for table in tables) + legend + "\n"
 
 
 def _terminal(table: Table, width: int) -> str:

@@ -145,10 +145,11 @@ def encode_prompts(parts: DiffusionParts, prompts: Sequence[str]) -> Tensor:
 
 def _encode(parts: DiffusionParts, prompt: str) -> Tensor:
     length = min(parts.tokenizer.model_max_length, parts.text_encoder.config.max_position_embeddings)
-    tokens = parts.tokenizer(
-        [prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-    ).input_ids
-    with torch.inference_mode(False), torch.no_grad():  # a cached inference tensor could not be trained through
+    tokens = parts.tokenizer([prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+    ):  # a cached inference tensor could not be trained through
         return parts.text_encoder(tokens.to(parts.device))[0][0]
 
 
@@ -165,7 +166,9 @@ def _resolve(source: str | Path, revision: str | None) -> Path:
     text = str(source)
     if root.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
         raise DataMissing(
-            f"no diffusion pipeline at {text}", "the folder does not exist", "give a pipeline folder or a hub id"
+            f"no diffusion pipeline at {text}",
+            "the folder does not exist",
+            "give a pipeline folder or a hub id",
         )
     if not revision:
         raise UserError(

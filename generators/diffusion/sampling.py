@@ -20,9 +20,7 @@ def image_noise(seed: int, shape: Sequence[int]) -> Tensor:
     return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
 
 
-def guided_noise(
-    unet: Any, latents: Tensor, timestep: Tensor | int, cond: Tensor, uncond: Tensor, guidance: float
-) -> Tensor:
+def guided_noise(unet: Any, latents: Tensor, timestep: Tensor | int, cond: Tensor, uncond: Tensor, guidance: float) -> Tensor:
     """Return eps_u + guidance (eps_c - eps_u) from one doubled UNet call, unconditional half first.
 
     Args:

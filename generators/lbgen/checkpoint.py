@@ -82,9 +82,7 @@ def load_checkpoint(folder: Path, config: str) -> Checkpoint | None:
         raise CorruptArtifact(f"the checkpoint {newest} is damaged", f"{broken[0]} changed on disk", fix)
     if made_with != config:
         raise UserError(f"the checkpoint {newest} is of another run", "settings, names or seed differ", fix)
-    return Checkpoint(
-        position, made_with, {Path(name).stem: load_file(newest / name) for name in state["sha256"]}
-    )
+    return Checkpoint(position, made_with, {Path(name).stem: load_file(newest / name) for name in state["sha256"]})
 
 
 def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

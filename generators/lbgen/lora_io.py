@@ -31,9 +31,7 @@ def add_lora(unet: Any, rank: int, seed: int) -> dict[str, nn.Parameter]:
     """
     from peft import LoraConfig
 
-    unet.add_adapter(
-        LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(TARGETS))
-    )
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(TARGETS)))
     parameters = lora_parameters(unet)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in parameters.items():
@@ -93,7 +91,9 @@ def restore_lora(parameters: Mapping[str, nn.Parameter], weights: Mapping[str, T
     expected = {name: tuple(each.shape) for name, each in parameters.items()}
     if expected != {name: tuple(each.shape) for name, each in weights.items()}:
         raise CorruptArtifact(
-            "the LoRA does not fit the UNet", "names or shapes differ", "use weights of the same base model and rank"
+            "the LoRA does not fit the UNet",
+            "names or shapes differ",
+            "use weights of the same base model and rank",
         )
     for name, parameter in parameters.items():
         parameter.data.copy_(weights[name])
@@ -123,7 +123,9 @@ def _layer(unet: nn.Module, path: str, shape: tuple[int, int]) -> nn.Linear:
         layer = None
     if not isinstance(layer, nn.Linear) or tuple(layer.weight.shape) != shape:
         raise CorruptArtifact(
-            "the LoRA does not fit the UNet", f"no Linear {path} of shape {shape}", "use weights of the same base model"
+            "the LoRA does not fit the UNet",
+            f"no Linear {path} of shape {shape}",
+            "use weights of the same base model",
         )
     return layer
 

@@ -18,9 +18,7 @@ def discriminator_loss(image_logits: Tensor, text_logits: Tensor) -> Tensor:
     return torch.cat([softplus(-image_logits).flatten(), softplus(text_logits).flatten()]).mean()
 
 
-def alignment_loss(
-    image_logits: Tensor, form: Literal["non-saturating", "saturating"] = "non-saturating"
-) -> Tensor:
+def alignment_loss(image_logits: Tensor, form: Literal["non-saturating", "saturating"] = "non-saturating") -> Tensor:
     """Return the generator's side of L_en.
 
     Non-saturating (the released code): mean softplus(z). Saturating (the paper's min-max): mean ln sigmoid(z), whose

@@ -116,9 +116,7 @@ class Rewards:
             gradient -= self.weights["L_q"] / 5 * mean_gradient.to(gradient)
         return values, gradient
 
-    def _feature_losses(
-        self, features: Tensor, batch: Batch, discriminator: Discriminator | None
-    ) -> dict[str, Tensor]:
+    def _feature_losses(self, features: Tensor, batch: Batch, discriminator: Discriminator | None) -> dict[str, Tensor]:
         losses = {}
         if "L_en" in self.weights:
             assert discriminator is not None

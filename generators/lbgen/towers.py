@@ -89,7 +89,11 @@ class OpenClipTower:
 
 
 def load_open_clip(
-    model: str, pretrained: str | None = None, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    model: str,
+    pretrained: str | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> OpenClipTower:
     """Load a tower: ``local-dir:PATH``, or an open_clip model name with a pretrained tag or weights file.
 

@@ -142,7 +142,10 @@ class Trainer:
         # Lists, not generators: a generator handed to the optimizer leaves nothing for the clip.
         self.lora_list: list[nn.Parameter] = list(self.lora.values())
         self.optimizer = torch.optim.AdamW(
-            self.lora_list, settings.generator_lr, settings.generator_betas, weight_decay=settings.weight_decay
+            self.lora_list,
+            settings.generator_lr,
+            settings.generator_betas,
+            weight_decay=settings.weight_decay,
         )
         self.discriminator: Discriminator | None = None
         if settings.weight_en > 0:
@@ -224,12 +227,14 @@ class Trainer:
         self._average(gradients, terms, len(planned.classes) // self.settings.micro_batch)
         record |= terms
         record["discriminator_gradient_norm"] = self._update(
-            self.discriminator_optimizer, self.discriminator_list, gradients, self.settings.discriminator_clip, record
+            self.discriminator_optimizer,
+            self.discriminator_list,
+            gradients,
+            self.settings.discriminator_clip,
+            record,
         )
 
-    def _samples(
-        self, position: int, planned: PlannedStep, keep: Sequence[int]
-    ) -> Iterator[tuple[Batch, Trajectory]]:
+    def _samples(self, position: int, planned: PlannedStep, keep: Sequence[int]) -> Iterator[tuple[Batch, Trajectory]]:
         """Sample this process's micro-batches without a graph."""
         size = self.settings.micro_batch
         count = len(planned.classes) // size
@@ -238,20 +243,24 @@ class Trainer:
             classes = [planned.classes[each] for each in ids]
             noise = SampleNoise(self.seed, position, ids, self.parts.latent_shape)
             trajectory = sample_trajectory(
-                self._predictor(self.fused, classes), self.steps, noise.draw().to(self.parts.device), noise.draw, keep
+                self._predictor(self.fused, classes),
+                self.steps,
+                noise.draw().to(self.parts.device),
+                noise.draw,
+                keep,
             )
             with torch.no_grad():
                 images = decode_latents(self.parts, trajectory.final)
-            negatives = [
-                negative_class(self.names, planned.classes[each], self.seed, position, each) for each in ids
-            ] if self.discriminator is not None else []
+            negatives = (
+                [negative_class(self.names, planned.classes[each], self.seed, position, each) for each in ids]
+                if self.discriminator is not None
+                else []
+            )
             yield Batch(classes, negatives, images), trajectory
 
     def _predictor(self, unet: Any, classes: Sequence[int]) -> NoisePredictor:
         cond = self.prompts[list(classes)]
-        return lambda latents, timestep: guided_noise(
-            unet, latents, timestep, cond, self.uncond, self.settings.guidance
-        )
+        return lambda latents, timestep: guided_noise(unet, latents, timestep, cond, self.uncond, self.settings.guidance)
 
     def _average(self, gradients: list[Tensor], terms: dict[str, float], count: int) -> None:
         """Replace sums over this process's micro-batches by means over all ``count`` of the step, in place."""

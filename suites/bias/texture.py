@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,15 +189,6 @@ def score(rows: Mapping[str, Any], card: CueConflictCard, seed: int = 0) -> Scor
     table, conflict = cue_table(rows)
     shape, answer = np.asarray(rows["shape"]), np.asarray(rows["answer"])
     ti = texture_inclination(rows, "image", seed)
-    bias = Estimate(
-        None if ti.value is None else 1 - ti.value,
-        None if ti.high is None else 1 - ti.high,
-        None if ti.low is None else 1 - ti.low,
-        ti.n,
-        ti.method,
-        ti.population,
-        ti.reason,
-    )
     images = "these sources, new images"
     coverage = proportion(table.any(axis=1), population=images)
     same = proportion((answer == shape)[~conflict], population=images)
@@ -210,7 +201,7 @@ def score(rows: Mapping[str, Any], card: CueConflictCard, seed: int = 0) -> Scor
             "lower",
             "companion",
         ),
-        Metric("shape_bias", bias, "fraction", "higher", "companion"),
+        Metric("shape_bias", _complement(ti), "fraction", "higher", "companion"),
         Metric(
             "texture_rate", proportion(table[:, 1], population=images), "fraction", "neither", "companion"
         ),
@@ -229,3 +220,9 @@ def score(rows: Mapping[str, Any], card: CueConflictCard, seed: int = 0) -> Scor
     if ties:
         notes += (f"{ties} answers were tied; the first category in map order was taken",)
     return Score(metrics, checks, notes)
+
+
+def _complement(share: Estimate) -> Estimate:
+    """Return one minus a share, with its interval turned round."""
+    value, low, high = (None if end is None else 1 - end for end in (share.value, share.high, share.low))
+    return replace(share, value=value, low=low, high=high)

@@ -101,7 +101,10 @@ def write_tiny_clip(folder: Path) -> Path:
         "resize_mode": "shortest",
     }
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
-    save_file({name: each.contiguous() for name, each in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {name: each.contiguous() for name, each in model.state_dict().items()},
+        folder / "open_clip_model.safetensors",
+    )
     return folder
 
 

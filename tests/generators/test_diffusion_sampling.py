@@ -62,7 +62,11 @@ def test_recipe_Y3_equals_the_stock_pipeline(tiny_parts, tiny_pipeline_dir):
     noise = torch.stack([image_noise(seed, tiny_parts.latent_shape) for seed in (1, 2)])
     theirs = stock(["tench", "hen"], guidance_scale=2.0, latents=noise, height=16, width=16, output_type="np").images
     ours = sample_images(
-        tiny_parts, encode_prompts(tiny_parts, ["tench", "hen"]), encode_prompts(tiny_parts, [""])[0], noise, guidance=2.0
+        tiny_parts,
+        encode_prompts(tiny_parts, ["tench", "hen"]),
+        encode_prompts(tiny_parts, [""])[0],
+        noise,
+        guidance=2.0,
     )
     assert np.abs(ours.astype(int) - (theirs * 255).round().astype(int)).max() <= 1
 
@@ -74,9 +78,7 @@ def test_bytes_do_not_depend_on_the_batch(tiny_parts, request_of_nine, scheduler
 
     def sample(rows):
         extra = {"step_seeds": [seeds[row] for row in rows]} if scheduler == "ddpm" else {}
-        return sample_images(
-            tiny_parts, text[rows], uncond, noise[rows], steps=6, scheduler=scheduler, micro_batch=4, **extra
-        )
+        return sample_images(tiny_parts, text[rows], uncond, noise[rows], steps=6, scheduler=scheduler, micro_batch=4, **extra)
 
     whole = sample(list(range(9)))
     for rows in ([0], [8, 3], [5, 1, 2], [7, 6, 5, 4, 3, 2, 1, 0]):
@@ -122,7 +124,8 @@ def test_loaded_parts_are_frozen_and_sized(tiny_parts):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("beta_end", 0.02), ("steps_offset", 0), ("skip_prk_steps", False), ("clip_sample", True)]
+    ("key", "value"),
+    [("beta_end", 0.02), ("steps_offset", 0), ("skip_prk_steps", False), ("clip_sample", True)],
 )
 def test_a_changed_scheduler_is_refused(tiny_parts, tiny_pipeline_dir, tmp_path, key, value):
     with pytest.raises(UserError, match="not Stable Diffusion 1.5's") as caught:

@@ -129,6 +129,9 @@ def test_bad_lora_files_are_refused(adapted, tmp_path):
         load_lora(tmp_path / "half.safetensors")
     with pytest.raises(CorruptArtifact, match="does not fit"):
         restore_lora(lora, {name: torch.zeros(1)})
-    wrong = {"unet.nowhere.lora.down.weight": torch.zeros(1, 2), "unet.nowhere.lora.up.weight": torch.zeros(2, 1)}
+    wrong = {
+        "unet.nowhere.lora.down.weight": torch.zeros(1, 2),
+        "unet.nowhere.lora.up.weight": torch.zeros(2, 1),
+    }
     with pytest.raises(CorruptArtifact, match="does not fit"):
         fuse_lora(parts, wrong)

@@ -150,7 +150,10 @@ def test_quality_loss_range():
 @pytest.mark.parametrize("size", [224, 448])
 def test_recipe_P1(size):
     image = torch.full((1, 3, 512, 512), 0.5, dtype=torch.float64)
-    for value, expected in ((0.5, (0.069036860, 0.161393355, 0.332838610)), (1.7, (4.536154, 4.753770, 4.684178))):
+    for value, expected in (
+        (0.5, (0.069036860, 0.161393355, 0.332838610)),
+        (1.7, (4.536154, 4.753770, 4.684178)),
+    ):
         out = preprocess(image * 2 * value, size)
         assert out.shape == (1, 3, size, size)
         for channel, want in enumerate(expected):
@@ -185,9 +188,7 @@ def test_recipe_P3():
 def test_recipe_E2():
     settings = RecipeSettings()
     element = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
-    generator = torch.optim.AdamW(
-        [element], settings.generator_lr, settings.generator_betas, weight_decay=settings.weight_decay
-    )
+    generator = torch.optim.AdamW([element], settings.generator_lr, settings.generator_betas, weight_decay=settings.weight_decay)
     element.grad = torch.full((1,), 3.0, dtype=torch.float64)
     generator.step()
     assert element.item() == pytest.approx(-2e-5, rel=1e-6)

@@ -35,9 +35,7 @@ class CountingUNet:
 
     def __call__(self, latents, timestep, encoder_hidden_states):
         out = self.weight * latents + encoder_hidden_states.mean()
-        self.calls.append(
-            (int(timestep), len(latents), torch.is_grad_enabled(), out.requires_grad, latents.requires_grad)
-        )
+        self.calls.append((int(timestep), len(latents), torch.is_grad_enabled(), out.requires_grad, latents.requires_grad))
         return SimpleNamespace(sample=out)
 
     def predict(self, latents, timestep):
@@ -130,7 +128,13 @@ def test_recipe_G2():
     counts = torch.bincount(torch.tensor(draws), minlength=10).double()
     assert len(counts) == 10
     assert ((counts - 400) ** 2 / 400).sum().item() < 27.9  # chi-square, 9 degrees of freedom, p = 0.001
-    assert {trained: start_choices(50, trained) for trained in (1, 2, 5, 10, 50)} == {1: 50, 2: 25, 5: 10, 10: 5, 50: 1}
+    assert {trained: start_choices(50, trained) for trained in (1, 2, 5, 10, 50)} == {
+        1: 50,
+        2: 25,
+        5: 10,
+        10: 5,
+        50: 1,
+    }
     assert trained_steps(50, 50, 0) == tuple(range(50))
     assert trained_steps(50, 2, 24) == (24, 49)
     for trained in (3, 0, 51, 40):
@@ -149,7 +153,12 @@ def test_recipe_G3(latent_jacobian):
     staged = CountingUNet()
     kept = sample_trajectory(staged.predict, STEPS, latents, keep=trained).kept
     staged_adjoint(
-        staged.predict, STEPS, kept, torch.ones_like(latents), [staged.weight], latent_jacobian=latent_jacobian
+        staged.predict,
+        STEPS,
+        kept,
+        torch.ones_like(latents),
+        [staged.weight],
+        latent_jacobian=latent_jacobian,
     )
     assert [call[0] for call in staged.calls if call[4]] == [STEPS[i].timestep for i in reversed(expected)]
 
@@ -192,7 +201,10 @@ def test_recipe_G4_per_step():
     c = torch.zeros(50, dtype=torch.float64, requires_grad=True)
     index = {step.timestep: i for i, step in enumerate(STEPS)}
     _, staged, _ = both_gradients(
-        lambda x, t: c[index[t]] * torch.ones_like(x), [c], trained_steps(50, 5, 0), torch.ones(1, dtype=torch.float64)
+        lambda x, t: c[index[t]] * torch.ones_like(x),
+        [c],
+        trained_steps(50, 5, 0),
+        torch.ones(1, dtype=torch.float64),
     )
     terms = staged[0][[0, 10, 20, 30, 40]].tolist()
     assert terms == pytest.approx([-2.729726, -0.755138, -0.278794, -0.135501, -0.087935], abs=1e-6)

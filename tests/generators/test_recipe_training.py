@@ -84,7 +84,13 @@ def test_recipe_G8(tiny_parts, towers):
 
     def spy():
         seen.update({name: each.grad.clone() for name, each in trainer.lora.items()})
-        modules = [tiny_parts.vae, tiny_parts.text_encoder, tiny_parts.unet, trainer.fused, trainer.discriminator]
+        modules = [
+            tiny_parts.vae,
+            tiny_parts.text_encoder,
+            tiny_parts.unet,
+            trainer.fused,
+            trainer.discriminator,
+        ]
         frozen = [each for module in [*modules, towers.clip.model] for each in module.parameters()]
         frozen += [each for name, each in trainer.unet.named_parameters() if "lora" not in name]
         assert len(frozen) > 200
@@ -198,12 +204,15 @@ def test_recipe_I3(tiny_parts, tiny_clip):
             asked.extend(texts)
             return tokenizer(texts, **kwargs)
 
-    parts = dataclasses.replace(
-        tiny_parts, tokenizer=Spy(model_max_length=tokenizer.model_max_length), _prompts={}
-    )
+    parts = dataclasses.replace(tiny_parts, tokenizer=Spy(model_max_length=tokenizer.model_max_length), _prompts={})
     recorder = Recorder(tiny_clip)
     Trainer(
-        parts, SETTINGS, Towers(recorder, BrightQuality()), ["tench", "kite (bird)"], seed=0, comm=SingleProcess()
+        parts,
+        SETTINGS,
+        Towers(recorder, BrightQuality()),
+        ["tench", "kite (bird)"],
+        seed=0,
+        comm=SingleProcess(),
     )
     assert asked == ["tench", "kite (bird)", ""]
     assert recorder.texts == [["tench", "kite (bird)"], ["photo of tench", "photo of kite (bird)"]]
@@ -311,9 +320,9 @@ def test_recipe_E1_processes(tiny_parts, towers):
     for rank in ranks:
         for ours, theirs in zip(alone.lora_list, rank.lora_list, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
-    assert all(
-        torch.equal(a, b) for a, b in zip(ranks[0].lora_list, ranks[1].lora_list, strict=True)
-    ), "the processes stay equal bit for bit"
+    assert all(torch.equal(a, b) for a, b in zip(ranks[0].lora_list, ranks[1].lora_list, strict=True)), (
+        "the processes stay equal bit for bit"
+    )
 
 
 class Stop(Exception):
@@ -339,14 +348,28 @@ def test_recipe_L3(tiny_parts, towers, tmp_path):
         assert [path.name for path in (cut / "work").glob("step-*")] == saved
     resumed = fit(cut, tiny_parts, towers)
     assert resumed.generator_steps == whole.generator_steps == 4
-    for ours, theirs in ((whole.lora, resumed.lora), (whole.discriminator, resumed.discriminator), (whole.log, resumed.log)):
+    for ours, theirs in (
+        (whole.lora, resumed.lora),
+        (whole.discriminator, resumed.discriminator),
+        (whole.log, resumed.log),
+    ):
         assert ours.read_bytes() == theirs.read_bytes()
     assert not (cut / "work").exists()
     weights = load_lora(whole.lora)
     assert any((each != 0).any() for name, each in weights.items() if name.endswith("up.weight"))
     records = [json.loads(line) for line in whole.log.read_text().splitlines()]
     assert [record["phase"] for record in records] == ["warmup"] + ["train"] * 4
-    needed = {"L_en", "L_in", "L_q", "total", "L_D", "accuracy_image", "accuracy_text", "logit_image", "logit_text"}
+    needed = {
+        "L_en",
+        "L_in",
+        "L_q",
+        "total",
+        "L_D",
+        "accuracy_image",
+        "accuracy_text",
+        "logit_image",
+        "logit_text",
+    }
     needed |= {"generator_gradient_norm", "discriminator_gradient_norm", "image_std", "start"}
     assert all(needed <= set(record) and record["generator_gradient_norm"] > 0 for record in records[1:])
 
@@ -413,9 +436,7 @@ def test_only_the_reward_decides_the_direction(tiny_parts, tmp_path):
 
     def rating():
         noise = SampleNoise(9, 0, range(4), tiny_parts.latent_shape)
-        final = sample_trajectory(
-            trainer._predictor(trainer.fused, [0, 1, 2, 3]), trainer.steps, noise.draw(), noise.draw
-        ).final
+        final = sample_trajectory(trainer._predictor(trainer.fused, [0, 1, 2, 3]), trainer.steps, noise.draw(), noise.draw).final
         with torch.no_grad():
             images = tiny_parts.vae.decode(final / tiny_parts.scaling_factor).sample / 2 + 0.5
         return quality.score_and_grad(images)[0].mean().item()

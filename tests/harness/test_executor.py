@@ -1,0 +1,104 @@
+"""Runs with the local executor: failures, deaths, damage, staleness, repetition."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from tests.harness.conftest import Run
+
+TOY = ("--suite", "brightness", "--profile")
+
+
+def csv(store: Path) -> bytes:
+    """Return the board a run wrote."""
+    return (store / "leaderboard.csv").read_bytes()
+
+
+def test_run_twice_does_nothing_the_second_time_and_says_so(harness: Run, plugins: Path, tmp_path: Path) -> None:
+    command = ("run", "--generator", "noise,dots", *TOY, str(plugins / "toy.toml"), "--store", str(tmp_path / "s"))
+    first = harness(*command)
+    assert first.returncode == 0, first.stderr
+    assert "CPU-seconds" in first.stderr and "noise" in first.stdout
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob("*.tar")}
+    board = csv(tmp_path / "s")
+    second = harness(*command)
+    assert second.returncode == 0 and "nothing to do: all 4 cells are done" in second.stderr
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob("*.tar")} == before
+    assert csv(tmp_path / "s") == board and second.stdout == first.stdout
+    status = json.loads((tmp_path / "s" / "status.json").read_text())
+    assert status["done"] == 4 and {cell["state"] for cell in status["cells"].values()} == {"done"}
+
+
+def test_a_failed_cell_stops_only_what_needs_it(harness: Run, plugins: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    done = harness("run", "--generator", "noise,dots", *TOY, str(plugins / "toy.toml"), "--store", str(store),
+                   "--set", "generators.noise.fail=ouch")
+    assert done.returncode == 1
+    assert "RuntimeError: ouch" in done.stderr and "log:" in done.stderr and "which failed" in done.stderr
+    assert "dots" in csv(store).decode() and "noise" not in csv(store).decode()
+    log = next(line.split("log: ")[1] for line in done.stderr.splitlines() if "log: " in line)
+    assert "ouch" in Path(log).read_text()
+    kept = len(list((store / "synthesise").glob("noise-*/shards/*.tar")))
+    assert kept >= 4  # the shards that were whole stay
+    again = harness("run", "--generator", "noise,dots", *TOY, str(plugins / "toy.toml"), "--store", str(store))
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_killed_worker_is_replaced_and_its_task_done_again(harness: Run, plugins: Path, tmp_path: Path) -> None:
+    profile = str(plugins / "toy.toml")
+    quiet = harness("run", "--generator", "noise", *TOY, profile, "--store", str(tmp_path / "a"))
+    assert quiet.returncode == 0, quiet.stderr
+    (tmp_path / "once").touch()
+    done = harness("run", "--generator", "noise", *TOY, profile, "--store", str(tmp_path / "b"), FAKE_ONCE=str(tmp_path / "once"))
+    assert done.returncode == 0 and "killed by SIGKILL" in done.stderr
+    assert csv(tmp_path / "a") == csv(tmp_path / "b")
+
+
+def test_damage_is_found_set_aside_and_only_it_is_made_anew(harness: Run, plugins: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    command = ("run", "--generator", "noise", *TOY, str(plugins / "toy.toml"), "--store", str(store))
+    assert harness(*command).returncode == 0
+    board = csv(store)
+    shard = next((store / "synthesise").glob("*/shards/*.tar"))
+    shard.write_bytes(shard.read_bytes()[:1000])
+    done = harness(*command)
+    assert done.returncode == 0 and "corrupt" in done.stderr, done.stderr
+    assert csv(store) == board and len(list((store / "synthesise").glob("*.set-aside-1"))) == 1
+    # Bytes that differ under an unchanged size are found by whoever reads them.
+    shard = next(path for path in (store / "synthesise").glob("*/shards/*.tar") if "set-aside" not in str(path))
+    content = bytearray(shard.read_bytes())
+    content[600] ^= 255
+    shard.write_bytes(bytes(content))
+    shutil.rmtree(next((store / "evaluate").iterdir()))
+    done = harness(*command)
+    assert done.returncode == 0 and "made anew" in done.stderr, done.stderr
+    assert csv(store) == board
+
+
+def test_stale_artifacts_stop_the_run_until_the_user_decides(harness: Run, plugins: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    command = ("run", "--generator", "noise", *TOY, str(plugins / "toy.toml"), "--store", str(store))
+    assert harness(*command).returncode == 0
+    manifest_path = next((store / "evaluate").glob("*/manifest.json"))
+    manifest = json.loads(manifest_path.read_text())
+    manifest_path.write_text(json.dumps(manifest | {"fingerprint": "older"}))
+    stopped = harness(*command)
+    assert stopped.returncode == 2 and "1 artifacts are stale (1 evaluate)" in stopped.stderr and manifest_path.exists()
+    assert harness(*command, "--stale", "reuse").returncode == 0 and manifest_path.exists()
+    redone = harness(*command, "--stale", "redo")
+    assert redone.returncode == 0 and "1 cells in" in redone.stderr
+    assert harness(*command).returncode == 0
+
+
+def test_the_dataset_does_not_depend_on_workers_or_chunks(harness: Run, plugins: Path, tmp_path: Path) -> None:
+    def images(name: str, *extra: str) -> dict[str, str]:
+        done = harness("run", "--generator", "noise", *TOY, str(plugins / "toy.toml"), "--store", str(tmp_path / name), *extra)
+        assert done.returncode == 0, done.stderr
+        lines = next((tmp_path / name / "synthesise").glob("*/images.jsonl")).read_text().splitlines()
+        return {row["path"]: row["sha1"] for row in map(json.loads, lines)}
+
+    one = images("one", "--slots", "1")
+    assert one == images("three", "--slots", "3") == images("chunks", "--set", "dataset.chunk=3")
+    assert len(one) == 16 and next(iter(one)) == "c0/c0_00000.png"
