@@ -38,6 +38,10 @@ class SD15(Generator):
     Settings = SamplerSettings
     sources = ("base",)
 
+    def missing(self, settings: SamplerSettings) -> str:
+        """Say what the settings lack."""
+        return missing_base(self.card.id, settings)
+
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Yield the images of a request; an image depends on run seed, class and index only."""
         parts = ctx.cached("parts", lambda: load_parts(ctx))
@@ -51,19 +55,14 @@ def load_parts(ctx: Context) -> DiffusionParts:
     from generators.diffusion.pipeline import load_pipeline
 
     base = ctx.source("base")
-    if not base:
-        raise missing_base(ctx.cell.name)
     name, _, revision = base.removeprefix("hub:").partition("@") if base.startswith("hub:") else (base, "", "")
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[ctx.params["settings"].get("precision", "fp32")]
     return load_pipeline(name, revision=revision or None, dtype=dtype, device=ctx.device)
 
 
-def missing_base(generator: str) -> Exception:
-    """Return the error for a generator without base model."""
-    from harness.errors import DataMissing
-
-    return DataMissing(f"{generator} has no base model", f"setting generators.{generator}.base is empty",
-                       f"--set generators.{generator}.base=/path/to/stable-diffusion-v1-5")
+def missing_base(generator: str, settings: SamplerSettings) -> str:
+    """Say that there is no base model, or nothing."""
+    return "" if settings.base else f"no base model: --set generators.{generator}.base=/path/to/stable-diffusion-v1-5"
 
 
 def sample(ctx: Context, parts: DiffusionParts, request: Request) -> Iterator[Sample]:

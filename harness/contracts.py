@@ -110,6 +110,10 @@ class Generator(ABC):
     shared_fields: ClassVar[tuple[str, ...]] = ()
     """Settings that shape both (the base model)."""
 
+    def missing(self, settings: Any) -> str:
+        """Return what the settings lack for a run, in words; empty when nothing."""
+        return ""
+
     def fit_resources(self, settings: Any) -> Resources:
         """Return what the fit needs."""
         return Resources()

@@ -151,9 +151,10 @@ class Planner:
             generator = registry.generators().get(generator_id)
             try:
                 settings = self._settings(generator.Settings, self.profile.generators.get(generator_id, {}), generator_id)
-                missing = [data for data in generator.card.data if not self._find(data)]
+                missing = [str(self._data[data]) for data in generator.card.data if not self._find(data)]
+                missing += filter(None, [generator.missing(settings)])
                 if missing:
-                    raise DataMissing(generator_id, str(self._data[missing[0]]), "")
+                    raise DataMissing(generator_id, missing[0], "")
                 for seeds in self._seeds():
                     dataset = self._dataset(generator, settings, classes, seeds[0])
                     for arch in self._archs():

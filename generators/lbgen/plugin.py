@@ -10,7 +10,7 @@ from pydantic import Field
 
 from generators.api import Context, Generator, GeneratorCard, Request, Sample
 from generators.lbgen.settings import RecipeSettings
-from generators.sd15 import SamplerSettings, load_parts, sample
+from generators.sd15 import SamplerSettings, load_parts, missing_base, sample
 from harness.cells import Resources
 
 if TYPE_CHECKING:
@@ -76,6 +76,13 @@ class LbGen(Generator):
     fit_fields = _FIT
     shared_fields = ("base",)
 
+    def missing(self, settings: LbGenSettings) -> str:
+        """Say what the settings lack: a base model, or a quality scorer for a quality loss that counts."""
+        if settings.weight_q > 0 and settings.quality == "none":
+            return (f"weight_q is {settings.weight_q:g} without a quality scorer: --set generators.{self.card.id}.quality=q-align:FOLDER, "
+                    "or weight_q=0")
+        return missing_base(self.card.id, settings)
+
     def fit_resources(self, settings: Any) -> Resources:
         """Return the threads and devices of the fine-tune."""
         return Resources(threads=settings.fit_threads, devices=settings.fit_devices, disk_mb=2.0)
@@ -108,13 +115,8 @@ def recipe_settings(values: dict[str, Any]) -> RecipeSettings:
 
 
 def load_towers(ctx: Context, recipe: RecipeSettings) -> Towers:
-    """Load the reward models whose weight is not zero.
-
-    Raises:
-        UserError: a quality weight without a scorer.
-    """
+    """Load the reward models whose weight is not zero; a zero-weight tower is never loaded."""
     from generators.lbgen.towers import Towers, load_open_clip
-    from harness.errors import UserError
 
     clip = quality = None
     if recipe.uses_clip:
@@ -127,13 +129,8 @@ def load_towers(ctx: Context, recipe: RecipeSettings) -> Towers:
         from generators.lbgen.quality.load import load_quality
 
         spec = str(ctx.params["settings"]["quality"])
-        if spec == "none":
-            raise UserError("weight_q is above zero without a quality scorer", "setting quality is 'none'",
-                            "give --set generators.lbgen.quality=q-align:FOLDER, or set weight_q=0")
         kind, _, _ = spec.partition(":")
         folder = ctx.source("quality")
         located = spec if folder == spec else f"{kind}:local-dir:{folder}" if kind == "open-clip" else f"{kind}:{folder}"
-        scorer = load_quality(located, ctx.device, torch.float32)
-        assert scorer is not None
-        quality = scorer
+        quality = load_quality(located, ctx.device, torch.float32)
     return Towers(clip, quality)
