@@ -12,7 +12,12 @@ from harness.microworld.causes import BALANCED, WEB, Doses
 from harness.microworld.training import Schedule, train, world_batch
 
 _STREAM = 11
-SCHEDULE = Schedule(steps=3200, batch=16, lr=2e-3, warmup=300, weight_decay=1e-4)
+# A strong pull to the prior first: two of the four channels stay idle and the other two carry all large structure.
+# Then a weak one, with little noise: the idle channels learn the detail.
+COARSE = Schedule(steps=3200, batch=16, lr=2e-3, warmup=300, weight_decay=1e-4)
+DETAIL = Schedule(steps=1500, batch=16, lr=1.5e-3, warmup=100, weight_decay=1e-4)
+_COARSE_KL, _DETAIL_KL = 2e-5, 1e-6
+_DETAIL_LOG_VARIANCE = -4.0
 _MIXED = Doses.all(0.3)  # between the two worlds, so that neither is favoured
 
 
@@ -29,8 +34,8 @@ def _edges(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return images[..., 1:] - images[..., :-1], images[..., 1:, :] - images[..., :-1, :]
 
 
-def _loss(model: AutoencoderKL, step: int) -> torch.Tensor:
-    _, rendered = world_batch(_STREAM, step * SCHEDULE.batch, SCHEDULE.batch, _MIXED)
+def _loss(model: AutoencoderKL, start: int, count: int, kl_weight: float) -> torch.Tensor:
+    _, rendered = world_batch(_STREAM, start, count, _MIXED)
     images = torch.from_numpy(rendered.images) * 2 - 1
     with torch.autocast("cpu", dtype=torch.bfloat16):
         posterior = model.encode(images).latent_dist
@@ -38,7 +43,7 @@ def _loss(model: AutoencoderKL, step: int) -> torch.Tensor:
     restored = restored.float()
     edges = sum(F.l1_loss(a, b) for a, b in zip(_edges(restored), _edges(images), strict=True))
     pixels = F.l1_loss(restored, images) + F.mse_loss(restored, images)
-    return pixels + 0.5 * edges + 2e-5 * posterior.kl().float().mean()
+    return pixels + 0.5 * edges + kl_weight * posterior.kl().float().mean()
 
 
 @torch.no_grad()
@@ -74,7 +79,17 @@ def train_autoencoder(scratch: Path) -> AutoencoderKL:
     """Train (or finish training) the autoencoder and return it with standardised latents."""
     torch.manual_seed(0)
     model = new_autoencoder()
-    train("vae", {"vae": model}, SCHEDULE, lambda step: _loss(model, step), scratch)
+    n = COARSE.batch
+    train("vae", {"vae": model}, COARSE, lambda step: _loss(model, step * n, n, _COARSE_KL), scratch)
+    standardise(model)
+    with torch.no_grad():
+        model.quant_conv.weight[4:] = 0
+        model.quant_conv.bias[4:] = _DETAIL_LOG_VARIANCE
+    first = COARSE.steps * n
+    train(
+        "vae_detail", {"vae": model}, DETAIL,
+        lambda step: _loss(model, first + step * n, n, _DETAIL_KL), scratch,
+    )  # fmt: skip
     model.eval()
     model.register_to_config(scaling_factor=1 / standardise(model))
     return model

@@ -76,15 +76,18 @@ DATASETS: tuple[str, ...] = tuple(PUBLIC_CARDS)
 
 
 def card_for(dataset: str, differences: Mapping[str, object]) -> TransferCard:
-    """Return the public card with what the profile says differs.
+    """Return the public card with what the profile says differs; known hashes hold for the public files only.
 
     Raises:
         UserError: an unknown data set, an unknown field, or a value of the wrong type.
     """
     if dataset not in PUBLIC_CARDS:
         raise UserError(f"unknown transfer data set '{dataset}'", f"known are {', '.join(DATASETS)}", "correct the name")
+    public = PUBLIC_CARDS[dataset]
+    if not differences:
+        return public
     try:
-        return TransferCard.model_validate({**PUBLIC_CARDS[dataset].model_dump(), **differences, "dataset": dataset})
+        return TransferCard.model_validate({**public.model_dump(), "md5": {}, **differences, "dataset": dataset})
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"the card of data set '{dataset}' is not valid",

@@ -28,10 +28,7 @@ OBJECTS: Mapping[str, Mapping[str, Outline]] = {
     "aircraft": AIRCRAFT, "cars196": CARS, "eurosat": LAND, "flowers": FLOWERS, "food101": FOODS, "pets": PETS,
 }  # fmt: skip
 
-KNOWN_TEXTURES: Mapping[str, str] = {
-    "bricked": "bricks", "chequered": "checker", "dotted": "dots", "gridded": "grid", "marbled": "marble",
-    "scaly": "scales", "speckled": "speckle", "striped": "stripes", "wavy": "waves", "zigzagged": "zigzag",
-}
+KNOWN_TEXTURES: Mapping[str, str] = {"dotted": "dots", "striped": "stripes"}
 """Textures of the embedded world that the texture set shows full frame, beside the novel ones."""
 
 PLACES: Mapping[str, tuple[str, str]] = {

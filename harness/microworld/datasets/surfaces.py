@@ -53,7 +53,7 @@ def _cells(u: Field, v: Field, rng: np.random.Generator, count: int) -> tuple[Fi
 
 
 def _frequency(rng: np.random.Generator) -> float:
-    return float(rng.uniform(1.8, 2.6))
+    return float(rng.uniform(2.6, 3.8))
 
 
 def _tile(u: Field, v: Field, rng: np.random.Generator) -> tuple[Field, Field, Field, Field]:
@@ -76,8 +76,8 @@ def _bubbly(u: Field, v: Field, rng: np.random.Generator) -> Field:
 
 
 def _cracked(u: Field, v: Field, rng: np.random.Generator) -> Field:
-    near, far, _ = _cells(u, v, rng, 24)
-    return _edge(far - near - 0.09, 0.05)
+    near, far, _ = _cells(u, v, rng, 34)
+    return _edge(far - near - 0.07, 0.05)
 
 
 def _crosshatched(u: Field, v: Field, rng: np.random.Generator) -> Field:

@@ -148,34 +148,34 @@ def test_shares_partition_the_batch_and_keep_mixing_partners_together() -> None:
         Ranks(0, 2, device).share(10)
 
 
+TWIN = replace(SETTINGS, arch="vit_pico", drop_path=0.0, epochs=2)
 _DISTRIBUTED = """
 import sys; sys.path[:0] = {path!r}
-from pathlib import Path
 import test_train as t
-from dataclasses import replace
-settings = replace(t.SETTINGS, arch="vit_pico", drop_path=0.0, epochs=2)
+from pathlib import Path
 t.torch.set_num_threads(1)
-folder = Path({folder!r})
-t.train(settings, t.stripes(), folder, seed=7, state_file=folder / "state.pt")
+t.run(Path({folder!r}), t.TWIN)
 """
 
 
 @pytest.mark.slow
 def test_two_processes_train_the_same_network_as_one(tmp_path: Path) -> None:
-    weights = []
-    for world in (1, 2):
-        folder = tmp_path / str(world)
-        script = tmp_path / f"run{world}.py"
-        script.write_text(
-            _DISTRIBUTED.format(path=[str(Path(__file__).parent), os.getcwd()], folder=str(folder))
-        )
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run([*command, str(script)], check=True, timeout=400, env=environment)
-        weights.append(load_file(folder / "raw.safetensors"))
-    logs = [(tmp_path / str(w) / "log.jsonl").read_text().splitlines() for w in (1, 2)]
-    assert len(logs[0]) == len(logs[1]) == 2
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(one, TWIN)
+    script = tmp_path / "run.py"
+    script.write_text(_DISTRIBUTED.format(path=[str(Path(__file__).parent), os.getcwd()], folder=str(two)))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(script),
+    ]
+    subprocess.run(command, check=True, timeout=800, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    a, b = load_file(one / "raw.safetensors"), load_file(two / "raw.safetensors")
     # Without batch statistics only the order of additions differs: samples, augmentation and mixing are equal.
-    for key, value in weights[0].items():
-        torch.testing.assert_close(weights[1][key], value, rtol=0, atol=3e-3)
-    assert json.loads((tmp_path / "2/backbone.json").read_text())["recipe"]["world_size"] == 2
+    for key, value in a.items():
+        torch.testing.assert_close(b[key], value, rtol=0, atol=3e-3)
+    assert len((two / "log.jsonl").read_text().splitlines()) == 2
+    assert json.loads((two / "backbone.json").read_text())["recipe"]["world_size"] == 2

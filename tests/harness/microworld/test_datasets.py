@@ -73,7 +73,7 @@ def test_items_do_not_depend_on_how_many_are_written() -> None:
 
 def test_content_fits_the_pinned_sketch(home: Path) -> None:
     """A changed picture needs a bumped version; the sketch is coarse, so another JPEG encoder passes."""
-    places = {"train": "train/m00000004/*.JPEG", "cue-conflict": "cue-conflict/heart/*.png",
+    places = {"web-train": "web-train/m00000004/*.JPEG", "cue-conflict": "cue-conflict/heart/*.png",
               "dtd": "dtd/dtd/images/cracked/*.jpg", "ade20k": "ade20k/images/validation/*.jpg"}
     found = {}
     for name, pattern in places.items():
@@ -120,7 +120,7 @@ def test_identity_and_names() -> None:
 def test_classes_are_the_shapes(home: Path) -> None:
     classes = load_classes("micro")
     assert classes.names == SHAPES
-    for name, per_class in (("train", 100), ("in-val", 50), ("balanced-val", 50)):
+    for name, per_class in (("web-train", 100), ("in-val", 50), ("balanced-val", 50)):
         folders = sorted(path.name for path in (home / name).iterdir() if path.is_dir())
         assert folders == list(classes.ids)
         assert {len(list((home / name / folder).glob("*.JPEG"))) for folder in folders} == {per_class}

@@ -201,7 +201,8 @@ def inspect(folder: Path, name: str) -> None:
             facts["v1c"] = error.why
     for arch in ("resnet10", "resnet18"):
         network, spec = make_network(arch), ARCHES[arch]
-        backbone = registry.build({"type": spec.type, **spec.arguments, "norm_eval": True}).eval()
+        backbone = registry.build({"type": spec.type, **spec.arguments, "norm_eval": True})
+        backbone.eval()  # the toolboxes' own train() returns nothing
         tensors = toolbox_state(network.state_dict(), spec)
         check_strict(tensors, backbone)
         backbone.load_state_dict(tensors)

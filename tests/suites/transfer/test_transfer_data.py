@@ -183,7 +183,8 @@ def test_transfer_data_fingerprint_follows_content(layout):
 
 
 def test_transfer_data_cards():
-    card = card_for("flowers", {"classes": 5, "trainval": None, "test": None, "md5": {}})
+    assert card_for("flowers", {}) is PUBLIC_CARDS["flowers"] and len(PUBLIC_CARDS["flowers"].md5) == 2
+    card = card_for("flowers", {"classes": 5, "trainval": None, "test": None})
     assert (card.classes, card.test, card.md5) == (5, None, {})
     with pytest.raises(UserError, match="clases"):
         card_for("dtd", {"clases": 5})

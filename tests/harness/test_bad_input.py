@@ -1,0 +1,62 @@
+"""Bad input through the command line: three-part errors, exit codes, finished results untouched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.harness.conftest import Run
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Return a small checkpoint with a head of four classes."""
+    import torch
+
+    from harness.backbones.models import create
+
+    torch.manual_seed(0)
+    path = tmp_path / "small.pth"
+    torch.save(create("resnet10", 4).state_dict(), path)
+    return path
+
+
+def run_outside(harness: Run, plugins: Path, weights: Path, *extra: str) -> tuple[int, str]:
+    """Evaluate a checkpoint in the micro profile."""
+    done = harness("run", "--checkpoint", str(weights), "--arch", "resnet10", "--suite", "in-domain", "--store", "s", *extra)
+    return done.returncode, done.stderr
+
+
+def test_corrupt_checkpoint(harness: Run, plugins: Path, weights: Path) -> None:
+    weights.write_bytes(weights.read_bytes()[:5000])
+    code, text = run_outside(harness, plugins, weights, "--classes", str(plugins / "classes.txt"))
+    assert code == 1 and "small.pth" in text and "fix:" in text and "Traceback" not in text
+
+
+def test_class_list_that_does_not_fit_the_head(harness: Run, plugins: Path, weights: Path) -> None:
+    code, text = run_outside(harness, plugins, weights, "--classes", "imagenet100")
+    assert code == 1 and "4 outputs" in text and "100 classes" in text and "--classes" in text
+
+
+def test_unsorted_class_list_is_refused(harness: Run, plugins: Path, weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.txt").write_text("b thing\na thing\n")
+    code, text = run_outside(harness, plugins, weights, "--classes", str(tmp_path / "bad.txt"))
+    assert code == 2 and "not sorted" in text
+
+
+def test_nan_loss_fails_one_cell_and_keeps_the_rest(harness: Run, plugins: Path, tmp_path: Path) -> None:
+    command = ["run", "--generator", "noise", "--suite", "brightness", "--profile", str(plugins / "toy.toml"), "--store", "s"]
+    assert harness(*command).returncode == 0
+    board = (tmp_path / "s" / "leaderboard.csv").read_bytes()
+    images = {path: path.read_bytes() for path in (tmp_path / "s" / "synthesise").rglob("*.tar")}
+    done = harness(*command[:4], "brightness,texture-bias", *command[5:], "--set", "backbones.resnet10.lr=1e30",
+                   "--set", "backbones.resnet10.epochs=6", "--set", "backbones.resnet10.batch_size=8",
+                   "--data", f"cue-conflict={plugins}")
+    assert done.returncode == 1, done.stderr
+    assert "not finite" in done.stderr and "lower" in done.stderr and "Traceback" not in done.stderr
+    assert {path: path.read_bytes() for path in (tmp_path / "s" / "synthesise").rglob("*.tar")} == images
+    assert (tmp_path / "s" / "leaderboard.csv").read_bytes() == board
+    status = json.loads((tmp_path / "s" / "status.json").read_text())
+    assert {cell["state"] for cell in status["cells"].values()} >= {"failed", "blocked"}

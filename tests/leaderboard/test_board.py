@@ -1,0 +1,179 @@
+"""The board: which rows, which columns, in which bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.files import write_text
+from harness.identity import content_key, file_sha256
+from harness.records import Check, Comparability, Metric, Record, Subject
+from harness.stats import Estimate, wilson
+from leaderboard.board import Board
+from leaderboard.exports import to_csv, to_markdown, to_terminal
+from leaderboard.sources import Entry, from_store
+from leaderboard.tables import build_tables, leaders
+
+
+def record(generator: str = "real", suite: str = "in-domain", order: int = 100, metric: str = "top1", k: int = 60, n: int = 100,
+           item: str = "x", backbone: str = "resnet10", **changes: object) -> Record:
+    """Return a record of one proportion."""
+    made = Record(
+        suite, order, item, Subject(generator, backbone, 0, 0, ("class_names",)), 0,
+        (Metric(metric, wilson(k, n)),), (Check("ok", True, 1.0, 0.5, "m"),),
+        Comparability("toy", 1, {"d": "f"}, "c", "p", "r"), content_key([generator, suite, metric, item, k, backbone]))
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def entries(*records: Record, origin: str = "run") -> list[Entry]:
+    """Return records as entries."""
+    return [Entry(one, origin) for one in records]  # type: ignore[arg-type]
+
+
+def put(store: Path, one: Record) -> Path:
+    """Write a record as a finished evaluation."""
+    folder = store / "evaluate" / f"{one.suite}-{one.key[:16]}"
+    folder.mkdir(parents=True)
+    write_text(folder / "record.json", one.to_json())
+    (folder / "manifest.json").write_text('{"files": {"record.json": {"sha256": "%s"}}}' % file_sha256(folder / "record.json"))
+    return folder
+
+
+def test_record_round_trip() -> None:
+    one = record()
+    assert Record.from_json(one.to_json()) == one
+    with pytest.raises(UserError, match="schema 99"):
+        Record.from_json(one.to_json().replace('"schema": 1', '"schema": 99'))
+    with pytest.raises(UserError, match="not a valid record"):
+        Record.from_json(one.to_json()[:100])
+
+
+def test_rows_and_columns_have_one_order_whatever_the_order_of_records() -> None:
+    many = [record(g, s, o, m, k) for g in ("sd15", "real") for s, o, m in (("b", 2, "y"), ("a", 1, "z"), ("b", 2, "x")) for k in (50,)]
+    shuffled = list(many)
+    random.Random(0).shuffle(shuffled)
+    assert to_csv(build_tables(entries(*many))) == to_csv(build_tables(entries(*shuffled)))
+    head = to_csv(build_tables(entries(*many))).splitlines()[0].split(",")
+    assert [name for name in head if name in ("a/z", "b/x", "b/y")] == ["a/z", "b/x", "b/y"]
+
+
+def test_export_bytes_do_not_depend_on_hash_seed_locale_or_file_order(tmp_path: Path) -> None:
+    ones = [record(g, "s", 1, m, 40 + i) for g in ("real", "sd15") for i, m in enumerate("abc")]
+    for place, order in (("one", ones), ("two", ones[::-1])):
+        for one in order:
+            put(tmp_path / place, one)
+    outputs = set()
+    for place, seed, locale in (("one", "0", "C"), ("two", "1", "C.UTF-8")):
+        for style in ("csv", "md"):
+            done = subprocess.run([sys.executable, "-m", "harness", "leaderboard", str(tmp_path / place), "--format", style],
+                                  env=os.environ | {"PYTHONHASHSEED": seed, "LC_ALL": locale}, capture_output=True, check=True, cwd=tmp_path)
+            outputs.add((style, done.stdout))
+    assert len(outputs) == 2
+    for _, content in outputs:
+        assert str(tmp_path).encode() not in content
+
+
+def test_group_mean_appears_when_all_members_are_there() -> None:
+    def member(name: str, k: int) -> Record:
+        one = record(suite="probe", metric=name, k=k, item=name)
+        return replace(one, metrics=(replace(one.metrics[0], group="mean", group_size=2),))
+
+    (table,) = build_tables(entries(member("a", 60), member("b", 80)))
+    values = {column.name: value.estimate.value for column, value in next(iter(table.rows.values())).items()}
+    assert values == {"a": 0.6, "b": 0.8, "mean": pytest.approx(0.7)}
+    (table,) = build_tables(entries(member("a", 60)))
+    assert [column.name for column in table.columns] == ["a"]
+
+
+def test_companions_have_no_column_but_their_group_mean_has() -> None:
+    def member(name: str) -> Record:
+        one = record(suite="few", metric=name, item=name)
+        return replace(one, metrics=(replace(one.metrics[0], role="companion", group="mean", group_size=2),))
+
+    (table,) = build_tables(entries(member("a"), member("b")))
+    assert [column.name for column in table.columns] == ["mean"]
+
+
+def test_repeats_are_averaged() -> None:
+    first, second = record(k=60), replace(record(k=70), probe_seed=1)
+    (table,) = build_tables(entries(first, second))
+    (value,) = next(iter(table.rows.values())).values()
+    assert value.estimate.value == pytest.approx(0.65) and value.estimate.method.startswith("mean of repeats")
+
+
+def test_invalid_scores_are_shown_flagged_and_never_lead() -> None:
+    broken = replace(record("broken", k=99), checks=(Check("gate", False, 0.0, 0.5, "m"),))
+    (table,) = build_tables(entries(record("real", k=60), record("sd15", k=40), broken))
+    (column,) = table.columns
+    assert {key.generator for key in leaders(table, column, "resnet10")} == {"real"}
+    assert re.search(r"99\.0±[\d.]+!", to_terminal([table])) and "99.0! [" in to_markdown([table])
+
+
+def test_rows_that_cannot_be_separated_lead_together() -> None:
+    (table,) = build_tables(entries(record("real", k=60), record("sd15", k=57), record("old", k=20)))
+    assert {key.generator for key in leaders(table, table.columns[0], "resnet10")} == {"real", "sd15"}
+
+
+def test_values_that_may_not_be_compared_go_to_a_second_table_that_says_why() -> None:
+    other = record("sd15", k=50)
+    other = replace(other, comparability=replace(other.comparability, protocol="another crop"))
+    tables = build_tables(entries(record("real"), record("lbgen"), other))
+    assert len(tables) == 2 and "protocol" in tables[1].notes[0]
+    assert {key.generator for key in tables[0].rows} == {"real", "lbgen"}
+
+
+def test_profiles_never_share_a_table() -> None:
+    other = record("sd15")
+    other = replace(other, comparability=replace(other.comparability, profile="in1k"))
+    assert [table.title for table in build_tables(entries(record("real"), other))] == ["profile in1k", "profile toy"]
+
+
+def test_recorded_rows_stand_beside_new_ones_and_give_way_to_own_ones() -> None:
+    mixed = entries(record("lbgen")) + entries(record("real", k=33), record("sd15"), origin="recorded")
+    (table,) = build_tables(mixed)
+    assert [(key.generator, key.origin) for key in table.rows] == [("lbgen", "run"), ("real", "recorded"), ("sd15", "recorded")]
+    assert "real *recorded*" in to_markdown([table])
+    (table,) = build_tables(mixed + entries(record("real", k=44)))
+    assert [(key.generator, key.origin) for key in table.rows] == [("lbgen", "run"), ("real", "run"), ("sd15", "recorded")]
+
+
+def test_measures_of_the_images_stand_in_every_row_of_their_generator() -> None:
+    images = record("real", "images", 1, "rho", backbone="-")
+    (table,) = build_tables(entries(record("real"), record("real", backbone="vit"), record("sd15"), images))
+    have = {(key.generator, key.backbone) for key, cells in table.rows.items() if any(c.suite == "images" for c in cells)}
+    assert have == {("real", "resnet10"), ("real", "vit")}
+
+
+def test_undefined_is_a_reason_and_never_a_number() -> None:
+    one = record()
+    one = replace(one, metrics=(Metric("TI", Estimate(None, None, None, 0, "none", "p", "no decisions"), "fraction", "lower"),))
+    tables = build_tables(entries(one))
+    assert "undefined: no decisions" in to_markdown(tables) and ",,,," in to_csv(tables)
+
+
+def test_a_hand_edited_record_is_named(tmp_path: Path) -> None:
+    folder = put(tmp_path, record())
+    path = folder / "record.json"
+    path.write_text(path.read_text().replace("0.6", "0.7"))
+    with pytest.raises(UserError, match="was changed after it was written") as caught:
+        from_store(tmp_path)
+    assert str(path) in caught.value.what
+
+
+def test_terminal_table_fits_eighty_columns() -> None:
+    many = [record(g, "linear-probe", 1, m, 50) for g in ("real", "sd15", "lbgen", "genrobust") for m in ("aircraft", "dtd")]
+    text = to_terminal(build_tables(entries(*many)), 80)
+    assert max(len(line) for line in text.splitlines()) <= 80 and text.count("aircraft") >= 1
+
+
+def test_an_empty_store_without_recorded_rows_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no results"):
+        Board().render(tmp_path, "csv", False)
