@@ -11,10 +11,15 @@ class Real(Generator):
     """An ImageFolder of wnids. Nothing is copied or re-encoded; the training copy reads the files where they are."""
 
     card = GeneratorCard(
-        id="real", version=1, summary="Real images: an ImageFolder of class ids (ImageNet, or the profile's own world).",
-        information=("real_images",), real_pixels_at_training=True, real_pixels_at_synthesis=True,
+        id="real",
+        version=1,
+        summary="Real images: an ImageFolder of class ids (ImageNet, or the profile's own world).",
+        information=("real_images",),
+        real_pixels_at_training=True,
+        real_pixels_at_synthesis=True,
         licence="that of the images; ImageNet is for non-commercial research",
-        citation="Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 2015", data=("train",),
+        citation="Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 2015",
+        data=("train",),
     )
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:

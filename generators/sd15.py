@@ -17,7 +17,9 @@ class SamplerSettings(Settings):
     """How images are sampled (lbGen, CVPR 2025, table 7 and appendix D)."""
 
     base: str = Field("", description="Pipeline folder (a path or package:PKG/PATH) or hub:OWNER/NAME@COMMIT")
-    scheduler: Literal["pndm", "ddpm"] = Field("pndm", description="Sampler of the synthesis; ddpm is that of lbGen's training")
+    scheduler: Literal["pndm", "ddpm"] = Field(
+        "pndm", description="Sampler of the synthesis; ddpm is that of lbGen's training"
+    )
     sampling_steps: int = Field(50, ge=1, description="Requested steps; PNDM makes one more UNet call")
     guidance: float = Field(2.0, description="Classifier-free guidance scale")
     precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="Weights and activations of the synthesis")
@@ -27,12 +29,18 @@ class SD15(Generator):
     """Bare class name, PNDM 50, guidance 2.0, no negative prompt, no safety checker."""
 
     card = GeneratorCard(
-        id="sd15", version=1, summary="Vanilla Stable Diffusion 1.5 from bare class names.", information=("class_names",),
-        real_pixels_at_training=False, real_pixels_at_synthesis=False, base_model="Stable Diffusion 1.5",
-        prompts="the class name itself; negative prompt empty", sampler="PNDM, 50 steps (51 UNet calls), guidance 2.0, 512 px",
+        id="sd15",
+        version=1,
+        summary="Vanilla Stable Diffusion 1.5 from bare class names.",
+        information=("class_names",),
+        real_pixels_at_training=False,
+        real_pixels_at_synthesis=False,
+        base_model="Stable Diffusion 1.5",
+        prompts="the class name itself; negative prompt empty",
+        sampler="PNDM, 50 steps (51 UNet calls), guidance 2.0, 512 px",
         licence="CreativeML OpenRAIL-M (weights)",
         citation="Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, CVPR 2022; settings: lbGen, "
-                 "CVPR 2025, table 7",
+        "CVPR 2025, table 7",
         differences=("per-image seeds: the paper's synthesis is unseeded",),
     )
     Settings = SamplerSettings
@@ -56,7 +64,9 @@ def load_parts(ctx: Context) -> DiffusionParts:
 
     base = ctx.source("base")
     name, _, revision = base.removeprefix("hub:").partition("@") if base.startswith("hub:") else (base, "", "")
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[ctx.params["settings"].get("precision", "fp32")]
+    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[
+        ctx.params["settings"].get("precision", "fp32")
+    ]
     return load_pipeline(name, revision=revision or None, dtype=dtype, device=ctx.device)
 
 
@@ -79,8 +89,14 @@ def sample(ctx: Context, parts: DiffusionParts, request: Request) -> Iterator[Sa
         seeds = [request.seed(index) for index in indices]
         noise = torch.stack([image_noise(seed, parts.latent_shape) for seed in seeds])
         images = sample_images(
-            parts, cond.expand(len(seeds), -1, -1), uncond, noise, steps=settings["sampling_steps"],
-            guidance=settings["guidance"], scheduler=settings["scheduler"],
-            step_seeds=[request.seed(index, "steps") for index in indices])
+            parts,
+            cond.expand(len(seeds), -1, -1),
+            uncond,
+            noise,
+            steps=settings["sampling_steps"],
+            guidance=settings["guidance"],
+            scheduler=settings["scheduler"],
+            step_seeds=[request.seed(index, "steps") for index in indices],
+        )
         for index, seed, image in zip(indices, seeds, images, strict=True):
             yield Sample(index, image, prompt=request.class_name, seed=seed)

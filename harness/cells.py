@@ -60,8 +60,14 @@ class Cell:
     def spec(self) -> dict[str, Any]:
         """Return what the key is the hash of."""
         return {
-            "schema": KEY_SCHEMA, "kind": self.kind, "name": self.name, "version": self.version,
-            "params": self.params, "inputs": self.inputs, "seeds": self.seeds, "threads": self.resources.threads,
+            "schema": KEY_SCHEMA,
+            "kind": self.kind,
+            "name": self.name,
+            "version": self.version,
+            "params": self.params,
+            "inputs": self.inputs,
+            "seeds": self.seeds,
+            "threads": self.resources.threads,
         }
 
     @cached_property
@@ -81,7 +87,11 @@ class Cell:
     @staticmethod
     def from_dict(raw: Mapping[str, Any]) -> Cell:
         """Rebuild a cell from ``to_dict``."""
-        return Cell(**{
-            **raw, "data": tuple(raw["data"]), "shards": tuple(raw["shards"]),
-            "resources": Resources(**raw["resources"]),
-        })
+        return Cell(
+            **{
+                **raw,
+                "data": tuple(raw["data"]),
+                "shards": tuple(raw["shards"]),
+                "resources": Resources(**raw["resources"]),
+            }
+        )

@@ -39,14 +39,17 @@ class ClassList:
     @property
     def content(self) -> str:
         """Return the SHA-256 of ids and names: what a generator is told."""
-        return hashlib.sha256("\n".join(f"{i} {n}" for i, n in zip(self.ids, self.names, strict=True)).encode()).hexdigest()
+        return hashlib.sha256(
+            "\n".join(f"{i} {n}" for i, n in zip(self.ids, self.names, strict=True)).encode()
+        ).hexdigest()
 
     def duplicate_names(self) -> dict[str, tuple[str, ...]]:
         """Return names that several classes share, with the ids; a text-only generator cannot separate those."""
         counts = Counter(self.names)
         return {
             name: tuple(i for i, n in zip(self.ids, self.names, strict=True) if n == name)
-            for name, count in counts.items() if count > 1
+            for name, count in counts.items()
+            if count > 1
         }
 
 
@@ -60,8 +63,11 @@ def load_classes(name: str) -> ClassList:
 
     location = SHIPPED.get(name, name)
     if name not in SHIPPED and not Path(name).is_file():
-        raise UserError(f"unknown class list {name!r}", f"shipped lists: {', '.join(SHIPPED)}",
-                        f"{near(name, SHIPPED)}give a shipped name or a file of lines 'id name'")
+        raise UserError(
+            f"unknown class list {name!r}",
+            f"shipped lists: {', '.join(SHIPPED)}",
+            f"{near(name, SHIPPED)}give a shipped name or a file of lines 'id name'",
+        )
     lines = [line for line in resolve_path(location).read_text(encoding="utf-8").splitlines() if line.strip()]
     pairs = [line.split(" ", 1) for line in lines]
     broken = [line for line, pair in zip(lines, pairs, strict=True) if len(pair) != 2 or not pair[1].strip()]
@@ -69,9 +75,9 @@ def load_classes(name: str) -> ClassList:
         raise UserError(f"class list {name} has a line without a name", repr(broken[0]), "write one 'id name' a line")
     ids = tuple(pair[0] for pair in pairs)
     if list(ids) != sorted(set(ids)):
-        raise UserError(f"class list {name} is not sorted by id, or holds an id twice",
-                        "labels are positions in the sorted list; another order would silently permute every label",
-                        "sort the file: LC_ALL=C sort -u FILE")
+        raise UserError(
+            f"class list {name} is not sorted by id, or holds an id twice",
+            "labels are positions in the sorted list; another order would silently permute every label",
+            "sort the file: LC_ALL=C sort -u FILE",
+        )
     return ClassList(name, ids, tuple(pair[1].strip() for pair in pairs))
-
-

@@ -13,31 +13,59 @@ from harness.errors import DataMissing, UserError
 from harness.run import Stale
 from harness.store import Store
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
-                  help="A benchmark and evaluation harness for the bias of training data.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="A benchmark and evaluation harness for the bias of training data.",
+)
 
 _EXAMPLES = "Examples:\n\n  python -m harness {0}\n\n  python -m harness {1}"
 
-GeneratorOption = Annotated[str, typer.Option("--generator", help="Generators or groups, comma separated; 'all' for every default one.")]
+GeneratorOption = Annotated[
+    str, typer.Option("--generator", help="Generators or groups, comma separated; 'all' for every default one.")
+]
 SuiteOption = Annotated[str, typer.Option("--suite", help="Suites or groups, comma separated.")]
-BackboneOption = Annotated[str, typer.Option("--backbone", help="Backbones of the profile, comma separated; default: all of them.")]
+BackboneOption = Annotated[
+    str, typer.Option("--backbone", help="Backbones of the profile, comma separated; default: all of them.")
+]
 SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds.")]
-VaryOption = Annotated[str, typer.Option("--vary", help="Which seeds vary: all, generator or train; default: as the profile says.")]
+VaryOption = Annotated[
+    str, typer.Option("--vary", help="Which seeds vary: all, generator or train; default: as the profile says.")
+]
 ProfileOption = Annotated[str, typer.Option("--profile", help="micro, in100, in1k, or the path of a TOML file.")]
 StoreOption = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Folder of the artifacts.")]
 DataOption = Annotated[list[str], typer.Option("--data", help="NAME=PATH of a data set; may be repeated.")]
-SetOption = Annotated[list[str], typer.Option("--set", help="KEY=VALUE, e.g. generators.lbgen.weight_quality=0; may be repeated.")]
-CheckpointOption = Annotated[Path | None, typer.Option("--checkpoint", help="Evaluate these weights; no generator, no pre-training.")]
+SetOption = Annotated[
+    list[str], typer.Option("--set", help="KEY=VALUE, e.g. generators.lbgen.weight_quality=0; may be repeated.")
+]
+CheckpointOption = Annotated[
+    Path | None, typer.Option("--checkpoint", help="Evaluate these weights; no generator, no pre-training.")
+]
 ArchOption = Annotated[str, typer.Option("--arch", help="timm name of the checkpoint's network.")]
-ClassesOption = Annotated[str, typer.Option("--classes", help="Class list of the checkpoint's head: imagenet1k, imagenet100 or a file.")]
+ClassesOption = Annotated[
+    str, typer.Option("--classes", help="Class list of the checkpoint's head: imagenet1k, imagenet100 or a file.")
+]
 StaleOption = Annotated[str, typer.Option("--stale", help="Stale artifacts: stop, reuse or redo.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 DEFAULT_STORE = Path("store")
 
 
-def _selection(generator: str, suite: str, backbone: str, seeds: int, vary: str, profile: str, data: list[str],
-               overrides: list[str], checkpoint: Path | None, arch: str, classes: str) -> Any:
+def _selection(
+    generator: str,
+    suite: str,
+    backbone: str,
+    seeds: int,
+    vary: str,
+    profile: str,
+    data: list[str],
+    overrides: list[str],
+    checkpoint: Path | None,
+    arch: str,
+    classes: str,
+) -> Any:
     from harness.plan import Outside, Selection
     from harness.profile import load_profile
 
@@ -47,23 +75,43 @@ def _selection(generator: str, suite: str, backbone: str, seeds: int, vary: str,
     outside = None
     if checkpoint is not None:
         if not arch or not classes:
-            raise UserError("--checkpoint needs --arch and --classes", "a head without its ordered class list means nothing",
-                            "e.g. --checkpoint w.pth --arch resnet50 --classes imagenet1k")
+            raise UserError(
+                "--checkpoint needs --arch and --classes",
+                "a head without its ordered class list means nothing",
+                "e.g. --checkpoint w.pth --arch resnet50 --classes imagenet1k",
+            )
         size = int(resolved.profile.dataset.copy_px if resolved.profile.name == "micro" else 224)
         outside = Outside(checkpoint.resolve(), arch, classes, image_size=size)
     elif not generator:
-        raise UserError("nothing to measure", "neither --generator nor --checkpoint was given",
-                        "e.g. --generator lbgen; all names: python -m harness list")
+        raise UserError(
+            "nothing to measure",
+            "neither --generator nor --checkpoint was given",
+            "e.g. --generator lbgen; all names: python -m harness list",
+        )
     return Selection(resolved.profile, generator, suite, backbone, seeds, vary, outside)
 
 
-@app.command(epilog=_EXAMPLES.format("run --generator lbgen --suite all", "run --generator real,sd15 --suite bias --seeds 3"))
-def run(generator: GeneratorOption = "", suite: SuiteOption = "all", backbone: BackboneOption = "", seeds: SeedsOption = 1,
-        vary: VaryOption = "", profile: ProfileOption = "micro", store: StoreOption = DEFAULT_STORE, data: DataOption = [],  # noqa: B006
-        set_: SetOption = [], checkpoint: CheckpointOption = None, arch: ArchOption = "", classes: ClassesOption = "",  # noqa: B006
-        stale: StaleOption = "stop", slots: Annotated[int, typer.Option(help="Workers; default: one per GPU or processor.")] = 0,
-        device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-        quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False) -> None:
+@app.command(
+    epilog=_EXAMPLES.format("run --generator lbgen --suite all", "run --generator real,sd15 --suite bias --seeds 3")
+)
+def run(
+    generator: GeneratorOption = "",
+    suite: SuiteOption = "all",
+    backbone: BackboneOption = "",
+    seeds: SeedsOption = 1,
+    vary: VaryOption = "",
+    profile: ProfileOption = "micro",
+    store: StoreOption = DEFAULT_STORE,
+    data: DataOption = [],
+    set_: SetOption = [],
+    checkpoint: CheckpointOption = None,
+    arch: ArchOption = "",
+    classes: ClassesOption = "",
+    stale: StaleOption = "stop",
+    slots: Annotated[int, typer.Option(help="Workers; default: one per GPU or processor.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
     """Make, train, measure and rank. Run it again to go on after an interruption."""
     from harness import run as running
 
@@ -90,8 +138,11 @@ def _tell(found: Any, report: Any, quiet: bool) -> None:
     if report.failures:
         print(f"\n{len(report.failures)} cells did not finish:", file=out)
         for failure in report.failures:
-            print(f"  {failure.cell.kind} {failure.cell.label}\n    what: {failure.what}\n     why: {failure.why}\n"
-                  f"     fix: {failure.fix}\n     log: {failure.log}", file=out)
+            print(
+                f"  {failure.cell.kind} {failure.cell.label}\n    what: {failure.what}\n     why: {failure.why}\n"
+                f"     fix: {failure.fix}\n     log: {failure.log}",
+                file=out,
+            )
     if not quiet:
         costs = ", ".join(f"{kind} {seconds:.0f}" for kind, seconds in report.cpu_seconds.items())
         print(f"{report.done} cells in {report.wall_seconds:.0f} s; CPU-seconds: {costs}", file=out)
@@ -105,10 +156,21 @@ def _board(store: Store, found: Any) -> None:
 
 
 @app.command(epilog=_EXAMPLES.format("plan --generator lbgen", "plan --generator real --profile in100 --json"))
-def plan(generator: GeneratorOption = "", suite: SuiteOption = "all", backbone: BackboneOption = "", seeds: SeedsOption = 1,
-         vary: VaryOption = "", profile: ProfileOption = "micro", store: StoreOption = DEFAULT_STORE, data: DataOption = [],  # noqa: B006
-         set_: SetOption = [], checkpoint: CheckpointOption = None, arch: ArchOption = "", classes: ClassesOption = "",  # noqa: B006
-         as_json: JsonOption = False) -> None:
+def plan(
+    generator: GeneratorOption = "",
+    suite: SuiteOption = "all",
+    backbone: BackboneOption = "",
+    seeds: SeedsOption = 1,
+    vary: VaryOption = "",
+    profile: ProfileOption = "micro",
+    store: StoreOption = DEFAULT_STORE,
+    data: DataOption = [],
+    set_: SetOption = [],
+    checkpoint: CheckpointOption = None,
+    arch: ArchOption = "",
+    classes: ClassesOption = "",
+    as_json: JsonOption = False,
+) -> None:
     """Show the cells of a run, what is done, the time and disk it takes, and what is missing."""
     from harness.planview import show_plan
 
@@ -117,8 +179,10 @@ def plan(generator: GeneratorOption = "", suite: SuiteOption = "all", backbone: 
 
 
 @app.command("list", epilog=_EXAMPLES.format("list", "list suites --json"))
-def list_(what: Annotated[str, typer.Argument(help="generators, suites, profiles or classes; default: everything.")] = "",
-          as_json: JsonOption = False) -> None:
+def list_(
+    what: Annotated[str, typer.Argument(help="generators, suites, profiles or classes; default: everything.")] = "",
+    as_json: JsonOption = False,
+) -> None:
     """List generators, suites, profiles and class lists, and plugins that are broken."""
     from harness.describe import show_list
 
@@ -134,8 +198,12 @@ def describe(name: Annotated[str, typer.Argument(help="A generator or suite.")],
 
 
 @app.command(epilog=_EXAMPLES.format("doctor", "doctor --profile in100 --data train=/data/imagenet100"))
-def doctor(profile: ProfileOption = "micro", store: StoreOption = DEFAULT_STORE, data: DataOption = [],  # noqa: B006
-           as_json: JsonOption = False) -> None:
+def doctor(
+    profile: ProfileOption = "micro",
+    store: StoreOption = DEFAULT_STORE,
+    data: DataOption = [],
+    as_json: JsonOption = False,
+) -> None:
     """Check this machine, the installation and the data sets; says what to do about each finding."""
     from harness.doctor import show_checks
 
@@ -144,11 +212,14 @@ def doctor(profile: ProfileOption = "micro", store: StoreOption = DEFAULT_STORE,
 
 
 @app.command(epilog=_EXAMPLES.format("leaderboard --format csv", "leaderboard my-store --format md > board.md"))
-def leaderboard(folder: Annotated[Path | None, typer.Argument(help="Store; default: ./store.")] = None,
-                style: Annotated[str, typer.Option("--format", help="csv or md.")] = "md",
-                store: StoreOption = DEFAULT_STORE,
-                recorded: Annotated[bool, typer.Option("--recorded/--no-recorded", help="Include the rows shipped with the project.")] = True,
-                ) -> None:
+def leaderboard(
+    folder: Annotated[Path | None, typer.Argument(help="Store; default: ./store.")] = None,
+    style: Annotated[str, typer.Option("--format", help="csv or md.")] = "md",
+    store: StoreOption = DEFAULT_STORE,
+    recorded: Annotated[
+        bool, typer.Option("--recorded/--no-recorded", help="Include the rows shipped with the project.")
+    ] = True,
+) -> None:
     """Write the leaderboard to standard output; identical inputs give identical bytes."""
     from harness.boards import board
 

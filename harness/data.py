@@ -75,6 +75,7 @@ def materialise(source: DataSource) -> Path:
                 write(source.writer_name, root)
                 write_text(root / DONE, source.fingerprint + "\n")
     if not root.is_dir():
-        raise DataMissing(f"data set {source.name!r} is not there", f"{root} is not a folder",
-                          f"give --data {source.name}=PATH")
+        raise DataMissing(
+            f"data set {source.name!r} is not there", f"{root} is not a folder", f"give --data {source.name}=PATH"
+        )
     return root

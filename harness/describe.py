@@ -25,7 +25,9 @@ def show_list(what: str, as_json: bool) -> None:
         UserError: ``what`` is no kind of thing.
     """
     if what and what not in KINDS:
-        raise UserError(f"cannot list {what!r}", f"there are {', '.join(KINDS)}", f"{near(what, KINDS)}leave it out for everything")
+        raise UserError(
+            f"cannot list {what!r}", f"there are {', '.join(KINDS)}", f"{near(what, KINDS)}leave it out for everything"
+        )
     tables = {kind: _table(kind) for kind in KINDS if what in ("", kind)}
     if as_json:
         print(json.dumps(tables, indent=1, sort_keys=True))
@@ -40,7 +42,10 @@ def _table(kind: str) -> list[dict[str, str]]:
     if kind == "profiles":
         return [{"id": name, "summary": load_profile(name).profile.summary} for name in PROFILES]
     if kind == "classes":
-        return [{"id": name, "summary": f"ordered class list {location.removeprefix('package:')}"} for name, location in SHIPPED.items()]
+        return [
+            {"id": name, "summary": f"ordered class list {location.removeprefix('package:')}"}
+            for name, location in SHIPPED.items()
+        ]
     found = registry.generators() if kind == "generators" else registry.suites()
     good, bad = found.available()
     rows = [{"id": plugin.card.id, "summary": plugin.card.summary + _groups(plugin.card.groups)} for plugin in good]
@@ -76,8 +81,14 @@ def show_card(name: str, as_json: bool) -> None:
     if settings:
         print("\nsettings (default):")
         for key, entry in settings.items():
-            print(textwrap.fill(f"{key} = {entry['default']!r}" + (f"  {entry['meaning']}" if entry["meaning"] else ""), 100,
-                                initial_indent="  ", subsequent_indent="      "))
+            print(
+                textwrap.fill(
+                    f"{key} = {entry['default']!r}" + (f"  {entry['meaning']}" if entry["meaning"] else ""),
+                    100,
+                    initial_indent="  ",
+                    subsequent_indent="      ",
+                )
+            )
 
 
 def _print_fact(name: str, value: object) -> None:
@@ -101,5 +112,8 @@ def _find(name: str) -> Generator | Suite:
     if name in registry.suites().ids():
         return registry.suites().get(name)
     known = (*registry.generators().ids(), *registry.suites().ids())
-    raise UserError(f"nothing is called {name!r}", "neither a generator nor a suite has that name",
-                    f"{near(name, known)}all names: python -m harness list")
+    raise UserError(
+        f"nothing is called {name!r}",
+        "neither a generator nor a suite has that name",
+        f"{near(name, known)}all names: python -m harness list",
+    )

@@ -49,17 +49,34 @@ def show_checks(profile: str, store: Path, data: list[str], as_json: bool) -> bo
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         for finding in findings:
-            print(f"{finding.status:<8} {finding.check:<22} {finding.text}" + (f"\n{'':<32}fix: {finding.fix}" if finding.fix else ""))
+            print(
+                f"{finding.status:<8} {finding.check:<22} {finding.text}"
+                + (f"\n{'':<32}fix: {finding.fix}" if finding.fix else "")
+            )
     return all(finding.status != "problem" for finding in findings)
 
 
 def _checks(profile: str, store: Path, data: list[str]) -> tuple[Callable[[], Iterator[Finding]], ...]:
-    return (_python, _torch, _packages, _plugins, _toolboxes, _shadows, lambda: _disk(store), _processors,
-            lambda: _data(profile, data))
+    return (
+        _python,
+        _torch,
+        _packages,
+        _plugins,
+        _toolboxes,
+        _shadows,
+        lambda: _disk(store),
+        _processors,
+        lambda: _data(profile, data),
+    )
 
 
 def _python() -> Iterator[Finding]:
-    yield Finding("python", "ok" if sys.version_info >= (3, 11) else "problem", sys.version.split()[0], "" if sys.version_info >= (3, 11) else "use Python 3.11 or newer")
+    yield Finding(
+        "python",
+        "ok" if sys.version_info >= (3, 11) else "problem",
+        sys.version.split()[0],
+        "" if sys.version_info >= (3, 11) else "use Python 3.11 or newer",
+    )
 
 
 def _torch() -> Iterator[Finding]:
@@ -69,7 +86,12 @@ def _torch() -> Iterator[Finding]:
 
         torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     except (ImportError, RuntimeError) as error:
-        yield Finding("torch, torchvision", "problem", str(error).split("\n")[0], "install a matching pair: pip install torch torchvision")
+        yield Finding(
+            "torch, torchvision",
+            "problem",
+            str(error).split("\n")[0],
+            "install a matching pair: pip install torch torchvision",
+        )
         return
     gpus = torch.cuda.device_count()
     yield Finding("torch, torchvision", "ok", f"{torch.__version__} and {torchvision.__version__}, {gpus} GPUs")
@@ -77,29 +99,42 @@ def _torch() -> Iterator[Finding]:
 
 def _packages() -> Iterator[Finding]:
     missing = [name for name, found in package_versions() if found == "not installed" and not name.startswith("mm")]
-    yield Finding("packages", "problem" if missing else "ok", f"missing: {', '.join(missing)}" if missing else "all installed",
-                  f"pip install {' '.join(missing)}" if missing else "")
+    yield Finding(
+        "packages",
+        "problem" if missing else "ok",
+        f"missing: {', '.join(missing)}" if missing else "all installed",
+        f"pip install {' '.join(missing)}" if missing else "",
+    )
 
 
 def _plugins() -> Iterator[Finding]:
     for found in (registry.generators(), registry.suites()):
         good, bad = found.available()
-        yield Finding(f"{found.kind}s", "problem" if not good else "ok", f"{len(good)} load", "" if good else "pip install -e .")
+        yield Finding(
+            f"{found.kind}s", "problem" if not good else "ok", f"{len(good)} load", "" if good else "pip install -e ."
+        )
         for broken in bad:
             yield Finding(f"{found.kind} {broken.id}", "warning", broken.reason, f"mend or uninstall {broken.origin}")
 
 
 def _toolboxes() -> Iterator[Finding]:
     missing = [name for name in TOOLBOXES if find_spec(name) is None]
-    yield Finding("perception toolboxes", "warning" if missing else "ok", f"missing: {', '.join(missing)}" if missing else "installed",
-                  "pip install 'databias-harness[perception]'" if missing else "")
+    yield Finding(
+        "perception toolboxes",
+        "warning" if missing else "ok",
+        f"missing: {', '.join(missing)}" if missing else "installed",
+        "pip install 'databias-harness[perception]'" if missing else "",
+    )
 
 
 def _shadows() -> Iterator[Finding]:
     names = shadowing()
-    yield Finding("working directory", "warning" if names else "ok",
-                  f"folders shadow the packages {', '.join(names)}" if names else "shadows no package",
-                  "run from another folder, or rename them" if names else "")
+    yield Finding(
+        "working directory",
+        "warning" if names else "ok",
+        f"folders shadow the packages {', '.join(names)}" if names else "shadows no package",
+        "run from another folder, or rename them" if names else "",
+    )
 
 
 def _disk(store: Path) -> Iterator[Finding]:
@@ -107,13 +142,19 @@ def _disk(store: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(place).free / 2**30
     writable = os.access(place, os.W_OK)
     status = "problem" if not writable else "warning" if free < _FREE_GB else "ok"
-    yield Finding("store", status, f"{place}: {free:.0f} GiB free, {'writable' if writable else 'not writable'}",
-                  "" if status == "ok" else "give another folder with --store")
+    yield Finding(
+        "store",
+        status,
+        f"{place}: {free:.0f} GiB free, {'writable' if writable else 'not writable'}",
+        "" if status == "ok" else "give another folder with --store",
+    )
 
 
 def _processors() -> Iterator[Finding]:
     count = len(os.sched_getaffinity(0))
-    yield Finding("processors", "ok", f"{count} usable; one worker each, one thread per worker unless a cell says otherwise")
+    yield Finding(
+        "processors", "ok", f"{count} usable; one worker each, one thread per worker unless a cell says otherwise"
+    )
 
 
 def _data(profile: str, data: list[str]) -> Iterator[Finding]:
@@ -127,7 +168,15 @@ def _data(profile: str, data: list[str]) -> Iterator[Finding]:
         if isinstance(found, str):
             yield Finding(f"data {name}", "warning", found, f"--data {name}=PATH")
         else:
-            yield Finding(f"data {name}", "ok", found.root + ("" if Path(found.root).is_dir() or not found.writer else " (written at first use)"))
-    unused = [found for found in resolved.data.values() if not isinstance(found, DataSource) and found.root and not Path(found.root).is_dir()]
+            yield Finding(
+                f"data {name}",
+                "ok",
+                found.root + ("" if Path(found.root).is_dir() or not found.writer else " (written at first use)"),
+            )
+    unused = [
+        found
+        for found in resolved.data.values()
+        if not isinstance(found, DataSource) and found.root and not Path(found.root).is_dir()
+    ]
     for settings in unused:
         yield Finding("data root", "problem", f"{settings.root} does not exist", "correct the path")

@@ -138,8 +138,11 @@ class Planner:
         for table, known in (("generators", registry.generators().ids()), ("suites", registry.suites().ids())):
             for name in getattr(self.profile, table):
                 if name not in known:
-                    raise UserError(f"profile {self.profile.name!r} sizes an unknown entry '{table}.{name}'",
-                                    f"registered {table}: {', '.join(known)}", f"{near(name, known)}correct the key")
+                    raise UserError(
+                        f"profile {self.profile.name!r} sizes an unknown entry '{table}.{name}'",
+                        f"registered {table}: {', '.join(known)}",
+                        f"{near(name, known)}correct the key",
+                    )
 
     def _subjects(self) -> Iterator[tuple[Trained, Cell | None]]:
         if self.selection.outside is not None:
@@ -150,7 +153,9 @@ class Planner:
         for generator_id in ids:
             generator = registry.generators().get(generator_id)
             try:
-                settings = self._settings(generator.Settings, self.profile.generators.get(generator_id, {}), generator_id)
+                settings = self._settings(
+                    generator.Settings, self.profile.generators.get(generator_id, {}), generator_id
+                )
                 missing = [str(self._data[data]) for data in generator.card.data if not self._find(data)]
                 missing += filter(None, [generator.missing(settings)])
                 if missing:
@@ -172,8 +177,11 @@ class Planner:
         asked = tuple(filter(None, self.selection.backbones.split(","))) or known
         for arch in asked:
             if arch not in known:
-                raise UserError(f"unknown backbone {arch!r}", f"profile {self.profile.name!r} has {', '.join(known)}",
-                                f"{near(arch, known)}add [backbones.{arch}] to a profile of your own")
+                raise UserError(
+                    f"unknown backbone {arch!r}",
+                    f"profile {self.profile.name!r} has {', '.join(known)}",
+                    f"{near(arch, known)}add [backbones.{arch}] to a profile of your own",
+                )
         return asked
 
     def _settings(self, model: type[Settings], values: Mapping[str, Any], owner: str) -> Settings:
@@ -182,7 +190,9 @@ class Planner:
     def _find(self, name: str) -> DataSource | None:
         if name not in self._data:
             settings = self.profile.data.get(name)
-            self._data[name] = find_data(name, settings) if settings else f"profile {self.profile.name!r} has no data set {name!r}"
+            self._data[name] = (
+                find_data(name, settings) if settings else f"profile {self.profile.name!r} has no data set {name!r}"
+            )
         found = self._data[name]
         if isinstance(found, DataSource):
             self.plan.sources[name] = found
@@ -201,53 +211,121 @@ class Planner:
         fit_values = {k: v for k, v in values.items() if k in (*generator.fit_fields, *generator.shared_fields)}
         if generator.fit_fields:
             resources = self._minutes("fit", card.id, generator.fit_resources(settings))
-            fit = self.plan.add(Cell(
-                "fit", card.id, card.version, {"settings": fit_values, "classes": told, **self._sources(generator, fit_values)},
-                seeds={"generator_seed": generator_seed}, work="harness.tasks:fit", fingerprint=mark, resources=resources,
-                label=f"{card.id} seed {generator_seed}", data=card.data))
+            fit = self.plan.add(
+                Cell(
+                    "fit",
+                    card.id,
+                    card.version,
+                    {"settings": fit_values, "classes": told, **self._sources(generator, fit_values)},
+                    seeds={"generator_seed": generator_seed},
+                    work="harness.tasks:fit",
+                    fingerprint=mark,
+                    resources=resources,
+                    label=f"{card.id} seed {generator_seed}",
+                    data=card.data,
+                )
+            )
             fitted = {"weights": fit.key}
         made = {k: v for k, v in values.items() if k not in generator.fit_fields}
         size = self.profile.dataset
-        params = {"settings": made, "classes": told, **self._sources(generator, made), **self._marks(card.data),
-                  "dataset": {"images_per_class": size.images_per_class, "chunk": size.chunk, "size_px": size.size_px}}
+        params = {
+            "settings": made,
+            "classes": told,
+            **self._sources(generator, made),
+            **self._marks(card.data),
+            "dataset": {"images_per_class": size.images_per_class, "chunk": size.chunk, "size_px": size.size_px},
+        }
         imports = bool(card.data) and not generator.fit_fields and card.real_pixels_at_synthesis
         resources = self._minutes("synthesise", card.id, generator.synthesis_resources(settings))
-        return self.plan.add(Cell(
-            "synthesise", card.id, card.version, params, fitted, {} if imports else {"generator_seed": generator_seed},
-            "harness.tasks:import_images" if imports else "harness.tasks:synthesise", f"{card.id} seed {generator_seed}",
-            card.data, () if imports else shards(classes, size.images_per_class, size.chunk), resources, mark))
+        return self.plan.add(
+            Cell(
+                "synthesise",
+                card.id,
+                card.version,
+                params,
+                fitted,
+                {} if imports else {"generator_seed": generator_seed},
+                "harness.tasks:import_images" if imports else "harness.tasks:synthesise",
+                f"{card.id} seed {generator_seed}",
+                card.data,
+                () if imports else shards(classes, size.images_per_class, size.chunk),
+                resources,
+                mark,
+            )
+        )
 
-    def _pretrain(self, generator: Generator, dataset: Cell, classes: ClassList, arch: str, generator_seed: int,
-                  train_seed: int) -> Trained:
+    def _pretrain(
+        self, generator: Generator, dataset: Cell, classes: ClassList, arch: str, generator_seed: int, train_seed: int
+    ) -> Trained:
         mark = registry.code_fingerprint("harness.images")
         told = {"name": classes.name, "content": classes.content}
-        copy = self.plan.add(Cell(
-            "extract", "training-copy", COPY_VERSION, {"copy_px": self.profile.dataset.copy_px, "classes": told},
-            {"dataset": dataset.key}, work="harness.tasks:training_copy", label=dataset.label, data=dataset.data,
-            fingerprint=mark, resources=self._minutes("extract", "training-copy", Resources())))
+        copy = self.plan.add(
+            Cell(
+                "extract",
+                "training-copy",
+                COPY_VERSION,
+                {"copy_px": self.profile.dataset.copy_px, "classes": told},
+                {"dataset": dataset.key},
+                work="harness.tasks:training_copy",
+                label=dataset.label,
+                data=dataset.data,
+                fingerprint=mark,
+                resources=self._minutes("extract", "training-copy", Resources()),
+            )
+        )
         values = dict(self.profile.backbones[arch])
         devices, threads = int(values.pop("devices", 1)), int(values.pop("threads", 1))
         recipe = PretrainSettings.from_mapping({"arch": arch, **values}).record()
-        cell = self.plan.add(Cell(
-            "pretrain", arch, PRETRAIN_VERSION, {"settings": recipe, "classes": told}, {"copy": copy.key},
-            {"train_seed": train_seed}, "harness.tasks:pretrain", f"{dataset.label} {arch} train {train_seed}",
-            fingerprint=registry.code_fingerprint("harness.backbones"),
-            resources=self._minutes("pretrain", arch, Resources(threads=threads, devices=devices))))
-        return Trained(cell, generator.card.id, arch, generator_seed, train_seed, generator.card.information, classes,
-                       content_key(recipe)[:16])
+        cell = self.plan.add(
+            Cell(
+                "pretrain",
+                arch,
+                PRETRAIN_VERSION,
+                {"settings": recipe, "classes": told},
+                {"copy": copy.key},
+                {"train_seed": train_seed},
+                "harness.tasks:pretrain",
+                f"{dataset.label} {arch} train {train_seed}",
+                fingerprint=registry.code_fingerprint("harness.backbones"),
+                resources=self._minutes("pretrain", arch, Resources(threads=threads, devices=devices)),
+            )
+        )
+        return Trained(
+            cell,
+            generator.card.id,
+            arch,
+            generator_seed,
+            train_seed,
+            generator.card.information,
+            classes,
+            content_key(recipe)[:16],
+        )
 
     def _import(self, outside: Outside) -> Trained:
         if not outside.path.is_file():
             raise DataMissing(f"checkpoint {outside.path} does not exist", "no such file", "correct --checkpoint")
         classes = load_classes(outside.classes)
         params = {
-            "file": str(outside.path), "sha256": file_sha256(outside.path), "arch": outside.arch,
-            "classes": {"name": classes.name, "content": classes.content}, "mean": outside.mean, "std": outside.std,
-            "image_size": outside.image_size, "weights": outside.weights,
+            "file": str(outside.path),
+            "sha256": file_sha256(outside.path),
+            "arch": outside.arch,
+            "classes": {"name": classes.name, "content": classes.content},
+            "mean": outside.mean,
+            "std": outside.std,
+            "image_size": outside.image_size,
+            "weights": outside.weights,
         }
-        cell = self.plan.add(Cell(
-            "pretrain", "outside", OUTSIDE_VERSION, params, work="harness.tasks:import_outside", label=outside.path.name,
-            fingerprint=registry.code_fingerprint("harness.backbones")))
+        cell = self.plan.add(
+            Cell(
+                "pretrain",
+                "outside",
+                OUTSIDE_VERSION,
+                params,
+                work="harness.tasks:import_outside",
+                label=outside.path.name,
+                fingerprint=registry.code_fingerprint("harness.backbones"),
+            )
+        )
         return Trained(cell, f"checkpoint:{outside.path.stem}", outside.arch, 0, 0, (), classes, "outside")
 
     def _measure(self, suite: Suite, trained: Trained, dataset: Cell | None = None) -> None:
@@ -272,24 +350,58 @@ class Planner:
         told = {"name": trained.classes.name, "content": trained.classes.content}
         inputs = dict(subject) if item.checkpoint or dataset is not None else {}
         for need in item.needs:
-            cell = self.plan.add(Cell(
-                "extract", need.name, need.version, {**need.params, **self._marks(need.data), "classes": told}, subject,
-                work=need.work, label=f"{need.name} {trained.cell.label}", data=need.data, fingerprint=mark,
-                resources=self._minutes("extract", need.name, need.resources)))
+            cell = self.plan.add(
+                Cell(
+                    "extract",
+                    need.name,
+                    need.version,
+                    {**need.params, **self._marks(need.data), "classes": told},
+                    subject,
+                    work=need.work,
+                    label=f"{need.name} {trained.cell.label}",
+                    data=need.data,
+                    fingerprint=mark,
+                    resources=self._minutes("extract", need.name, need.resources),
+                )
+            )
             inputs[need.role] = cell.key
         values = settings.model_dump(mode="json")
         facts = {
-            "generator": trained.generator, "backbone": "-" if dataset is not None else trained.arch,
-            "generator_seed": trained.generator_seed, "train_seed": 0 if dataset is not None else trained.train_seed,
-            "information": trained.information, "profile": self.profile.name,
-            "recipe": "" if dataset is not None else trained.recipe, "class_list": trained.classes.fingerprint[:16],
+            "generator": trained.generator,
+            "backbone": "-" if dataset is not None else trained.arch,
+            "generator_seed": trained.generator_seed,
+            "train_seed": 0 if dataset is not None else trained.train_seed,
+            "information": trained.information,
+            "profile": self.profile.name,
+            "recipe": "" if dataset is not None else trained.recipe,
+            "class_list": trained.classes.fingerprint[:16],
         }
-        params = {"settings": values, "item": item.label, "item_params": item.params, "classes": told, "subject": facts,
-                  "arch": trained.arch, **self._marks(item.data), **self._sources(suite, values)}
-        self.plan.add(Cell(
-            "evaluate", card.id, card.version, params, inputs, {"probe_seed": item.probe_seed}, "harness.tasks:evaluate",
-            f"{trained.generator} {trained.arch} {card.id} {item.label}", item.data, (),
-            self._minutes("evaluate", card.id, item.resources), mark))
+        params = {
+            "settings": values,
+            "item": item.label,
+            "item_params": item.params,
+            "classes": told,
+            "subject": facts,
+            "arch": trained.arch,
+            **self._marks(item.data),
+            **self._sources(suite, values),
+        }
+        self.plan.add(
+            Cell(
+                "evaluate",
+                card.id,
+                card.version,
+                params,
+                inputs,
+                {"probe_seed": item.probe_seed},
+                "harness.tasks:evaluate",
+                f"{trained.generator} {trained.arch} {card.id} {item.label}",
+                item.data,
+                (),
+                self._minutes("evaluate", card.id, item.resources),
+                mark,
+            )
+        )
 
     def _marks(self, names: Sequence[str]) -> dict[str, Any]:
         found = {name: self._find(name) for name in names}
@@ -308,7 +420,8 @@ def shards(classes: ClassList, images_per_class: int, chunk: int) -> tuple[str, 
     """Return the names of all shards: every class in runs of ``chunk`` images."""
     return tuple(
         Request(i, class_id, "", start, min(start + chunk, images_per_class), 0, 0).shard
-        for i, class_id in enumerate(classes.ids) for start in range(0, images_per_class, chunk)
+        for i, class_id in enumerate(classes.ids)
+        for start in range(0, images_per_class, chunk)
     )
 
 

@@ -18,20 +18,29 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
     measured = _measured(store, found)
     rows = [_row(found, kind, measured) for kind in KINDS]
     facts = {
-        "profile": selection.profile.name, "kinds": rows,
+        "profile": selection.profile.name,
+        "kinds": rows,
         "not_run": [{"what": entry.what, "reason": entry.reason} for entry in found.plan.not_run],
-        "to_download": _remote(found), "data": {name: source.root for name, source in sorted(found.plan.sources.items())},
+        "to_download": _remote(found),
+        "data": {name: source.root for name, source in sorted(found.plan.sources.items())},
     }
     if as_json:
-        cells = [{"folder": cell.folder, "label": cell.label, "state": found.states[key]} for key, cell in found.plan.cells.items()]
+        cells = [
+            {"folder": cell.folder, "label": cell.label, "state": found.states[key]}
+            for key, cell in found.plan.cells.items()
+        ]
         print(json.dumps(facts | {"cells": cells}, indent=1, sort_keys=True))
         return
     print(f"profile {selection.profile.name}: {len(found.plan.cells)} cells, {len(found.wanted)} to do")
     print(f"  {'kind':<11}{'cells':>6}{'done':>6}{'to do':>6}{'minutes':>9}{'disk MB':>9}")
     for row in rows:
-        print(f"  {row['kind']:<11}{row['cells']:>6}{row['done']:>6}{row['to_do']:>6}{row['minutes']:>9.1f}{row['disk_mb']:>9.0f}")
-    print(f"  {'sum':<11}{'':>18}{sum(row['minutes'] for row in rows):>9.1f}{sum(row['disk_mb'] for row in rows):>9.0f}"
-          "   (minutes of one slot)")
+        print(
+            f"  {row['kind']:<11}{row['cells']:>6}{row['done']:>6}{row['to_do']:>6}{row['minutes']:>9.1f}{row['disk_mb']:>9.0f}"
+        )
+    print(
+        f"  {'sum':<11}{'':>18}{sum(row['minutes'] for row in rows):>9.1f}{sum(row['disk_mb'] for row in rows):>9.0f}"
+        "   (minutes of one slot)"
+    )
     for entry in found.plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}")
     for location in facts["to_download"]:
@@ -41,7 +50,10 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
 def _row(found: Survey, kind: str, measured: dict[str, float]) -> dict[str, Any]:
     todo = [found.plan.cells[key] for key in found.wanted if found.plan.cells[key].kind == kind]
     return {
-        "kind": kind, "cells": found.count(kind), "done": found.count(kind, "done"), "to_do": len(todo),
+        "kind": kind,
+        "cells": found.count(kind),
+        "done": found.count(kind, "done"),
+        "to_do": len(todo),
         "minutes": round(sum(_minutes(cell, measured) for cell in todo), 2),
         "disk_mb": round(sum(cell.resources.disk_mb * max(len(cell.shards), 1) for cell in todo), 1),
     }
@@ -63,5 +75,7 @@ def _measured(store: Store, found: Survey) -> dict[str, float]:
 
 
 def _remote(found: Survey) -> list[str]:
-    values: Iterable[object] = (v for cell in found.plan.cells.values() for v in dict(cell.params.get("settings", {})).values())
+    values: Iterable[object] = (
+        v for cell in found.plan.cells.values() for v in dict(cell.params.get("settings", {})).values()
+    )
     return sorted({str(value) for value in values if str(value).startswith(("hub:", "open_clip:"))})

@@ -138,7 +138,9 @@ def resolve_path(location: str) -> Path:
     else:
         path = Path(location).expanduser()
     if not path.exists():
-        raise DataMissing(f"{location} does not exist", f"looked at {path}", "correct the path, or install the package again")
+        raise DataMissing(
+            f"{location} does not exist", f"looked at {path}", "correct the path, or install the package again"
+        )
     return path
 
 
@@ -165,7 +167,9 @@ def load_card(location: str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"dataset card {location} is not JSON", str(error), "mend the file") from error
     if not isinstance(card, dict):
-        raise UserError(f"dataset card {location} is not a JSON object", f"it is a {type(card).__name__}", "mend the file")
+        raise UserError(
+            f"dataset card {location} is not a JSON object", f"it is a {type(card).__name__}", "mend the file"
+        )
     return card
 
 
@@ -173,14 +177,19 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
-            raise UserError(f"profile file {name} does not exist", "no such file", "give a TOML file or a shipped profile")
+            raise UserError(
+                f"profile file {name} does not exist", "no such file", "give a TOML file or a shipped profile"
+            )
         text = path.read_text(encoding="utf-8")
     elif name in PROFILES:
         text = importlib.resources.files("harness.profiles").joinpath(f"{name}.toml").read_text(encoding="utf-8")
     else:
         hint = near(name, PROFILES)
-        raise UserError(f"unknown profile {name!r}", f"shipped profiles: {', '.join(PROFILES)}",
-                        f"{hint}give a shipped name or the path of a .toml file")
+        raise UserError(
+            f"unknown profile {name!r}",
+            f"shipped profiles: {', '.join(PROFILES)}",
+            f"{hint}give a shipped name or the path of a .toml file",
+        )
     try:
         return tomllib.loads(text), f"profile {name}"
     except tomllib.TOMLDecodeError as error:
@@ -190,8 +199,9 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
 def _override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UserError(f"--set {text!r} is not KEY=VALUE", "there is no '='",
-                        "write e.g. --set generators.lbgen.weight_quality=0")
+        raise UserError(
+            f"--set {text!r} is not KEY=VALUE", "there is no '='", "write e.g. --set generators.lbgen.weight_quality=0"
+        )
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -221,6 +231,11 @@ def _settings_error(owner: str, error: ValidationError, known: tuple[str, ...]) 
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         hint = near(str(first["loc"][-1]), known)
-        return UserError(f"{owner} has no setting {key!r}", f"known settings: {', '.join(known) or 'none'}",
-                         f"{hint}remove or correct it")
-    return UserError(f"setting {key!r} of {owner} is not valid", f"{first['msg']} (got {first.get('input')!r})", "correct the value")
+        return UserError(
+            f"{owner} has no setting {key!r}",
+            f"known settings: {', '.join(known) or 'none'}",
+            f"{hint}remove or correct it",
+        )
+    return UserError(
+        f"setting {key!r} of {owner} is not valid", f"{first['msg']} (got {first.get('input')!r})", "correct the value"
+    )

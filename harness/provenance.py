@@ -10,8 +10,20 @@ from pathlib import Path
 
 import harness
 
-PACKAGES = ("torch", "torchvision", "timm", "diffusers", "peft", "transformers", "open_clip_torch", "scikit-learn",
-            "numpy", "mmcv-lite", "mmdet", "mmsegmentation")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "diffusers",
+    "peft",
+    "transformers",
+    "open_clip_torch",
+    "scikit-learn",
+    "numpy",
+    "mmcv-lite",
+    "mmdet",
+    "mmsegmentation",
+)
 
 
 @cache
@@ -34,8 +46,12 @@ def package_versions() -> tuple[tuple[str, str], ...]:
 def provenance(device: str, threads: int) -> dict[str, object]:
     """Return code, packages, machine and device; kept beside every artifact, no part of its identity."""
     return {
-        "code": dict(code_version()), "packages": dict(package_versions()), "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}", "device": device, "threads": threads,
+        "code": dict(code_version()),
+        "packages": dict(package_versions()),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "device": device,
+        "threads": threads,
     }
 
 

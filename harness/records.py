@@ -105,18 +105,32 @@ class Record:
         try:
             raw = json.loads(text)
             if raw["schema"] != SCHEMA:
-                raise UserError(f"{source} has schema {raw['schema']}", f"this version reads schema {SCHEMA}",
-                                "update the harness, or run the cell again")
+                raise UserError(
+                    f"{source} has schema {raw['schema']}",
+                    f"this version reads schema {SCHEMA}",
+                    "update the harness, or run the cell again",
+                )
             return _record(raw)
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{source} is not a valid record", f"{type(error).__name__}: {error}",
-                            "delete its folder and run the same command again") from error
+            raise UserError(
+                f"{source} is not a valid record",
+                f"{type(error).__name__}: {error}",
+                "delete its folder and run the same command again",
+            ) from error
 
 
 def _record(raw: dict[str, Any]) -> Record:
     subject = raw["subject"] | {"information": tuple(raw["subject"]["information"])}
     metrics = tuple(Metric(**(m | {"estimate": Estimate(**m["estimate"])})) for m in raw["metrics"])
-    return Record(**(raw | {
-        "subject": Subject(**subject), "metrics": metrics, "checks": tuple(Check(**c) for c in raw["checks"]),
-        "comparability": Comparability(**raw["comparability"]), "notes": tuple(raw["notes"]),
-    }))
+    return Record(
+        **(
+            raw
+            | {
+                "subject": Subject(**subject),
+                "metrics": metrics,
+                "checks": tuple(Check(**c) for c in raw["checks"]),
+                "comparability": Comparability(**raw["comparability"]),
+                "notes": tuple(raw["notes"]),
+            }
+        )
+    )

@@ -37,7 +37,9 @@ class Registry(Generic[T]):
         self._points: dict[str, EntryPoint] = {}
         self._clashes: dict[str, str] = {}
         self._loaded: dict[str, T] = {}
-        for point in sorted(points if points is not None else entry_points(group=group), key=lambda p: (p.name, p.value)):
+        for point in sorted(
+            points if points is not None else entry_points(group=group), key=lambda p: (p.name, p.value)
+        ):
             earlier = self._points.get(point.name)
             if earlier is not None and earlier.value != point.value:
                 self._clashes[point.name] = f"both {earlier.value} and {point.value} claim this name"
@@ -63,12 +65,18 @@ class Registry(Generic[T]):
         if name not in self._points:
             loaded = f"{len(self._points)} {self.kind}s are registered"
             empty = "" if self._points else "; is the project installed? (pip install -e .)"
-            raise UserError(f"unknown {self.kind} {name!r}", f"no built-in or plugin has that name; {loaded}{empty}",
-                            f"{near(name, (*self._points, *self.groups()))}all names: python -m harness list {self.kind}s")
+            raise UserError(
+                f"unknown {self.kind} {name!r}",
+                f"no built-in or plugin has that name; {loaded}{empty}",
+                f"{near(name, (*self._points, *self.groups()))}all names: python -m harness list {self.kind}s",
+            )
         reason = self._clashes.get(name) or self._load(name)
         if reason:
-            raise UserError(f"{self.kind} {name!r} is broken", f"{reason} ({self.origin(name)})",
-                            "mend or uninstall the plugin; python -m harness list shows all that load")
+            raise UserError(
+                f"{self.kind} {name!r} is broken",
+                f"{reason} ({self.origin(name)})",
+                "mend or uninstall the plugin; python -m harness list shows all that load",
+            )
         return self._loaded[name]
 
     def available(self) -> tuple[list[T], list[Broken]]:
@@ -146,7 +154,9 @@ def load_attribute(location: str) -> object:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"cannot load {location}", f"{type(error).__name__}: {error}", "correct the name, or install its package") from error
+        raise UserError(
+            f"cannot load {location}", f"{type(error).__name__}: {error}", "correct the name, or install its package"
+        ) from error
 
 
 @cache

@@ -30,7 +30,9 @@ class Survey:
 
     def count(self, kind: str, state: State | None = None) -> int:
         """Return how many cells of a kind there are, in all or in one state."""
-        return sum(cell.kind == kind and (state is None or self.states[key] == state) for key, cell in self.plan.cells.items())
+        return sum(
+            cell.kind == kind and (state is None or self.states[key] == state) for key, cell in self.plan.cells.items()
+        )
 
 
 def survey(selection: Selection, store: Store, stale: Stale = "stop") -> Survey:
@@ -38,7 +40,9 @@ def survey(selection: Selection, store: Store, stale: Stale = "stop") -> Survey:
     plan = Planner(selection).build()
     states = {key: store.state(cell) for key, cell in plan.cells.items()}
     used = {key for cell in plan.cells.values() for key in cell.inputs.values()}
-    todo = {key for key in plan.cells if not _usable(states[key], stale) and (key not in used or states[key] == "corrupt")}
+    todo = {
+        key for key in plan.cells if not _usable(states[key], stale) and (key not in used or states[key] == "corrupt")
+    }
     todo |= {key for key in plan.cells if stale == "redo" and states[key] == "stale"}
     wanted: set[str] = set()
     pending = list(todo)
@@ -54,8 +58,15 @@ def _usable(state: State, stale: Stale) -> bool:
     return state == "done" or (state == "stale" and stale != "redo")
 
 
-def run(selection: Selection, store: Store, *, stale: Stale = "stop", slots: int = 0, device: str = "auto",
-        quiet: bool = False) -> tuple[Survey, Report | None]:
+def run(
+    selection: Selection,
+    store: Store,
+    *,
+    stale: Stale = "stop",
+    slots: int = 0,
+    device: str = "auto",
+    quiet: bool = False,
+) -> tuple[Survey, Report | None]:
     """Do what is left of a selection. Returns no report where nothing was left.
 
     Raises:
@@ -83,7 +94,11 @@ def run(selection: Selection, store: Store, *, stale: Stale = "stop", slots: int
 def choose_device(device: str) -> tuple[str, int]:
     """Return the device and its number of slots; ``auto`` means CUDA where a GPU is visible. Imports no torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if visible is None else len([g for g in visible.split(",") if g])
+    gpus = (
+        len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+        if visible is None
+        else len([g for g in visible.split(",") if g])
+    )
     if device == "cuda" and not gpus:
         raise UserError("no GPU is visible", "device 'cuda' was asked for", "leave --device out, or run where a GPU is")
     if device in ("auto", "cuda") and gpus:
@@ -93,9 +108,13 @@ def choose_device(device: str) -> tuple[str, int]:
 
 def _prepare(store: Store, quiet: bool) -> None:
     try:
-        write_text(store.root / "README", "Artifacts of the bias-of-training-data harness; see manifest.json in each folder.\n")
+        write_text(
+            store.root / "README", "Artifacts of the bias-of-training-data harness; see manifest.json in each folder.\n"
+        )
     except OSError as error:
-        raise UserError(f"cannot write to the store {store.root}", str(error), "give another folder with --store") from error
+        raise UserError(
+            f"cannot write to the store {store.root}", str(error), "give another folder with --store"
+        ) from error
     from harness.doctor import shadowing
 
     for name in shadowing() if not quiet else ():
@@ -106,5 +125,8 @@ def _stale_error(old: list[Cell]) -> UserError:
     kinds = Counter(cell.kind for cell in old)
     shown = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kind in kinds)
     listed = "; ".join(cell.folder for cell in old[:3]) + (" ..." if len(old) > 3 else "")
-    return UserError(f"{len(old)} artifacts are stale ({shown})", f"the code has changed under the same version number: {listed}",
-                     "--stale reuse keeps them (recorded on the board), --stale redo makes them anew")
+    return UserError(
+        f"{len(old)} artifacts are stale ({shown})",
+        f"the code has changed under the same version number: {listed}",
+        "--stale reuse keeps them (recorded on the board), --stale redo makes them anew",
+    )

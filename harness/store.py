@@ -59,7 +59,9 @@ class Artifact:
             if not path.is_file():
                 raise _corrupt(self.folder, f"{name} is gone")
             if path.stat().st_size != entry["bytes"]:
-                raise _corrupt(self.folder, f"{name} has {path.stat().st_size} bytes, its manifest says {entry['bytes']}")
+                raise _corrupt(
+                    self.folder, f"{name} has {path.stat().st_size} bytes, its manifest says {entry['bytes']}"
+                )
             if file_sha256(path) != entry["sha256"]:
                 raise _corrupt(self.folder, f"the bytes of {name} differ from its manifest")
             self._verified.add(name)
@@ -142,8 +144,13 @@ class Store:
             for path in paths
         }
         manifest = {
-            "key": cell.key, "spec": cell.spec, "label": cell.label, "fingerprint": cell.fingerprint, "files": files,
-            "content": content_key({name: entry["sha256"] for name, entry in files.items()}), **facts,
+            "key": cell.key,
+            "spec": cell.spec,
+            "label": cell.label,
+            "fingerprint": cell.fingerprint,
+            "files": files,
+            "content": content_key({name: entry["sha256"] for name, entry in files.items()}),
+            **facts,
         }
         write_json(folder / MANIFEST, manifest)
         return Artifact(folder, manifest)
@@ -189,5 +196,6 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _corrupt(folder: Path, why: str) -> CorruptArtifact:
-    return CorruptArtifact(f"artifact {folder.name} is damaged", why,
-                           "run the same command again: it is set aside and made anew")
+    return CorruptArtifact(
+        f"artifact {folder.name} is damaged", why, "run the same command again: it is set aside and made anew"
+    )

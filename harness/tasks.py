@@ -65,13 +65,18 @@ def _checked(samples: Iterator[Sample], start: int, stop: int, ctx: Context) -> 
             raise UserError(
                 f"generator {ctx.cell.name!r} broke its contract",
                 f"expected image {expected} as ({size}, {size}, 3) uint8, got image {sample.index} as "
-                f"{sample.image.shape} {sample.image.dtype}", "mend the generator's synthesise")
+                f"{sample.image.shape} {sample.image.dtype}",
+                "mend the generator's synthesise",
+            )
         expected += 1
         ctx.progress(expected - start, stop - start, "images")
         yield sample
     if expected != stop:
-        raise UserError(f"generator {ctx.cell.name!r} broke its contract",
-                        f"it made {expected - start} of {stop - start} images", "mend the generator's synthesise")
+        raise UserError(
+            f"generator {ctx.cell.name!r} broke its contract",
+            f"it made {expected - start} of {stop - start} images",
+            "mend the generator's synthesise",
+        )
 
 
 def _off_thread(samples: Iterator[Sample]) -> Iterator[Sample]:
@@ -126,8 +131,13 @@ def training_copy(ctx: Context) -> None:
     """Make the uint8 training copy of a dataset artifact."""
     from harness.images.copy import build_copy
 
-    build_copy(open_images(ctx), ctx.out, ctx.classes.ids, ctx.params["copy_px"],
-               progress=lambda done, total: ctx.progress(done, total, "images"))
+    build_copy(
+        open_images(ctx),
+        ctx.out,
+        ctx.classes.ids,
+        ctx.params["copy_px"],
+        progress=lambda done, total: ctx.progress(done, total, "images"),
+    )
 
 
 def open_images(ctx: Context) -> Any:
@@ -158,9 +168,15 @@ def pretrain(ctx: Context) -> None:
     def progress(at: Progress) -> None:
         ctx.progress(at.step, at.steps, f"steps, loss {at.loss:.2f}")
 
-    train(PretrainSettings.from_mapping(ctx.params["settings"]), TrainingCopy.open(copy.folder), ctx.out,
-          seed=ctx.seed("pretrain"), state_file=ctx.scratch / "state.pt", device=ctx.device.partition(":")[0],
-          hooks=Hooks(progress=progress))
+    train(
+        PretrainSettings.from_mapping(ctx.params["settings"]),
+        TrainingCopy.open(copy.folder),
+        ctx.out,
+        seed=ctx.seed("pretrain"),
+        state_file=ctx.scratch / "state.pt",
+        device=ctx.device.partition(":")[0],
+        hooks=Hooks(progress=progress),
+    )
 
 
 def import_outside(ctx: Context) -> None:
@@ -168,8 +184,16 @@ def import_outside(ctx: Context) -> None:
     from harness.backbones.checkpoint import import_checkpoint
 
     p = ctx.params
-    import_checkpoint(Path(p["file"]), p["arch"], ctx.classes.ids, tuple(p["mean"]), tuple(p["std"]), ctx.out,
-                      weights=p["weights"], image_size=p["image_size"])
+    import_checkpoint(
+        Path(p["file"]),
+        p["arch"],
+        ctx.classes.ids,
+        tuple(p["mean"]),
+        tuple(p["std"]),
+        ctx.out,
+        weights=p["weights"],
+        image_size=p["image_size"],
+    )
 
 
 def evaluate(ctx: Context) -> None:
@@ -189,12 +213,29 @@ def score(name: str, ctx: Context, rows: Any) -> Record:
     item = Item(params["item"], ctx.cell.data, params["item_params"], ctx.cell.seeds["probe_seed"])
     found = suite.score(rows, item, settings, {data: ctx.card(data) for data in ctx.cell.data})
     facts = dict(params["subject"])
-    subject = Subject(facts["generator"], facts["backbone"], facts["generator_seed"], facts["train_seed"],
-                      tuple(facts["information"]))
-    comparable = Comparability(facts["profile"], suite.card.version, dict(params["data"]), facts["class_list"],
-                               suite.protocol(settings), facts["recipe"])
-    return Record(name, suite.card.order, item.label, subject, item.probe_seed, found.metrics, found.checks, comparable,
-                  ctx.cell.key, notes=found.notes)
+    subject = Subject(
+        facts["generator"], facts["backbone"], facts["generator_seed"], facts["train_seed"], tuple(facts["information"])
+    )
+    comparable = Comparability(
+        facts["profile"],
+        suite.card.version,
+        dict(params["data"]),
+        facts["class_list"],
+        suite.protocol(settings),
+        facts["recipe"],
+    )
+    return Record(
+        name,
+        suite.card.order,
+        item.label,
+        subject,
+        item.probe_seed,
+        found.metrics,
+        found.checks,
+        comparable,
+        ctx.cell.key,
+        notes=found.notes,
+    )
 
 
 def write_rows_table(path: Path, rows: Any) -> None:

@@ -68,8 +68,11 @@ class Context:
         """
         classes = load_classes(self.params["classes"]["name"])
         if classes.content != self.params["classes"]["content"]:
-            raise UserError(f"class list {classes.name} has changed since the plan was made",
-                            "its hash differs from the cell's", "start the command again")
+            raise UserError(
+                f"class list {classes.name} has changed since the plan was made",
+                "its hash differs from the cell's",
+                "start the command again",
+            )
         return classes
 
     def data(self, name: str) -> Path:
@@ -122,9 +125,12 @@ class Order:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {
-            "cell": self.cell.to_dict(), "inputs": {role: cell.to_dict() for role, cell in self.inputs.items()},
+            "cell": self.cell.to_dict(),
+            "inputs": {role: cell.to_dict() for role, cell in self.inputs.items()},
             "sources": {name: source.to_dict() for name, source in self.sources.items()},
-            "store": self.store, "shard": self.shard, "device": self.device,
+            "store": self.store,
+            "shard": self.shard,
+            "device": self.device,
         }
 
     @staticmethod
@@ -134,7 +140,9 @@ class Order:
             cell=Cell.from_dict(raw["cell"]),
             inputs={role: Cell.from_dict(cell) for role, cell in raw["inputs"].items()},
             sources={name: DataSource(**source) for name, source in raw["sources"].items()},
-            store=raw["store"], shard=raw["shard"], device=raw["device"],
+            store=raw["store"],
+            shard=raw["shard"],
+            device=raw["device"],
         )
 
 
@@ -161,10 +169,15 @@ def execute(order: Order, progress: Progress = silent, rank: int = 0, world_size
             work(ctx, order.shard)
             return
         work(ctx)
-        store.seal(cell, {
-            "provenance": provenance(order.device, cell.resources.threads), "started": round(started, 3),
-            "wall_seconds": round(time.time() - started, 3), "cpu_seconds": round(_cpu_seconds() - cpu, 3),
-        })
+        store.seal(
+            cell,
+            {
+                "provenance": provenance(order.device, cell.resources.threads),
+                "started": round(started, 3),
+                "wall_seconds": round(time.time() - started, 3),
+                "cpu_seconds": round(_cpu_seconds() - cpu, 3),
+            },
+        )
 
 
 class _disk_errors:
@@ -178,8 +191,11 @@ class _disk_errors:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"the disk is full while writing {self.out.name}", str(error),
-                            "free space or move the store (--store), then run the same command again") from error
+            raise UserError(
+                f"the disk is full while writing {self.out.name}",
+                str(error),
+                "free space or move the store (--store), then run the same command again",
+            ) from error
 
 
 def _cpu_seconds() -> float:

@@ -40,12 +40,19 @@ class Board:
             DataMissing: there is nothing to show.
         """
         if style not in STYLES:
-            raise UserError(f"unknown format {style!r}", f"there are {', '.join(STYLES)}", "give --format csv or --format md")
+            raise UserError(
+                f"unknown format {style!r}", f"there are {', '.join(STYLES)}", "give --format csv or --format md"
+            )
         mine = from_store(store)
         profiles = {entry.record.comparability.profile for entry in mine}
-        beside = [e for e in recorded() if not mine or e.record.comparability.profile in profiles] if with_recorded else []
+        beside = (
+            [e for e in recorded() if not mine or e.record.comparability.profile in profiles] if with_recorded else []
+        )
         if not mine and not beside:
-            raise DataMissing(f"no results in {store}", "no finished evaluation was found",
-                              "python -m harness run --generator lbgen, or give the folder of a store")
+            raise DataMissing(
+                f"no results in {store}",
+                "no finished evaluation was found",
+                "python -m harness run --generator lbgen, or give the folder of a store",
+            )
         tables = build_tables(mine + beside)
         return to_csv(tables) if style == "csv" else to_markdown(tables)

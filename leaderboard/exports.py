@@ -26,11 +26,22 @@ def to_csv(tables: list[Table]) -> str:
     writer.writerow([*FACTS, *head])
     for table in tables:
         for key, cells in table.rows.items():
-            line = [table.title, key.generator, key.backbone, key.origin, key.generator_seed, key.train_seed,
-                    "+".join(table.information.get(key, ()))]
+            line = [
+                table.title,
+                key.generator,
+                key.backbone,
+                key.origin,
+                key.generator_seed,
+                key.train_seed,
+                "+".join(table.information.get(key, ())),
+            ]
             for column in columns:
                 value = cells.get(column)
-                line += ["", "", "", "", ""] if value is None else [*_numbers(value.estimate), "yes" if value.valid else "no"]
+                line += (
+                    ["", "", "", "", ""]
+                    if value is None
+                    else [*_numbers(value.estimate), "yes" if value.valid else "no"]
+                )
             writer.writerow(line)
     return stream.getvalue()
 
@@ -56,13 +67,18 @@ def to_markdown(tables: list[Table]) -> str:
 
 
 def _block(table: Table, columns: list[Column], suite: str) -> str:
-    lines = [f"### {suite}\n", "| generator | backbone | seeds | " + " | ".join(f"{c.name} {_arrow(c)}".strip() for c in columns) + " |",
-             "|---|---|---|" + "---|" * len(columns)]
+    lines = [
+        f"### {suite}\n",
+        "| generator | backbone | seeds | " + " | ".join(f"{c.name} {_arrow(c)}".strip() for c in columns) + " |",
+        "|---|---|---|" + "---|" * len(columns),
+    ]
     for key, cells in table.rows.items():
         if any(column in cells for column in columns):
             name = f"{key.generator} *recorded*" if key.origin == "recorded" else key.generator
             texts = [cell_text(table, key, column) for column in columns]
-            lines.append(f"| {name} | {key.backbone} | {key.generator_seed}/{key.train_seed} | " + " | ".join(texts) + " |")
+            lines.append(
+                f"| {name} | {key.backbone} | {key.generator_seed}/{key.train_seed} | " + " | ".join(texts) + " |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -99,11 +115,14 @@ def _terminal(table: Table, width: int) -> str:
     cells = {(key, column): cell_text(table, key, column, narrow=True) for key in keys for column in table.columns}
     varied = len({(key.generator_seed, key.train_seed) for key in keys}) > 1
     heads = {key: _heads(key, varied) for key in keys}
-    size = max([len(text) for text in cells.values()] + [len(part) for head in heads.values() for part in head], default=8) + 1
+    size = (
+        max([len(text) for text in cells.values()] + [len(part) for head in heads.values() for part in head], default=8)
+        + 1
+    )
     per_line = max(1, (width - label) // size)
     lines = [table.title, *table.notes]
     for first in range(0, len(keys), per_line):
-        shown = keys[first:first + per_line]
+        shown = keys[first : first + per_line]
         for level in range(3):
             line = " " * label + "".join(heads[key][level].rjust(size) for key in shown)
             if line.strip():

@@ -42,10 +42,15 @@ def _store_records(root: Path) -> Iterator[Record]:
         try:
             expected = json.loads(manifest.read_text(encoding="utf-8"))["files"][path.name]["sha256"]
         except (ValueError, KeyError) as error:
-            raise UserError(f"{manifest} cannot be read", str(error), "delete its folder and run the same command again") from error
+            raise UserError(
+                f"{manifest} cannot be read", str(error), "delete its folder and run the same command again"
+            ) from error
         if hashlib.sha256(text.encode()).hexdigest() != expected:
-            raise UserError(f"{path} was changed after it was written", "its bytes differ from its manifest",
-                            "delete its folder and run the same command again")
+            raise UserError(
+                f"{path} was changed after it was written",
+                "its bytes differ from its manifest",
+                "delete its folder and run the same command again",
+            )
         yield Record.from_json(text, str(path))
 
 
@@ -62,4 +67,14 @@ def recorded() -> list[Entry]:
 
 def _order(record: Record) -> tuple[object, ...]:
     s = record.subject
-    return (record.suite_order, record.suite, record.item, record.probe_seed, s.generator, s.backbone, s.generator_seed, s.train_seed, record.key)
+    return (
+        record.suite_order,
+        record.suite,
+        record.item,
+        record.probe_seed,
+        s.generator,
+        s.backbone,
+        s.generator_seed,
+        s.train_seed,
+        record.key,
+    )

@@ -77,9 +77,15 @@ def build_tables(entries: Sequence[Entry]) -> list[Table]:
 
 def _without_doubles(entries: list[Entry]) -> list[Entry]:
     """Drop recorded rows of a generator and backbone that the run has itself."""
-    own = {(e.record.subject.generator, e.record.subject.backbone) for e in entries if e.origin == "run" and e.record.subject.backbone != "-"}
+    own = {
+        (e.record.subject.generator, e.record.subject.backbone)
+        for e in entries
+        if e.origin == "run" and e.record.subject.backbone != "-"
+    }
     own |= {(generator, "-") for generator, _ in own}
-    return [e for e in entries if e.origin == "run" or (e.record.subject.generator, e.record.subject.backbone) not in own]
+    return [
+        e for e in entries if e.origin == "run" or (e.record.subject.generator, e.record.subject.backbone) not in own
+    ]
 
 
 def _profile_tables(profile: str, entries: list[Entry]) -> list[Table]:
@@ -106,8 +112,13 @@ def _slot(record: Record) -> tuple[str, str]:
 
 def _facts(record: Record) -> dict[str, str]:
     c = record.comparability
-    return {"suite version": str(c.suite_version), "data": str(sorted(c.data.items())), "class list": c.classes,
-            "protocol": c.protocol, "pre-training recipe": c.recipe}
+    return {
+        "suite version": str(c.suite_version),
+        "data": str(sorted(c.data.items())),
+        "class list": c.classes,
+        "protocol": c.protocol,
+        "pre-training recipe": c.recipe,
+    }
 
 
 def _mark(record: Record) -> str:
@@ -145,8 +156,12 @@ def _table(title: str, entries: list[Entry]) -> Table:
     for (key, mean), members in groups.items():
         sizes = {size for size, _ in members.values()}
         if sizes == {len(members)}:
-            values = [cells[key, Column(mean.order, mean.suite, 0, name, mean.better, mean.unit)] for name in sorted(members)]
-            cells[key, mean] = Value(mean_over([value.estimate for value in values]), all(value.valid for value in values))
+            values = [
+                cells[key, Column(mean.order, mean.suite, 0, name, mean.better, mean.unit)] for name in sorted(members)
+            ]
+            cells[key, mean] = Value(
+                mean_over([value.estimate for value in values]), all(value.valid for value in values)
+            )
             shown.add(mean)
     columns = sorted(shown)
     keys = sorted({key for key, _ in cells}, key=_row_order)
@@ -159,11 +174,22 @@ def _rows_of(entry: Entry, entries: list[Entry]) -> list[RowKey]:
     s = entry.record.subject
     if s.backbone != "-":
         return [RowKey(s.generator, s.backbone, s.generator_seed, s.train_seed, entry.origin)]
-    return sorted({
-        RowKey(o.record.subject.generator, o.record.subject.backbone, o.record.subject.generator_seed, o.record.subject.train_seed, o.origin)
-        for o in entries if o.origin == entry.origin and o.record.subject.backbone != "-"
-        and (o.record.subject.generator, o.record.subject.generator_seed) == (s.generator, s.generator_seed)
-    }, key=_row_order)
+    return sorted(
+        {
+            RowKey(
+                o.record.subject.generator,
+                o.record.subject.backbone,
+                o.record.subject.generator_seed,
+                o.record.subject.train_seed,
+                o.origin,
+            )
+            for o in entries
+            if o.origin == entry.origin
+            and o.record.subject.backbone != "-"
+            and (o.record.subject.generator, o.record.subject.generator_seed) == (s.generator, s.generator_seed)
+        },
+        key=_row_order,
+    )
 
 
 def _row_order(key: RowKey) -> tuple[str, str, int, int, str]:
@@ -184,15 +210,28 @@ def _merge(values: list[Value]) -> Value:
         return sum(numbers) / len(numbers) if len(numbers) == len(parts) else None
 
     first = defined[0]
-    return Value(Estimate(mean([e.value for e in defined]), mean([e.low for e in defined]), mean([e.high for e in defined]),
-                          first.n, f"{REPEATS}: {first.method}", first.population), valid)
+    return Value(
+        Estimate(
+            mean([e.value for e in defined]),
+            mean([e.low for e in defined]),
+            mean([e.high for e in defined]),
+            first.n,
+            f"{REPEATS}: {first.method}",
+            first.population,
+        ),
+        valid,
+    )
 
 
 def leaders(table: Table, column: Column, backbone: str) -> frozenset[RowKey]:
     """Return the rows of a backbone that may be best: the best valid value and all whose interval reaches it."""
     found = {
-        key: cells[column].estimate for key, cells in table.rows.items()
-        if key.backbone == backbone and column in cells and cells[column].valid and cells[column].estimate.value is not None
+        key: cells[column].estimate
+        for key, cells in table.rows.items()
+        if key.backbone == backbone
+        and column in cells
+        and cells[column].valid
+        and cells[column].estimate.value is not None
     }
     if len(found) < 2 or column.better == "neither":
         return frozenset()

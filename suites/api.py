@@ -6,5 +6,19 @@ from harness.stats import Estimate
 from harness.tasks import classifier, open_images
 from harness.work import Context
 
-__all__ = ["Check", "Context", "Estimate", "Item", "Metric", "Need", "NoSettings", "NotPlanned", "Score", "Settings", "Suite",
-           "SuiteCard", "classifier", "open_images"]
+__all__ = [
+    "Check",
+    "Context",
+    "Estimate",
+    "Item",
+    "Metric",
+    "Need",
+    "NoSettings",
+    "NotPlanned",
+    "Score",
+    "Settings",
+    "Suite",
+    "SuiteCard",
+    "classifier",
+    "open_images",
+]

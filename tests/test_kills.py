@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-HOOK = '''
+HOOK = """
 import os, signal, sys, threading
 spec = os.environ.get("KILL_AT")
 if spec:
@@ -42,15 +42,40 @@ if spec:
                 os.killpg(0, signal.SIGKILL) if who == "group" else os.kill(os.getpid(), signal.SIGKILL)
             strike() if event == "rename" else threading.Timer(0.002, strike).start()
     sys.addaudithook(hook)
-'''
+"""
 
 SMALL = (
-    "--set", "dataset.images_per_class=4", "--set", "dataset.chunk=2", "--set", "generators.lbgen.sampling_steps=2",
-    "--set", "generators.lbgen.steps=4", "--set", "generators.lbgen.trained_steps=2", "--set", "generators.lbgen.epochs=3",
-    "--set", "backbones.resnet10.epochs=4", "--set", "backbones.resnet10.warmup_epochs=1", "--set", "backbones.resnet10.batch_size=16",
-    "--set", "suites.linear-probe.datasets=[\"eurosat\",\"dtd\"]",
+    "--set",
+    "dataset.images_per_class=4",
+    "--set",
+    "dataset.chunk=2",
+    "--set",
+    "generators.lbgen.sampling_steps=2",
+    "--set",
+    "generators.lbgen.steps=4",
+    "--set",
+    "generators.lbgen.trained_steps=2",
+    "--set",
+    "generators.lbgen.epochs=3",
+    "--set",
+    "backbones.resnet10.epochs=4",
+    "--set",
+    "backbones.resnet10.warmup_epochs=1",
+    "--set",
+    "backbones.resnet10.batch_size=16",
+    "--set",
+    'suites.linear-probe.datasets=["eurosat","dtd"]',
 )
-COMMAND = ("run", "--generator", "lbgen", "--suite", "in-domain,linear-probe,texture-bias,background-bias", "--backbone", "resnet10", *SMALL)
+COMMAND = (
+    "run",
+    "--generator",
+    "lbgen",
+    "--suite",
+    "in-domain,linear-probe,texture-bias,background-bias",
+    "--backbone",
+    "resnet10",
+    *SMALL,
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +95,9 @@ def moments() -> list[Moment]:
     for who in ("group", "worker"):
         for kind, most in (("fit", 12), ("synthesise", 20), ("pretrain", 5), ("extract", 6), ("evaluate", 12)):
             found += [Moment(kind, "open", number, who) for number in rng.sample(range(1, most), 3)]
-        found += [Moment(kind, "rename", rng.randint(1, 3), who) for kind in ("synthesise", "extract", "evaluate", "fit")]
+        found += [
+            Moment(kind, "rename", rng.randint(1, 3), who) for kind in ("synthesise", "extract", "evaluate", "fit")
+        ]
         found.append(Moment("leaderboard.csv", "rename", 1, "group"))
     return found
 
@@ -91,8 +118,15 @@ def start(world: Path, store: Path, moment: Moment | None) -> subprocess.Complet
     env = os.environ | {"PYTHONPATH": str(world / "hook"), "KILL_FLAG": str(flag)}
     if moment is not None:
         env["KILL_AT"] = f"{moment.kind}:{moment.event}:{moment.number}:{moment.who}"
-    return subprocess.run([sys.executable, "-m", "harness", *COMMAND, "--store", str(store), "--quiet"], env=env, text=True,
-                          capture_output=True, start_new_session=True, timeout=900, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "harness", *COMMAND, "--store", str(store), "--quiet"],
+        env=env,
+        text=True,
+        capture_output=True,
+        start_new_session=True,
+        timeout=900,
+        check=False,
+    )
 
 
 @pytest.mark.slow

@@ -23,7 +23,9 @@ LORA = "pytorch_lora_weights.safetensors"
 class LbGenSettings(SamplerSettings):
     """Synthesis as for sd15; the fine-tune's hyperparameters with the paper's values (tables 7 and 8)."""
 
-    clip: str = Field("open_clip:ViT-L-14-quickgelu@openai", description="CLIP tower: a local open_clip folder or open_clip:NAME@TAG")
+    clip: str = Field(
+        "open_clip:ViT-L-14-quickgelu@openai", description="CLIP tower: a local open_clip folder or open_clip:NAME@TAG"
+    )
     quality: str = Field("none", description="Quality scorer: none, open-clip:SOURCE or q-align:SOURCE (the paper's)")
     fit_threads: int = Field(1, ge=1, description="Processor threads of the fine-tune")
     fit_devices: int = Field(1, ge=1, description="Devices of the fine-tune (torchrun)")
@@ -39,7 +41,9 @@ class LbGenSettings(SamplerSettings):
     weight_en: float = Field(1.0, description="Weight of the adversarial loss L_en (equation 3)")
     weight_in: float = Field(1.0, description="Weight of the individual cosine loss L_in (equation 4)")
     weight_q: float = Field(0.1, description="Weight of the quality loss L_q")
-    adversarial: Literal["non-saturating", "saturating"] = Field("non-saturating", description="Form of the generator's L_en")
+    adversarial: Literal["non-saturating", "saturating"] = Field(
+        "non-saturating", description="Form of the generator's L_en"
+    )
     caption: str = Field("photo of {name}", description="Text that L_in compares an image with")
     discriminator_width: int = Field(3, description="Hidden width of the discriminator")
     discriminator_activation: Literal["relu", "leaky_relu"] = Field("relu", description="relu is the paper's")
@@ -57,11 +61,16 @@ class LbGen(Generator):
     """The published method (not the released code, which trains another loss)."""
 
     card = GeneratorCard(
-        id="lbgen", version=1,
+        id="lbgen",
+        version=1,
         summary="Stable Diffusion 1.5 with a LoRA tuned by bi-level semantic alignment and a quality loss (lbGen, CVPR 2025).",
-        information=("class_names", "reward_models"), real_pixels_at_training=False, real_pixels_at_synthesis=False,
-        base_model="Stable Diffusion 1.5 + LoRA on UNet attention", prompts="the class name itself; negative prompt empty",
-        sampler="PNDM, 50 steps (51 UNet calls), guidance 2.0, 512 px; LoRA fused", licence="CreativeML OpenRAIL-M (weights)",
+        information=("class_names", "reward_models"),
+        real_pixels_at_training=False,
+        real_pixels_at_synthesis=False,
+        base_model="Stable Diffusion 1.5 + LoRA on UNet attention",
+        prompts="the class name itself; negative prompt empty",
+        sampler="PNDM, 50 steps (51 UNet calls), guidance 2.0, 512 px; LoRA fused",
+        licence="CreativeML OpenRAIL-M (weights)",
         citation="Low-Biased General Annotated Dataset Generation, CVPR 2025, arXiv 2412.10831",
         differences=(
             "L_en is the non-saturating form by default (the printed min-max vanishes when the discriminator wins)",
@@ -79,8 +88,10 @@ class LbGen(Generator):
     def missing(self, settings: LbGenSettings) -> str:
         """Say what the settings lack: a base model, or a quality scorer for a quality loss that counts."""
         if settings.weight_q > 0 and settings.quality == "none":
-            return (f"weight_q is {settings.weight_q:g} without a quality scorer: --set generators.{self.card.id}.quality=q-align:FOLDER, "
-                    "or weight_q=0")
+            return (
+                f"weight_q is {settings.weight_q:g} without a quality scorer: --set generators.{self.card.id}.quality=q-align:FOLDER, "
+                "or weight_q=0"
+            )
         return missing_base(self.card.id, settings)
 
     def fit_resources(self, settings: Any) -> Resources:
@@ -93,9 +104,17 @@ class LbGen(Generator):
         from generators.lbgen.trainer import train
 
         recipe = recipe_settings(ctx.params["settings"])
-        train(load_parts(ctx), recipe, load_towers(ctx, recipe), ctx.classes.names, out_dir=ctx.out,
-              checkpoint_dir=ctx.scratch / "lbgen", seed=ctx.seed("lbgen"), progress=ctx.progress,
-              comm=TorchDistributed() if ctx.world_size > 1 else SingleProcess())
+        train(
+            load_parts(ctx),
+            recipe,
+            load_towers(ctx, recipe),
+            ctx.classes.names,
+            out_dir=ctx.out,
+            checkpoint_dir=ctx.scratch / "lbgen",
+            seed=ctx.seed("lbgen"),
+            progress=ctx.progress,
+            comm=TorchDistributed() if ctx.world_size > 1 else SingleProcess(),
+        )
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Yield the images of a request with the LoRA fused into the UNet."""
@@ -111,7 +130,9 @@ def _fused(ctx: Context) -> DiffusionParts:
 def recipe_settings(values: dict[str, Any]) -> RecipeSettings:
     """Return the recipe among a fit cell's settings."""
     names = {field.name for field in fields(RecipeSettings)} - {"guidance"}
-    return RecipeSettings(guidance=values["training_guidance"], **{key: value for key, value in values.items() if key in names})
+    return RecipeSettings(
+        guidance=values["training_guidance"], **{key: value for key, value in values.items() if key in names}
+    )
 
 
 def load_towers(ctx: Context, recipe: RecipeSettings) -> Towers:
@@ -121,7 +142,11 @@ def load_towers(ctx: Context, recipe: RecipeSettings) -> Towers:
     clip = quality = None
     if recipe.uses_clip:
         source = ctx.source("clip")
-        name, _, tag = source.removeprefix("open_clip:").partition("@") if source.startswith("open_clip:") else (f"local-dir:{source}", "", "")
+        name, _, tag = (
+            source.removeprefix("open_clip:").partition("@")
+            if source.startswith("open_clip:")
+            else (f"local-dir:{source}", "", "")
+        )
         clip = load_open_clip(name, tag or None, device=ctx.device)
     if recipe.weight_q > 0:
         import torch
@@ -131,6 +156,8 @@ def load_towers(ctx: Context, recipe: RecipeSettings) -> Towers:
         spec = str(ctx.params["settings"]["quality"])
         kind, _, _ = spec.partition(":")
         folder = ctx.source("quality")
-        located = spec if folder == spec else f"{kind}:local-dir:{folder}" if kind == "open-clip" else f"{kind}:{folder}"
+        located = (
+            spec if folder == spec else f"{kind}:local-dir:{folder}" if kind == "open-clip" else f"{kind}:{folder}"
+        )
         quality = load_quality(located, ctx.device, torch.float32)
     return Towers(clip, quality)

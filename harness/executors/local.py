@@ -25,8 +25,13 @@ from harness.work import Order
 
 ATTEMPTS = 3
 _ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
-    "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
     "NO_ALBUMENTATIONS_UPDATE": "1",
 }
 
@@ -116,7 +121,9 @@ class LocalExecutor:
     def _start(self) -> None:
         running = [worker.task.cell.resources for worker in self.workers if worker.task]
         free_slots = self.slots - sum(_slots(resources) for resources in running)
-        free_threads = max(self.processors, self.slots) - sum(resources.threads * _slots(resources) for resources in running)
+        free_threads = max(self.processors, self.slots) - sum(
+            resources.threads * _slots(resources) for resources in running
+        )
         for task in list(self.state.ready):
             needs = task.cell.resources
             fits = _slots(needs) <= free_slots and needs.threads * _slots(needs) <= free_threads
@@ -129,8 +136,14 @@ class LocalExecutor:
             free_threads -= needs.threads * _slots(needs)
 
     def _give(self, task: Task) -> None:
-        order = Order(task.cell, self.plan.inputs(task.cell), {name: self.plan.sources[name] for name in self._data(task.cell)},
-                      str(self.store.root), task.shard, self.device)
+        order = Order(
+            task.cell,
+            self.plan.inputs(task.cell),
+            {name: self.plan.sources[name] for name in self._data(task.cell)},
+            str(self.store.root),
+            task.shard,
+            self.device,
+        )
         message = {"order": order.to_dict(), "log": str(self.store.log(task.cell))}
         self.state.attempts[task.id] = self.state.attempts.get(task.id, 0) + 1
         if task.cell.resources.devices > 1:
@@ -163,8 +176,13 @@ class LocalExecutor:
         environment = os.environ | _ENVIRONMENT
         if self.device.startswith("cuda"):
             environment["CUDA_VISIBLE_DEVICES"] = self._visible()[slot % self.slots]
-        process = subprocess.Popen([sys.executable, "-m", "harness.executors.worker"], stdin=subprocess.PIPE,
-                                   stdout=subprocess.PIPE, text=True, env=environment)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness.executors.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         assert process.stdout is not None
         worker = Worker(slot, process, process.stdout, used=True)
         self.workers.append(worker)
@@ -180,13 +198,27 @@ class LocalExecutor:
         (folder / "order.json").write_text(json.dumps(message), encoding="utf-8")
         log = self.store.log(task.cell)
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--nproc-per-node",
-                   str(task.cell.resources.devices), "-m", "harness.executors.worker", "--order",
-                   str(folder / "order.json"), "--answer", str(folder / "answer.json")]
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nnodes",
+            "1",
+            "--nproc-per-node",
+            str(task.cell.resources.devices),
+            "-m",
+            "harness.executors.worker",
+            "--order",
+            str(folder / "order.json"),
+            "--answer",
+            str(folder / "answer.json"),
+        ]
         environment = os.environ | _ENVIRONMENT | {"OMP_NUM_THREADS": str(task.cell.resources.threads)}
         with log.open("a") as stream:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stream, text=True,
-                                       env=environment)
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stream, text=True, env=environment
+            )
         assert process.stdout is not None
         worker = Worker(self.slots + len(self.workers), process, process.stdout, answer=folder / "answer.json")
         self.workers.append(worker)
@@ -223,9 +255,20 @@ class LocalExecutor:
             self.board.note(f"{task.name}: its worker died ({_cause(code)}); trying again")
             self.state.ready.insert(0, task)
         else:
-            self._settle(task, {"event": "failed", "damaged": False, "cpu_seconds": 0.0, "error": {
-                "what": f"the worker died {ATTEMPTS} times", "why": _cause(code),
-                "fix": "look at the log and at the memory of this machine; then run the same command again"}}, 0.0)
+            self._settle(
+                task,
+                {
+                    "event": "failed",
+                    "damaged": False,
+                    "cpu_seconds": 0.0,
+                    "error": {
+                        "what": f"the worker died {ATTEMPTS} times",
+                        "why": _cause(code),
+                        "fix": "look at the log and at the memory of this machine; then run the same command again",
+                    },
+                },
+                0.0,
+            )
 
     def _settle(self, task: Task, answer: Mapping[str, Any], seconds: float) -> None:
         cell = task.cell
@@ -310,7 +353,9 @@ def _ranks(plan: Plan, wanted: frozenset[str]) -> dict[str, float]:
             users.setdefault(need, []).append(key)
     for key in reversed(list(_ordered(plan, wanted))):
         cell = plan.cells[key]
-        ranks[key] = cell.resources.minutes * max(len(cell.shards), 1) + max((ranks[user] for user in users.get(key, ())), default=0.0)
+        ranks[key] = cell.resources.minutes * max(len(cell.shards), 1) + max(
+            (ranks[user] for user in users.get(key, ())), default=0.0
+        )
     return ranks
 
 

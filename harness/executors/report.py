@@ -57,7 +57,14 @@ class Board:
 
     def started(self, cell: Cell, shard: str, pid: int) -> None:
         """Note that a task runs."""
-        self.running[cell.key, shard] = {"name": _name(cell), "done": 0, "total": 0, "note": "", "pid": pid, "since": time.monotonic()}
+        self.running[cell.key, shard] = {
+            "name": _name(cell),
+            "done": 0,
+            "total": 0,
+            "note": "",
+            "pid": pid,
+            "since": time.monotonic(),
+        }
         self._entry(cell)["state"] = "running"
         self._save()
 
@@ -122,8 +129,10 @@ class Board:
         return Report(self.finished, tuple(self.failures), kinds, time.monotonic() - self._begun)
 
     def _entry(self, cell: Cell) -> dict[str, Any]:
-        return self.entries.setdefault(cell.folder, {
-            "kind": cell.kind, "label": cell.label, "state": "waiting", "seconds": 0.0, "cpu_seconds": 0.0})
+        return self.entries.setdefault(
+            cell.folder,
+            {"kind": cell.kind, "label": cell.label, "state": "waiting", "seconds": 0.0, "cpu_seconds": 0.0},
+        )
 
     def _print(self, text: str) -> None:
         if not self.quiet:
@@ -135,10 +144,20 @@ class Board:
         if now - self._saved < _STATUS_SECONDS:
             return
         self._saved = now
-        running = [{"task": task["name"], "pid": task["pid"], "done": task["done"], "total": task["total"]}
-                   for task in self.running.values()]
-        write_json(self.store.root / "status.json", {
-            "total": self.total, "done": self.finished, "failed": len(self.failures), "running": running, "cells": self.entries})
+        running = [
+            {"task": task["name"], "pid": task["pid"], "done": task["done"], "total": task["total"]}
+            for task in self.running.values()
+        ]
+        write_json(
+            self.store.root / "status.json",
+            {
+                "total": self.total,
+                "done": self.finished,
+                "failed": len(self.failures),
+                "running": running,
+                "cells": self.entries,
+            },
+        )
 
 
 def _name(cell: Cell) -> str:

@@ -61,8 +61,12 @@ def do(raw: Mapping[str, Any], answers: TextIO | None, rank: int = 0, world_size
     except Exception as error:  # the boundary of a cell: a failure is reported, and the other cells go on
         traceback.print_exc()
         sys.stderr.flush()
-        return {"event": "failed", "error": describe(error), "damaged": isinstance(error, CorruptArtifact),
-                "cpu_seconds": time.process_time() - cpu}
+        return {
+            "event": "failed",
+            "error": describe(error),
+            "damaged": isinstance(error, CorruptArtifact),
+            "cpu_seconds": time.process_time() - cpu,
+        }
     return {"event": "done", "wall_seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - cpu}
 
 
@@ -70,8 +74,11 @@ def describe(error: BaseException) -> dict[str, str]:
     """Return the three parts of an error; of a bug, its type and message."""
     if isinstance(error, UserError):
         return {"what": error.what, "why": error.why, "fix": error.fix}
-    return {"what": f"{type(error).__name__}: {error}".split("\n")[0][:300], "why": "an error the harness did not foresee",
-            "fix": "read the log; please report it with the log"}
+    return {
+        "what": f"{type(error).__name__}: {error}".split("\n")[0][:300],
+        "why": "an error the harness did not foresee",
+        "fix": "read the log; please report it with the log",
+    }
 
 
 def _set_threads(threads: int) -> None:

@@ -30,16 +30,30 @@ def cell(generator: str, images: int, chunk: int, **settings: object) -> Cell:
     plugin = registry.generators().get(generator)
     values = plugin.Settings(base=WEIGHTS, sampling_steps=2, **settings).model_dump(mode="json")  # type: ignore[call-arg]
     made = {key: value for key, value in values.items() if key not in plugin.fit_fields}
-    return Cell("synthesise", generator, 1, {"settings": made, "classes": {"name": "micro", "content": classes.content},
-                "dataset": {"images_per_class": images, "chunk": chunk, "size_px": 64}}, {}, {"generator_seed": 0},
-                "harness.tasks:synthesise", shards=shards(two, images, chunk))
+    return Cell(
+        "synthesise",
+        generator,
+        1,
+        {
+            "settings": made,
+            "classes": {"name": "micro", "content": classes.content},
+            "dataset": {"images_per_class": images, "chunk": chunk, "size_px": 64},
+        },
+        {},
+        {"generator_seed": 0},
+        "harness.tasks:synthesise",
+        shards=shards(two, images, chunk),
+    )
 
 
 def make(store: Store, one: Cell) -> dict[str, str]:
     """Run all shards and the joining; return path to SHA-1."""
     for shard in (*one.shards, ""):
         execute(Order(one, {}, {}, str(store.root), shard))
-    return {row["path"]: row["sha1"] for row in map(json.loads, store.open(one).path("images.jsonl").read_text().splitlines())}
+    return {
+        row["path"]: row["sha1"]
+        for row in map(json.loads, store.open(one).path("images.jsonl").read_text().splitlines())
+    }
 
 
 def test_recipe_Y1(tmp_path: Path) -> None:
@@ -71,8 +85,13 @@ def test_recipe_Y2() -> None:
     """Class lists by their published hashes; the two duplicate names are reported."""
     full, hundred = load_classes("imagenet1k"), load_classes("imagenet100")
     text = "".join(f"{i} {n}\n" for i, n in zip(full.ids, full.names, strict=True))
-    assert hashlib.sha256(text.encode()).hexdigest() == "89e0b642c6697a3a43a06a2bb65f9fefb3ca295ccc5f4ba9ce385f1a3a58c629"
-    assert hashlib.sha256("\n".join(full.names).encode()).hexdigest() == "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
+    assert (
+        hashlib.sha256(text.encode()).hexdigest() == "89e0b642c6697a3a43a06a2bb65f9fefb3ca295ccc5f4ba9ce385f1a3a58c629"
+    )
+    assert (
+        hashlib.sha256("\n".join(full.names).encode()).hexdigest()
+        == "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
+    )
     assert full.fingerprint == "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
     assert hundred.fingerprint == "d61d354b64beb3ce2c2c9cf04a874298362dc9fcd589e15ee34c5e4592145746"
     assert len(hundred) == 100 and set(hundred.ids) <= set(full.ids)
@@ -94,7 +113,7 @@ def test_recipe_Y4(tmp_path: Path) -> None:
 
     with pytest.raises(Dies):
         execute(Order(one, {}, {}, str(tmp_path), one.shards[1]), progress)
-    assert {path for path in tmp_path.rglob("*.tar")} == set(done)
+    assert set(tmp_path.rglob("*.tar")) == set(done)
     before = {path: path.stat().st_mtime_ns for path in done}
     rows = make(store, one)
     assert len(rows) == 8 and {path: path.stat().st_mtime_ns for path in done} == before

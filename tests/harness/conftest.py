@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PLUGIN = '''
+PLUGIN = """
 import os, signal
 from pathlib import Path
 import numpy as np
@@ -58,7 +58,7 @@ class Brightness(Suite):
         value = float(rows["brightness"].mean())
         return Score((Metric("brightness", Estimate(value, value - 0.01, value + 0.01, len(rows), "toy", "these images")),),
                      (Check("bright", value > 0.1, value, 0.1, "not black"),))
-'''
+"""
 ENTRY_POINTS = """[harness.generators]
 noise = fakeplug:Noise
 dots = fakeplug:Dots
@@ -102,7 +102,14 @@ def harness(plugins: Path, tmp_path: Path) -> Run:
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env = os.environ | {"PYTHONPATH": str(plugins), "HARNESS_CACHE": str(tmp_path / "cache")} | environment
-        return subprocess.run([sys.executable, "-m", "harness", *arguments], cwd=tmp_path, env=env, capture_output=True, text=True,
-                              timeout=300, check=False)
+        return subprocess.run(
+            [sys.executable, "-m", "harness", *arguments],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
 
     return run

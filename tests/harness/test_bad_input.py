@@ -25,7 +25,9 @@ def weights(tmp_path: Path) -> Path:
 
 def run_outside(harness: Run, plugins: Path, weights: Path, *extra: str) -> tuple[int, str]:
     """Evaluate a checkpoint in the micro profile."""
-    done = harness("run", "--checkpoint", str(weights), "--arch", "resnet10", "--suite", "in-domain", "--store", "s", *extra)
+    done = harness(
+        "run", "--checkpoint", str(weights), "--arch", "resnet10", "--suite", "in-domain", "--store", "s", *extra
+    )
     return done.returncode, done.stderr
 
 
@@ -47,13 +49,33 @@ def test_unsorted_class_list_is_refused(harness: Run, plugins: Path, weights: Pa
 
 
 def test_nan_loss_fails_one_cell_and_keeps_the_rest(harness: Run, plugins: Path, tmp_path: Path) -> None:
-    command = ["run", "--generator", "noise", "--suite", "brightness", "--profile", str(plugins / "toy.toml"), "--store", "s"]
+    command = [
+        "run",
+        "--generator",
+        "noise",
+        "--suite",
+        "brightness",
+        "--profile",
+        str(plugins / "toy.toml"),
+        "--store",
+        "s",
+    ]
     assert harness(*command).returncode == 0
     board = (tmp_path / "s" / "leaderboard.csv").read_bytes()
     images = {path: path.read_bytes() for path in (tmp_path / "s" / "synthesise").rglob("*.tar")}
-    done = harness(*command[:4], "brightness,texture-bias", *command[5:], "--set", "backbones.resnet10.lr=1e30",
-                   "--set", "backbones.resnet10.epochs=6", "--set", "backbones.resnet10.batch_size=8",
-                   "--data", f"cue-conflict={plugins}")
+    done = harness(
+        *command[:4],
+        "brightness,texture-bias",
+        *command[5:],
+        "--set",
+        "backbones.resnet10.lr=1e30",
+        "--set",
+        "backbones.resnet10.epochs=6",
+        "--set",
+        "backbones.resnet10.batch_size=8",
+        "--data",
+        f"cue-conflict={plugins}",
+    )
     assert done.returncode == 1, done.stderr
     assert "not finite" in done.stderr and "lower" in done.stderr and "Traceback" not in done.stderr
     assert {path: path.read_bytes() for path in (tmp_path / "s" / "synthesise").rglob("*.tar")} == images

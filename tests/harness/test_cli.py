@@ -25,38 +25,70 @@ print(f"HEAVY={heavy} CPU={used.ru_utime + used.ru_stime:.2f} CODE={code}", file
 """
 
 
-@pytest.mark.parametrize("arguments", [
-    ["list"], ["plan", "--generator", "all", "--suite", "all"], ["describe", "lbgen"], ["describe", "texture-bias"],
-    ["leaderboard", "--format", "csv"], ["list", "--json"], ["--help"],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list"],
+        ["plan", "--generator", "all", "--suite", "all"],
+        ["describe", "lbgen"],
+        ["describe", "texture-bias"],
+        ["leaderboard", "--format", "csv"],
+        ["list", "--json"],
+        ["--help"],
+    ],
+)
 def test_light_commands_import_no_torch_and_answer_at_once(arguments: list[str], tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", NO_TORCH, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", NO_TORCH, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+        check=False,
+    )
     line = done.stderr.strip().splitlines()[-1]
     assert "HEAVY=[]" in line and "CODE=0" in line, done.stderr
     assert float(line.split("CPU=")[1].split()[0]) < 1.0, line
     assert len(done.stdout) > 100
 
 
-@pytest.mark.parametrize(("arguments", "code", "words"), [
-    (["run", "--generator", "lbgenn"], 2, ["unknown generator 'lbgenn'", "did you mean 'lbgen'", "harness list generators"]),
-    (["run", "--generator", "real", "--suite", "shape"], 2, ["unknown suite 'shape'", "harness list suites"]),
-    (["run", "--generator", "real", "--profile", "mikro"], 2, ["unknown profile 'mikro'", "did you mean 'micro'"]),
-    (["run", "--generator", "real", "--set", "dataset.chunks=2"], 2, ["no setting", "dataset.chunks", "chunk"]),
-    (["run", "--generator", "lbgen", "--set", "generators.lbgen.wait_q=0"], 2, ["wait_q", "did you mean", "weight_q"]),
-    (["run", "--generator", "lbgen", "--set", "generators.lbgen.rank=many"], 2, ["rank", "integer", "many"]),
-    (["run", "--generator", "real", "--set", "nonsense"], 2, ["KEY=VALUE"]),
-    (["run", "--generator", "real", "--data", "dtd"], 2, ["NAME=PATH"]),
-    (["run", "--generator", "real", "--backbone", "resnet11"], 2, ["unknown backbone", "resnet10"]),
-    (["run"], 2, ["nothing to measure"]),
-    (["run", "--checkpoint", "w.pth"], 2, ["--arch", "--classes"]),
-    (["run", "--checkpoint", "w.pth", "--arch", "resnet50", "--classes", "imagenet1k"], 4, ["does not exist"]),
-    (["run", "--generator", "real", "--suite", "in-domain", "--data", "train=/nowhere"], 4, ["not run", "/nowhere"]),
-    (["run", "--generator", "rotten"], 2, ["broken", "a_package_that_does_not_exist"]),
-    (["describe", "lbgn"], 2, ["lbgn", "did you mean 'lbgen'"]),
-    (["leaderboard", "--format", "xls"], 2, ["xls", "csv"]),
-    (["list", "things"], 2, ["things"]),
-])
-def test_user_errors_have_three_parts_and_no_traceback(harness: Run, arguments: list[str], code: int, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (
+            ["run", "--generator", "lbgenn"],
+            2,
+            ["unknown generator 'lbgenn'", "did you mean 'lbgen'", "harness list generators"],
+        ),
+        (["run", "--generator", "real", "--suite", "shape"], 2, ["unknown suite 'shape'", "harness list suites"]),
+        (["run", "--generator", "real", "--profile", "mikro"], 2, ["unknown profile 'mikro'", "did you mean 'micro'"]),
+        (["run", "--generator", "real", "--set", "dataset.chunks=2"], 2, ["no setting", "dataset.chunks", "chunk"]),
+        (
+            ["run", "--generator", "lbgen", "--set", "generators.lbgen.wait_q=0"],
+            2,
+            ["wait_q", "did you mean", "weight_q"],
+        ),
+        (["run", "--generator", "lbgen", "--set", "generators.lbgen.rank=many"], 2, ["rank", "integer", "many"]),
+        (["run", "--generator", "real", "--set", "nonsense"], 2, ["KEY=VALUE"]),
+        (["run", "--generator", "real", "--data", "dtd"], 2, ["NAME=PATH"]),
+        (["run", "--generator", "real", "--backbone", "resnet11"], 2, ["unknown backbone", "resnet10"]),
+        (["run"], 2, ["nothing to measure"]),
+        (["run", "--checkpoint", "w.pth"], 2, ["--arch", "--classes"]),
+        (["run", "--checkpoint", "w.pth", "--arch", "resnet50", "--classes", "imagenet1k"], 4, ["does not exist"]),
+        (
+            ["run", "--generator", "real", "--suite", "in-domain", "--data", "train=/nowhere"],
+            4,
+            ["not run", "/nowhere"],
+        ),
+        (["run", "--generator", "rotten"], 2, ["broken", "a_package_that_does_not_exist"]),
+        (["describe", "lbgn"], 2, ["lbgn", "did you mean 'lbgen'"]),
+        (["leaderboard", "--format", "xls"], 2, ["xls", "csv"]),
+        (["list", "things"], 2, ["things"]),
+    ],
+)
+def test_user_errors_have_three_parts_and_no_traceback(
+    harness: Run, arguments: list[str], code: int, words: list[str]
+) -> None:
     done = harness(*arguments)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
@@ -75,9 +107,15 @@ def test_a_broken_plugin_is_listed_and_harms_no_other(harness: Run) -> None:
 
 def test_groups_expand_and_all_leaves_out_what_is_not_default(harness: Run, plugins: Path) -> None:
     def generators_of(text: str) -> set[str]:
-        done = harness("plan", "--json", "--generator", text, "--suite", "brightness", "--profile", str(plugins / "toy.toml"))
+        done = harness(
+            "plan", "--json", "--generator", text, "--suite", "brightness", "--profile", str(plugins / "toy.toml")
+        )
         assert done.returncode == 0, done.stderr
-        return {cell["label"].split()[0] for cell in json.loads(done.stdout)["cells"] if cell["folder"].startswith("synthesise")}
+        return {
+            cell["label"].split()[0]
+            for cell in json.loads(done.stdout)["cells"]
+            if cell["folder"].startswith("synthesise")
+        }
 
     assert generators_of("toys") == {"dots"}
     assert generators_of("noise,toys") == {"noise", "dots"}
@@ -96,5 +134,7 @@ def test_doctor_warns_of_shadowing_folders(harness: Run, tmp_path: Path) -> None
 
 def test_every_help_ends_with_two_examples() -> None:
     for command in ("run", "plan", "list", "describe", "doctor", "leaderboard"):
-        done = subprocess.run([sys.executable, "-m", "harness", command, "--help"], capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "harness", command, "--help"], capture_output=True, text=True, timeout=60, check=True
+        )
         assert done.stdout.count(f"python -m harness {command}") >= 2, done.stdout

@@ -33,8 +33,17 @@ def test_run_twice_does_nothing_the_second_time_and_says_so(harness: Run, plugin
 
 def test_a_failed_cell_stops_only_what_needs_it(harness: Run, plugins: Path, tmp_path: Path) -> None:
     store = tmp_path / "s"
-    done = harness("run", "--generator", "noise,dots", *TOY, str(plugins / "toy.toml"), "--store", str(store),
-                   "--set", "generators.noise.fail=ouch")
+    done = harness(
+        "run",
+        "--generator",
+        "noise,dots",
+        *TOY,
+        str(plugins / "toy.toml"),
+        "--store",
+        str(store),
+        "--set",
+        "generators.noise.fail=ouch",
+    )
     assert done.returncode == 1
     assert "RuntimeError: ouch" in done.stderr and "log:" in done.stderr and "which failed" in done.stderr
     assert "dots" in csv(store).decode() and "noise" not in csv(store).decode()
@@ -51,7 +60,9 @@ def test_a_killed_worker_is_replaced_and_its_task_done_again(harness: Run, plugi
     quiet = harness("run", "--generator", "noise", *TOY, profile, "--store", str(tmp_path / "a"))
     assert quiet.returncode == 0, quiet.stderr
     (tmp_path / "once").touch()
-    done = harness("run", "--generator", "noise", *TOY, profile, "--store", str(tmp_path / "b"), FAKE_ONCE=str(tmp_path / "once"))
+    done = harness(
+        "run", "--generator", "noise", *TOY, profile, "--store", str(tmp_path / "b"), FAKE_ONCE=str(tmp_path / "once")
+    )
     assert done.returncode == 0 and "killed by SIGKILL" in done.stderr
     assert csv(tmp_path / "a") == csv(tmp_path / "b")
 
@@ -94,7 +105,9 @@ def test_stale_artifacts_stop_the_run_until_the_user_decides(harness: Run, plugi
 
 def test_the_dataset_does_not_depend_on_workers_or_chunks(harness: Run, plugins: Path, tmp_path: Path) -> None:
     def images(name: str, *extra: str) -> dict[str, str]:
-        done = harness("run", "--generator", "noise", *TOY, str(plugins / "toy.toml"), "--store", str(tmp_path / name), *extra)
+        done = harness(
+            "run", "--generator", "noise", *TOY, str(plugins / "toy.toml"), "--store", str(tmp_path / name), *extra
+        )
         assert done.returncode == 0, done.stderr
         lines = next((tmp_path / name / "synthesise").glob("*/images.jsonl")).read_text().splitlines()
         return {row["path"]: row["sha1"] for row in map(json.loads, lines)}

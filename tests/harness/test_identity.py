@@ -13,7 +13,9 @@ import pytest
 from harness.cells import Cell, Resources
 from harness.identity import canonical_json, content_key, derive_seed, fingerprint
 
-CELL = Cell("evaluate", "linear-probe", 1, {"item": "dtd", "settings": {"c": 0.5}}, {"features": "ab" * 32}, {"probe_seed": 0})
+CELL = Cell(
+    "evaluate", "linear-probe", 1, {"item": "dtd", "settings": {"c": 0.5}}, {"features": "ab" * 32}, {"probe_seed": 0}
+)
 
 
 def test_canonical_json_ignores_order_and_spelling_of_whole_numbers() -> None:
@@ -29,7 +31,10 @@ def test_canonical_json_refuses_what_has_no_canonical_form(value: object) -> Non
 
 def test_golden_keys() -> None:
     """A change here makes every artifact of every user stale: bump KEY_SCHEMA and say so in the change log."""
-    assert content_key({"a": 1, "b": [True, None, "é"]}) == "b71874349daac02154f7f15128affc99836ec0d2d885791b4b63bd20b9b214d8"
+    assert (
+        content_key({"a": 1, "b": [True, None, "é"]})
+        == "b71874349daac02154f7f15128affc99836ec0d2d885791b4b63bd20b9b214d8"
+    )
     assert CELL.key == "1abbd518314d7f115b5e0298015f408a4a1638b87ec2fdcd4054396b7834aee1"
     assert derive_seed("image", 0, "n01440764", 7) == 5102810907493948219
 
@@ -41,7 +46,14 @@ def test_resources_but_threads_are_no_part_of_the_identity() -> None:
 
 
 def test_every_fact_changes_the_key() -> None:
-    changed = [{"kind": "extract"}, {"name": "x"}, {"version": 2}, {"params": {}}, {"inputs": {}}, {"seeds": {"probe_seed": 1}}]
+    changed = [
+        {"kind": "extract"},
+        {"name": "x"},
+        {"version": 2},
+        {"params": {}},
+        {"inputs": {}},
+        {"seeds": {"probe_seed": 1}},
+    ]
     keys = {replace(CELL, **change).key for change in changed}
     assert len(keys | {CELL.key}) == len(changed) + 1
 
@@ -53,8 +65,14 @@ def test_cell_round_trip() -> None:
 def test_seeds_do_not_depend_on_the_hash_seed() -> None:
     code = "from harness.identity import derive_seed; print(derive_seed('image', 3, 'n01', 5))"
     found = {
-        subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "PATH": ""}, capture_output=True, text=True,
-                       check=True, cwd=Path(__file__).parents[2]).stdout
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed, "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parents[2],
+        ).stdout
         for seed in ("0", "1")
     }
     assert found == {f"{derive_seed('image', 3, 'n01', 5)}\n"}

@@ -152,9 +152,7 @@ def test_paired_difference_is_narrower_than_two_independent_samples():
 
 
 def test_undefined_replicates_are_counted_or_cost_the_interval():
-    rare = bootstrap(
-        lambda t: ratio(t[:, 0, 0], t[:, 0, 1]), [[[1, 1], [0, 0], [0, 0]]], seed=0, population="p"
-    )
+    rare = bootstrap(lambda t: ratio(t[:, 0, 0], t[:, 0, 1]), [[[1, 1], [0, 0], [0, 0]]], seed=0, population="p")
     assert rare.value == 1 and rare.low is None and "undefined in" in rare.reason
     nothing = bootstrap(lambda t: ratio(t[:, 0, 0], t[:, 0, 0]), [[[0, 1]]], seed=0, population="p")
     assert not nothing.defined
@@ -190,9 +188,7 @@ def test_student_mean_known_quantile():
     assert not student_mean([], population="p").defined
 
 
-@pytest.mark.parametrize(
-    ("b", "c", "expected"), [(0, 0, 1.0), (1, 9, 22 / 1024), (5, 5, 1.0), (0, 5, 2 / 32)]
-)
+@pytest.mark.parametrize(("b", "c", "expected"), [(0, 0, 1.0), (1, 9, 22 / 1024), (5, 5, 1.0), (0, 5, 2 / 32)])
 def test_mcnemar_exact_known_values(b, c, expected):
     assert mcnemar_exact(b, c) == pytest.approx(expected, rel=1e-12)
     assert mcnemar_exact(c, b) == mcnemar_exact(b, c)

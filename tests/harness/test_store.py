@@ -68,7 +68,9 @@ def test_damage_is_named(tmp_path: Path, damage: str) -> None:
     else:
         manifest = json.loads((folder / MANIFEST).read_text())
         (folder / MANIFEST).write_text(json.dumps(manifest | {"key": "0" * 64}))
-    assert store.state(CELL) == ("done" if damage == "other" else "corrupt")  # sizes are looked at first, bytes when read
+    assert store.state(CELL) == (
+        "done" if damage == "other" else "corrupt"
+    )  # sizes are looked at first, bytes when read
     with pytest.raises(CorruptArtifact) as caught:
         store.open(CELL).verify()
     assert "thing" in caught.value.what and caught.value.fix

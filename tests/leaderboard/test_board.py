@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -23,13 +24,29 @@ from leaderboard.sources import Entry, from_store
 from leaderboard.tables import build_tables, leaders
 
 
-def record(generator: str = "real", suite: str = "in-domain", order: int = 100, metric: str = "top1", k: int = 60, n: int = 100,
-           item: str = "x", backbone: str = "resnet10", **changes: object) -> Record:
+def record(
+    generator: str = "real",
+    suite: str = "in-domain",
+    order: int = 100,
+    metric: str = "top1",
+    k: int = 60,
+    n: int = 100,
+    item: str = "x",
+    backbone: str = "resnet10",
+    **changes: object,
+) -> Record:
     """Return a record of one proportion."""
     made = Record(
-        suite, order, item, Subject(generator, backbone, 0, 0, ("class_names",)), 0,
-        (Metric(metric, wilson(k, n)),), (Check("ok", True, 1.0, 0.5, "m"),),
-        Comparability("toy", 1, {"d": "f"}, "c", "p", "r"), content_key([generator, suite, metric, item, k, backbone]))
+        suite,
+        order,
+        item,
+        Subject(generator, backbone, 0, 0, ("class_names",)),
+        0,
+        (Metric(metric, wilson(k, n)),),
+        (Check("ok", True, 1.0, 0.5, "m"),),
+        Comparability("toy", 1, {"d": "f"}, "c", "p", "r"),
+        content_key([generator, suite, metric, item, k, backbone]),
+    )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -43,7 +60,8 @@ def put(store: Path, one: Record) -> Path:
     folder = store / "evaluate" / f"{one.suite}-{one.key[:16]}"
     folder.mkdir(parents=True)
     write_text(folder / "record.json", one.to_json())
-    (folder / "manifest.json").write_text('{"files": {"record.json": {"sha256": "%s"}}}' % file_sha256(folder / "record.json"))
+    files = {"record.json": {"sha256": file_sha256(folder / "record.json")}}
+    (folder / "manifest.json").write_text(json.dumps({"files": files}))
     return folder
 
 
@@ -57,7 +75,12 @@ def test_record_round_trip() -> None:
 
 
 def test_rows_and_columns_have_one_order_whatever_the_order_of_records() -> None:
-    many = [record(g, s, o, m, k) for g in ("sd15", "real") for s, o, m in (("b", 2, "y"), ("a", 1, "z"), ("b", 2, "x")) for k in (50,)]
+    many = [
+        record(g, s, o, m, k)
+        for g in ("sd15", "real")
+        for s, o, m in (("b", 2, "y"), ("a", 1, "z"), ("b", 2, "x"))
+        for k in (50,)
+    ]
     shuffled = list(many)
     random.Random(0).shuffle(shuffled)
     assert to_csv(build_tables(entries(*many))) == to_csv(build_tables(entries(*shuffled)))
@@ -73,8 +96,13 @@ def test_export_bytes_do_not_depend_on_hash_seed_locale_or_file_order(tmp_path: 
     outputs = set()
     for place, seed, locale in (("one", "0", "C"), ("two", "1", "C.UTF-8")):
         for style in ("csv", "md"):
-            done = subprocess.run([sys.executable, "-m", "harness", "leaderboard", str(tmp_path / place), "--format", style],
-                                  env=os.environ | {"PYTHONHASHSEED": seed, "LC_ALL": locale}, capture_output=True, check=True, cwd=tmp_path)
+            done = subprocess.run(
+                [sys.executable, "-m", "harness", "leaderboard", str(tmp_path / place), "--format", style],
+                env=os.environ | {"PYTHONHASHSEED": seed, "LC_ALL": locale},
+                capture_output=True,
+                check=True,
+                cwd=tmp_path,
+            )
             outputs.add((style, done.stdout))
     assert len(outputs) == 2
     for _, content in outputs:
@@ -139,22 +167,34 @@ def test_profiles_never_share_a_table() -> None:
 def test_recorded_rows_stand_beside_new_ones_and_give_way_to_own_ones() -> None:
     mixed = entries(record("lbgen")) + entries(record("real", k=33), record("sd15"), origin="recorded")
     (table,) = build_tables(mixed)
-    assert [(key.generator, key.origin) for key in table.rows] == [("lbgen", "run"), ("real", "recorded"), ("sd15", "recorded")]
+    assert [(key.generator, key.origin) for key in table.rows] == [
+        ("lbgen", "run"),
+        ("real", "recorded"),
+        ("sd15", "recorded"),
+    ]
     assert "real *recorded*" in to_markdown([table])
     (table,) = build_tables(mixed + entries(record("real", k=44)))
-    assert [(key.generator, key.origin) for key in table.rows] == [("lbgen", "run"), ("real", "run"), ("sd15", "recorded")]
+    assert [(key.generator, key.origin) for key in table.rows] == [
+        ("lbgen", "run"),
+        ("real", "run"),
+        ("sd15", "recorded"),
+    ]
 
 
 def test_measures_of_the_images_stand_in_every_row_of_their_generator() -> None:
     images = record("real", "images", 1, "rho", backbone="-")
     (table,) = build_tables(entries(record("real"), record("real", backbone="vit"), record("sd15"), images))
-    have = {(key.generator, key.backbone) for key, cells in table.rows.items() if any(c.suite == "images" for c in cells)}
+    have = {
+        (key.generator, key.backbone) for key, cells in table.rows.items() if any(c.suite == "images" for c in cells)
+    }
     assert have == {("real", "resnet10"), ("real", "vit")}
 
 
 def test_undefined_is_a_reason_and_never_a_number() -> None:
     one = record()
-    one = replace(one, metrics=(Metric("TI", Estimate(None, None, None, 0, "none", "p", "no decisions"), "fraction", "lower"),))
+    one = replace(
+        one, metrics=(Metric("TI", Estimate(None, None, None, 0, "none", "p", "no decisions"), "fraction", "lower"),)
+    )
     tables = build_tables(entries(one))
     assert "undefined: no decisions" in to_markdown(tables) and ",,,," in to_csv(tables)
 
@@ -169,7 +209,9 @@ def test_a_hand_edited_record_is_named(tmp_path: Path) -> None:
 
 
 def test_terminal_table_fits_eighty_columns() -> None:
-    many = [record(g, "linear-probe", 1, m, 50) for g in ("real", "sd15", "lbgen", "genrobust") for m in ("aircraft", "dtd")]
+    many = [
+        record(g, "linear-probe", 1, m, 50) for g in ("real", "sd15", "lbgen", "genrobust") for m in ("aircraft", "dtd")
+    ]
     text = to_terminal(build_tables(entries(*many)), 80)
     assert max(len(line) for line in text.splitlines()) <= 80 and text.count("aircraft") >= 1
 
