@@ -119,7 +119,9 @@ def build(real: bool, dtype: torch.dtype, device: torch.device) -> tuple[Any, li
     lora = list(add_lora(unet, 128 if real else 8, seed=0).values())
     generator = torch.Generator().manual_seed(2)
     for each in lora:
-        each.data = (torch.randn(each.shape, generator=generator) * 0.02).to(device, torch.promote_types(dtype, torch.float32))
+        each.data = (torch.randn(each.shape, generator=generator) * 0.02).to(
+            device, torch.promote_types(dtype, torch.float32)
+        )
     return unet, lora
 
 

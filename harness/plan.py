@@ -382,7 +382,7 @@ class Planner:
             "item_params": item.params,
             "classes": told,
             "subject": facts,
-            "arch": trained.arch,
+            "arch": "" if dataset is not None else trained.arch,
             **self._marks(item.data),
             **self._sources(suite, values),
         }

@@ -57,7 +57,9 @@ class OrderedEncoder(Generic[Key]):
     def __enter__(self) -> OrderedEncoder[Key]:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             self.close()
         except BaseException:

@@ -49,7 +49,7 @@ class DiffusionParts:
     """The frozen parts of a latent diffusion pipeline; all modules are in eval mode and need no gradient."""
 
     tokenizer: Any
-    text_encoder: nn.Module
+    text_encoder: Any
     vae: Any
     unet: Any
     scheduler_config: Mapping[str, Any]
@@ -145,7 +145,9 @@ def encode_prompts(parts: DiffusionParts, prompts: Sequence[str]) -> Tensor:
 
 def _encode(parts: DiffusionParts, prompt: str) -> Tensor:
     length = min(parts.tokenizer.model_max_length, parts.text_encoder.config.max_position_embeddings)
-    tokens = parts.tokenizer([prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    tokens = parts.tokenizer(
+        [prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids
     with (
         torch.inference_mode(False),
         torch.no_grad(),
@@ -205,7 +207,7 @@ def _scheduler_config(root: Path) -> dict[str, Any]:
 
 
 def _load_part(root: Path, name: str, classes: Mapping[str, Any], dtype: torch.dtype | None) -> Any:
-    library, class_name = classes.get(name) or (None, None)
+    library, class_name = classes.get(name) or ("", "")
     if library not in {"diffusers", "transformers"} or not (root / name).is_dir():
         raise DataMissing(
             f"{root} has no usable {name}",

@@ -20,7 +20,9 @@ def image_noise(seed: int, shape: Sequence[int]) -> Tensor:
     return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
 
 
-def guided_noise(unet: Any, latents: Tensor, timestep: Tensor | int, cond: Tensor, uncond: Tensor, guidance: float) -> Tensor:
+def guided_noise(
+    unet: Any, latents: Tensor, timestep: Tensor | int, cond: Tensor, uncond: Tensor, guidance: float
+) -> Tensor:
     """Return eps_u + guidance (eps_c - eps_u) from one doubled UNet call, unconditional half first.
 
     Args:
@@ -60,8 +62,9 @@ def make_scheduler(parts: DiffusionParts, name: Literal["pndm", "ddpm"], steps: 
 
     config = {key: value for key, value in parts.scheduler_config.items() if not key.startswith("_")}
     if name == "ddpm":
-        shared = {key: config[key] for key in DDPMScheduler().config if key in config}
-        scheduler = DDPMScheduler(**shared | {"variance_type": "fixed_small", "clip_sample": False})
+        kind: Any = DDPMScheduler
+        shared = {key: config[key] for key in kind().config if key in config}
+        scheduler = kind(**shared | {"variance_type": "fixed_small", "clip_sample": False})
     else:
         scheduler = PNDMScheduler.from_config(config)
     scheduler.set_timesteps(steps)
@@ -94,14 +97,14 @@ def sample_images(
         steps: Requested sampler steps.
         guidance: Guidance scale.
         scheduler: ``pndm``, or ``ddpm`` (ancestral, the sampler of lbGen's training).
-        step_seeds: One seed per image for the noise that ``ddpm`` adds in every step.
+        step_seeds: One seed per image for the noise that ``ddpm`` adds in every step; ``pndm`` adds none and ignores them.
         micro_batch: Images per UNet call.
     """
     if scheduler == "ddpm" and step_seeds is None:
         raise ValueError("the ddpm sampler needs one step seed per image")
     images = []
     for rows in _chunks(len(noise), micro_batch):
-        seeds = None if step_seeds is None else [step_seeds[row] for row in rows]
+        seeds = None if scheduler == "pndm" or step_seeds is None else [step_seeds[row] for row in rows]
         rows_padded = rows + [rows[-1]] * (micro_batch - len(rows))
         cond, start = cond_embeddings[rows_padded], noise[rows_padded].to(parts.device)
         latents = _sample(parts, cond, uncond, start, make_scheduler(parts, scheduler, steps), guidance, seeds)

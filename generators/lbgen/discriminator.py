@@ -18,7 +18,9 @@ class Discriminator(nn.Module):
         seed: Seed of PyTorch's default initialisation.
     """
 
-    def __init__(self, dim: int, width: int = 3, activation: Literal["relu", "leaky_relu"] = "relu", seed: int = 0) -> None:
+    def __init__(
+        self, dim: int, width: int = 3, activation: Literal["relu", "leaky_relu"] = "relu", seed: int = 0
+    ) -> None:
         super().__init__()
         kind = nn.ReLU() if activation == "relu" else nn.LeakyReLU(0.2)
         with torch.random.fork_rng(devices=[]):

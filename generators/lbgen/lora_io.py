@@ -138,5 +138,5 @@ def refresh_fused(fused: nn.Module, adapted: nn.Module) -> None:
         path = name.removeprefix("unet.").removesuffix(_DOWN)
         base: Any = adapted.get_submodule(path)
         delta = weights[name.removesuffix(_DOWN) + _UP] @ weights[name]
-        target = _layer(fused, path, tuple(delta.shape))
+        target = _layer(fused, path, (delta.shape[0], delta.shape[1]))
         target.weight.copy_((base.base_layer.weight.float() + delta).to(target.weight.dtype))

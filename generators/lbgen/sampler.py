@@ -92,7 +92,9 @@ class SampleNoise:
 
     def __init__(self, seed: int, step: int, samples: Sequence[int], shape: Sequence[int]) -> None:
         self._shape = tuple(shape)
-        self._generators = [torch.Generator().manual_seed(derive_seed("lbgen-noise", seed, step, sample)) for sample in samples]
+        self._generators = [
+            torch.Generator().manual_seed(derive_seed("lbgen-noise", seed, step, sample)) for sample in samples
+        ]
 
     def draw(self) -> Tensor:
         """Return the next (B, C, H, W) float32 noise."""

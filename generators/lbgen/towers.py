@@ -60,7 +60,7 @@ class OpenClipTower:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.model = freeze(model, torch.device(device))
+        self.model: Any = freeze(model, torch.device(device))
         self._tokenizer = tokenizer
         self._device = torch.device(device)
         self._dtype = dtype

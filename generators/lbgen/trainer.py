@@ -260,7 +260,9 @@ class Trainer:
 
     def _predictor(self, unet: Any, classes: Sequence[int]) -> NoisePredictor:
         cond = self.prompts[list(classes)]
-        return lambda latents, timestep: guided_noise(unet, latents, timestep, cond, self.uncond, self.settings.guidance)
+        return lambda latents, timestep: guided_noise(
+            unet, latents, timestep, cond, self.uncond, self.settings.guidance
+        )
 
     def _average(self, gradients: list[Tensor], terms: dict[str, float], count: int) -> None:
         """Replace sums over this process's micro-batches by means over all ``count`` of the step, in place."""

@@ -77,8 +77,16 @@ def test_bytes_do_not_depend_on_the_batch(tiny_parts, request_of_nine, scheduler
     seeds = list(range(50, 59))
 
     def sample(rows):
-        extra = {"step_seeds": [seeds[row] for row in rows]} if scheduler == "ddpm" else {}
-        return sample_images(tiny_parts, text[rows], uncond, noise[rows], steps=6, scheduler=scheduler, micro_batch=4, **extra)
+        return sample_images(
+            tiny_parts,
+            text[rows],
+            uncond,
+            noise[rows],
+            steps=6,
+            scheduler=scheduler,
+            micro_batch=4,
+            step_seeds=[seeds[row] for row in rows],
+        )
 
     whole = sample(list(range(9)))
     for rows in ([0], [8, 3], [5, 1, 2], [7, 6, 5, 4, 3, 2, 1, 0]):
@@ -128,14 +136,14 @@ def test_loaded_parts_are_frozen_and_sized(tiny_parts):
     [("beta_end", 0.02), ("steps_offset", 0), ("skip_prk_steps", False), ("clip_sample", True)],
 )
 def test_a_changed_scheduler_is_refused(tiny_parts, tiny_pipeline_dir, tmp_path, key, value):
-    with pytest.raises(UserError, match="not Stable Diffusion 1.5's") as caught:
+    with pytest.raises(UserError, match=r"not Stable Diffusion 1\.5's") as caught:
         check_scheduler({**tiny_parts.scheduler_config, key: value})
     assert key in caught.value.why
     check_scheduler(tiny_parts.scheduler_config)
     folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "sd")
     path = folder / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
-    with pytest.raises(UserError, match="not Stable Diffusion 1.5's"):
+    with pytest.raises(UserError, match=r"not Stable Diffusion 1\.5's"):
         load_pipeline(folder)
 
 

@@ -78,7 +78,7 @@ def test_recipe_L2(adapted, tiny_pipeline_dir, tmp_path):
     save_lora(tmp_path / FILE_NAME, lora)
     with safe_open(tmp_path / FILE_NAME, "pt") as stored:
         assert stored.metadata() == {"format": "pt"}
-        assert {stored.get_tensor(name).dtype for name in stored.keys()} == {torch.float32}
+        assert {stored.get_tensor(name).dtype for name in list(stored.keys())} == {torch.float32}
     stock = StableDiffusionPipeline.from_pretrained(tiny_pipeline_dir, safety_checker=None)
     before = unet_output(stock.unet)
     stock.load_lora_weights(tmp_path)

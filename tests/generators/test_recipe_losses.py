@@ -188,7 +188,9 @@ def test_recipe_P3():
 def test_recipe_E2():
     settings = RecipeSettings()
     element = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
-    generator = torch.optim.AdamW([element], settings.generator_lr, settings.generator_betas, weight_decay=settings.weight_decay)
+    generator = torch.optim.AdamW(
+        [element], settings.generator_lr, settings.generator_betas, weight_decay=settings.weight_decay
+    )
     element.grad = torch.full((1,), 3.0, dtype=torch.float64)
     generator.step()
     assert element.item() == pytest.approx(-2e-5, rel=1e-6)

@@ -35,7 +35,9 @@ class CountingUNet:
 
     def __call__(self, latents, timestep, encoder_hidden_states):
         out = self.weight * latents + encoder_hidden_states.mean()
-        self.calls.append((int(timestep), len(latents), torch.is_grad_enabled(), out.requires_grad, latents.requires_grad))
+        self.calls.append(
+            (int(timestep), len(latents), torch.is_grad_enabled(), out.requires_grad, latents.requires_grad)
+        )
         return SimpleNamespace(sample=out)
 
     def predict(self, latents, timestep):
@@ -190,7 +192,9 @@ def test_recipe_G4():
     c = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     latents = torch.ones(1, dtype=torch.float64)
     for start, expected in enumerate(G4):
-        _, staged, whole = both_gradients(lambda x, t: c * torch.ones_like(x), [c], trained_steps(50, 5, start), latents)
+        _, staged, whole = both_gradients(
+            lambda x, t: c * torch.ones_like(x), [c], trained_steps(50, 5, start), latents
+        )
         assert staged[0].item() == pytest.approx(expected, rel=1e-6)
         assert whole[0].item() == pytest.approx(expected, rel=1e-6)
     _, staged, _ = both_gradients(lambda x, t: c * torch.ones_like(x), [c], trained_steps(50, 50, 0), latents)

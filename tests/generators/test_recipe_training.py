@@ -436,7 +436,9 @@ def test_only_the_reward_decides_the_direction(tiny_parts, tmp_path):
 
     def rating():
         noise = SampleNoise(9, 0, range(4), tiny_parts.latent_shape)
-        final = sample_trajectory(trainer._predictor(trainer.fused, [0, 1, 2, 3]), trainer.steps, noise.draw(), noise.draw).final
+        final = sample_trajectory(
+            trainer._predictor(trainer.fused, [0, 1, 2, 3]), trainer.steps, noise.draw(), noise.draw
+        ).final
         with torch.no_grad():
             images = tiny_parts.vae.decode(final / tiny_parts.scaling_factor).sample / 2 + 0.5
         return quality.score_and_grad(images)[0].mean().item()

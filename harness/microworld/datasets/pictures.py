@@ -97,8 +97,11 @@ def _crisp(outline: Outline) -> Outline:
 
 
 def _scenery(place: tuple[str, str], causes: Causes, own: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Draw a scene in its weather and any light, behind an object of any of the world's classes, under a tint."""
-    numbers = np.array([np.random.default_rng(int(item) ^ 1).random(7) for item in own], dtype=np.float32)
+    """Draw a scene in its weather and any light, behind an object of any of the world's classes.
+
+    Colour channels are mixed at random, so that a scene must be known by its structure.
+    """
+    numbers = np.array([np.random.default_rng(int(item) ^ 1).random(14) for item in own], dtype=np.float32)
     scene, weather = place
     causes = replace(
         causes, shape=(numbers[:, 0] * len(SHAPES)).astype(np.int64) % len(SHAPES),
@@ -108,7 +111,8 @@ def _scenery(place: tuple[str, str], causes: Causes, own: NDArray[np.uint64]) ->
         cx=numbers[:, 1] - 0.5, cy=numbers[:, 2] - 0.5, scale=0.45 + 0.3 * numbers[:, 3],
         rotation=numbers[:, 4] * 0.6 - 0.3,
     )  # fmt: skip
-    warmth = 0.3 * (numbers[:, 5] - 0.5)
-    tint = np.stack([1.0 + warmth, np.ones_like(warmth), 1.0 - warmth], axis=1) * (0.8 + 0.4 * numbers[:, 6:7])
-    images = render(causes, own, place=somewhere).images * tint[:, :, None, None]
-    return pixels(np.clip(images, 0.0, 1.0).astype(np.float32))
+    share = numbers[:, 5:14].reshape(-1, 3, 3) ** 2
+    mixing = 0.35 * np.eye(3, dtype=np.float32) + 0.65 * share / share.sum(axis=2, keepdims=True)
+    images = render(causes, own, place=somewhere).images
+    mixed = np.matmul(mixing, images.reshape(len(own), 3, -1)).reshape(images.shape)
+    return pixels(np.clip(mixed, 0.0, 1.0).astype(np.float32))
