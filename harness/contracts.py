@@ -110,6 +110,9 @@ class Generator(ABC):
     shared_fields: ClassVar[tuple[str, ...]] = ()
     """Settings that shape both (the base model)."""
 
+    modules: ClassVar[tuple[str, ...]] = ()
+    """Packages whose code counts as the generator's own, for noticing a forgotten version bump."""
+
     def missing(self, settings: Any) -> str:
         """Return what the settings lack for a run, in words; empty when nothing."""
         return ""
@@ -198,6 +201,8 @@ class Suite(ABC):
     card: ClassVar[SuiteCard]
     Settings: ClassVar[type[Settings]] = NoSettings
     sources: ClassVar[tuple[str, ...]] = ()
+    modules: ClassVar[tuple[str, ...]] = ()
+    """Packages whose code counts as the suite's own, for noticing a forgotten version bump."""
 
     def items(self, settings: Any, arch: str) -> Sequence[Item]:
         """Return the evaluations of one backbone; by default one over all its data sets.

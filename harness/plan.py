@@ -360,7 +360,7 @@ class Planner:
                     work=need.work,
                     label=f"{need.name} {trained.cell.label}",
                     data=need.data,
-                    fingerprint=mark,
+                    fingerprint=registry.work_fingerprint(need.work),
                     resources=self._minutes("extract", need.name, need.resources),
                 )
             )

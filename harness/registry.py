@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import Generic, TypeVar, cast
 
 from harness.contracts import Generator, Suite
@@ -172,7 +171,14 @@ def code_fingerprint(module_name: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def plugin_fingerprint(plugin: object) -> str:
-    """Return the fingerprint of the module that defines a plugin."""
-    module: ModuleType | None = importlib.import_module(type(plugin).__module__)
-    return code_fingerprint(module.__name__) if module else ""
+def plugin_fingerprint(plugin: Generator | Suite) -> str:
+    """Return the fingerprint of the module that defines a plugin and of the packages it names as its own."""
+    marks = [code_fingerprint(name) for name in (type(plugin).__module__, *plugin.modules)]
+    return hashlib.sha256(" ".join(marks).encode()).hexdigest()[:16]
+
+
+def work_fingerprint(work: str) -> str:
+    """Return the fingerprint of the package that holds ``module:function``, or of the module where it is in none."""
+    module = work.partition(":")[0]
+    package = module.rpartition(".")[0]
+    return code_fingerprint(package if "." in package else module)

@@ -141,8 +141,7 @@ def _table(title: str, entries: list[Entry]) -> Table:
     for entry in entries:
         record = entry.record
         for key in _rows_of(entry, entries):
-            if record.subject.backbone != "-":
-                information[key] = record.subject.information
+            information[key] = record.subject.information
             valid = all(check.passed for check in record.checks)
             for metric in record.metrics:
                 column = Column(record.suite_order, record.suite, 0, metric.name, metric.better, metric.unit)
@@ -174,22 +173,20 @@ def _rows_of(entry: Entry, entries: list[Entry]) -> list[RowKey]:
     s = entry.record.subject
     if s.backbone != "-":
         return [RowKey(s.generator, s.backbone, s.generator_seed, s.train_seed, entry.origin)]
-    return sorted(
-        {
-            RowKey(
-                o.record.subject.generator,
-                o.record.subject.backbone,
-                o.record.subject.generator_seed,
-                o.record.subject.train_seed,
-                o.origin,
-            )
-            for o in entries
-            if o.origin == entry.origin
-            and o.record.subject.backbone != "-"
-            and (o.record.subject.generator, o.record.subject.generator_seed) == (s.generator, s.generator_seed)
-        },
-        key=_row_order,
-    )
+    shared = {
+        RowKey(
+            o.record.subject.generator,
+            o.record.subject.backbone,
+            o.record.subject.generator_seed,
+            o.record.subject.train_seed,
+            o.origin,
+        )
+        for o in entries
+        if o.origin == entry.origin
+        and o.record.subject.backbone != "-"
+        and (o.record.subject.generator, o.record.subject.generator_seed) == (s.generator, s.generator_seed)
+    }
+    return sorted(shared or {RowKey(s.generator, "-", s.generator_seed, 0, entry.origin)}, key=_row_order)
 
 
 def _row_order(key: RowKey) -> tuple[str, str, int, int, str]:

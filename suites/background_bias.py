@@ -30,6 +30,7 @@ class BackgroundBias(Suite):
         data=("in9",),
         groups=("bias",),
     )
+    modules = ("suites.bias",)
 
     def protocol(self, settings: Any) -> str:
         """Say how images reach the network."""

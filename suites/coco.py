@@ -58,9 +58,7 @@ class Coco(Suite):
         keep_provenance(ctx, run)
         return rows
 
-    def score(
-        self, rows: pd.DataFrame, item: Item, settings: CocoSettings, cards: Mapping[str, Any]
-    ) -> Score:
+    def score(self, rows: pd.DataFrame, item: Item, settings: CocoSettings, cards: Mapping[str, Any]) -> Score:
         """Return box and mask AP with their companions."""
         from suites.perception.stages import coco_score
 

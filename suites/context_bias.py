@@ -31,6 +31,7 @@ class ContextBias(Suite):
         data=("focus",),
         groups=("bias",),
     )
+    modules = ("suites.bias",)
 
     def protocol(self, settings: Any) -> str:
         """Say how images reach the network."""

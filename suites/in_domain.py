@@ -55,6 +55,7 @@ class InDomain(Suite):
         data=(DATA,),
     )
     Settings = InDomainSettings
+    modules = ("suites.transfer",)
 
     def protocol(self, settings: InDomainSettings) -> str:
         """Say how images reach the network."""

@@ -49,6 +49,7 @@ class LinearProbe(Suite):
         groups=("transfer",),
     )
     Settings = LinearProbeSettings
+    modules = ("suites.transfer",)
 
     def items(self, settings: LinearProbeSettings, arch: str) -> Sequence[Item]:
         """Return one evaluation per data set."""

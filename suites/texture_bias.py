@@ -31,6 +31,7 @@ class TextureBias(Suite):
         data=("cue-conflict",),
         groups=("bias",),
     )
+    modules = ("suites.bias",)
 
     def protocol(self, settings: Any) -> str:
         """Say how images reach the network."""

@@ -81,6 +81,7 @@ class LbGen(Generator):
         ),
     )
     Settings = LbGenSettings
+    modules = ("generators.lbgen", "generators.diffusion", "generators.sd15")
     sources = ("base", "clip", "quality")
     fit_fields = _FIT
     shared_fields = ("base",)

@@ -18,7 +18,8 @@ from generators.lbgen.losses import (
     quality_loss,
 )
 from generators.lbgen.settings import RecipeSettings
-from generators.lbgen.towers import FeatureTower, QualityTower, Towers
+from generators.lbgen.quality.api import QualityScorer
+from generators.lbgen.towers import FeatureTower, Towers
 from harness.errors import UserError
 
 
@@ -59,7 +60,7 @@ class Rewards:
         }
         self._form = settings.adversarial
         self._clip: FeatureTower | None = towers.clip if settings.uses_clip else None
-        self._quality: QualityTower | None = towers.quality if settings.weight_q > 0 else None
+        self._quality: QualityScorer | None = towers.quality if settings.weight_q > 0 else None
         if (settings.uses_clip and self._clip is None) or (settings.weight_q > 0 and self._quality is None):
             raise UserError(
                 "a reward model is missing",
@@ -111,9 +112,9 @@ class Rewards:
             gradient += pullback(torch.autograd.grad(weighted, leaf)[0])
             values |= {name: float(loss.detach()) for name, loss in losses.items()}
         if self._quality is not None:
-            scores, mean_gradient = self._quality.score_and_grad(batch.images)
+            scores, slope = self._quality.score_and_grad(batch.images)
             values["L_q"] = float(quality_loss(scores))
-            gradient -= self.weights["L_q"] / 5 * mean_gradient.to(gradient)
+            gradient -= self.weights["L_q"] / (5 * len(scores)) * slope.to(gradient)
         return values, gradient
 
     def _feature_losses(self, features: Tensor, batch: Batch, discriminator: Discriminator | None) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from generators.diffusion.pipeline import freeze
 from generators.lbgen.adjoint import scaled_pullback
 from generators.lbgen.preprocess import preprocess
+from generators.lbgen.quality.api import QualityScorer
 from harness.errors import DataMissing
 
 LOCAL = "local-dir:"
@@ -35,19 +36,12 @@ class FeatureTower(Protocol):
         """
 
 
-class QualityTower(Protocol):
-    """A model that rates images from 1 (bad) to 5 (excellent)."""
-
-    def score_and_grad(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (B,) scores and the gradient of their mean with respect to the images."""
-
-
 @dataclass(frozen=True)
 class Towers:
     """The reward models of a fine-tune; one whose weight is zero stays None."""
 
     clip: FeatureTower | None = None
-    quality: QualityTower | None = None
+    quality: QualityScorer | None = None
 
 
 class OpenClipTower:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.errors import UserError
 from suites.perception.arches import ARCHES, Arch, unsupported
@@ -67,9 +67,7 @@ def toolbox_state(state: Mapping[str, Tensor], arch: Arch) -> dict[str, Tensor]:
                 name = target + name[len(source) :]
                 break
         if name in result:
-            raise UserError(
-                "backbone checkpoint is ambiguous", f"two tensors map to '{name}'", "keep one copy"
-            )
+            raise UserError("backbone checkpoint is ambiguous", f"two tensors map to '{name}'", "keep one copy")
         result[name] = tensor.detach().cpu()
     return result
 
@@ -120,7 +118,7 @@ def _resnet_class(base: type[Any]) -> type[Any]:
     class HarnessResNet(base):
         """ResNet whose stem pools by a strided 3x3 convolution (timm's ``replace_stem_pool``)."""
 
-        arch_settings = {**base.arch_settings, 10: (base.arch_settings[18][0], (1, 1, 1, 1))}
+        arch_settings: ClassVar[dict[int, Any]] = {**base.arch_settings, 10: (base.arch_settings[18][0], (1, 1, 1, 1))}
 
         def _make_stem_layer(self, in_channels: int, stem_channels: int) -> None:
             super()._make_stem_layer(in_channels, stem_channels)
@@ -168,6 +166,4 @@ def save_weights(model: nn.Module, out: Path) -> None:
     """Write a trained model as ``weights.safetensors``."""
     from safetensors.torch import save_file
 
-    save_file(
-        {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, out / "weights.safetensors"
-    )
+    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, out / "weights.safetensors")

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 EXTENSION = "mmcv._ext"
 TOOLBOXES = ("mmcv", "mmengine", "mmdet", "mmseg", "pycocotools")
-INSTALL = (
-    "install the extra 'perception' (mmcv-lite 2.1.0, mmengine 0.10.7, mmdet 3.3.0, mmsegmentation 1.2.2)"
-)
+INSTALL = "install the extra 'perception' (mmcv-lite 2.1.0, mmengine 0.10.7, mmdet 3.3.0, mmsegmentation 1.2.2)"
 _POOL_AVERAGE = 1
 _provenance: dict[str, str] = {}
 
@@ -87,9 +85,7 @@ def operator_module() -> OperatorModule:
     module = OperatorModule(EXTENSION, "mmcv operators over torchvision")
     # mmengine asks importlib for the spec of this module; a None spec makes it raise.
     module.__spec__ = importlib.machinery.ModuleSpec(EXTENSION, loader=None, origin="torchvision bridge")
-    module.__dict__.update(
-        nms=nms, roi_align_forward=roi_align_forward, roi_align_backward=roi_align_backward
-    )
+    module.__dict__.update(nms=nms, roi_align_forward=roi_align_forward, roi_align_backward=roi_align_backward)
     return module
 
 

@@ -11,17 +11,17 @@ from harness.errors import DataMissing, UserError
 
 COCO_GAPS = frozenset((12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
 COCO_IDS = tuple(i for i in range(1, 91) if i not in COCO_GAPS)
-COCO_NAMES = tuple(
-    (
-        "person|bicycle|car|motorcycle|airplane|bus|train|truck|boat|traffic light|fire hydrant|"
-        "stop sign|parking meter|bench|bird|cat|dog|horse|sheep|cow|elephant|bear|zebra|giraffe|"
-        "backpack|umbrella|handbag|tie|suitcase|frisbee|skis|snowboard|sports ball|kite|baseball bat|"
-        "baseball glove|skateboard|surfboard|tennis racket|bottle|wine glass|cup|fork|knife|spoon|bowl|"
-        "banana|apple|sandwich|orange|broccoli|carrot|hot dog|pizza|donut|cake|chair|couch|potted plant|"
-        "bed|dining table|toilet|tv|laptop|mouse|remote|keyboard|cell phone|microwave|oven|toaster|sink|"
-        "refrigerator|book|clock|vase|scissors|teddy bear|hair drier|toothbrush"
-    ).split("|")
-)
+COCO_NAMES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
+    "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee",
+    "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard",
+    "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple",
+    "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch",
+    "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard",
+    "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase",
+    "scissors", "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
 
 
 class CocoCard(Settings):
@@ -63,9 +63,7 @@ class AdeCard(Settings):
 def require(path: Path, layout: str) -> Path:
     """Return ``path`` when it exists, else say what is missing and where it belongs."""
     if not path.exists():
-        raise DataMissing(
-            f"{layout} data not found", f"{path} does not exist", f"point --data at the {layout} root"
-        )
+        raise DataMissing(f"{layout} data not found", f"{path} does not exist", f"point --data at the {layout} root")
     return path
 
 
@@ -75,9 +73,7 @@ def read_coco(root: Path, relative: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
-        raise UserError(
-            "a COCO annotation file is not JSON", f"{path}: {error}", "download it again"
-        ) from error
+        raise UserError("a COCO annotation file is not JSON", f"{path}: {error}", "download it again") from error
     return content
 
 
@@ -108,15 +104,11 @@ def ade_classes(root: Path, card: AdeCard) -> tuple[str, ...]:
     lines = [line.split("\t") for line in path.read_text().splitlines() if line.strip()]
     header = [cell.strip() for cell in lines[0]]
     if "Idx" not in header or "Name" not in header:
-        raise UserError(
-            "the ADE20K object table has no header", f"{path}: {header}", "columns Idx and Name are needed"
-        )
+        raise UserError("the ADE20K object table has no header", f"{path}: {header}", "columns Idx and Name are needed")
     index, name = header.index("Idx"), header.index("Name")
     rows = [(int(cells[index]), cells[name].strip()) for cells in lines[1:]]
     if [i for i, _ in rows] != list(range(1, len(rows) + 1)):
-        raise UserError(
-            "the ADE20K object table is not numbered 1, 2, ...", str(path), "use the original table"
-        )
+        raise UserError("the ADE20K object table is not numbered 1, 2, ...", str(path), "use the original table")
     if card.n_classes is not None and len(rows) != card.n_classes:
         raise UserError(
             "the ADE20K object table has the wrong number of classes",

@@ -92,9 +92,7 @@ def coco_cost(settings: CocoSettings, n_train: int) -> Cost:
     return Cost(iterations, n_train * settings.epochs, pixels / 1e6)
 
 
-def _data(
-    job: Job, card: CocoCard, settings: CocoSettings
-) -> tuple[Annotations, tuple[str, ...], tuple[str, ...]]:
+def _data(job: Job, card: CocoCard, settings: CocoSettings) -> tuple[Annotations, tuple[str, ...], tuple[str, ...]]:
     """Read the annotations, draw the subset and write its reduced annotation file (categories untouched)."""
     for folder in (card.train_folder, card.val_folder):
         require(job.root / folder, "COCO")

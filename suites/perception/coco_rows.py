@@ -47,9 +47,7 @@ def _api(truth: dict[str, Any], annotations: list[dict[str, Any]]) -> Any:
     return api
 
 
-def _match(
-    reference: Any, truth: dict[str, Any], found: list[dict[str, Any]], iou_type: str
-) -> list[dict[str, Any]]:
+def _match(reference: Any, truth: dict[str, Any], found: list[dict[str, Any]], iou_type: str) -> list[dict[str, Any]]:
     from pycocotools.cocoeval import COCOeval
 
     if iou_type == "segm":
@@ -64,11 +62,7 @@ def _match(
     names = {tuple(AREA_LIMITS[name]): name for name in AREAS}
     first = evaluation.params.catIds[0]
     every = {(image, first, "all") for image in evaluation.params.imgIds}
-    records = [
-        _record(item, iou_type, names[tuple(item["aRng"])])
-        for item in evaluation.evalImgs
-        if item is not None
-    ]
+    records = [_record(item, iou_type, names[tuple(item["aRng"])]) for item in evaluation.evalImgs if item is not None]
     seen = {(r["image_id"], r["category_id"], r["area"]) for r in records}
     covered = {r["image_id"] for r in records}
     empty = [

@@ -60,6 +60,10 @@ class Coco:
         found = [_precision(category, weights) for category in self.categories]
         return np.stack(found, axis=2) if found else np.zeros((len(THRESHOLDS), len(RECALLS), 0))
 
+    def summary(self, weights: Floats | None = None) -> dict[str, float]:
+        """Return AP, AP50 and AP75 as fractions; see ``precision_summary``."""
+        return precision_summary(self.precision(weights))
+
 
 def arrange_coco(rows: pd.DataFrame, iou_type: str, area: str = "all") -> Coco:
     """Arrange rows for AP.
@@ -69,9 +73,7 @@ def arrange_coco(rows: pd.DataFrame, iou_type: str, area: str = "all") -> Coco:
         iou_type: "bbox" or "segm".
         area: One of ``AREAS``.
     """
-    part = rows[(rows["iou_type"] == iou_type) & (rows["area"] == area)].sort_values(
-        ["category_id", "image_id"]
-    )
+    part = rows[(rows["iou_type"] == iou_type) & (rows["area"] == area)].sort_values(["category_id", "image_id"])
     ids = sorted(set(rows["image_id"]))
     place = {image: i for i, image in enumerate(ids)}
     groups = [group for _, group in part.groupby("category_id", sort=True)]

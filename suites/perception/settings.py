@@ -83,8 +83,6 @@ class CocoSettings(_Common):
     mask_convs: Count = 4
     mask_channels: Count = 256
     detections: Annotated[int, Field(ge=1, le=100)] = 100
-    memory_gb: float = 36.0
-    minutes: float = 1000.0
 
     @model_validator(mode="before")
     @classmethod
@@ -114,8 +112,6 @@ class AdeSettings(_Common):
     decay_norms: bool = True
     head_channels: Count = 512
     auxiliary_channels: Count = 256
-    memory_gb: float = 36.0
-    minutes: float = 600.0
 
     @model_validator(mode="before")
     @classmethod

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BOOTSTRAP_SEED = 0
+MEMORY_GB, MINUTES = 3.0, 2.0
 POPULATION = "new images"
-NO_PART = {"fractions", "small_fraction_seeds", "workers", "replicates", "memory_gb", "minutes"}
+NO_PART = {"fractions", "small_fraction_seeds", "workers", "replicates"}
 """Settings that leave a single run's numbers as they are."""
 
 
@@ -40,9 +41,7 @@ def items(task: str, settings: CocoSettings | AdeSettings, arch: str) -> Sequenc
             data=(task,),
             params={"fraction": fraction},
             probe_seed=seed,
-            resources=Resources(
-                isolated=True, memory_gb=settings.memory_gb, minutes=settings.minutes * fraction
-            ),
+            resources=Resources(isolated=True, memory_gb=MEMORY_GB, minutes=MINUTES * fraction),
         )
         for fraction in settings.fractions
         for seed in range(settings.seeds_for(fraction))
@@ -96,23 +95,16 @@ def coco_score(rows: pd.DataFrame, item: Item, replicates: int) -> Score:
         item: The evaluation; its fraction is part of the metric names.
         replicates: Bootstrap draws.
     """
-    from suites.perception.metrics import arrange_coco, bootstrap, coco_summary, precision_summary
+    from suites.perception.metrics import arrange_coco, bootstrap, coco_summary
 
     metrics: list[Metric] = []
     for kind, word in (("bbox", "box"), ("segm", "mask")):
         arranged = arrange_coco(rows, kind)
-        ends = bootstrap(
-            lambda w, a=arranged: precision_summary(a.precision(w)),
-            arranged.n_images,
-            replicates,
-            BOOTSTRAP_SEED,
-        )
+        ends = bootstrap(arranged.summary, arranged.n_images, replicates, BOOTSTRAP_SEED)
         for name, value in coco_summary(rows, kind).items():
             label = f"COCO_{name}_{word}{_suffix(item)}"
             reason = "no object of this size" if name not in ends else "no ground truth"
-            metrics.append(
-                _metric(label, value, ends.get(name), arranged.n_images, replicates, name == "AP", reason)
-            )
+            metrics.append(_metric(label, value, ends.get(name), arranged.n_images, replicates, name == "AP", reason))
     return Score(tuple(metrics))
 
 
@@ -131,9 +123,7 @@ def ade_score(rows: pd.DataFrame, item: Item, replicates: int) -> Score:
     ends = bootstrap(lambda w: ade_summary(arranged, w), n, replicates, BOOTSTRAP_SEED)
     return Score(
         tuple(
-            _metric(
-                f"ADE20K_{name}{_suffix(item)}", value, ends[name], n, replicates, name == "mIoU", "no labels"
-            )
+            _metric(f"ADE20K_{name}{_suffix(item)}", value, ends[name], n, replicates, name == "mIoU", "no labels")
             for name, value in ade_summary(arranged).items()
         )
     )

@@ -144,9 +144,7 @@ class CheckpointHook(Hook):
         if self.by_epoch and (done % self.every == 0 or done == runner.max_epochs):
             self._save(runner, f"epoch_{done}.pth")
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Save at iteration intervals and after the last iteration."""
         done = runner.iter + 1
         if not self.by_epoch and (done % self.every == 0 or done == runner.max_iters):
@@ -186,9 +184,7 @@ class WatchHook(Hook):
         if not self._began:
             self._began = time.perf_counter()
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Count the iteration and extrapolate."""
         now = time.perf_counter()
         self.seconds, self.counted, self._began = self.seconds + now - self._began, self.counted + 1, now
@@ -229,9 +225,7 @@ class BackboneHook(Hook):
         loaded = model.backbone.state_dict()
         wrong = [key for key in keys if not torch.equal(loaded[key].cpu(), self.state[key])]
         if wrong:
-            raise UserError(
-                what, f"{len(wrong)} tensors differ from the file, first {wrong[0]}", "report this"
-            )
+            raise UserError(what, f"{len(wrong)} tensors differ from the file, first {wrong[0]}", "report this")
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class BrightQuality:
         leaf = images.detach().requires_grad_(True)
         with torch.enable_grad():
             scores = 1 + 4 * torch.sigmoid(self.gain * (leaf.mean((1, 2, 3)) - 0.5))
-        return scores.detach(), torch.autograd.grad(scores.mean(), leaf)[0]
+        return scores.detach(), torch.autograd.grad(scores.sum(), leaf)[0]
 
 
 class Forbidden:

@@ -78,7 +78,7 @@ def _draw_view(stream: str, index: int) -> _View:
     image = renderer.develop(canvas, causes.light[:1], causes.weather[:1], own[:1])
     solid = _crop(masks > 0.5)
     visible = tuple(solid[number] & ~solid[number + 1 :].any(axis=0) for number in range(count))
-    rim = _crop(((masks > 0.15) & (masks < 0.85)).any(axis=0))
+    rim = _crop(np.any((masks > 0.3) & (masks < 0.7), axis=0))
     scene = SCENES[int(causes.scene[0])]
     return _View(pixels(_crop(image))[0], tuple(int(shape) for shape in causes.shape), visible, rim, scene,
                  _scene_parts(scene, own[:1]))
@@ -140,7 +140,8 @@ def _instances(view: _View, image_id: int, first_id: int) -> list[dict[str, Any]
 
 def write_ade(root: Path, train: int, val: int) -> None:
     """Write images, indexed label pictures, and the tables of objects and scenes."""
-    pixels_of = np.zeros((2, len(ADE_CLASSES) + 1), dtype=np.int64)
+    pictures_with = np.zeros((2, len(ADE_CLASSES) + 1), dtype=np.int64)
+    area = np.zeros(len(ADE_CLASSES) + 1, dtype=np.int64)
     scenes: list[str] = []
     for row, (folder, part, count) in enumerate((("training", "train", train), ("validation", "val", val))):
         for index in range(count):
@@ -150,13 +151,12 @@ def write_ade(root: Path, train: int, val: int) -> None:
             save_image(root / "images" / folder / f"{stem}.jpg", view.image)
             _save_indexed(root / "annotations" / folder / f"{stem}.png", labels)
             scenes.append(f"{stem} {view.scene}")
-            pixels_of[row, np.unique(labels)] += 1
-            if row == 0:
-                total = np.bincount(labels.ravel(), minlength=len(ADE_CLASSES) + 1)
-                shares = total if index == 0 else shares + total
-    ratio = shares / shares.sum()
+            pictures_with[row, np.unique(labels)] += 1
+            if part == "train":
+                area += np.bincount(labels.ravel(), minlength=len(area))
+    ratio = area / area.sum()
     table = ["Idx\tRatio\tTrain\tVal\tStuff\tName"]
-    table += [f"{i}\t{ratio[i]:.4f}\t{pixels_of[0, i]}\t{pixels_of[1, i]}\t{int(name in STUFF)}\t{name}"
+    table += [f"{i}\t{ratio[i]:.4f}\t{pictures_with[0, i]}\t{pictures_with[1, i]}\t{int(name in STUFF)}\t{name}"
               for i, name in enumerate(ADE_CLASSES, start=1)]
     save_lines(root / "objectInfo150.txt", table)
     save_lines(root / "sceneCategories.txt", scenes)

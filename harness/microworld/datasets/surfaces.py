@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]
+Field = NDArray[Any]
+"""Floating-point values, one per pixel."""
 Surface = Callable[[Field, Field, np.random.Generator], Field]
 
 
@@ -154,7 +156,7 @@ def picture(surface: Surface, rng: np.random.Generator, size_px: int) -> NDArray
     field = np.clip(surface(u, v, rng), 0.0, 1.0)
     light, dark = _two_shades(rng)
     mixed = field[..., None] * light + (1.0 - field[..., None]) * dark
-    return mixed.transpose(2, 0, 1)
+    return mixed.transpose(2, 0, 1).astype(np.float32)
 
 
 def _two_shades(rng: np.random.Generator) -> tuple[Field, Field]:

@@ -146,14 +146,17 @@ def test_transfer_classes_are_novel() -> None:
     """No outline of the transfer sets is one of the world's shapes, and no two of a set coincide."""
     from harness.microworld.renderer import SHAPE_FUNCTIONS, pixel_grid
 
+    def overlap(one: np.ndarray, other: np.ndarray) -> float:
+        return float((one & other).sum() / (one | other).sum())
+
     x, y = (axis[0] * 1.1 for axis in pixel_grid(64))
     known = {name: function(x, y) < 0 for name, function in SHAPE_FUNCTIONS.items()}
     for family in pictures.OBJECTS.values():
         masks = {name: outline(x, y) < 0 for name, outline in family.items()}
         for name, mask in masks.items():
-            others = {**known, **{other: one for other, one in masks.items() if other != name}}
-            closest = max((mask & one).sum() / (mask | one).sum() for one in others.values())
-            assert closest < 0.93, name
+            others = [one for other, one in masks.items() if other != name]
+            assert max(overlap(mask, one) for one in known.values()) < 0.9, name
+            assert max(overlap(mask, one) for one in others) < 0.96, name
 
 
 def test_public_layout_details(home: Path) -> None:
@@ -316,7 +319,7 @@ def test_ade_labels_fit_the_table(home: Path) -> None:
 
 
 def test_ade_horizon_lies_where_the_picture_changes(home: Path) -> None:
-    """Sky and grass differ in colour exactly along the label border, so labels are not shifted or flipped."""
+    """The colour jumps from one label to the other and nowhere near, so labels are not shifted or flipped."""
     root = home / "ade20k"
     grass = perception.ADE_CLASSES.index("grass") + 1
     found = 0
@@ -326,12 +329,18 @@ def test_ade_horizon_lies_where_the_picture_changes(home: Path) -> None:
         if not ((labels == grass).any() and (labels == 1).any()):
             continue
         found += 1
-        ratio = image[..., 2] / image.sum(axis=-1).clip(1)  # blue share: sky above, meadow below
-        assert ratio[labels == 1].mean() > ratio[labels == grass].mean() + 0.03
-        rows = np.flatnonzero((labels == grass).any(axis=1))
-        border = labels[: rows.min()]
-        assert not (border == grass).any() and (labels[rows.min() - 1] == 1).any()
+        border = int(np.flatnonzero((labels == grass).any(axis=1)).min())
+        assert (labels[border - 1] == 1).any()
+        scenery = np.isin(labels[border - 4 : border + 1], (1, grass)).all(axis=0)  # columns without an object there
+        steps = np.abs(np.diff(image[border - 4 : border + 1, scenery], axis=0)).mean(axis=(1, 2))
+        assert steps[-1] > 1.5 * steps[:2].max(), path.name
     assert found >= 3
 
 
-SKETCH: dict[str, list[float]] = {}
+SKETCH = {
+    "web-train": [0.6302, 0.6201, 0.5723],
+    "cue-conflict": [0.4984, 0.4084, 0.3087],
+    "dtd": [0.399, 0.4484, 0.4634],
+    "ade20k": [0.4148, 0.3839, 0.3602],
+}
+"""Mean red, green and blue of twenty images of four sets, at the versions in force."""

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from suites.perception.bridge import missing_packages
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def start(folder: Path, **environment: str) -> Mapping[str, Any]:
+def _start(folder: Path, **environment: str) -> Mapping[str, Any]:
     """Run ``toy_runs.py`` and return the exit codes of its children."""
     missing = missing_packages()
     if missing:
@@ -30,10 +30,16 @@ def start(folder: Path, **environment: str) -> Mapping[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def start() -> Callable[..., Mapping[str, Any]]:
+    """Return the function that runs ``toy_runs.py`` in a folder with extra environment variables."""
+    return _start
+
+
+@pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of the toy runs, all of which ended as they should."""
     folder = tmp_path_factory.mktemp("toy")
-    codes = dict(start(folder))
+    codes = dict(_start(folder))
     codes.pop("ops")
     for name, code in codes.items():
         log = folder / f"{name}.log"

@@ -1,0 +1,1 @@
+"""lbGen: the published fine-tune and its synthesis."""

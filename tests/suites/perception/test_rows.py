@@ -1,0 +1,197 @@
+"""Metrics from rows against pycocotools and against hand counts; intervals."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra 'perception')")
+
+from suites.perception import stages
+from suites.perception.coco_rows import coco_rows
+from suites.perception.metrics import (
+    ade_summary,
+    arrange_ade,
+    arrange_coco,
+    bootstrap,
+    coco_summary,
+    precision_summary,
+)
+
+SIDE = 220
+
+
+def rectangle(left: int, top: int, wide: int, high: int) -> dict[str, Any]:
+    """Return box, polygon and area of an axis-parallel object."""
+    corners = [left, top, left + wide, top, left + wide, top + high, left, top + high]
+    return {"bbox": [left, top, wide, high], "segmentation": [corners], "area": wide * high}
+
+
+def toy_truth(seed: int, n_images: int = 12) -> dict[str, Any]:
+    """Draw objects of all sizes in three categories, some of them crowds; image 5 is empty."""
+    rng = np.random.default_rng(seed)
+    annotations: list[dict[str, Any]] = []
+    for image in range(1, n_images + 1):
+        for _ in range(int(rng.integers(1, 6)) if image != 5 else 0):
+            wide, high = (int(v) for v in rng.choice([12, 20, 45, 70, 110], 2))
+            left, top = int(rng.integers(SIDE - wide)), int(rng.integers(SIDE - high))
+            crowd = int(rng.random() < 0.15)
+            shape = rectangle(left, top, wide, high)
+            if crowd:
+                shape["segmentation"] = run_length(left, top, wide, high)
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": image, "category_id": int(rng.choice([2, 5, 9])),
+                "iscrowd": crowd, **shape,
+            })  # fmt: skip
+    return {
+        "images": [{"id": i, "width": SIDE, "height": SIDE} for i in range(1, n_images + 1)],
+        "categories": [{"id": i, "name": f"c{i}"} for i in (2, 5, 9, 11)],
+        "annotations": annotations,
+    }
+
+
+def run_length(left: int, top: int, wide: int, high: int) -> dict[str, Any]:
+    """Return the column-major run lengths of a rectangle."""
+    mask = np.zeros((SIDE, SIDE), dtype=np.int64)
+    mask[top : top + high, left : left + wide] = 1
+    flat = mask.T.reshape(-1)
+    change = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff([0, *change, flat.size]).tolist()
+    return {"size": [SIDE, SIDE], "counts": counts if flat[0] == 0 else [0, *counts]}
+
+
+def encoded(left: float, top: float, wide: float, high: float) -> dict[str, Any]:
+    """Return a compressed mask, as the toolbox dumps it."""
+    from pycocotools import mask
+
+    area = rectangle(round(left), round(top), max(1, round(wide)), max(1, round(high)))["segmentation"]
+    code = mask.merge(mask.frPyObjects(area, SIDE, SIDE))
+    return {"size": [SIDE, SIDE], "counts": code["counts"].decode()}
+
+
+def noisy_detections(truth: dict[str, Any], seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Shift the truth a little, change some categories, add false alarms; two-decimal scores give ties."""
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[dict[str, Any]]] = {"bbox": [], "segm": []}
+    for annotation in truth["annotations"] * 3:
+        box = [float(v) for v in np.asarray(annotation["bbox"]) + rng.normal(0, 4, 4)]
+        box = [min(max(box[0], 0), SIDE - 3), min(max(box[1], 0), SIDE - 3), max(box[2], 2.0), max(box[3], 2.0)]
+        category = annotation["category_id"] if rng.random() < 0.8 else int(rng.choice([2, 5, 9, 11]))
+        item = {
+            "image_id": annotation["image_id"] if rng.random() < 0.9 else 5, "category_id": category, "bbox": box,
+            "score": round(float(rng.random()), 2),
+        }  # fmt: skip
+        found["bbox"].append(item)
+        found["segm"].append({**item, "segmentation": encoded(*box)})
+    return found
+
+
+def reference(truth: dict[str, Any], found: list[dict[str, Any]], kind: str) -> list[float]:
+    """Return pycocotools' own six AP numbers."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        api = COCO()
+        api.dataset = {k: [dict(v) for v in truth[k]] for k in ("images", "categories", "annotations")}
+        api.createIndex()
+        results = [{k: v for k, v in item.items() if kind == "bbox" or k != "bbox"} for item in found]
+        evaluation = COCOeval(api, api.loadRes(results), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(value) for value in evaluation.stats[:6]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_perception_rows_equal_pycocotools(seed: int) -> None:
+    """AP, AP50, AP75 and the three sizes from rows equal pycocotools to 1e-6, boxes and masks, in any row order."""
+    truth = toy_truth(seed)
+    found = noisy_detections(truth, seed)
+    rows = coco_rows(truth, found).sample(frac=1, random_state=seed)
+    for kind in ("bbox", "segm"):
+        expected = reference(truth, found[kind], kind)
+        values = list(coco_summary(rows, kind).values())
+        np.testing.assert_allclose(values, [np.nan if v == -1 else v for v in expected], atol=1e-6)
+        assert 0.01 < values[0] < 0.95
+
+
+def test_perception_9_perfect_and_empty() -> None:
+    """Perfect detections give AP 1, none give AP 0 without a crash, and the empty image is still counted."""
+    truth = toy_truth(7)
+    truth["annotations"] = [a for a in truth["annotations"] if not a["iscrowd"]]
+    perfect = [
+        {"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 1.0}
+        for a in truth["annotations"]
+    ]
+    masks = [{**item, "segmentation": encoded(*item["bbox"])} for item in perfect]
+    rows = coco_rows(truth, {"bbox": perfect, "segm": masks})
+    assert coco_summary(rows, "bbox")["AP"] == pytest.approx(1.0, abs=1e-9)
+    assert coco_summary(rows, "segm")["AP"] == pytest.approx(1.0, abs=1e-9)
+    nothing = coco_rows(truth, {"bbox": [], "segm": []})
+    for kind in ("bbox", "segm"):
+        assert coco_summary(nothing, kind)["AP"] == 0.0
+        assert arrange_coco(nothing, kind).n_images == len(truth["images"])
+
+
+def test_perception_9_miou() -> None:
+    """Equal pictures give mIoU 1; a hand-counted case gives its numbers; absent classes are left out."""
+    rows = pd.DataFrame({
+        "stem": ["a", "a", "a", "b", "b", "b"], "class_index": [0, 1, 2] * 2, "intersection": [4, 0, 0, 2, 3, 0],
+        "union": [8, 2, 0, 4, 6, 0], "predicted": [6, 2, 0, 3, 5, 0], "labelled": [6, 0, 0, 3, 4, 0],
+    })  # fmt: skip
+    found = ade_summary(arrange_ade(rows))
+    assert found["mIoU"] == pytest.approx((6 / 12 + 3 / 8) / 2)
+    assert found["aAcc"] == pytest.approx(9 / 13)
+    assert found["mAcc"] == pytest.approx((6 / 9 + 3 / 4) / 2)
+    same = rows.assign(intersection=rows["labelled"], union=rows["labelled"])
+    assert ade_summary(arrange_ade(same))["mIoU"] == 1.0
+
+
+def test_perception_bootstrap_weights_are_repeats() -> None:
+    """Counting images by weight equals repeating their rows under new ids; zero weight removes them."""
+    truth, found = toy_truth(3), noisy_detections(toy_truth(3), 3)
+    for number, items in enumerate(found.values()):
+        for index, item in enumerate(items):
+            item["score"] = (index * 37 + number) % 1009 / 1009  # no ties: their order is not defined by weights
+    rows = coco_rows(truth, found)
+    weights = np.array([2, 0, 1, 1, 3, 0, 1, 1, 2, 1, 0, 1], dtype=np.float64)
+    images = sorted(set(rows["image_id"]))
+    copies = []
+    for image, weight in zip(images, weights, strict=True):
+        part = rows[rows["image_id"] == image]
+        copies += [part.assign(image_id=image * 100 + copy) for copy in range(int(weight))]
+    expected = precision_summary(arrange_coco(pd.concat(copies), "bbox").precision())
+    weighted = precision_summary(arrange_coco(rows, "bbox").precision(weights))
+    assert weighted == pytest.approx(expected, abs=1e-9)
+
+
+def test_perception_scores_have_intervals() -> None:
+    """Scores carry n, an ordered interval around the value, fraction suffixes, and a reason where undefined."""
+    truth = toy_truth(1)
+    rows = coco_rows(truth, noisy_detections(truth, 1))
+    item = stages.Item("coco@0.1", ("coco",), {"fraction": 0.1})
+    score = stages.coco_score(rows, item, replicates=40)
+    named = {metric.name: metric for metric in score.metrics}
+    best = named["COCO_AP_box@0.1"]
+    assert best.role == "primary" and named["COCO_AP50_box@0.1"].role == "companion"
+    assert best.estimate.n == 12 and best.estimate.low is not None and best.estimate.high is not None
+    assert best.estimate.low < float(best.estimate.value or 0) < best.estimate.high
+    small = rows[rows["area"] != "small"]
+    gone = {m.name: m for m in stages.coco_score(small, item, replicates=5).metrics}["COCO_AP_S_box@0.1"]
+    assert gone.estimate.value is None and "size" in gone.estimate.reason
+    again = stages.coco_score(rows.sample(frac=1, random_state=0), item, replicates=40)
+    assert again == score
+
+
+def test_perception_bootstrap_of_a_mean() -> None:
+    """The interval of a mean has about the width that theory gives."""
+    values = np.random.default_rng(0).normal(5, 2, 400)
+    ends = bootstrap(lambda w: {"mean": float(w @ values / w.sum())}, 400, 2000, seed=1)["mean"]
+    assert ends[0] < values.mean() < ends[1]
+    assert ends[1] - ends[0] == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)

@@ -1,0 +1,130 @@
+"""Real training and evaluation of both toolboxes on toy data (one program, started once; see ``toy_runs.py``)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from suites.perception.metrics import ade_summary, arrange_ade, coco_summary
+
+
+def read(folder: Path, name: str) -> Any:
+    """Read one JSON file of a toy run."""
+    return json.loads((folder / name).read_text())
+
+
+def test_perception_2_coco_trains_and_evaluates(toy: Path) -> None:
+    """Two epochs on twelve pictures give rows for boxes and masks of all four validation pictures."""
+    rows = pd.read_parquet(toy / "coco_out/rows.parquet")
+    assert set(rows["iou_type"]) == {"bbox", "segm"} and set(rows["image_id"]) == {1, 2, 3, 4}
+    assert rows[(rows["area"] == "all") & (rows["iou_type"] == "bbox")]["n_gt"].sum() == 5
+    for kind in ("bbox", "segm"):
+        assert 0.0 <= coco_summary(rows, kind)["AP"] <= 1.0
+    facts = read(toy, "coco_out/provenance.json")
+    assert facts["ops"].startswith(("torchvision ", "mmcv "))
+    assert facts["seconds_per_iteration"] > 0 and facts["cost"]["iterations"] == 12
+    assert "<root>" in json.dumps(facts["config"]) and str(toy) not in json.dumps(facts["config"])
+    marks = read(toy, "coco_out/calls.json")["marks"]
+    assert [mark[0] for mark in marks] == list(range(13)) and {mark[1] for mark in marks} == {12}
+
+
+def test_perception_2_ade_trains_and_evaluates(toy: Path) -> None:
+    """Six iterations on eight pictures give one row per validation picture and class, equal to mmseg's numbers."""
+    rows = pd.read_parquet(toy / "ade_out/rows.parquet")
+    assert len(rows) == 3 * 3 and set(rows["stem"]) == {f"ADE_val_{i:08d}" for i in (1, 2, 3)}
+    # All pixels but the 10 x 10 corner of label 0.
+    assert (rows.groupby("stem")["labelled"].sum() == 160 * 120 - 100).all()
+    expected = read(toy, "counts.json")
+    assert ade_summary(arrange_ade(rows)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_perception_3_recorded_calls(toy: Path) -> None:
+    """Per training step: one nms a picture; roi_align once per level for boxes and masks, once a picture for targets."""
+    content = read(toy, "coco_out/calls.json")
+    calls, marks = content["calls"], content["marks"]
+    step = calls[marks[0][3] : marks[1][3]]
+    assert sum(name == "nms" for name, _, _ in step) == 2
+    forward = [(size, scale) for name, size, scale in step if name == "roi_align_forward"]
+    backward = [(size, scale) for name, size, scale in step if name == "roi_align_backward"]
+    assert forward.count((28, 1.0)) == 2
+    pooled = [call for call in forward if call != (28, 1.0)]
+    assert sorted(pooled) == sorted(backward) and len(set(pooled)) == len(pooled)
+    assert {size for size, _ in pooled} == {7, 14} and {scale for _, scale in pooled} <= {1 / 4, 1 / 8, 1 / 16, 1 / 32}
+    test = calls[marks[-1][3] :]
+    assert sum(name == "nms" for name, _, _ in test) == 2 * 4
+    assert not [name for name, _, _ in test if name == "roi_align_backward"]
+    assert read(toy, "ade_out/calls.json")["calls"] == []
+
+
+def test_perception_3_unsupported_operator(toy: Path) -> None:
+    """mmcv's own wrapper of an unsupported operator fails when called, with the operator's name."""
+    facts = read(toy, "operators.json")
+    assert "softnms" in facts["softnms"] and facts["modulated"] is True
+
+
+@pytest.mark.parametrize("toolbox", ["mmdet", "mmseg"])
+def test_perception_5_resnet50_keys(toy: Path, toolbox: str) -> None:
+    """torchvision's ResNet50 fits the plain ResNet of both toolboxes; only the classifier is left over."""
+    facts = read(toy, f"{toolbox}.json")
+    assert facts["missing"] == [] and facts["unexpected"] == ["fc.bias", "fc.weight"]
+
+
+def test_perception_5_v1c_is_refused(toy: Path) -> None:
+    """The stock V1c backbone misses 18 tensors, which the strict check refuses."""
+    assert read(toy, "mmseg.json")["v1c"].startswith("18 missing tensors")
+
+
+@pytest.mark.parametrize("toolbox", ["mmdet", "mmseg"])
+@pytest.mark.parametrize("arch", ["resnet10", "resnet18"])
+def test_perception_5_features_equal(toy: Path, toolbox: str, arch: str) -> None:
+    """The toolbox backbone computes the classification network's feature maps."""
+    facts = read(toy, f"{toolbox}.json")["features"]
+    assert facts[arch] < 1e-5 and facts[f"{arch}_size"] > 0.1
+
+
+def test_perception_6_frozen_parts(toy: Path) -> None:
+    """After the run stem, pooling and first stage equal the input file, all statistics too; the last stage moved."""
+    import torch
+
+    given = torch.load(toy / "coco_out/backbone.pth", weights_only=True)
+    after = load_file(toy / "coco_out/weights.safetensors")
+    kept = [k for k in given if k.startswith(("stem.", "maxpool.", "layer1.")) or "running_" in k]
+    assert len([k for k in kept if k.endswith("running_mean")]) == 4 + 4 * 2 + 4
+    for key in kept:
+        assert torch.equal(after[f"backbone.{key}"], given[key]), key
+    assert not torch.equal(after["backbone.layer4.0.conv2.weight"], given["layer4.0.conv2.weight"])
+
+
+@pytest.mark.parametrize("task", ["coco", "ade"])
+def test_perception_10_resume_after_kill(toy: Path, task: str) -> None:
+    """A run killed by SIGKILL and started again ends with the weights and rows of an uninterrupted one."""
+    whole, again = load_file(toy / f"{task}_out/weights.safetensors"), load_file(toy / f"{task}_again/weights.safetensors")
+    assert whole.keys() == again.keys()
+    for key, tensor in whole.items():
+        np.testing.assert_array_equal(tensor.numpy(), again[key].numpy(), err_msg=key)
+    rows = [pd.read_parquet(toy / f"{task}_{name}/rows.parquet") for name in ("out", "again")]
+    pd.testing.assert_frame_equal(*rows)
+    done = [mark[0] for mark in read(toy, f"{task}_again/calls.json")["marks"]]
+    assert done[:2] == [0, {"coco": 7, "ade": 5}[task]]  # not from the beginning
+
+
+@pytest.mark.slow
+def test_perception_6_resnet50(tmp_path: Path, start: Callable[..., Mapping[str, Any]]) -> None:
+    """With ResNet50 the same holds for all 53 norm layers."""
+    import torch
+
+    assert start(tmp_path, TOY_ARCH="resnet50")["coco"] == 0
+    given = torch.load(tmp_path / "coco_out/backbone.pth", weights_only=True)
+    after = load_file(tmp_path / "coco_out/weights.safetensors")
+    means = [k for k in given if k.endswith("running_mean")]
+    assert len(means) == 53
+    for key in [*means, *(k for k in given if k.startswith(("conv1.", "bn1.", "layer1.")))]:
+        assert torch.equal(after[f"backbone.{key}"], given[key]), key
+    assert not torch.equal(after["backbone.layer4.2.conv3.weight"], given["layer4.2.conv3.weight"])
