@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.")
 CLASSIFIER = "fc."
-WRAPPERS = {"raw": ("state_dict", "model"), "ema": ("state_dict_ema", "model_ema")}
 
 
 def resolve(arch: str) -> Arch:
@@ -23,28 +22,6 @@ def resolve(arch: str) -> Arch:
     if reason is not None:
         raise UserError(f"perception cannot use backbone '{arch}'", reason, "choose a plain ResNet backbone")
     return ARCHES[arch]
-
-
-def read_state(path: Path, copy: str = "ema") -> dict[str, Tensor]:
-    """Read a state dict from a safetensors or torch file.
-
-    Args:
-        path: A plain state dict, or a dict with ``state_dict`` / ``model`` (raw) or ``state_dict_ema`` /
-            ``model_ema`` (averaged) inside.
-        copy: ``raw`` or ``ema``; with only one copy in the file that one is taken.
-    """
-    import torch
-
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return dict(load_file(path))
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    other = "raw" if copy == "ema" else "ema"
-    for name in (*WRAPPERS[copy], *WRAPPERS[other]):
-        if isinstance(content.get(name), Mapping):
-            return dict(content[name])
-    return dict(content)
 
 
 def toolbox_state(state: Mapping[str, Tensor], arch: Arch) -> dict[str, Tensor]:

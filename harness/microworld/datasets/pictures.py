@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.microworld.causes import BALANCED, SCENES, SHAPES, WEATHERS, Causes, draw_causes
+from harness.microworld.causes import BALANCED, Causes, draw_causes
 from harness.microworld.causes import TEXTURES as WORLD_TEXTURES
 from harness.microworld.datasets.files import pixels, seeds
-from harness.microworld.datasets.silhouettes import AIRCRAFT, CARS, FLOWERS, FOODS, LAND, PETS, Outline
+from harness.microworld.datasets.landmarks import LAND, PLACES
+from harness.microworld.datasets.parts import Outline
+from harness.microworld.datasets.silhouettes import AIRCRAFT, CARS, FLOWERS, FOODS, PETS
 from harness.microworld.datasets.surfaces import TEXTURES, picture, soil
 from harness.microworld.renderer import (
     SIZE_PX,
-    Placement,
     compose,
     develop,
     natural_placement,
@@ -26,32 +26,15 @@ from harness.microworld.renderer import (
 
 OBJECTS: Mapping[str, Mapping[str, Outline]] = {
     "aircraft": AIRCRAFT, "cars196": CARS, "eurosat": LAND, "flowers": FLOWERS, "food101": FOODS, "pets": PETS,
+    "sun397": PLACES,
 }  # fmt: skip
 
 KNOWN_TEXTURES: Mapping[str, str] = {"dotted": "dots", "striped": "stripes"}
 """Textures of the embedded world that the texture set shows full frame, beside the novel ones."""
 
-PLACES: Mapping[str, tuple[str, str]] = {
-    "c/city": ("city", "clear"),
-    "c/city_in_winter": ("city", "snowing"),
-    "d/desert": ("desert", "clear"),
-    "f/forest/broadleaf": ("forest", "clear"),
-    "f/forest/misty": ("forest", "foggy"),
-    "m/meadow/misty": ("meadow", "foggy"),
-    "m/meadow/summer": ("meadow", "clear"),
-    "r/room": ("room", "clear"),
-    "s/sea/calm": ("sea", "clear"),
-    "s/sea/wintry": ("sea", "snowing"),
-    "s/sky": ("sky", "clear"),
-    "s/space": ("space", "clear"),
-}
-"""Classes of the scene set: path below the image folder, and the scene and weather that make it."""
-
 
 def class_names(name: str) -> tuple[str, ...]:
     """Return the classes of a transfer set in label order."""
-    if name == "sun397":
-        return tuple(sorted(PLACES))
     table = {**TEXTURES, **KNOWN_TEXTURES} if name == "dtd" else OBJECTS[name]
     return tuple(sorted(table, key=str.lower if name == "pets" else None))
 
@@ -63,8 +46,6 @@ def draw(name: str, label: int, count: int) -> NDArray[np.uint8]:
     causes = draw_causes(np.zeros(count, dtype=np.int64), own, BALANCED)
     if name == "dtd":
         return _texture(chosen, own)
-    if name == "sun397":
-        return _scenery(PLACES[chosen], causes, own)
     outline = [_crisp(OBJECTS[name][chosen])]
     if name == "eurosat":
         return _from_above(outline, causes, own)
@@ -94,25 +75,3 @@ def _from_above(outline: Sequence[Outline], causes: Causes, own: NDArray[np.uint
 def _crisp(outline: Outline) -> Outline:
     """Return an outline whose rim is half as soft: eyes, wheels and engines are smaller than the parts of a class."""
     return lambda x, y: 2.0 * outline(x, y)
-
-
-def _scenery(place: tuple[str, str], causes: Causes, own: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Draw a scene in its weather and any light, behind an object of any of the world's classes.
-
-    Colour channels are mixed at random, so that a scene must be known by its structure.
-    """
-    numbers = np.array([np.random.default_rng(int(item) ^ 1).random(14) for item in own], dtype=np.float32)
-    scene, weather = place
-    causes = replace(
-        causes, shape=(numbers[:, 0] * len(SHAPES)).astype(np.int64) % len(SHAPES),
-        scene=np.full(len(own), SCENES.index(scene)), weather=np.full(len(own), WEATHERS.index(weather)),
-    )  # fmt: skip
-    somewhere = Placement(
-        cx=numbers[:, 1] - 0.5, cy=numbers[:, 2] - 0.5, scale=0.45 + 0.3 * numbers[:, 3],
-        rotation=numbers[:, 4] * 0.6 - 0.3,
-    )  # fmt: skip
-    share = numbers[:, 5:14].reshape(-1, 3, 3) ** 2
-    mixing = 0.35 * np.eye(3, dtype=np.float32) + 0.65 * share / share.sum(axis=2, keepdims=True)
-    images = render(causes, own, place=somewhere).images
-    mixed = np.matmul(mixing, images.reshape(len(own), 3, -1)).reshape(images.shape)
-    return pixels(np.clip(mixed, 0.0, 1.0).astype(np.float32))

@@ -1,72 +1,16 @@
-"""Signed-distance outlines of the novel classes of the transfer sets: none of them is a class of the embedded world.
+"""Outlines of the novel classes of the transfer sets that are things: none of them is a class of the embedded world.
 
-Every outline is a function ``(x, y) -> d`` on float32 arrays of one shape, with x to the right, y downwards and the
-object inside the unit circle; d < 0 inside. Distances need not be Euclidean: only the sign and a slope near one at the
-border matter. Families share parts and differ in proportions, as breeds, car models and aircraft variants do.
+Families share parts and differ in proportions, as breeds, car models and aircraft variants do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-Field = NDArray[Any]
-"""Floating-point values, one per pixel."""
-Outline = Callable[[Field, Field], Field]
-Point = tuple[float, float]
-
-
-def _ellipse(x: Field, y: Field, centre: Point, radii: Point) -> Field:
-    """Return the distance to an axis-aligned ellipse."""
-    across, down = (x - centre[0]) / radii[0], (y - centre[1]) / radii[1]
-    scaled = np.maximum(np.hypot(across, down), 1e-3)
-    slope = np.hypot(across / radii[0], down / radii[1])  # dividing by it makes thin ellipses as crisp as round ones
-    return scaled * (scaled - 1.0) / np.maximum(slope, 1e-3 / max(radii))
-
-
-def _box(x: Field, y: Field, centre: Point, half: Point, corner: float = 0.0) -> Field:
-    """Return the distance to a box with rounded corners of radius ``corner``."""
-    across = np.abs(x - centre[0]) - half[0] + corner
-    down = np.abs(y - centre[1]) - half[1] + corner
-    outside = np.hypot(np.maximum(across, 0.0), np.maximum(down, 0.0))
-    return outside + np.minimum(np.maximum(across, down), 0.0) - corner
-
-
-def _capsule(x: Field, y: Field, start: Point, end: Point, radius: float) -> Field:
-    """Return the distance to a thick line segment."""
-    run, rise = end[0] - start[0], end[1] - start[1]
-    along = ((x - start[0]) * run + (y - start[1]) * rise) / (run * run + rise * rise)
-    along = np.clip(along, 0.0, 1.0)
-    return np.hypot(x - start[0] - along * run, y - start[1] - along * rise) - radius
-
-
-def _polygon(x: Field, y: Field, corners: Sequence[Point]) -> Field:
-    """Return the exact signed distance to a simple polygon (even-odd rule)."""
-    nearest = np.full(x.shape, np.inf, dtype=np.float32)
-    inside = np.zeros(x.shape, dtype=bool)
-    for (ax, ay), (bx, by) in zip(corners, (*corners[1:], corners[0]), strict=True):
-        nearest = np.minimum(nearest, _capsule(x, y, (ax, ay), (bx, by), 0.0))
-        if ay != by:
-            crosses = (ay > y) != (by > y)
-            inside ^= crosses & (x < (bx - ax) * (y - ay) / (by - ay) + ax)
-    return np.where(inside, -nearest, nearest).astype(np.float32)
-
-
-def _union(*parts: Field) -> Field:
-    """Return the distance to the union of parts."""
-    merged = parts[0]
-    for part in parts[1:]:
-        merged = np.minimum(merged, part)
-    return merged
-
-
-def _cut(body: Field, *holes: Field) -> Field:
-    """Return the distance to a body with holes removed."""
-    return np.maximum(body, -_union(*holes))
+from harness.microworld.datasets.parts import Field, Outline, Point, box, capsule, cut, ellipse, polygon, union
 
 
 def aeroplane(span: float, sweep: float, wing: float, tail: float, body: float, engines: int) -> Outline:
@@ -78,15 +22,15 @@ def aeroplane(span: float, sweep: float, wing: float, tail: float, body: float, 
 
     def outline(x: Field, y: Field) -> Field:
         side = np.abs(x)
-        blade = _polygon(side, y, ((0.0, wing - 0.2), (span, wing + sweep - 0.06), (span, wing + sweep + 0.1),
+        blade = polygon(side, y, ((0.0, wing - 0.2), (span, wing + sweep - 0.06), (span, wing + sweep + 0.1),
                                    (0.0, wing + 0.2)))
-        rudder = _polygon(side, y, ((0.0, 0.55), (tail, 0.68 + 0.4 * sweep), (tail, 0.82 + 0.4 * sweep), (0.0, 0.85)))
-        parts = [_capsule(x, y, (0.0, -0.9 + body), (0.0, 0.9 - body), body), blade, rudder]
+        rudder = polygon(side, y, ((0.0, 0.55), (tail, 0.68 + 0.4 * sweep), (tail, 0.82 + 0.4 * sweep), (0.0, 0.85)))
+        parts = [capsule(x, y, (0.0, -0.9 + body), (0.0, 0.9 - body), body), blade, rudder]
         for index in range(engines // 2):
             out = span * (0.42 + 0.3 * index)
             root = wing + sweep * out / span
-            parts.append(_capsule(side, y, (out, root - 0.22), (out, root + 0.1), 0.085))
-        return _union(*parts)
+            parts.append(capsule(side, y, (out, root - 0.22), (out, root + 0.1), 0.085))
+        return union(*parts)
 
     return outline
 
@@ -102,12 +46,12 @@ def car(nose: float, roof: Point, height: float, body: float, wheel: float, bed:
     def outline(x: Field, y: Field) -> Field:
         belt, sill = 0.15 - body, 0.15 + body
         rear = belt + (0.35 * body if bed else 0.0)
-        hull = _polygon(x, y, ((-0.92, sill), (-0.92, belt + nose), (roof[0] - 0.22, belt), (roof[0], belt - height),
+        hull = polygon(x, y, ((-0.92, sill), (-0.92, belt + nose), (roof[0] - 0.22, belt), (roof[0], belt - height),
                                (roof[1], belt - height), (roof[1] + 0.16, rear), (0.92, rear), (0.92, sill)))
-        window = _box(x, y, (sum(roof) / 2, belt - 0.42 * height), ((roof[1] - roof[0]) / 2 - 0.02, 0.25 * height))
+        window = box(x, y, (sum(roof) / 2, belt - 0.42 * height), ((roof[1] - roof[0]) / 2 - 0.02, 0.25 * height))
         axle = sill + 0.02
-        return _union(_cut(hull, window), _ellipse(x, y, (-0.55, axle), (wheel, wheel)),
-                      _ellipse(x, y, (0.55, axle), (wheel, wheel)))
+        return union(cut(hull, window), ellipse(x, y, (-0.55, axle), (wheel, wheel)),
+                      ellipse(x, y, (0.55, axle), (wheel, wheel)))
 
     return outline
 
@@ -130,88 +74,88 @@ def pet(head: Point, ear: str, set_: float, muzzle: float) -> Outline:
     def ears(side: Field, y: Field) -> Field:
         top = 0.15 - head[1]
         if ear == "pointed":
-            return _polygon(side, y, ((set_ - 0.26, top + 0.2), (set_ + 0.08, -0.95), (set_ + 0.24, top + 0.42)))
+            return polygon(side, y, ((set_ - 0.26, top + 0.2), (set_ + 0.08, -0.95), (set_ + 0.24, top + 0.42)))
         if ear == "tall":
-            return _capsule(side, y, (set_ - 0.1, top + 0.2), (set_ + 0.06, -0.85), 0.13)
+            return capsule(side, y, (set_ - 0.1, top + 0.2), (set_ + 0.06, -0.85), 0.13)
         if ear == "round":
-            return _ellipse(side, y, (set_ + 0.02, top + 0.08), (0.25, 0.25))
+            return ellipse(side, y, (set_ + 0.02, top + 0.08), (0.25, 0.25))
         if ear == "folded":
-            return _polygon(side, y, ((set_ - 0.22, top + 0.12), (set_ + 0.4, top - 0.1), (set_ + 0.22, top + 0.42)))
-        return _ellipse(side, y, (head[0] + 0.06, 0.22), (0.19, 0.5))
+            return polygon(side, y, ((set_ - 0.22, top + 0.12), (set_ + 0.4, top - 0.1), (set_ + 0.22, top + 0.42)))
+        return ellipse(side, y, (head[0] + 0.06, 0.22), (0.19, 0.5))
 
     def outline(x: Field, y: Field) -> Field:
         side = np.abs(x)
-        face = _union(_ellipse(x, y, (0.0, 0.15), head), _ellipse(x, y, (0.0, 0.42), (muzzle, 0.38)), ears(side, y))
-        eyes = _ellipse(side, y, (0.45 * head[0], 0.02), (0.12, 0.1))
-        return _cut(face, eyes, _ellipse(x, y, (0.0, 0.42), (0.13, 0.09)))
+        face = union(ellipse(x, y, (0.0, 0.15), head), ellipse(x, y, (0.0, 0.42), (muzzle, 0.38)), ears(side, y))
+        eyes = ellipse(side, y, (0.45 * head[0], 0.02), (0.12, 0.1))
+        return cut(face, eyes, ellipse(x, y, (0.0, 0.42), (0.13, 0.09)))
 
     return outline
 
 
 def _mushroom(x: Field, y: Field) -> Field:
-    cap = np.maximum(_ellipse(x, y, (0.0, 0.05), (0.9, 0.85)), y - 0.05)
-    return _union(cap, _box(x, y, (0.0, 0.4), (0.24, 0.48), 0.1))
+    cap = np.maximum(ellipse(x, y, (0.0, 0.05), (0.9, 0.85)), y - 0.05)
+    return union(cap, box(x, y, (0.0, 0.4), (0.24, 0.48), 0.1))
 
 
 def _pear(x: Field, y: Field) -> Field:
-    return _union(_ellipse(x, y, (0.0, 0.35), (0.6, 0.55)), _ellipse(x, y, (0.0, -0.2), (0.36, 0.5)),
-                  _capsule(x, y, (0.0, -0.6), (0.12, -0.92), 0.06))
+    return union(ellipse(x, y, (0.0, 0.35), (0.6, 0.55)), ellipse(x, y, (0.0, -0.2), (0.36, 0.5)),
+                  capsule(x, y, (0.0, -0.6), (0.12, -0.92), 0.06))
 
 
 def _carrot(x: Field, y: Field) -> Field:
-    root = _polygon(x, y, ((-0.38, -0.35), (0.38, -0.35), (0.08, 0.92), (-0.08, 0.92)))
-    leaves = _union(*(_capsule(x, y, (0.0, -0.3), (lean, -0.88), 0.09) for lean in (-0.36, 0.0, 0.36)))
-    return _union(root, leaves)
+    root = polygon(x, y, ((-0.38, -0.35), (0.38, -0.35), (0.08, 0.92), (-0.08, 0.92)))
+    leaves = union(*(capsule(x, y, (0.0, -0.3), (lean, -0.88), 0.09) for lean in (-0.36, 0.0, 0.36)))
+    return union(root, leaves)
 
 
 def _drumstick(x: Field, y: Field) -> Field:
-    knobs = _union(_ellipse(x, y, (0.5, 0.85), (0.15, 0.13)), _ellipse(x, y, (0.82, 0.55), (0.13, 0.15)))
-    return _union(_ellipse(x, y, (-0.25, -0.25), (0.62, 0.6)), _capsule(x, y, (0.0, 0.0), (0.65, 0.65), 0.13), knobs)
+    knobs = union(ellipse(x, y, (0.5, 0.85), (0.15, 0.13)), ellipse(x, y, (0.82, 0.55), (0.13, 0.15)))
+    return union(ellipse(x, y, (-0.25, -0.25), (0.62, 0.6)), capsule(x, y, (0.0, 0.0), (0.65, 0.65), 0.13), knobs)
 
 
 def _ice_cream(x: Field, y: Field) -> Field:
-    cone = _polygon(x, y, ((-0.42, 0.0), (0.42, 0.0), (0.0, 0.95)))
-    return _union(cone, _ellipse(x, y, (0.0, -0.38), (0.5, 0.5)))
+    cone = polygon(x, y, ((-0.42, 0.0), (0.42, 0.0), (0.0, 0.95)))
+    return union(cone, ellipse(x, y, (0.0, -0.38), (0.5, 0.5)))
 
 
 def _cupcake(x: Field, y: Field) -> Field:
-    cup = _polygon(x, y, ((-0.62, 0.1), (0.62, 0.1), (0.42, 0.9), (-0.42, 0.9)))
-    return _union(cup, _ellipse(x, y, (0.0, -0.05), (0.78, 0.28)), _ellipse(x, y, (0.0, -0.38), (0.52, 0.26)),
-                  _ellipse(x, y, (0.0, -0.68), (0.25, 0.22)))
+    cup = polygon(x, y, ((-0.62, 0.1), (0.62, 0.1), (0.42, 0.9), (-0.42, 0.9)))
+    return union(cup, ellipse(x, y, (0.0, -0.05), (0.78, 0.28)), ellipse(x, y, (0.0, -0.38), (0.52, 0.26)),
+                  ellipse(x, y, (0.0, -0.68), (0.25, 0.22)))
 
 
 def _soup_bowl(x: Field, y: Field) -> Field:
-    bowl = np.maximum(_ellipse(x, y, (0.0, -0.1), (0.92, 0.85)), -0.1 - y)
-    return _union(bowl, _box(x, y, (0.0, 0.78), (0.36, 0.1)), _capsule(x, y, (0.3, -0.1), (0.75, -0.75), 0.08))
+    bowl = np.maximum(ellipse(x, y, (0.0, -0.1), (0.92, 0.85)), -0.1 - y)
+    return union(bowl, box(x, y, (0.0, 0.78), (0.36, 0.1)), capsule(x, y, (0.3, -0.1), (0.75, -0.75), 0.08))
 
 
 def _fish(x: Field, y: Field) -> Field:
-    tail = _polygon(x, y, ((0.35, 0.0), (0.92, -0.45), (0.78, 0.0), (0.92, 0.45)))
-    fin = _polygon(x, y, ((-0.35, -0.25), (0.2, -0.62), (0.2, -0.2)))
-    return _cut(_union(_ellipse(x, y, (-0.22, 0.0), (0.7, 0.42)), tail, fin), _ellipse(x, y, (-0.6, -0.08), (0.1, 0.1)))
+    tail = polygon(x, y, ((0.35, 0.0), (0.92, -0.45), (0.78, 0.0), (0.92, 0.45)))
+    fin = polygon(x, y, ((-0.35, -0.25), (0.2, -0.62), (0.2, -0.2)))
+    return cut(union(ellipse(x, y, (-0.22, 0.0), (0.7, 0.42)), tail, fin), ellipse(x, y, (-0.6, -0.08), (0.1, 0.1)))
 
 
 def _cherries(x: Field, y: Field) -> Field:
-    stalks = _union(_capsule(x, y, (-0.48, 0.3), (0.1, -0.85), 0.06), _capsule(x, y, (0.5, 0.4), (0.1, -0.85), 0.06))
-    return _union(_ellipse(x, y, (-0.48, 0.45), (0.4, 0.4)), _ellipse(x, y, (0.5, 0.5), (0.38, 0.38)), stalks)
+    stalks = union(capsule(x, y, (-0.48, 0.3), (0.1, -0.85), 0.06), capsule(x, y, (0.5, 0.4), (0.1, -0.85), 0.06))
+    return union(ellipse(x, y, (-0.48, 0.45), (0.4, 0.4)), ellipse(x, y, (0.5, 0.5), (0.38, 0.38)), stalks)
 
 
 def _pretzel(x: Field, y: Field) -> Field:
     loops = np.abs(np.hypot((np.abs(x) - 0.4) / 1.05, y - 0.12) - 0.38) - 0.13
     arch = np.maximum(np.abs(np.hypot(x, (y + 0.05) * 1.1) - 0.76) - 0.12, y - 0.25)
-    return _union(loops, arch)
+    return union(loops, arch)
 
 
 def _tea_pot(x: Field, y: Field) -> Field:
     handle = np.maximum(np.abs(np.hypot(x - 0.55, y - 0.15) - 0.3) - 0.08, 0.45 - x)
-    spout = _capsule(x, y, (-0.4, 0.3), (-0.85, -0.3), 0.11)
-    return _union(_ellipse(x, y, (0.0, 0.2), (0.6, 0.52)), handle, spout, _ellipse(x, y, (0.0, -0.42), (0.13, 0.13)))
+    spout = capsule(x, y, (-0.4, 0.3), (-0.85, -0.3), 0.11)
+    return union(ellipse(x, y, (0.0, 0.2), (0.6, 0.52)), handle, spout, ellipse(x, y, (0.0, -0.42), (0.13, 0.13)))
 
 
 def _bread(x: Field, y: Field) -> Field:
-    loaf = _union(_box(x, y, (0.0, 0.3), (0.68, 0.5), 0.08), _ellipse(x, y, (-0.38, -0.25), (0.44, 0.4)),
-                  _ellipse(x, y, (0.38, -0.25), (0.44, 0.4)))
-    return _cut(loaf, _capsule(x, y, (-0.3, 0.2), (0.3, 0.2), 0.07))
+    loaf = union(box(x, y, (0.0, 0.3), (0.68, 0.5), 0.08), ellipse(x, y, (-0.38, -0.25), (0.44, 0.4)),
+                  ellipse(x, y, (0.38, -0.25), (0.44, 0.4)))
+    return cut(loaf, capsule(x, y, (-0.3, 0.2), (0.3, 0.2), 0.07))
 
 
 AIRCRAFT: Mapping[str, Outline] = {
@@ -271,58 +215,4 @@ FOODS: Mapping[str, Outline] = {
     "bread": _bread, "carrot": _carrot, "cherries": _cherries, "cupcake": _cupcake, "drumstick": _drumstick,
     "fish": _fish, "ice_cream": _ice_cream, "mushroom": _mushroom, "pear": _pear, "pretzel": _pretzel,
     "soup_bowl": _soup_bowl, "tea_pot": _tea_pot,
-}
-
-
-def _airstrip(x: Field, y: Field) -> Field:
-    return _union(_capsule(x, y, (-0.8, -0.55), (0.8, 0.2), 0.11), _capsule(x, y, (-0.6, 0.75), (0.5, -0.8), 0.11))
-
-
-def _barns(x: Field, y: Field) -> Field:
-    return _union(_box(x, y, (-0.45, -0.4), (0.4, 0.28)), _box(x, y, (0.5, -0.1), (0.26, 0.6)),
-                  _box(x, y, (-0.3, 0.5), (0.5, 0.24)))
-
-
-def _delta(x: Field, y: Field) -> Field:
-    return _union(_capsule(x, y, (0.0, -0.9), (0.0, -0.1), 0.15), _capsule(x, y, (0.0, -0.1), (-0.65, 0.8), 0.13),
-                  _capsule(x, y, (0.0, -0.1), (0.05, 0.88), 0.1), _capsule(x, y, (0.0, -0.1), (0.7, 0.72), 0.13))
-
-
-def _hall(x: Field, y: Field) -> Field:
-    return _union(_box(x, y, (-0.5, 0.0), (0.3, 0.85)), _box(x, y, (0.1, 0.55), (0.75, 0.3)))
-
-
-def _island(x: Field, y: Field) -> Field:
-    lake = _ellipse(x, y, (0.0, 0.0), (0.95, 0.72))
-    return _cut(lake, _ellipse(x, y, (-0.3, 0.12), (0.3, 0.22)), _ellipse(x, y, (0.38, -0.15), (0.24, 0.3)))
-
-
-def _meander(x: Field, y: Field) -> Field:
-    return 0.6 * (np.maximum(np.abs(x - 0.5 * np.sin(3.6 * y)) - 0.2, 0.6 * (np.abs(y) - 0.92)))
-
-
-def _orchard(x: Field, y: Field) -> Field:
-    column, row = 0.62 * np.clip(np.round(x / 0.62), -1, 1), 0.62 * np.clip(np.round(y / 0.62), -1, 1)
-    return np.hypot(x - column, y - row) - 0.22
-
-
-def _quay(x: Field, y: Field) -> Field:
-    piers = _union(*(_box(x, y, (offset, -0.2), (0.12, 0.65)) for offset in (-0.72, -0.24, 0.24, 0.72)))
-    return _union(_box(x, y, (0.0, 0.6), (0.92, 0.22)), piers)
-
-
-def _roundabout(x: Field, y: Field) -> Field:
-    ring = np.abs(np.hypot(x, y) - 0.42) - 0.13
-    roads = np.minimum(_box(x, y, (0.0, 0.0), (0.1, 0.95)), _box(x, y, (0.0, 0.0), (0.95, 0.1)))
-    return np.minimum(ring, np.maximum(roads, 0.4 - np.hypot(x, y)))
-
-
-def _reservoir(x: Field, y: Field) -> Field:
-    arms = _union(_capsule(x, y, (-0.2, -0.1), (-0.8, -0.7), 0.16), _capsule(x, y, (0.2, -0.1), (0.75, -0.75), 0.16))
-    return _union(np.maximum(_ellipse(x, y, (0.0, 0.1), (0.72, 0.7)), y - 0.5), arms)
-
-
-LAND: Mapping[str, Outline] = {
-    "Airstrip": _airstrip, "Barns": _barns, "Delta": _delta, "Hall": _hall, "Island": _island, "Meander": _meander,
-    "Orchard": _orchard, "Quay": _quay, "Reservoir": _reservoir, "Roundabout": _roundabout,
 }

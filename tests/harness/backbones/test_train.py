@@ -174,7 +174,7 @@ def test_two_processes_train_the_same_network_as_one(tmp_path: Path) -> None:
     ]
     subprocess.run(command, check=True, timeout=800, env={**os.environ, "OMP_NUM_THREADS": "1"})
     a, b = load_file(one / "raw.safetensors"), load_file(two / "raw.safetensors")
-    # Without batch statistics only the order of additions differs: samples, augmentation and mixing are equal.
+    # Without batch statistics only the order of additions differs; samples, augmentation and mixing are equal.
     for key, value in a.items():
         torch.testing.assert_close(b[key], value, rtol=0, atol=3e-3)
     assert len((two / "log.jsonl").read_text().splitlines()) == 2

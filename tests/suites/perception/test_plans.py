@@ -20,7 +20,7 @@ from suites.coco import Coco
 from suites.perception import bridge
 from suites.perception.ade import ade_cost
 from suites.perception.arches import ARCHES
-from suites.perception.backbone import read_state, toolbox_state
+from suites.perception.backbone import toolbox_state
 from suites.perception.cards import COCO_IDS, COCO_NAMES, AdeCard, CocoCard, ade_classes, coco_classes
 from suites.perception.coco import coco_cost
 from suites.perception.configs import ade_config, coco_config
@@ -220,15 +220,13 @@ def test_perception_cards(tmp_path: Path) -> None:
         ade_classes(tmp_path, ADE20K_CARD)
 
 
-def test_perception_reads_wrapped_checkpoints(tmp_path: Path) -> None:
-    """Raw and averaged copies are told apart, prefixes go, only the classifier is dropped, clashes are refused."""
+def test_perception_4_keys() -> None:
+    """Wrapper prefixes go, only the classifier is dropped, the stem is renamed, clashes are refused."""
     import torch
 
-    raw, ema = {"module.conv1.weight": torch.zeros(1)}, {"module._orig_mod.conv1.weight": torch.ones(1)}
-    torch.save({"state_dict": raw, "state_dict_ema": ema}, tmp_path / "both.pth")
-    assert toolbox_state(read_state(tmp_path / "both.pth", "raw"), ARCHES["resnet50"])["conv1.weight"].item() == 0
-    assert toolbox_state(read_state(tmp_path / "both.pth", "ema"), ARCHES["resnet50"])["conv1.weight"].item() == 1
-    state = {"conv1.6.weight": torch.zeros(1), "bn1.bias": torch.zeros(1), "fc.weight": torch.zeros(1)}
-    assert sorted(toolbox_state(state, ARCHES["resnet10"])) == ["stem.6.weight", "stem.7.bias"]
+    wrapped = {"module._orig_mod.conv1.weight": torch.ones(1), "module._orig_mod.fc.bias": torch.ones(1)}
+    assert list(toolbox_state(wrapped, ARCHES["resnet50"])) == ["conv1.weight"]
+    state = {"conv1.6.weight": torch.zeros(1), "bn1.bias": torch.zeros(1), "maxpool.0.weight": torch.zeros(1)}
+    assert list(toolbox_state(state, ARCHES["resnet10"])) == ["stem.6.weight", "stem.7.bias", "maxpool.0.weight"]
     with pytest.raises(UserError, match="ambiguous"):
         toolbox_state({"conv1.weight": torch.zeros(1), "model.conv1.weight": torch.zeros(1)}, ARCHES["resnet50"])
