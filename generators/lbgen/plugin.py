@@ -103,19 +103,21 @@ class LbGen(Generator):
         """Fine-tune the LoRA; resumes from its last checkpoint."""
         from generators.lbgen.distributed import SingleProcess, TorchDistributed
         from generators.lbgen.trainer import train
+        from harness.backbones.ranks import join
 
         recipe = recipe_settings(ctx.params["settings"])
-        train(
-            load_parts(ctx),
-            recipe,
-            load_towers(ctx, recipe),
-            ctx.classes.names,
-            out_dir=ctx.out,
-            checkpoint_dir=ctx.scratch / "lbgen",
-            seed=ctx.seed("lbgen"),
-            progress=ctx.progress,
-            comm=TorchDistributed() if ctx.world_size > 1 else SingleProcess(),
-        )
+        with join(ctx.device.partition(":")[0]) as ranks:
+            train(
+                load_parts(ctx),
+                recipe,
+                load_towers(ctx, recipe),
+                ctx.classes.names,
+                out_dir=ctx.out,
+                checkpoint_dir=ctx.scratch / "lbgen",
+                seed=ctx.seed("lbgen"),
+                progress=ctx.progress,
+                comm=TorchDistributed() if ranks.world > 1 else SingleProcess(),
+            )
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Yield the images of a request with the LoRA fused into the UNet."""

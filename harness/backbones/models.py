@@ -18,7 +18,7 @@ from harness.errors import UserError
 def _early_convolutions(embed_dim: int, **kwargs: Any) -> HybridEmbed:
     """Embed patches of 8x8 pixels by three strided convolutions (Xiao et al., NeurIPS 2021).
 
-    A thousand images teach this a transformer's first layers; they do not teach them one linear map per patch.
+    A thousand images teach them to the network; they do not teach it one linear map per patch.
     """
     widths = (3, embed_dim // 4, embed_dim // 2, embed_dim)
     layers: list[torch.nn.Module] = []

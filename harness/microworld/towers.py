@@ -159,6 +159,11 @@ def predict_attributes(images: NDArray[np.uint8], network: Any | None = None) ->
     return {name: head.argmax(1).numpy() for name, head in zip(HEADS, heads, strict=True)}
 
 
+def attribute_confusion() -> dict[str, NDArray[np.float64]]:
+    """Return, per head, the matrix P(predicted | true) of the shipped classifier on the balanced world."""
+    return _attribute_network()[1]
+
+
 def naming_accuracy(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
     """Return how often the classifier trained on renders names the class that a picture was made for."""
     return float((predict_attributes(images)["shape"] == labels).mean())
