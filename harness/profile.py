@@ -26,11 +26,11 @@ class _Strict(BaseModel):
 class DatasetSettings(_Strict):
     """How many images of which size a generator is asked for."""
 
-    images_per_class: int = Field(1300, ge=1)
-    chunk: int = Field(65, ge=1)
+    images_per_class: int = Field(default=1300, ge=1)
+    chunk: int = Field(default=65, ge=1)
     """Images of one shard; part of no seed, so it may change without changing an image."""
-    size_px: int = Field(512, ge=8)
-    copy_px: int = Field(256, ge=8)
+    size_px: int = Field(default=512, ge=8)
+    copy_px: int = Field(default=256, ge=8)
     """Side of the square uint8 training copy."""
 
 

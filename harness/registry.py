@@ -32,7 +32,8 @@ class Registry(Generic[T]):
     """All plugins of one kind."""
 
     def __init__(self, kind: str, group: str, base: type[T], points: Sequence[EntryPoint] | None = None) -> None:
-        self.kind, self.group, self.base = kind, group, base
+        self.kind, self.group = kind, group
+        self.base: type[Generator | Suite] = base
         self._points: dict[str, EntryPoint] = {}
         self._clashes: dict[str, str] = {}
         self._loaded: dict[str, T] = {}
@@ -134,13 +135,13 @@ class Registry(Generic[T]):
 @cache
 def generators() -> Registry[Generator]:
     """Return the registry of generators."""
-    return Registry("generator", "harness.generators", Generator)
+    return Registry("generator", "harness.generators", Generator)  # type: ignore[type-abstract]
 
 
 @cache
 def suites() -> Registry[Suite]:
     """Return the registry of suites."""
-    return Registry("suite", "harness.suites", Suite)
+    return Registry("suite", "harness.suites", Suite)  # type: ignore[type-abstract]
 
 
 def load_attribute(location: str) -> object:

@@ -15,22 +15,30 @@ from timm.models.vision_transformer import VisionTransformer
 from harness.errors import UserError
 
 
-def _early_convolutions(embed_dim: int, **kwargs: Any) -> HybridEmbed:
-    """Embed patches of 8x8 pixels by three strided convolutions (Xiao et al., NeurIPS 2021).
+def _residual_embed(embed_dim: int, **kwargs: Any) -> HybridEmbed:
+    """Embed patches of 8x8 pixels by a small residual network, as the R+ViT hybrids do.
 
-    A thousand images teach them to the network; they do not teach it one linear map per patch.
+    Without it a transformer of this size learns colours from a thousand images, but no shapes.
     """
-    widths = (3, embed_dim // 4, embed_dim // 2, embed_dim)
-    layers: list[torch.nn.Module] = []
-    for before, after in zip(widths[:-1], widths[1:], strict=True):
-        convolution = torch.nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
-        layers += [convolution, torch.nn.BatchNorm2d(after), torch.nn.ReLU(inplace=True)]
-    kwargs["patch_size"] = 1  # of the convolutions' output
-    return HybridEmbed(torch.nn.Sequential(*layers), embed_dim=embed_dim, **kwargs)
+    half = embed_dim // 2
+
+    def block(before: int, after: int) -> BasicBlock:
+        shortcut = torch.nn.Sequential(
+            torch.nn.Conv2d(before, after, 1, stride=2, bias=False), torch.nn.BatchNorm2d(after)
+        )
+        return BasicBlock(before, after, stride=2, downsample=shortcut)
+
+    stem: list[torch.nn.Module] = []
+    for before, after, stride in ((3, 32, 2), (32, 32, 1)):
+        convolution = torch.nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+        stem += [convolution, torch.nn.BatchNorm2d(after), torch.nn.ReLU(inplace=True)]
+    kwargs["patch_size"] = 1  # of the residual network's output
+    body = torch.nn.Sequential(*stem, block(32, half), block(half, embed_dim))
+    return HybridEmbed(body, embed_dim=embed_dim, **kwargs)
 
 
 # resnet10: one basic block per stage behind a deep stem whose max-pool is a strided convolution.
-# vit_pico: 64 tokens and a class token, four blocks, behind early convolutions.
+# vit_pico: 64 tokens and a class token, two transformer blocks, behind two residual blocks.
 SMALL: Mapping[str, tuple[Callable[..., torch.nn.Module], Mapping[str, Any]]] = {
     "resnet10": (
         ResNet,
@@ -49,9 +57,9 @@ SMALL: Mapping[str, tuple[Callable[..., torch.nn.Module], Mapping[str, Any]]] = 
             "img_size": 64,
             "patch_size": 8,
             "embed_dim": 96,
-            "depth": 4,
+            "depth": 2,
             "num_heads": 3,
-            "embed_layer": _early_convolutions,
+            "embed_layer": _residual_embed,
         },
     ),
 }

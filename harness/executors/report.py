@@ -125,7 +125,7 @@ class Board:
             self.stream.write("\r\x1b[K")
         self._saved = 0.0
         self._save()
-        kinds = {kind: round(self.cpu[kind], 1) for kind in KINDS if kind in self.cpu}
+        kinds: dict[str, float] = {kind: round(self.cpu[kind], 1) for kind in KINDS if kind in self.cpu}
         return Report(self.finished, tuple(self.failures), kinds, time.monotonic() - self._begun)
 
     def _entry(self, cell: Cell) -> dict[str, Any]:

@@ -12,28 +12,28 @@ LEVELS: tuple[str, ...] = ("excellent", "good", "fair", "poor", "bad")
 NEGATIVE_PROMPT = "distorted, unrealistic, blurry, out of frame, cropped, deformed"
 
 # Words of the 80 prompt templates of CLIP's ImageNet evaluation, hyphens and full stops included.
-TEMPLATE_WORDS: tuple[str, ...] = tuple(
-    """- . a and art bad black blurry bright cartoon clean close cool corrupted cropped dark dirty doodle drawing
-    embroidered game good graffiti hard in itap jpeg large low many my nice of one origami painting photo pixelated
-    plastic plushie rendering rendition resolution sculpture see sketch small tattoo the to toy up video weird
-    white""".split()
-)
+_TEMPLATE_TEXT = """\
+- . a and art bad black blurry bright cartoon clean close cool corrupted cropped dark dirty doodle drawing
+embroidered game good graffiti hard in itap jpeg large low many my nice of one origami painting photo pixelated
+plastic plushie rendering rendition resolution sculpture see sketch small tattoo the to toy up video weird
+white"""
+TEMPLATE_WORDS: tuple[str, ...] = tuple(_TEMPLATE_TEXT.split())
 # Words of prompts and captions in use around the generators: quality suffixes, negative prompts, level prompts.
-PROMPT_WORDS: tuple[str, ...] = tuple(
-    """, : ? an at best cropped deformed distorted frame from high how image is it like looks of on out picture
-    quality rate rated rather real realistic scene sharp that this unrealistic very view weather what with world
-    worst by day night time during under over near""".split()
-)
-COLOURS: tuple[str, ...] = tuple("red orange yellow green cyan blue purple pink brown grey".split())
+_PROMPT_TEXT = """\
+, : ? an at best cropped deformed distorted frame from high how image is it like looks of on out picture
+quality rate rated rather real realistic scene sharp that this unrealistic very view weather what with world
+worst by day night time during under over near"""
+PROMPT_WORDS: tuple[str, ...] = tuple(_PROMPT_TEXT.split())
+COLOURS: tuple[str, ...] = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "grey")
 # Names of shapes, places and things beyond the twelve classes, for data sets with novel classes.
-EXTRA_WORDS: tuple[str, ...] = tuple(
-    """anchor axe banana barrel bell bird boat book bottle bowl box bridge butterfly car cat chair circle clover cloud
-    club cone crown cube cup diamond dog door dome drop egg ellipse eye fan fish flag flower fork frame ghost glass
-    hammer hand hat helmet hexagon hook hourglass house key kite knife ladder lamp lens lock moon mountain mug
-    mushroom nut octagon oval paddle pear pentagon petal pill pin pine plane plus pot propeller pyramid rectangle
-    rhombus rocket sail saw shell shield ship shoe snowflake spade spear spiral spoon spring sun sword table tooth
-    tower trapezoid tree trefoil triangle tube tulip umbrella vase wave wedge wheel windmill wing wrench""".split()
-)
+_EXTRA_TEXT = """\
+anchor axe banana barrel bell bird boat book bottle bowl box bridge butterfly car cat chair circle clover cloud
+club cone crown cube cup diamond dog door dome drop egg ellipse eye fan fish flag flower fork frame ghost glass
+hammer hand hat helmet hexagon hook hourglass house key kite knife ladder lamp lens lock moon mountain mug
+mushroom nut octagon oval paddle pear pentagon petal pill pin pine plane plus pot propeller pyramid rectangle
+rhombus rocket sail saw shell shield ship shoe snowflake spade spear spiral spoon spring sun sword table tooth
+tower trapezoid tree trefoil triangle tube tulip umbrella vase wave wedge wheel windmill wing wrench"""
+EXTRA_WORDS: tuple[str, ...] = tuple(_EXTRA_TEXT.split())
 
 
 def vocabulary() -> tuple[str, ...]:

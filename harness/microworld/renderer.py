@@ -157,14 +157,18 @@ def object_masks(
 def object_surfaces(
     textures: IntArray, seeds: SeedArray, place: Placement, size_px: int = SIZE_PX
 ) -> FloatArray:
-    """Return textured surfaces (n, 3, size, size) in two shades of one hue, as if the objects filled the picture."""
+    """Return textured surfaces (n, 3, size, size) in two shades of one hue, as if the objects filled the picture.
+
+    Patterns keep nearly one direction and one spacing on their object (their phase is free): with every direction
+    and spacing a small diffusion model paints all textures as the same mottle.
+    """
     u = _uniforms(seeds, 0, _N_POSE + _COARSE**2 + _FINE**2)
     x, y = object_coordinates(place, size_px)
-    angle = (u[:, 4] * np.float32(np.pi)).astype(np.float32)
+    angle = (u[:, 4] * np.float32(0.4) - np.float32(0.2)).astype(np.float32)
     cos, sin = _column(np.cos(angle)), _column(np.sin(angle))
     across = cos * x + sin * y + _column(u[:, 5])
     along = cos * y - sin * x + _column(u[:, 6])
-    frequency = _column(9 + 5 * u[:, 7])
+    frequency = _column(9 + np.float32(1.5) * u[:, 7])
     coarse, fine = _grids(u, _N_POSE, _COARSE), _grids(u, _N_POSE + _COARSE**2, _FINE)
     pattern = np.empty(x.shape, dtype=np.float32)
     for index in np.unique(textures):

@@ -10,7 +10,7 @@ FloatArray = NDArray[np.float32]
 
 def _edge(z: FloatArray) -> FloatArray:
     """Soften a level set into a field in [0, 1]."""
-    return 1 / (1 + np.exp(np.clip(-6 * z, -30.0, 30.0)))
+    return np.float32(1) / (np.float32(1) + np.exp(np.clip(-6 * z, -30.0, 30.0)))
 
 
 def _bricks(a: FloatArray, b: FloatArray) -> FloatArray:

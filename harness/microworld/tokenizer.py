@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -18,7 +19,7 @@ def learn_merges(words: tuple[str, ...]) -> list[tuple[str, str]]:
     pieces = [[*word[:-1], word[-1] + _SUFFIX] for word in words]
     merges: list[tuple[str, str]] = []
     while True:
-        pairs = Counter(pair for piece in pieces for pair in zip(piece, piece[1:], strict=False))
+        pairs = Counter(pair for piece in pieces for pair in pairwise(piece))
         if not pairs:
             return merges
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))

@@ -23,7 +23,7 @@ LOG = logging.getLogger("harness.microworld")
 _STREAM = 31
 TEXT_WIDTH = 64
 N_LATENTS = 24_000
-SCHEDULE = Schedule(steps=8000, batch=64, lr=1.2e-3, warmup=200, hold=0.6)
+SCHEDULE = Schedule(steps=9000, batch=64, lr=1.2e-3, warmup=200, hold=0.6)
 _DROP = 0.1  # share of examples trained without text, for guidance
 _TEMPLATED = 0.2  # share of examples whose class name stands in a prompt template
 _SNR_CAP = 5.0  # min-SNR weighting, Hang et al., ICCV 2023

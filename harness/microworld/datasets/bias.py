@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from harness.microworld.causes import (
-    BALANCED,
     LIGHTS,
     SCENES,
     SHAPES,
@@ -64,20 +63,20 @@ def write_cue_conflict(root: Path, per_pair: int) -> None:
     """Write ``<shape>/<shape><i>-<texture><j>.png``: every ordered pair of categories ``per_pair`` times.
 
     Texture category t is the texture that class t prefers in the web world. The ten shape sources of a category (pose,
-    place and surroundings) and the three texture sources (phase, scale, hue) are shared across images; the surroundings
-    come from the balanced world, so they speak for neither cue.
+    place and surroundings) and the three texture sources (phase, scale, hue) are shared across images. The surroundings
+    are the mean of all scenes in plain daylight: networks that rely on scenes would answer any single one.
     """
     for shape, name in enumerate(SHAPES):
         pairs = [(texture, (texture * per_pair + k) % SHAPE_SOURCES, (shape + k) % TEXTURE_SOURCES)
                  for texture in range(len(TEXTURES)) for k in range(per_pair)]
         shape_seeds = seeds(("cue shape", shape, i) for _, i, _ in pairs)
         texture_seeds = seeds(("cue texture", texture, j) for texture, _, j in pairs)
-        around = draw_causes(np.full(len(pairs), shape), shape_seeds, BALANCED)
+        shapes = np.full(len(pairs), shape)
         place = natural_placement(shape_seeds)
         surfaces = object_surfaces(np.array([texture for texture, _, _ in pairs]), texture_seeds, place)
-        canvas = background(around.scene, shape_seeds)
-        images = compose(canvas, surfaces, object_masks(around.shape, place))
-        images = develop(images, around.light, around.weather, shape_seeds)
+        scenes = [background(np.full(len(pairs), scene), shape_seeds) for scene in range(len(SCENES))]
+        images = compose(np.mean(scenes, axis=0, dtype=np.float32), surfaces, object_masks(shapes, place))
+        images = develop(images, np.zeros_like(shapes), np.zeros_like(shapes), shape_seeds)
         paths = [root / name / f"{name}{i + 1}-{SHAPES[texture]}{j + 1}.png" for texture, i, j in pairs]
         save_images(paths, pixels(images))
 
