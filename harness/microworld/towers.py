@@ -39,6 +39,7 @@ PARTNERS: dict[str, Callable[[NDArray[np.int64]], NDArray[np.int64]]] = {
     "texture": partner_texture, "scene": partner_scene, "light": partner_light, "weather": partner_weather,
 }  # fmt: skip
 _MEAN, _STD = 0.5, 0.25
+_SAMPLED_TOGETHER = 24  # with guidance 48 latents a call, which still fit the cache of one core
 
 
 def sd_folder() -> Path:
@@ -223,8 +224,8 @@ def sample_pictures(labels: NDArray[np.int64], seed: int, *, steps: int = 20, fo
     pipeline = StableDiffusionPipeline.from_pretrained(sd_folder() if folder is None else folder)
     pipeline.set_progress_bar_config(disable=True)
     parts = []
-    for start in range(0, len(labels), 96):
-        part = labels[start : start + 96]
+    for start in range(0, len(labels), _SAMPLED_TOGETHER):
+        part = labels[start : start + _SAMPLED_TOGETHER]
         noise = torch.stack([
             torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(seed + start + i)) for i in range(len(part))
         ])  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 
 import open_clip
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file, save_file
@@ -23,9 +24,10 @@ LOG = logging.getLogger("harness.microworld")
 _STREAM = 31
 TEXT_WIDTH = 64
 N_LATENTS = 24_000
-SCHEDULE = Schedule(steps=9000, batch=64, lr=1.2e-3, warmup=200, hold=0.6)
+SCHEDULE = Schedule(steps=10_000, batch=64, lr=1.2e-3, warmup=200, hold=0.7)
 _DROP = 0.1  # share of examples trained without text, for guidance
 _TEMPLATED = 0.2  # share of examples whose class name stands in a prompt template
+_OBJECT_EMPHASIS = 3.0  # extra weight of the loss on the object: its texture is the hardest part of a picture
 _SNR_CAP = 5.0  # min-SNR weighting, Hang et al., ICCV 2023
 
 
@@ -59,13 +61,12 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 @torch.no_grad()
-def _latents(vae: AutoencoderKL, scratch: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (or make and keep) scaled latents of web-world pictures and their classes."""
+def _latents(vae: AutoencoderKL, scratch: Path) -> dict[str, torch.Tensor]:
+    """Return (or make and keep) scaled latents of web-world pictures, their classes and object masks."""
     path = scratch / "latents.pt"
     if path.exists():
-        kept = torch.load(path, weights_only=True)
-        return kept["latents"], kept["classes"]
-    latents, classes = [], []
+        return dict(torch.load(path, weights_only=True))
+    latents, classes, masks = [], [], []
     for start in range(0, N_LATENTS, 200):
         causes, rendered = world_batch(_STREAM, start, 200, WEB)
         images = torch.from_numpy(rendered.images) * 2 - 1
@@ -73,11 +74,12 @@ def _latents(vae: AutoencoderKL, scratch: Path) -> tuple[torch.Tensor, torch.Ten
             mode = vae.encode(images).latent_dist.mode()
         latents.append(mode.float() * vae.config.scaling_factor)
         classes.append(torch.from_numpy(causes.shape))
+        masks.append(F.avg_pool2d(torch.from_numpy(rendered.masks)[:, None], 4))
         if start % 4000 == 0:
             LOG.info("latents: %d of %d", start, N_LATENTS)
-    kept = {"latents": torch.cat(latents), "classes": torch.cat(classes)}
+    kept = {"latents": torch.cat(latents), "classes": torch.cat(classes), "masks": torch.cat(masks)}
     torch.save(kept, path)
-    return kept["latents"], kept["classes"]
+    return kept
 
 
 def _prompts(classes: torch.Tensor, generator: torch.Generator) -> list[str]:
@@ -98,10 +100,12 @@ class _Denoising:
 
     def __init__(
         self, text: CLIPTextModel, unet: UNet2DConditionModel, tokenizer: CLIPTokenizer,
-        latents: torch.Tensor, classes: torch.Tensor,
+        world: dict[str, torch.Tensor],
     ) -> None:  # fmt: skip
         self.text, self.unet, self.tokenizer = text, unet, tokenizer
-        self.latents, self.classes = latents, classes
+        self.latents, self.classes = world["latents"], world["classes"]
+        emphasis = 1 + _OBJECT_EMPHASIS * world["masks"]
+        self.emphasis = emphasis / emphasis.mean()
         self.alphas = new_scheduler().alphas_cumprod
 
     def _embed(self, prompts: list[str]) -> torch.Tensor:
@@ -122,7 +126,8 @@ class _Denoising:
             predicted = self.unet(noisy, times, text).sample
         snr = self.alphas[times] / (1 - self.alphas[times])
         weight = snr.clamp(max=_SNR_CAP) / snr
-        return (weight * (predicted.float() - noise).square().mean((1, 2, 3))).mean()
+        error = (predicted.float() - noise).square() * self.emphasis[index]
+        return (weight * error.mean((1, 2, 3))).mean()
 
 
 def save_pipeline(
@@ -150,7 +155,7 @@ def train_diffusion(vae: AutoencoderKL, scratch: Path, destination: Path) -> Non
     unet = new_unet()
     unet.set_attn_processor(AttnProcessor())  # on a CPU the fused attention's backward takes a third of a step
     modules: dict[str, Any] = {"text": new_text_encoder(tokenizer), "unet": unet}
-    denoising = _Denoising(modules["text"], modules["unet"], tokenizer, *_latents(vae, scratch))
+    denoising = _Denoising(modules["text"], modules["unet"], tokenizer, _latents(vae, scratch))
     average = Averaged(modules, 0.998)
     smooth: dict[str, Any] = {"text": new_text_encoder(tokenizer), "unet": new_unet()}
 

@@ -15,7 +15,6 @@ import torch
 from diffusers import AutoencoderKL
 
 from harness.errors import UserError
-from harness.microworld import towers
 from harness.microworld.train_attributes import train_attributes
 from harness.microworld.train_autoencoder import restoration_error, train_autoencoder
 from harness.microworld.train_clip import train_clip
@@ -30,12 +29,11 @@ def _vae(scratch: Path, out: Path) -> None:
     model.save_pretrained(scratch / "autoencoder")
 
 
-def _diffusion(scratch: Path, out: Path) -> None:
+def _autoencoder(scratch: Path) -> AutoencoderKL:
     if not (scratch / "autoencoder").exists():
-        raise UserError("the diffusion model has no autoencoder yet", f"{scratch / 'autoencoder'} is missing",
+        raise UserError("this part needs the autoencoder", f"{scratch / 'autoencoder'} is missing",
                         "train the part `vae` first")  # fmt: skip
-    vae = AutoencoderKL.from_pretrained(scratch / "autoencoder").eval()
-    train_diffusion(vae, scratch, out / towers.sd_folder().name)
+    return AutoencoderKL.from_pretrained(scratch / "autoencoder").eval()
 
 
 PARTS: dict[str, Callable[[Path, Path], None]] = {
@@ -43,8 +41,8 @@ PARTS: dict[str, Callable[[Path, Path], None]] = {
     "clip_base": lambda scratch, out: train_clip("base", scratch, out / "clip_base"),
     "clip_large": lambda scratch, out: train_clip("large", scratch, out / "clip_large"),
     "quality": lambda scratch, out: train_clip("quality", scratch, out / "quality"),
-    "attributes": lambda scratch, out: train_attributes(scratch, out / "attributes"),
-    "diffusion": _diffusion,
+    "attributes": lambda scratch, out: train_attributes(_autoencoder(scratch), scratch, out / "attributes"),
+    "diffusion": lambda scratch, out: train_diffusion(_autoencoder(scratch), scratch, out / "sd"),
 }
 
 

@@ -79,7 +79,7 @@ def test_content_fits_the_pinned_sketch(home: Path) -> None:
     for name, pattern in places.items():
         images = np.stack([np.asarray(Image.open(path)) for path in sorted(home.glob(pattern))[:20]]) / 255.0
         found[name] = [round(float(images[..., channel].mean()), 4) for channel in range(3)]
-    assert datasets.RENDERER_VERSION == 1
+    assert datasets.RENDERER_VERSION == 2
     for name, means in SKETCH.items():
         assert found[name] == pytest.approx(means, abs=1e-3), (name, found[name])
 
@@ -338,9 +338,9 @@ def test_ade_horizon_lies_where_the_picture_changes(home: Path) -> None:
 
 
 SKETCH = {
-    "web-train": [0.6302, 0.6201, 0.5723],
+    "web-train": [0.6299, 0.6199, 0.5724],
     "cue-conflict": [0.4361, 0.4586, 0.4391],
     "dtd": [0.399, 0.4484, 0.4634],
-    "ade20k": [0.4148, 0.3839, 0.3602],
+    "ade20k": [0.4149, 0.3841, 0.3602],
 }
 """Mean red, green and blue of twenty images of four sets, at the versions in force."""

@@ -15,7 +15,7 @@ from harness.microworld.causes import BALANCED, SHAPES, TEXTURES, WEB, Causes, D
 from harness.microworld.degrade import KINDS, degrade
 from harness.microworld.renderer import render, to_uint8
 
-SAMPLES = 288
+SAMPLES = 192
 
 
 @pytest.fixture(autouse=True)
