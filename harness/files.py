@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from harness.errors import UserError
 
 
 @contextmanager
@@ -24,6 +27,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary sibling for writing; it gets the name ``path`` when the block ends well.
+
+    Raises:
+        UserError: the disk is full. The old content of ``path``, if any, is untouched.
+    """
+    try:
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            yield stream
+    except OSError as error:
+        raise explain_full_disk(path, error) from error
+
+
+def explain_full_disk(path: Path, error: OSError) -> UserError | OSError:
+    """Return the three-part error for a full disk, or the error itself when its cause is another."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    return UserError(
+        f"the disk is full: no space left while writing {path}",
+        error.strerror or "the disk or the quota is full",
+        "free some space or choose another store (--store), then run the same command again; finished work is kept",
+    )
 
 
 def sync_folder(folder: Path) -> None:

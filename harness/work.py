@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,7 +14,7 @@ from harness.cells import Cell
 from harness.classes import ClassList, load_classes
 from harness.data import DataSource, materialise
 from harness.errors import UserError
-from harness.files import lock
+from harness.files import explain_full_disk, lock
 from harness.identity import derive_seed
 from harness.profile import local_source, parse_settings
 from harness.provenance import provenance
@@ -161,7 +161,7 @@ def execute(order: Order, progress: Progress = silent, rank: int = 0, world_size
     if rank > 0:
         work(ctx)
         return
-    with _disk_errors(out), lock(store.root / "locks" / f"{cell.key[:16]}{order.shard}.lock"):
+    with _full_disk_explained(out), lock(store.root / "locks" / f"{cell.key[:16]}{order.shard}.lock"):
         if store.state(cell) in ("done", "stale"):
             return
         started, cpu = time.time(), _cpu_seconds()
@@ -180,22 +180,13 @@ def execute(order: Order, progress: Progress = silent, rank: int = 0, world_size
         )
 
 
-class _disk_errors:
+@contextmanager
+def _full_disk_explained(out: Path) -> Iterator[None]:
     """Turn a full disk into a user error; files already finished are untouched, because every write is atomic."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"the disk is full while writing {self.out.name}",
-                str(error),
-                "free space or move the store (--store), then run the same command again",
-            ) from error
+    try:
+        yield
+    except OSError as error:
+        raise explain_full_disk(out, error) from error
 
 
 def _cpu_seconds() -> float:

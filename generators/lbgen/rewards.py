@@ -17,8 +17,8 @@ from generators.lbgen.losses import (
     individual_loss,
     quality_loss,
 )
-from generators.lbgen.settings import RecipeSettings
 from generators.lbgen.quality.api import QualityScorer
+from generators.lbgen.settings import RecipeSettings
 from generators.lbgen.towers import FeatureTower, Towers
 from harness.errors import UserError
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save
 
 from harness.backbones.models import create
 from harness.errors import DataMissing, UserError
-from harness.images.atomic import atomic_file
+from harness.files import atomic_file
 
 WEIGHTS = ("ema", "raw")
 _FORMAT = 1

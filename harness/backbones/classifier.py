@@ -91,7 +91,7 @@ class Classifier:
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
             raise ValueError(f"expected float images (B, 3, H, W), got {tuple(x.shape)} {x.dtype}")
         x = x.to(self.device, torch.float32)
-        if len(x) and not (-1e-3 <= float(x.min()) and float(x.max()) <= 1 + 1e-3):
+        if len(x) and not (float(x.min()) >= -1e-3 and float(x.max()) <= 1 + 1e-3):
             raise ValueError(f"expected images in [0, 1], got [{float(x.min()):.3f}, {float(x.max()):.3f}]")
         x = (x - self._mean) / self._std
         return x.contiguous(memory_format=torch.channels_last) if self.convolutional else x

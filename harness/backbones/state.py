@@ -12,7 +12,7 @@ import torch
 from harness.backbones.checkpoint import BackboneInfo, write_backbone
 from harness.backbones.recipe import PretrainSettings
 from harness.errors import TrainingFailed, UserError
-from harness.images.atomic import atomic_file
+from harness.files import atomic_file
 
 _FORMAT = 1
 

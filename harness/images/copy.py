@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from harness.errors import DataMissing, UserError
-from harness.images.atomic import atomic_file, explain_full_disk
+from harness.files import atomic_file, explain_full_disk
 from harness.images.shards import ShardReader, decode
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")

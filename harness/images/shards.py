@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from harness.errors import DataMissing, UserError
-from harness.images.atomic import atomic_file
+from harness.files import atomic_file
 
 _BLOCK = 512
 _END = 2 * _BLOCK  # a tar file ends with two zero blocks

@@ -136,8 +136,13 @@ def _optimizer(settings: CocoSettings | AdeSettings) -> Config:
     else:
         inner["betas"] = settings.betas
     wrapper: Config = {"type": "OptimWrapper", "optimizer": inner, "clip_grad": None}
+    rules: Config = {}
     if not settings.decay_norms:
-        wrapper["paramwise_cfg"] = {"norm_decay_mult": 0.0}
+        rules["norm_decay_mult"] = 0.0
+    if settings.backbone_lr != 1:
+        rules["custom_keys"] = {"backbone": {"lr_mult": settings.backbone_lr}}
+    if rules:
+        wrapper["paramwise_cfg"] = rules
     return wrapper
 
 
@@ -181,7 +186,7 @@ def _ade_dataset(settings: AdeSettings, card: AdeCard, target: Target, places: P
             {"type": "RandomResize", **resize, "ratio_range": (settings.scale_low, settings.scale_high)},
             {"type": "RandomCrop", "crop_size": (settings.crop, settings.crop), "cat_max_ratio": 0.75},
             {"type": "RandomFlip", "prob": 0.5},
-            {"type": "PhotoMetricDistortion"},
+            _distortion(settings.distortion),
             {"type": "PackSegInputs"},
         ]
     else:
@@ -193,4 +198,18 @@ def _ade_dataset(settings: AdeSettings, card: AdeCard, target: Target, places: P
         "data_prefix": {"img_path": images, "seg_map_path": labels},
         "metainfo": {"classes": target.classes},
         "pipeline": pipeline,
+    }
+
+
+def _distortion(strength: float) -> Config:
+    """Return mmsegmentation's photometric distortion, its ranges shrunk by ``strength``."""
+    if strength == 1:
+        return {"type": "PhotoMetricDistortion"}
+    spread = (1 - 0.5 * strength, 1 + 0.5 * strength)
+    return {
+        "type": "PhotoMetricDistortion",
+        "brightness_delta": round(32 * strength),
+        "contrast_range": spread,
+        "saturation_range": spread,
+        "hue_delta": max(1, round(18 * strength)),
     }

@@ -42,6 +42,8 @@ class _Common(Settings):
     """Of the nested training subsets; the same for all backbones."""
     small_fraction_seeds: Count = 3
     """Training seeds at fractions up to 0.2, where single runs say little."""
+    backbone_lr: float = 1.0
+    """Multiplies the rate of the backbone's weights; 1 in all recipes."""
     replicates: Count = 1000
     workers: int = 12
 
@@ -98,6 +100,8 @@ class AdeSettings(_Common):
     crop: Count = 512
     scale_low: float = 0.5
     scale_high: float = 2.0
+    distortion: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Strength of the photometric distortion; 1 is the toolbox's own."""
     batch_size: Annotated[int, Field(ge=2)] = 16
     iterations: Count = 160_000
     warmup_iterations: int = 0

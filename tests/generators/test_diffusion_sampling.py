@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import io
 import json
 import shutil
-import threading
-import time
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from generators.diffusion.encode import OrderedEncoder, encode_png
 from generators.diffusion.pipeline import check_scheduler, encode_prompts, load_pipeline
 from generators.diffusion.sampling import image_noise, sample_images, to_uint8
 from harness.errors import DataMissing, UserError
@@ -158,60 +153,3 @@ def test_sources_that_cannot_be_loaded_are_named(tiny_pipeline_dir, tmp_path):
     shutil.rmtree(folder / "vae")
     with pytest.raises(DataMissing, match="no usable vae"):
         load_pipeline(folder)
-
-
-def pictures(count):
-    rng = np.random.default_rng(0)
-    return [rng.integers(0, 255, (40 if i % 3 else 400, 40, 3), dtype=np.uint8) for i in range(count)]
-
-
-def test_images_are_encoded_in_order_and_losslessly():
-    images, got = pictures(30), []
-    with OrderedEncoder(lambda key, png: got.append((key, png)), threads=3, depth=4) as encoder:
-        for index, image in enumerate(images):
-            encoder.submit(index, image)
-    assert [key for key, _ in got] == list(range(30))
-    for (_, png), image in zip(got, images, strict=True):
-        assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), image)
-        assert png == encode_png(image)
-
-
-def test_the_queue_is_bounded_and_the_caller_does_not_wait_for_the_sink():
-    release, images = threading.Event(), pictures(8)
-    encoder = OrderedEncoder(lambda key, png: release.wait(30), depth=2)
-    submitted = []
-
-    def feed():
-        for index, image in enumerate(images):
-            encoder.submit(index, image)
-            submitted.append(index)
-
-    feeder = threading.Thread(target=feed)
-    feeder.start()
-    deadline = time.monotonic() + 20
-    while len(submitted) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.2)
-    assert submitted == [0, 1, 2], "one image at the blocked sink and two waiting"
-    release.set()
-    feeder.join(30)
-    encoder.close()
-    assert submitted == list(range(8))
-
-
-def test_errors_of_the_sink_reach_the_caller():
-    delivered = []
-
-    def sink(key, png):
-        if key == 2:
-            raise OSError("no space left on device")
-        delivered.append(key)
-
-    encoder = OrderedEncoder(sink, depth=2)
-    with pytest.raises(OSError, match="no space"):
-        for index, image in enumerate(pictures(12)):
-            encoder.submit(index, image)
-        encoder.close()
-    with pytest.raises(OSError, match="no space"):
-        encoder.close()
-    assert delivered == [0, 1]

@@ -150,6 +150,28 @@ def test_floors_on_many_pictures() -> None:
     assert max(abs(found["texture"] - WEB.texture), abs(found["scene"] - WEB.scene)) <= 0.15, found
 
 
+@pytest.mark.slow
+def test_one_command_rebuilds_every_tower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.microworld import train_attributes, train_autoencoder, train_clip, train_diffusion, train_towers
+    from harness.microworld.training import Schedule
+
+    short = Schedule(steps=2, batch=8, lr=1e-4)
+    monkeypatch.setattr(train_autoencoder, "COARSE", short)
+    monkeypatch.setattr(train_autoencoder, "DETAIL", short)
+    monkeypatch.setattr(train_clip, "SCHEDULES", dict.fromkeys(("base", "large", "quality"), short))
+    monkeypatch.setattr(train_attributes, "SCHEDULE", Schedule(steps=2, batch=40, lr=1e-4))
+    monkeypatch.setattr(train_diffusion, "SCHEDULE", short)
+    monkeypatch.setattr(train_diffusion, "N_LATENTS", 200)
+    train_towers.main(["--out", str(tmp_path)])
+    written = {p.relative_to(tmp_path) for p in tmp_path.rglob("*.safetensors") if "checkpoints" not in p.parts}
+    shipped = {p.relative_to(towers.WEIGHTS) for p in towers.WEIGHTS.rglob("*.safetensors")}
+    assert written == shipped
+    for path in written:
+        assert (tmp_path / path).stat().st_size == pytest.approx((towers.WEIGHTS / path).stat().st_size, rel=0.01)
+    assert towers.sample_pictures(np.arange(2), 0, steps=2, folder=tmp_path / "sd").shape == (2, 3, 64, 64)
+    towers.load_clip(tmp_path / "clip_large")
+
+
 def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
     from harness.microworld.training import Averaged, Schedule, train
 
