@@ -16,7 +16,7 @@ from harness.errors import UserError
 
 
 def _residual_embed(embed_dim: int, **kwargs: Any) -> HybridEmbed:
-    """Embed patches of 8x8 pixels by a small residual network, as the R+ViT hybrids do.
+    """Embed patches of 16x16 pixels by a small residual network, as the R+ViT hybrids do.
 
     Without it a transformer of this size learns colours from a thousand images, but no shapes.
     """
@@ -33,12 +33,12 @@ def _residual_embed(embed_dim: int, **kwargs: Any) -> HybridEmbed:
         convolution = torch.nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
         stem += [convolution, torch.nn.BatchNorm2d(after), torch.nn.ReLU(inplace=True)]
     kwargs["patch_size"] = 1  # of the residual network's output
-    body = torch.nn.Sequential(*stem, block(32, half), block(half, embed_dim))
+    body = torch.nn.Sequential(*stem, block(32, half), block(half, embed_dim), block(embed_dim, embed_dim))
     return HybridEmbed(body, embed_dim=embed_dim, **kwargs)
 
 
 # resnet10: one basic block per stage behind a deep stem whose max-pool is a strided convolution.
-# vit_pico: 64 tokens and a class token, two transformer blocks, behind two residual blocks.
+# vit_pico: 16 tokens and a class token, two transformer blocks, behind three residual blocks.
 SMALL: Mapping[str, tuple[Callable[..., torch.nn.Module], Mapping[str, Any]]] = {
     "resnet10": (
         ResNet,
@@ -55,10 +55,10 @@ SMALL: Mapping[str, tuple[Callable[..., torch.nn.Module], Mapping[str, Any]]] = 
         VisionTransformer,
         {
             "img_size": 64,
-            "patch_size": 8,
-            "embed_dim": 96,
+            "patch_size": 16,
+            "embed_dim": 128,
             "depth": 2,
-            "num_heads": 3,
+            "num_heads": 4,
             "embed_layer": _residual_embed,
         },
     ),

@@ -101,7 +101,7 @@ def _grids(uniforms: FloatArray, start: int, cells: int) -> FloatArray:
 
 
 def _sigmoid(z: FloatArray) -> FloatArray:
-    return 1 / (1 + np.exp(np.clip(-z, -30.0, 30.0)))
+    return np.float32(1) / (np.float32(1) + np.exp(np.clip(-z, -30.0, 30.0)))
 
 
 def hsv_to_rgb(hue: FloatArray, saturation: FloatArray, value: FloatArray) -> FloatArray:

@@ -13,7 +13,7 @@ def _rgb(red: float, green: float, blue: float) -> FloatArray:
 
 
 def _sigmoid(z: FloatArray) -> FloatArray:
-    return 1 / (1 + np.exp(np.clip(-z, -30.0, 30.0)))
+    return np.float32(1) / (np.float32(1) + np.exp(np.clip(-z, -30.0, 30.0)))
 
 
 def _city(x: FloatArray, y: FloatArray, up: FloatArray, blocks: FloatArray) -> FloatArray:

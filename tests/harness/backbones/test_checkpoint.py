@@ -199,7 +199,7 @@ def test_feature_kinds(x: torch.Tensor, tmp_path: Path) -> None:
     torch.testing.assert_close(conv.model.fc(pooled), conv(x))
     with pytest.raises(UserError, match="class token"):
         conv.features(x, "cls")
-    assert vit.features(x, "cls").shape == vit.features(x, "gap").shape == (5, 96)
+    assert vit.features(x, "cls").shape == vit.features(x, "gap").shape == (5, 128)
     torch.testing.assert_close(vit.features(x, "cls"), vit.features(x))
     assert (vit.features(x, "gap") - vit.features(x, "cls")).abs().max() > 0.1
     with pytest.raises(UserError, match="known|kind"):
