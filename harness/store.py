@@ -158,6 +158,8 @@ class Store:
     def discard(self, cell: Cell) -> None:
         """Set a corrupt or stale artifact aside, so that it is made anew; its bytes stay for a post-mortem."""
         folder = self.folder(cell)
+        if not folder.exists():
+            return
         for number in range(1, 1000):
             aside = folder.with_name(f"{folder.name}.set-aside-{number}")
             if not aside.exists():

@@ -24,6 +24,8 @@ from harness.store import Store
 from harness.work import Order
 
 ATTEMPTS = 3
+FIRST = float("inf")
+"""Rank of what was found damaged on the way: everything waits for it."""
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -93,7 +95,7 @@ class LocalExecutor:
 
     def run(self, plan: Plan, wanted: frozenset[str]) -> Report:
         """Do the wanted cells of a plan; a failed cell stops only what depends on it."""
-        self.plan, self.board_rank = plan, _ranks(plan, wanted)
+        self.plan, self.rank_of = plan, _ranks(plan, wanted)
         self.state = _State()
         for key in wanted:
             cell = plan.cells[key]
@@ -116,7 +118,7 @@ class LocalExecutor:
         self.state.shards[cell.key] = set(cell.shards)
         tasks = [Task(cell, shard) for shard in cell.shards] or [Task(cell)]
         self.state.ready += tasks
-        self.state.ready.sort(key=lambda task: (-self.board_rank[task.cell.key], task.shard))
+        self.state.ready.sort(key=lambda task: (-self.rank_of.get(task.cell.key, FIRST), task.shard))
 
     def _start(self) -> None:
         running = [worker.task.cell.resources for worker in self.workers if worker.task]
