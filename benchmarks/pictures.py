@@ -114,7 +114,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     pictures = {"samples": samples(arguments.store, load_classes("micro")), "cue-conflict": conflicts(), "backgrounds": backgrounds()}
     for name, picture in pictures.items():
-        picture.quantize(128).save(arguments.out / f"{name}.png", optimize=True)
+        picture.save(arguments.out / f"{name}.png", optimize=True)
         print(arguments.out / f"{name}.png")
 
 

@@ -115,7 +115,7 @@ def test_perception_10_resume_after_kill(toy: Path, task: str) -> None:
     assert done[:2] == [0, {"coco": 7, "ade": 5}[task]]  # not from the beginning
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_perception_6_resnet50(tmp_path: Path, start: Callable[..., Mapping[str, Any]]) -> None:
     """With ResNet50 the same holds for all 53 norm layers."""
     import torch
