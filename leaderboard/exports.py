@@ -121,17 +121,27 @@ def _terminal(table: Table, width: int) -> str:
     )
     per_line = max(1, (width - label) // size)
     lines = [table.title, *table.notes]
-    for first in range(0, len(keys), per_line):
-        shown = keys[first : first + per_line]
-        for level in range(3):
-            line = " " * label + "".join(heads[key][level].rjust(size) for key in shown)
-            if line.strip():
-                lines.append(line.rstrip())
+    for shown in _parts(keys, per_line):
+        lines += [line for line in _head_lines([heads[key] for key in shown], label, size) if line]
         for column in table.columns:
-            texts = "".join(cells[key, column].rjust(size) for key in shown)
-            lines.append(f"{column.title} {_arrow(column)}".ljust(label) + texts)
+            if any(column in table.rows[key] for key in shown):
+                texts = "".join(cells[key, column].rjust(size) for key in shown)
+                lines.append(f"{column.title} {_arrow(column)}".ljust(label) + texts)
         lines.append("")
     return "\n".join(lines) + "\n"
+
+
+def _parts(keys: list[RowKey], per_line: int) -> list[list[RowKey]]:
+    """Split rows into parts of one backbone that fit beside each other."""
+    parts = []
+    for backbone in dict.fromkeys(key.backbone for key in keys):
+        mine = [key for key in keys if key.backbone == backbone]
+        parts += [mine[first : first + per_line] for first in range(0, len(mine), per_line)]
+    return parts
+
+
+def _head_lines(heads: list[tuple[str, str, str]], label: int, size: int) -> list[str]:
+    return [(" " * label + "".join(head[level].rjust(size) for head in heads)).rstrip() for level in range(3)]
 
 
 def _heads(key: RowKey, varied: bool) -> tuple[str, str, str]:

@@ -51,7 +51,7 @@ class TrainingState:
     def update(self, loss: torch.Tensor, rate: float) -> None:
         """Take one optimiser step at learning rate `rate` and move the weight average."""
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
