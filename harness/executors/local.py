@@ -68,6 +68,8 @@ class Worker:
     """For a torchrun job: the file its rank 0 answers in."""
     used: bool = False
     started: float = 0.0
+    unread: bytes = b""
+    """The beginning of a line whose end has not come yet."""
 
 
 @dataclass
@@ -228,13 +230,17 @@ class LocalExecutor:
         return worker
 
     def _hear(self, worker: Worker) -> None:
-        line = worker.pipe.readline()
-        if worker.answer is not None and line:
-            return  # a rank's own output; only the end of the job counts
-        if not line:
+        """Read all that a worker has said; the pipe is read below Python's buffers, which would hide lines from select."""
+        said = os.read(worker.pipe.fileno(), 2**16)
+        if not said:
             self._lost(worker)
             return
-        answer = json.loads(line)
+        *lines, worker.unread = (worker.unread + said).split(b"\n")
+        if worker.answer is None:  # of a torchrun job only the end counts
+            for line in lines:
+                self._obey(worker, json.loads(line))
+
+    def _obey(self, worker: Worker, answer: Mapping[str, Any]) -> None:
         task = worker.task
         if answer["event"] == "progress" and task is not None:
             self.board.progress(task.cell, task.shard, answer["done"], answer["total"], answer["note"])

@@ -115,3 +115,27 @@ def test_the_dataset_does_not_depend_on_workers_or_chunks(harness: Run, plugins:
     one = images("one", "--slots", "1")
     assert one == images("three", "--slots", "3") == images("chunks", "--set", "dataset.chunk=3")
     assert len(one) == 16 and next(iter(one)) == "c0/c0_00000.png"
+
+
+def test_answers_that_arrive_together_are_all_heard(tmp_path: Path) -> None:
+    """Two lines in one read: select will not announce the second, so both must be taken at once."""
+    import os
+    import subprocess
+    import sys
+
+    from harness.cells import Cell
+    from harness.executors.local import LocalExecutor, Task, Worker
+    from harness.executors.report import Board
+    from harness.store import Store
+
+    executor = LocalExecutor(Store(tmp_path), 1, "cpu", Board(Store(tmp_path), 1, quiet=True))
+    heard: list[str] = []
+    executor._settle = lambda task, answer, seconds: heard.append(answer["event"])  # type: ignore[method-assign]
+    code = 'import os, time; os.write(1, b\'{"event": "ready"}\\n{"event": "do\'); time.sleep(0.2); os.write(1, b\'ne"}\\n\')'
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    worker = Worker(0, process, process.stdout, Task(Cell("fit", "x", 1, {})))
+    process.wait()
+    while heard == [] and os.fstat(process.stdout.fileno()):
+        executor._hear(worker)
+    assert heard == ["done"] and worker.unread == b""
