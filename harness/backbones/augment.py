@@ -199,9 +199,7 @@ def crop_resize(batch: torch.Tensor, crops: Crops, size: int) -> torch.Tensor:
     return wide.view(n, 3, size, size).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _first_fit(
-    width: np.ndarray, height: np.ndarray, limit: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _first_fit(width: np.ndarray, height: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Take the first of the (n, tries) rounded sizes that fits into `limit`; the whole where none does."""
     width, height = np.rint(width).astype(np.int64), np.rint(height).astype(np.int64)
     fits = (width >= 1) & (height >= 1) & (width <= limit) & (height <= limit)
@@ -209,9 +207,7 @@ def _first_fit(
     return np.where(found, width[row, first], limit), np.where(found, height[row, first], limit), found
 
 
-def _resize_matrix(
-    start: np.ndarray, length: np.ndarray, side: int, size: int, device: torch.device
-) -> torch.Tensor:
+def _resize_matrix(start: np.ndarray, length: np.ndarray, side: int, size: int, device: torch.device) -> torch.Tensor:
     """Return (n, size, side) weights that resample [start, start + length) of an axis to `size` points."""
     begin = torch.as_tensor(start, dtype=torch.float32, device=device)[:, None, None]
     extent = torch.as_tensor(length, dtype=torch.float32, device=device)[:, None, None]

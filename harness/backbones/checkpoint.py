@@ -116,9 +116,7 @@ def load_backbone(folder: Path, weights: str | None = None) -> tuple[torch.nn.Mo
     info = read_info(folder)
     path = folder / f"{_known(weights or info.weights)}.safetensors"
     if not path.is_file():
-        raise DataMissing(
-            f"{folder} has no {path.stem} weights", "the file is not there", "use the other weights"
-        )
+        raise DataMissing(f"{folder} has no {path.stem} weights", "the file is not there", "use the other weights")
     state = _read_safetensors(path)
     model = create(info.arch, len(info.classes), **info.kwargs)
     _fit(state, model.state_dict(), path)
@@ -261,13 +259,9 @@ def _fit(state: State, expected: Mapping[str, torch.Tensor], path: Path) -> None
 
 def _known(weights: str) -> str:
     if weights not in WEIGHTS:
-        raise UserError(
-            f"unknown weights {weights!r}", "a backbone has raw and averaged weights", "use ema or raw"
-        )
+        raise UserError(f"unknown weights {weights!r}", "a backbone has raw and averaged weights", "use ema or raw")
     return weights
 
 
 def _corrupt(path: Path, why: str) -> UserError:
-    return UserError(
-        f"{path} cannot be read", why, "the file is damaged or of another kind; fetch or make it again"
-    )
+    return UserError(f"{path} cannot be read", why, "the file is damaged or of another kind; fetch or make it again")

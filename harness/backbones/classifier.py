@@ -80,9 +80,7 @@ class Classifier:
                 return pooled.float()
         prefix = 0 if self.convolutional else int(self.model.num_prefix_tokens)  # type: ignore[arg-type]
         if kind == "cls" and prefix == 0:
-            raise UserError(
-                f"{self.info.arch} has no class token", "it pools over places", "use pooled or gap"
-            )
+            raise UserError(f"{self.info.arch} has no class token", "it pools over places", "use pooled or gap")
         if kind == "cls":
             return last[:, 0].float()
         return last.float().mean((2, 3)) if self.convolutional else last[:, prefix:].float().mean(1)
@@ -97,9 +95,7 @@ class Classifier:
         return x.contiguous(memory_format=torch.channels_last) if self.convolutional else x
 
 
-def load_classifier(
-    folder: Path, weights: str | None = None, device: str | torch.device = "cpu"
-) -> Classifier:
+def load_classifier(folder: Path, weights: str | None = None, device: str | torch.device = "cpu") -> Classifier:
     """Load the classifier of a backbone folder.
 
     Args:

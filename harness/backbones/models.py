@@ -81,14 +81,10 @@ def create(arch: str, num_classes: int, **kwargs: Any) -> torch.nn.Module:
             constructor, fixed = SMALL[arch]
             return constructor(num_classes=num_classes, **{**fixed, **kwargs})
         if arch in timm.list_models():
-            model: torch.nn.Module = timm.create_model(
-                arch, pretrained=False, num_classes=num_classes, **kwargs
-            )
+            model: torch.nn.Module = timm.create_model(arch, pretrained=False, num_classes=num_classes, **kwargs)
             return model
     except (TypeError, AssertionError) as error:
-        raise UserError(
-            f"{arch} cannot be built with {kwargs}", str(error), "change these arguments"
-        ) from error
+        raise UserError(f"{arch} cannot be built with {kwargs}", str(error), "change these arguments") from error
     near = difflib.get_close_matches(arch, [*SMALL, *timm.list_models()], n=3)
     raise UserError(
         f"unknown architecture {arch!r}",

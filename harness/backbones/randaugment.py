@@ -106,9 +106,7 @@ def _argument(name: str, level: np.ndarray, sign: np.ndarray) -> np.ndarray:
     return np.asarray(argument)
 
 
-def _by_table(
-    images: torch.Tensor, names: list[str], values: np.ndarray, fill: tuple[int, int, int]
-) -> torch.Tensor:
+def _by_table(images: torch.Tensor, names: list[str], values: np.ndarray, fill: tuple[int, int, int]) -> torch.Tensor:
     """Apply operations that map grey values, through one 256-entry table per image and channel."""
     n, channels = images.shape[:2]
     tables = torch.empty(n, channels, 256, dtype=torch.float32, device=images.device)
@@ -169,16 +167,12 @@ def _blend(base: torch.Tensor, images: torch.Tensor, factor: np.ndarray) -> torc
     return (base + f * (images.float() - base)).clamp(0, 255).to(torch.uint8)
 
 
-def _colour(
-    images: torch.Tensor, names: list[str], values: np.ndarray, fill: tuple[int, int, int]
-) -> torch.Tensor:
+def _colour(images: torch.Tensor, names: list[str], values: np.ndarray, fill: tuple[int, int, int]) -> torch.Tensor:
     """Change saturation: blend with the grey image."""
     return _blend(_grey(images).float(), images, values)
 
 
-def _sharpness(
-    images: torch.Tensor, names: list[str], values: np.ndarray, fill: tuple[int, int, int]
-) -> torch.Tensor:
+def _sharpness(images: torch.Tensor, names: list[str], values: np.ndarray, fill: tuple[int, int, int]) -> torch.Tensor:
     """Change sharpness: blend with a 3x3 smoothed image whose border is left alone."""
     kernel = torch.ones(3, 1, 3, 3, device=images.device) / 13.0
     kernel[:, :, 1, 1] = 5.0 / 13.0
@@ -188,9 +182,7 @@ def _sharpness(
     return _blend(smooth, images, values)
 
 
-def _by_affine(
-    images: torch.Tensor, names: list[str], values: np.ndarray, fill: tuple[int, int, int]
-) -> torch.Tensor:
+def _by_affine(images: torch.Tensor, names: list[str], values: np.ndarray, fill: tuple[int, int, int]) -> torch.Tensor:
     """Rotate, shear or shift; pixels from outside get the fill."""
     height, width = images.shape[2:]
     maps = np.stack([_matrix(n, float(v), width, height) for n, v in zip(names, values, strict=True)])

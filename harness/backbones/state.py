@@ -40,9 +40,7 @@ class TrainingState:
     ) -> None:
         self.settings, self.model, self.classes, self.step = settings, model, tuple(classes), 0
         self.facts = {**settings.record(), "seed": seed, "samples": samples}
-        self.optimizer = torch.optim.AdamW(
-            decay_groups(model, settings.weight_decay), settings.lr, fused=True
-        )
+        self.optimizer = torch.optim.AdamW(decay_groups(model, settings.weight_decay), settings.lr, fused=True)
         self.ema = {key: value.clone() for key, value in model.state_dict().items()}
         self.log: list[dict[str, float]] = []
         self._sum = torch.zeros((), dtype=torch.float64, device=next(model.parameters()).device)

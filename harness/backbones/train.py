@@ -100,9 +100,7 @@ def train(
     return finished
 
 
-def _loop(
-    state: TrainingState, data: TrainingCopy, ranks: Ranks, seed: int, state_file: Path, hooks: Hooks
-) -> bool:
+def _loop(state: TrainingState, data: TrainingCopy, ranks: Ranks, seed: int, state_file: Path, hooks: Hooks) -> bool:
     """Run the steps that are left; return whether all are done."""
     s, device = state.settings, ranks.device
     per_epoch = steps_per_epoch(len(data), s.batch_size)

@@ -96,9 +96,7 @@ class FolderSource:
             folder = root / wnid
             files = (
                 sorted(
-                    p.name
-                    for p in folder.iterdir()
-                    if p.suffix.lower() in _EXTENSIONS and not p.name.startswith(".")
+                    p.name for p in folder.iterdir() if p.suffix.lower() in _EXTENSIONS and not p.name.startswith(".")
                 )
                 if folder.is_dir()
                 else []

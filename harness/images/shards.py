@@ -159,9 +159,7 @@ class ShardReader:
         if name not in self._index:
             raise _broken(self.path, f"it holds no image {name!r}")
         offset, size = self._index[name]
-        with open(
-            self.path, "rb"
-        ) as stream:  # no open file between reads: a data set may have thousands of shards
+        with open(self.path, "rb") as stream:  # no open file between reads: a data set may have thousands of shards
             stream.seek(offset)
             content = stream.read(size)
         if len(content) != size:

@@ -28,9 +28,7 @@ def pictures(n: int, size: int = 32) -> np.ndarray:
     """Return smooth coloured pictures whose histograms do not fill the range: (n, size, size, 3) uint8."""
     g = np.random.default_rng(5)
     small = g.integers(30, 200, (n, 6, 6, 3), dtype=np.uint8)
-    return np.stack(
-        [np.asarray(Image.fromarray(s).resize((size, size), Image.Resampling.BICUBIC)) for s in small]
-    )
+    return np.stack([np.asarray(Image.fromarray(s).resize((size, size), Image.Resampling.BICUBIC)) for s in small])
 
 
 def apply(name: str, value: float, images: np.ndarray) -> np.ndarray:
@@ -158,17 +156,13 @@ def test_an_image_is_augmented_the_same_alone_and_in_any_batch() -> None:
     shuffled, _ = a(images[order], labels[order], samples[order], epoch=3, step=9)
     torch.testing.assert_close(shuffled, x[torch.from_numpy(order)], rtol=0, atol=1e-5)
     alone = torch.cat([a(images[i : i + 1], labels[:1], samples[i : i + 1], 3, 0)[0] for i in range(8)])
-    torch.testing.assert_close(
-        alone, x, rtol=0, atol=0.02
-    )  # one grey level where a product rounds the other way
+    torch.testing.assert_close(alone, x, rtol=0, atol=0.02)  # one grey level where a product rounds the other way
     other, _ = a(images, labels, samples, epoch=4, step=0)
     assert (other - x).abs().mean() > 0.1
 
 
 def test_without_any_augmentation_the_image_is_only_normalised() -> None:
-    plain = settings(
-        randaugment_ops=0, mixup=0.0, cutmix=0.0, erasing=0.0, crop_area=(1.0, 1.0), smoothing=0.0
-    )
+    plain = settings(randaugment_ops=0, mixup=0.0, cutmix=0.0, erasing=0.0, crop_area=(1.0, 1.0), smoothing=0.0)
     images = np.full((2, 32, 32, 3), 128, dtype=np.uint8)
     x, targets = Augment(plain, 3, 0, torch.device("cpu"))(images, np.array([2, 0]), np.arange(2), 0, 0)
     expected = torch.tensor([0.0741, 0.2052, 0.4265])  # transfer protocol, acceptance check "Transform"

@@ -67,14 +67,10 @@ def test_usual_containers_are_read(name: str, x: torch.Tensor, tmp_path: Path) -
 def test_raw_weights_on_request_and_safetensors(x: torch.Tensor, tmp_path: Path) -> None:
     torch.save({"model": model(1).state_dict(), "model_ema": model(2).state_dict()}, tmp_path / "c.pth")
     bring(tmp_path / "c.pth", tmp_path / "raw", weights="raw")
-    torch.testing.assert_close(
-        load_classifier(tmp_path / "raw")(x), expected(model(1), x), rtol=1e-4, atol=1e-4
-    )
+    torch.testing.assert_close(load_classifier(tmp_path / "raw")(x), expected(model(1), x), rtol=1e-4, atol=1e-4)
     save_file(model(3).state_dict(), tmp_path / "c.safetensors")
     bring(tmp_path / "c.safetensors", tmp_path / "st")
-    torch.testing.assert_close(
-        load_classifier(tmp_path / "st")(x), expected(model(3), x), rtol=1e-4, atol=1e-4
-    )
+    torch.testing.assert_close(load_classifier(tmp_path / "st")(x), expected(model(3), x), rtol=1e-4, atol=1e-4)
     torch.save({"model": model(1).state_dict()}, tmp_path / "only.pth")
     with pytest.raises(UserError, match="no ema weights"):
         bring(tmp_path / "only.pth", tmp_path / "x", weights="ema")
@@ -178,9 +174,7 @@ def test_damaged_backbone_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arch", ["resnet10", "vit_pico"])
-def test_classifier_is_frozen_float_and_independent_of_the_batch(
-    arch: str, x: torch.Tensor, tmp_path: Path
-) -> None:
+def test_classifier_is_frozen_float_and_independent_of_the_batch(arch: str, x: torch.Tensor, tmp_path: Path) -> None:
     c = load_classifier(folder(tmp_path, arch))
     whole = c(x)
     assert whole.shape == (5, 3) and whole.dtype == torch.float32 and not whole.requires_grad

@@ -30,9 +30,7 @@ def shard_paths(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_copy_of_shards_and_of_the_extracted_folder_are_equal(
-    shard_paths: list[Path], tmp_path: Path
-) -> None:
+def test_copy_of_shards_and_of_the_extracted_folder_are_equal(shard_paths: list[Path], tmp_path: Path) -> None:
     import tarfile
 
     for path in shard_paths:
