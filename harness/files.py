@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,18 @@ def explain_full_disk(path: Path, error: OSError) -> UserError | OSError:
         error.strerror or "the disk or the quota is full",
         "free some space or choose another store (--store), then run the same command again; finished work is kept",
     )
+
+
+def drop(folder: Path) -> None:
+    """Remove a folder so that a kill leaves it whole or gone: renamed first, then emptied.
+
+    What a kill left of an earlier removal is removed too.
+    """
+    gone = folder.with_name(f".{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if folder.exists():
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,7 +11,6 @@ under the same version number) or *corrupt* (bytes that differ from the manifest
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ from typing import Any, Literal
 
 from harness.cells import Cell
 from harness.errors import CorruptArtifact
-from harness.files import write_json
+from harness.files import drop, write_json
 from harness.identity import content_key, file_sha256
 
 State = Literal["missing", "partial", "done", "stale", "corrupt"]
@@ -135,7 +134,7 @@ class Store:
     def seal(self, cell: Cell, facts: Mapping[str, Any]) -> Artifact:
         """Drop scratch files and write the manifest of everything else; from now on the artifact is done."""
         folder = self.folder(cell)
-        shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+        drop(folder / SCRATCH)
         for leftover in folder.rglob(".*.tmp"):
             leftover.unlink()
         paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)

@@ -43,6 +43,7 @@ from generators.lbgen.schedule import PlannedStep, negative_class, plan_steps
 from generators.lbgen.settings import RecipeSettings
 from generators.lbgen.towers import Towers
 from harness.errors import TrainingFailed
+from harness.files import drop
 from harness.identity import content_key, derive_seed
 
 LOG = "training-log.jsonl"
@@ -353,7 +354,7 @@ class Trainer:
                 save_file(state, result.discriminator)
             (out_dir / "settings.json").write_text(json.dumps(dataclasses.asdict(self.settings), indent=1) + "\n")
             shutil.copyfile(checkpoint_dir / LOG, result.log)
-            shutil.rmtree(checkpoint_dir)
+            drop(checkpoint_dir)
         return result
 
 

@@ -106,3 +106,20 @@ def test_second_order_finds_the_work_done(tmp_path: Path) -> None:
     assert (store.folder(CELL) / MANIFEST).read_bytes() == before
     with lock(tmp_path / "l"):
         pass
+
+
+def test_scratch_half_removed_by_a_kill_is_never_taken_for_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is renamed before it is emptied, so a kill in between leaves no torn checkpoint under its own name."""
+    import shutil
+
+    from harness import files
+
+    scratch = tmp_path / "scratch"
+    (scratch / "step-7").mkdir(parents=True)
+    monkeypatch.setattr(files.shutil, "rmtree", lambda *args, **kwargs: None)
+    files.drop(scratch)
+    assert not scratch.exists() and (tmp_path / ".scratch.gone").is_dir()
+    monkeypatch.undo()
+    scratch.mkdir()
+    files.drop(scratch)
+    assert list(tmp_path.iterdir()) == [] and shutil.rmtree
