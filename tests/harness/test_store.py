@@ -108,7 +108,9 @@ def test_second_order_finds_the_work_done(tmp_path: Path) -> None:
         pass
 
 
-def test_scratch_half_removed_by_a_kill_is_never_taken_for_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scratch_half_removed_by_a_kill_is_never_taken_for_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The folder is renamed before it is emptied, so a kill in between leaves no torn checkpoint under its own name."""
     import shutil
 
