@@ -146,7 +146,7 @@ def check_board(world: Path, store: Path) -> None:
     assert not list(store.rglob("*.set-aside-*")), "a kill must never look like damage"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(2400)
 def test_kills_of_the_whole_group_leave_the_board_unchanged(world: Path) -> None:
     store, struck = world / "group", []
@@ -164,7 +164,7 @@ def test_kills_of_the_whole_group_leave_the_board_unchanged(world: Path) -> None
     assert len(struck) >= 12 and min(count.values()) >= 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("number", [0, 1])
 def test_kills_of_one_worker_leave_the_board_unchanged(world: Path, number: int) -> None:
