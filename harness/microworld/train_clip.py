@@ -19,6 +19,7 @@ from harness.microworld.tokenizer import CONTEXT_LENGTH, write_tokenizer
 from harness.microworld.training import Averaged, Schedule, train, world_batch, world_seeds
 
 WIDTH = 64  # of the joint space; equals the text width of the diffusion model
+FEATURE_NORM = 3.0  # mean length of image and text features: a component is of order 0.4
 _STREAMS = {"base": 21, "large": 23, "quality": 25}
 _IMAGE_TOWERS: dict[str, dict[str, Any]] = {
     "base": {"timm_model_name": "test_resnet", "timm_pool": "avg", "timm_proj": "linear"},
@@ -181,6 +182,8 @@ def train_clip(kind: str, scratch: Path, destination: Path) -> None:
     train(f"clip_{kind}", trained, SCHEDULES[kind], loss_of, scratch, average=average)
     average.copy_into({kind: model})
     _settle_batch_norm(model, kind)
+    if kind != "quality":
+        settle_scale(model, kind, tokenize)
     save_clip(model, config, destination)
 
 
@@ -205,6 +208,23 @@ def _settle_batch_norm(model: Any, kind: str, batches: int = 20) -> None:
     for norm in norms:
         norm.momentum = 0.1
     model.eval()
+
+
+@torch.no_grad()
+def settle_scale(model: Any, kind: str, tokenize: Any) -> None:
+    """Make image and text features equally long on average, in place; cosines do not change.
+
+    lbGen's discriminator reads features that are not normalised. Trained from cosines alone, a small tower may make image
+    features three times as long as text features: then length alone tells them apart, and the cosine's gradient
+    (inverse to the length) is lost beside the discriminator's.
+    """
+    _, rendered = world_batch(_STREAMS[kind] + 1, 0, 128, BALANCED)
+    images = model.encode_image(_normalise(torch.from_numpy(rendered.images)))
+    texts = model.encode_text(tokenize(class_prompts()))
+    last = model.visual.attnpool.c_proj if kind == "large" else model.visual.head.proj
+    for weight in last.parameters():
+        weight.mul_(FEATURE_NORM / images.norm(dim=-1).mean())
+    model.text_projection.mul_(FEATURE_NORM / texts.norm(dim=-1).mean())
 
 
 def class_prompts() -> list[str]:

@@ -59,6 +59,17 @@ def test_every_word_is_one_token_in_every_tower() -> None:
         assert towers.load_clip(folder)[1](["photo of star"])[0].tolist() == expected
 
 
+def test_image_and_text_features_of_the_clips_are_equally_long() -> None:
+    _, images = _world(96, BALANCED)
+    for size in ("base", "large"):
+        model, tokenize = towers.load_clip(towers.clip_folder(size))
+        with torch.no_grad():
+            pictures = model.encode_image((torch.from_numpy(images) / 255 - 0.5) / 0.25)
+            texts = model.encode_text(tokenize([f"photo of {name}" for name in SHAPES]))
+        assert pictures.norm(dim=-1).mean() == pytest.approx(3, rel=0.05), size
+        assert texts.norm(dim=-1).mean() == pytest.approx(3, rel=0.01), size
+
+
 def test_joint_width_equals_the_text_width_of_the_diffusion_model() -> None:
     from diffusers import StableDiffusionPipeline
 
