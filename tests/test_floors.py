@@ -74,8 +74,7 @@ def test_real_beats_an_untrained_network(tmp_path: Path) -> None:
     assert trained["COCO_AP_box"].low > untrained["COCO_AP_box"].high  # type: ignore[attr-defined]
 
 
-@pytest.mark.long
-@pytest.mark.xfail(reason="not met by the present small-scale settings: 0.6819 -> 0.6767, -2.0 paired standard errors")
+@pytest.mark.slow
 def test_lbgen_raises_the_cosine_to_the_own_name(tmp_path: Path) -> None:
     """Mean CLIP cosine over 1,000 fixed-noise images: five standard errors above sd15's, image by image."""
     import io

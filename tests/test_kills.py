@@ -94,14 +94,14 @@ class Moment:
     who: str
 
 
-KINDS = (("fit", 10), ("synthesise", 12), ("pretrain", 4), ("extract", 6), ("evaluate", 10))
-"""Kinds of cell, and how many files a process opens for writing in the least of them."""
+KINDS = (("fit", 9), ("synthesise", 11), ("pretrain", 3), ("extract", 5), ("evaluate", 2))
+"""Kinds of cell, and how many files one worker surely opens for writing in them before it is done."""
 
 
 def group_moments() -> list[Moment]:
     """Return twenty moments for the whole group: three in each kind of cell, four renames, one in the board's export."""
     rng = random.Random(20261120)
-    found = [Moment(kind, "open", number, "group") for kind, most in KINDS for number in rng.sample(range(1, most), 3)]
+    found = [Moment(kind, "open", number, "group") for kind, most in KINDS for number in rng.choices(range(1, most + 1), k=3)]
     found += [Moment(kind, "rename", 1, "group") for kind in ("fit", "synthesise", "extract", "evaluate")]
     found.sort(key=lambda moment: [kind for kind, _ in KINDS].index(moment.kind))  # the order in which a run meets them
     return [*found, Moment("leaderboard.csv", "rename", 1, "group")]
@@ -112,7 +112,7 @@ def worker_moments() -> list[list[Moment]]:
     rng = random.Random(20261121)
     runs = []
     for _ in range(2):
-        found = [Moment(kind, "open", rng.randint(1, most - 1), "worker") for kind, most in KINDS]
+        found = [Moment(kind, "open", rng.randint(1, most), "worker") for kind, most in KINDS]
         runs.append(found + [Moment(kind, "rename", 1, "worker") for kind, _ in KINDS])
     return runs
 
@@ -146,7 +146,7 @@ def check_board(world: Path, store: Path) -> None:
     assert not list(store.rglob("*.set-aside-*")), "a kill must never look like damage"
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_kills_of_the_whole_group_leave_the_board_unchanged(world: Path) -> None:
     store, struck = world / "group", []
@@ -161,10 +161,10 @@ def test_kills_of_the_whole_group_leave_the_board_unchanged(world: Path) -> None
     check_board(world, store)
     count = {kind: sum(moment.kind == kind for moment in struck) for kind, _ in KINDS}
     print(f"{len(struck)} deaths of the group: {count}")
-    assert len(struck) >= 12 and min(count.values()) >= 1
+    assert len(struck) == 20 and min(count.values()) >= 3, set(group_moments()) - set(struck)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("number", [0, 1])
 def test_kills_of_one_worker_leave_the_board_unchanged(world: Path, number: int) -> None:
@@ -173,5 +173,5 @@ def test_kills_of_one_worker_leave_the_board_unchanged(world: Path, number: int)
     assert done.returncode == 0, done.stderr
     struck = {moments[int(flag.name.removeprefix("flag"))] for flag in world.glob("flag*")}
     print(f"{len(struck)} deaths of a worker")
-    assert len({moment.kind for moment in struck}) >= 4, f"never struck: {set(moments) - struck}"
+    assert struck == set(moments), f"never struck: {set(moments) - struck}"
     check_board(world, store)
