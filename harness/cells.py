@@ -26,6 +26,8 @@ class Resources:
     memory_gb: float = 2.0
     minutes: float = 1.0
     """Expected time on the profile's machine; the plan replaces it by measured times where it has them."""
+    share: float = 1.0
+    """Part it takes of the time that the profile gives for its kind or name, such as a run on a fraction of the data."""
     disk_mb: float = 1.0
     isolated: bool = False
     """True for work that leaves its process unusable for others (the toolboxes of the perception suites)."""
@@ -55,6 +57,8 @@ class Cell:
     resources: Resources = field(default_factory=Resources)
     fingerprint: str = ""
     """Hash of the plugin's modules; detects a forgotten version bump, no part of the identity."""
+    cost: str = ""
+    """What it will process, in words, for the plan; no part of the identity."""
 
     @property
     def spec(self) -> dict[str, Any]:

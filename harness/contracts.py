@@ -216,6 +216,10 @@ class Suite(ABC):
         """Return in words what makes numbers comparable besides data and classes: preprocessing, probe mode."""
         return ""
 
+    def cost(self, item: Item, settings: Any, cards: Mapping[str, Any]) -> str:
+        """Return what the evaluation of an item will process, in words, where that is worth knowing before a run."""
+        return ""
+
     @abstractmethod
     def rows(self, ctx: Context) -> pd.DataFrame:
         """Return one row per test item."""

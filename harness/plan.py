@@ -201,7 +201,7 @@ class Planner:
 
     def _minutes(self, kind: Kind, name: str, resources: Resources) -> Resources:
         minutes = self.profile.minutes.get(name, self.profile.minutes.get(kind, resources.minutes))
-        return replace(resources, minutes=minutes)
+        return replace(resources, minutes=minutes * resources.share)
 
     def _dataset(self, generator: Generator, settings: Settings, classes: ClassList, generator_seed: int) -> Cell:
         card, values = generator.card, settings.model_dump(mode="json")
@@ -400,12 +400,16 @@ class Planner:
                 (),
                 self._minutes("evaluate", card.id, item.resources),
                 mark,
+                suite.cost(item, settings, {name: source.card for name, source in self._found(item.data).items()}),
             )
         )
 
     def _marks(self, names: Sequence[str]) -> dict[str, Any]:
-        found = {name: self._find(name) for name in names}
-        return {"data": {name: source.fingerprint for name, source in found.items() if source is not None}}
+        return {"data": {name: source.fingerprint for name, source in self._found(names).items()}}
+
+    def _found(self, names: Sequence[str]) -> dict[str, DataSource]:
+        sources = {name: self._find(name) for name in names}
+        return {name: source for name, source in sources.items() if source is not None}
 
     def _sources(self, plugin: Generator | Suite, values: Mapping[str, Any]) -> dict[str, Any]:
         marks = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,9 +18,11 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
     found = survey(selection, store)
     measured = _measured(store, found)
     rows = [_row(found, kind, measured) for kind in KINDS]
+    costs = _costs(found)
     facts = {
         "profile": selection.profile.name,
         "kinds": rows,
+        "costs": costs,
         "not_run": [{"what": entry.what, "reason": entry.reason} for entry in found.plan.not_run],
         "to_download": _remote(found),
         "data": {name: source.root for name, source in sorted(found.plan.sources.items())},
@@ -41,6 +44,8 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
         f"  {'sum':<11}{'':>18}{sum(row['minutes'] for row in rows):>9.1f}{sum(row['disk_mb'] for row in rows):>9.0f}"
         "   (minutes of one slot)"
     )
+    for what, number in costs.items():
+        print(f"{number} x {what}")
     for entry in found.plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}")
     for location in facts["to_download"]:
@@ -61,17 +66,25 @@ def _row(found: Survey, kind: str, measured: dict[str, float]) -> dict[str, Any]
 
 def _minutes(cell: Cell, measured: dict[str, float]) -> float:
     expected = cell.resources.minutes * max(len(cell.shards), 1)
-    return measured.get(f"{cell.kind}/{cell.name}", expected)
+    whole = measured.get(f"{cell.kind}/{cell.name}")
+    return expected if whole is None else whole * cell.resources.share
 
 
 def _measured(store: Store, found: Survey) -> dict[str, float]:
-    """Return minutes per kind and name from finished cells of this plan without shards."""
+    """Return minutes per kind and name, of a whole share, from finished cells of this plan without shards."""
     times: dict[str, list[float]] = {}
     for key, cell in found.plan.cells.items():
         if found.states[key] == "done" and not cell.shards:
             manifest = read_manifest(store.folder(cell)) or {}
-            times.setdefault(f"{cell.kind}/{cell.name}", []).append(float(manifest.get("wall_seconds", 0.0)) / 60)
+            minutes = float(manifest.get("wall_seconds", 0.0)) / 60 / cell.resources.share
+            times.setdefault(f"{cell.kind}/{cell.name}", []).append(minutes)
     return {name: sum(values) / len(values) for name, values in times.items()}
+
+
+def _costs(found: Survey) -> dict[str, int]:
+    """Return what cells to do will process, in words that begin with their item, and how many do the same."""
+    todo = (found.plan.cells[key] for key in found.wanted)
+    return dict(Counter(f"{cell.params['item']}: {cell.cost}" for cell in todo if cell.cost))
 
 
 def _remote(found: Survey) -> list[str]:

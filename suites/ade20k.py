@@ -47,6 +47,13 @@ class ADE20K(Suite):
 
         return wording(settings)
 
+    def cost(self, item: Item, settings: AdeSettings, cards: Mapping[str, Any]) -> str:
+        """Return iterations, pictures and pixels of one run."""
+        from suites.perception.cards import AdeCard
+        from suites.perception.stages import cost
+
+        return cost(item, settings, AdeCard(**cards["ade20k"]).train_images)
+
     def rows(self, ctx: Context) -> pd.DataFrame:
         """Return one row per image and class."""
         from suites.perception.ade import run_ade

@@ -47,6 +47,13 @@ class Coco(Suite):
 
         return wording(settings)
 
+    def cost(self, item: Item, settings: CocoSettings, cards: Mapping[str, Any]) -> str:
+        """Return iterations, pictures and pixels of one run."""
+        from suites.perception.cards import CocoCard
+        from suites.perception.stages import cost
+
+        return cost(item, settings, CocoCard(**cards["coco"]).train_images)
+
     def rows(self, ctx: Context) -> pd.DataFrame:
         """Return one row per image, category, kind of overlap and object size."""
         from suites.perception.cards import CocoCard

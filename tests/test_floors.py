@@ -49,14 +49,15 @@ def test_every_recorded_metric_has_n_and_an_interval_or_a_reason() -> None:
 
 @pytest.mark.slow
 def test_real_beats_an_untrained_network(tmp_path: Path) -> None:
-    """Linear probe: by five standard errors on at least six of eight sets. COCO: intervals of box AP do not touch."""
+    """Linear probe: by five standard errors on at least six of eight sets. COCO and ADE20K: intervals of box AP
+    and of mIoU do not touch."""
     import torch
 
     from harness.backbones.models import create
 
     torch.manual_seed(0)
     torch.save(create("resnet10", 12).state_dict(), tmp_path / "untrained.pth")
-    suites = ("--suite", "linear-probe,coco", "--store", str(tmp_path / "store"))
+    suites = ("--suite", "linear-probe,coco,ade20k", "--store", str(tmp_path / "store"))
     run("--generator", "real", "--backbone", "resnet10", *suites)
     run("--checkpoint", str(tmp_path / "untrained.pth"), "--arch", "resnet10", "--classes", "micro", *suites)
     values: dict[str, dict[str, object]] = {}
@@ -71,7 +72,10 @@ def test_real_beats_an_untrained_network(tmp_path: Path) -> None:
         errors[name] = (a.value - b.value) / spread  # type: ignore[attr-defined]
     print(json.dumps({name: round(value, 1) for name, value in errors.items()}))
     assert sum(value >= 5 for value in errors.values()) >= 6, errors
-    assert trained["COCO_AP_box"].low > untrained["COCO_AP_box"].high  # type: ignore[attr-defined]
+    for name in ("COCO_AP_box", "ADE20K_mIoU"):
+        a, b = trained[name], untrained[name]
+        print(name, *(f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in (a, b)))  # type: ignore[attr-defined]
+        assert a.low > b.high, name  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

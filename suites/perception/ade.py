@@ -9,9 +9,10 @@ import numpy as np
 
 from suites.perception import bridge
 from suites.perception.backbone import check_strict, resolve, save_backbone, save_weights, toolbox_state
-from suites.perception.cards import AdeCard, ade_classes, ade_stems, check_count
+from suites.perception.cards import AdeCard, ade_classes, ade_stems, check_count, settle_ade
 from suites.perception.configs import ade_config
 from suites.perception.jobs import Job, Places, Target
+from suites.perception.pictures import check_labels, check_pictures
 from suites.perception.provenance import Cost, write_provenance
 from suites.perception.settings import AdeSettings
 from suites.perception.subsets import subset
@@ -41,15 +42,17 @@ def run_ade(job: Job, card: AdeCard, settings: AdeSettings, keep_weights: bool =
 
     out = job.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    names, ids = _data(job, card, settings)
+    root = settle_ade(job.root)
+    names, ids = _data(root, job, card)
+    early_ends = _check_files(root, card, ids)
     cost = ade_cost(settings, job.fraction)
-    job.progress(0, cost.iterations, cost.text())
+    job.progress(0, cost.iterations, cost.text(len(early_ends)))
     tensors = toolbox_state(job.state, arch)
     registry = segmentation.prepare()
     check_strict(tensors, registry.build({"type": arch.type, **arch.arguments}))
     results = out / "results.npz"
     places = Places(
-        root=str(job.root.resolve()),
+        root=str(root.resolve()),
         backbone=str(save_backbone(tensors, out)),
         train_list=str(out / "train.txt"),
         results=str(results),
@@ -61,13 +64,13 @@ def run_ade(job: Job, card: AdeCard, settings: AdeSettings, keep_weights: bool =
         (results,),
         tensors,
         (),
-        max(1, round(settings.checkpoint_iterations * job.fraction)),
+        settings.checkpoint_interval(job.fraction),
         job.progress,
     )
     if keep_weights:
         save_weights(trained.model, out)
     resolved = ade_config(settings, card, target, Places(), job.seed, job.fraction)
-    write_provenance(job, "ade20k", resolved, ops, ids, settings, cost, trained.seconds_per_iteration)
+    write_provenance(job, "ade20k", resolved, ops, ids, settings, cost, early_ends, trained.seconds_per_iteration)
     return ade_rows(results)
 
 
@@ -97,12 +100,28 @@ def ade_rows(path: Path) -> pd.DataFrame:
     )
 
 
-def _data(job: Job, card: AdeCard, settings: AdeSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _data(root: Path, job: Job, card: AdeCard) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Read the class table, draw the subset and write its list of stems."""
-    classes = ade_classes(job.root, card)
-    train, val = ade_stems(job.root, card.train_folder), ade_stems(job.root, card.val_folder)
+    classes = ade_classes(root, card)
+    train, val = ade_stems(root, card.train_folder), ade_stems(root, card.val_folder)
     check_count(len(train), card.train_images, "ADE20K training")
     check_count(len(val), card.val_images, "ADE20K validation")
-    ids = subset(train, job.fraction, settings.subset_seed)
+    ids = subset(train, job.fraction, job.subset_seed)
     (job.out / "train.txt").write_text("\n".join(sorted(ids)) + "\n")
     return classes, ids
+
+
+def _check_files(root: Path, card: AdeCard, ids: tuple[str, ...]) -> tuple[Path, ...]:
+    """Look at the pictures and labels of the run; return the pictures that end early."""
+    parts = (
+        (card.train_folder, card.train_labels, ids),
+        (card.val_folder, card.val_labels, ade_stems(root, card.val_folder)),
+    )
+    pairs = [
+        (root / images / f"{stem}.jpg", root / labels / f"{stem}.png")
+        for images, labels, stems in parts
+        for stem in stems
+    ]
+    early_ends = check_pictures([path for pair in pairs for path in pair], "ADE20K")
+    check_labels(pairs, "ADE20K")
+    return early_ends

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,23 @@ def require(path: Path, layout: str) -> Path:
     return path
 
 
+def settle_coco(root: Path, card: CocoCard) -> CocoCard:
+    """Return the card with the folders as they are here: at the root, or in its folder ``images``."""
+    folders = {}
+    for field in ("train_folder", "val_folder"):
+        name = getattr(card, field)
+        nested = f"images/{name}"
+        folders[field] = nested if not (root / name).is_dir() and (root / nested).is_dir() else name
+        require(root / folders[field], "COCO")
+    return card.model_copy(update=folders)
+
+
+def settle_ade(root: Path) -> Path:
+    """Return the folder of the data: the root, or the folder in it that the public archive unpacks to."""
+    nested = root / "ADEChallengeData2016"
+    return nested if nested.is_dir() else root
+
+
 def read_coco(root: Path, relative: str) -> dict[str, Any]:
     """Read one COCO annotation file."""
     path = require(root / relative, "COCO")
@@ -74,7 +92,23 @@ def read_coco(root: Path, relative: str) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
         raise UserError("a COCO annotation file is not JSON", f"{path}: {error}", "download it again") from error
+    missing = [key for key in ("images", "annotations", "categories") if key not in content]
+    if missing:
+        raise UserError("a COCO annotation file has no annotations", f"{path} lacks {missing}", "use instances_*.json")
+    _check_references(content, path)
     return content
+
+
+def _check_references(content: dict[str, Any], path: Path) -> None:
+    images, kinds = [item["id"] for item in content["images"]], {item["id"] for item in content["categories"]}
+    known = set(images)
+    if len(known) != len(images):
+        twice = next(number for number, count in Counter(images).items() if count > 1)
+        raise UserError("a COCO annotation file lists an image twice", f"{path}: id {twice}", "use the original file")
+    lost = [a["id"] for a in content["annotations"] if a["image_id"] not in known or a["category_id"] not in kinds]
+    if lost:
+        why = f"{path}: {len(lost)} annotations, first id {lost[0]}"
+        raise UserError("COCO annotations of unknown images or categories", why, "use the original file")
 
 
 def coco_classes(content: dict[str, Any], card: CocoCard) -> tuple[tuple[int, str], ...]:
@@ -120,7 +154,8 @@ def ade_classes(root: Path, card: AdeCard) -> tuple[str, ...]:
 
 def ade_stems(root: Path, folder: str) -> list[str]:
     """Return the sorted stems of the pictures of one split."""
-    stems = sorted(path.stem for path in require(root / folder, "ADE20K").glob("*.jpg"))
+    found = require(root / folder, "ADE20K").glob("*.jpg")
+    stems = sorted(path.stem for path in found if not path.name.startswith("."))
     if not stems:
         raise DataMissing("ADE20K split is empty", f"no .jpg in {root / folder}", "unpack the archive there")
     return stems

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suites.perception import bridge
@@ -14,10 +15,11 @@ from suites.perception.backbone import (
     save_weights,
     toolbox_state,
 )
-from suites.perception.cards import CocoCard, check_count, coco_classes, read_coco, require
+from suites.perception.cards import CocoCard, check_count, coco_classes, read_coco, settle_coco
 from suites.perception.coco_rows import coco_rows
 from suites.perception.configs import coco_config
 from suites.perception.jobs import Job, Places, Target
+from suites.perception.pictures import check_pictures
 from suites.perception.provenance import Cost, write_provenance
 from suites.perception.settings import CocoSettings
 from suites.perception.subsets import subset
@@ -49,9 +51,11 @@ def run_coco(job: Job, card: CocoCard, settings: CocoSettings, keep_weights: boo
 
     out = job.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    truth, names, ids = _data(job, card, settings)
+    settings, here = settings.at(job.fraction), settle_coco(job.root, card)
+    truth, names, ids = _data(job, here)
+    early_ends = check_pictures(_pictures(job, here, truth), "COCO")
     cost = coco_cost(settings, len(ids))
-    job.progress(0, cost.iterations, cost.text())
+    job.progress(0, cost.iterations, cost.text(len(early_ends)))
     tensors = toolbox_state(job.state, arch)
     registry = detection.prepare()
     check_strict(tensors, registry.build({"type": arch.type, **arch.arguments}))
@@ -64,7 +68,7 @@ def run_coco(job: Job, card: CocoCard, settings: CocoSettings, keep_weights: boo
     )
     target = Target(arch, names, job.mean, job.std)
     trained = training.run(
-        coco_config(settings, card, target, places, job.seed),
+        coco_config(settings, here, target, places, job.seed),
         out / "work",
         results,
         tensors,
@@ -75,7 +79,7 @@ def run_coco(job: Job, card: CocoCard, settings: CocoSettings, keep_weights: boo
     if keep_weights:
         save_weights(trained.model, out)
     resolved = coco_config(settings, card, target, Places(), job.seed)
-    write_provenance(job, "coco", resolved, ops, ids, settings, cost, trained.seconds_per_iteration)
+    write_provenance(job, "coco", resolved, ops, ids, settings, cost, early_ends, trained.seconds_per_iteration)
     boxes, masks = (json.loads(path.read_text()) for path in results)
     return coco_rows(truth, {"bbox": boxes, "segm": masks})
 
@@ -84,7 +88,7 @@ def coco_cost(settings: CocoSettings, n_train: int) -> Cost:
     """Return what a run will process, known before it starts.
 
     Args:
-        settings: Sizes and recipe.
+        settings: Sizes and recipe, at the run's fraction.
         n_train: Pictures drawn for training; those without annotations are dropped later, so this is a bound.
     """
     iterations = settings.epochs * -(-n_train // settings.batch_size)
@@ -92,16 +96,14 @@ def coco_cost(settings: CocoSettings, n_train: int) -> Cost:
     return Cost(iterations, n_train * settings.epochs, pixels / 1e6)
 
 
-def _data(job: Job, card: CocoCard, settings: CocoSettings) -> tuple[Annotations, tuple[str, ...], tuple[str, ...]]:
+def _data(job: Job, card: CocoCard) -> tuple[Annotations, tuple[str, ...], tuple[str, ...]]:
     """Read the annotations, draw the subset and write its reduced annotation file (categories untouched)."""
-    for folder in (card.train_folder, card.val_folder):
-        require(job.root / folder, "COCO")
     truth, train = read_coco(job.root, card.val_json), read_coco(job.root, card.train_json)
     classes = coco_classes(truth, card)
     coco_classes(train, card)
     check_count(len(train["images"]), card.train_images, "COCO train")
     check_count(len(truth["images"]), card.val_images, "COCO val")
-    ids = subset((image["id"] for image in train["images"]), job.fraction, settings.subset_seed)
+    ids = subset((image["id"] for image in train["images"]), job.fraction, job.subset_seed)
     chosen = set(ids)
     reduced = {
         "images": [image for image in train["images"] if str(image["id"]) in chosen],
@@ -110,3 +112,13 @@ def _data(job: Job, card: CocoCard, settings: CocoSettings) -> tuple[Annotations
     }
     (job.out / "train.json").write_text(json.dumps(reduced))
     return truth, tuple(name for _, name in classes), ids
+
+
+def _pictures(job: Job, card: CocoCard, truth: Annotations) -> list[Path]:
+    """List the files of the run: those of the drawn subset, and all of the validation split."""
+    drawn = json.loads((job.out / "train.json").read_text())["images"]
+    return [
+        job.root / folder / image["file_name"]
+        for folder, images in ((card.train_folder, drawn), (card.val_folder, truth["images"]))
+        for image in images
+    ]

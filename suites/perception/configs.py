@@ -38,7 +38,7 @@ def coco_config(settings: CocoSettings, card: CocoCard, target: Target, places: 
             "drop_last": False,
             "sampler": {"type": "DefaultSampler", "shuffle": False},
             "dataset": {
-                "type": "CocoDataset",
+                "type": "SeededCoco",
                 "data_root": places.root,
                 "ann_file": card.val_json,
                 "data_prefix": {"img": card.val_folder},
@@ -125,7 +125,7 @@ def _runtime(scope: str, seed: int) -> Config:
 
 
 def _workers(count: int) -> Config:
-    return {"num_workers": count, "persistent_workers": count > 0}
+    return {"num_workers": count, "persistent_workers": count > 0, "worker_init_fn": {"type": "start_loader"}}
 
 
 def _optimizer(settings: CocoSettings | AdeSettings) -> Config:

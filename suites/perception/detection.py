@@ -10,7 +10,7 @@ from mmdet.registry import DATASETS, MODELS
 from mmdet.utils import register_all_modules
 
 from suites.perception.backbone import register_resnet
-from suites.perception.training import SeededItems
+from suites.perception.loading import SeededItems
 
 
 @DATASETS.register_module()

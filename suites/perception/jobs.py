@@ -34,6 +34,8 @@ class Job:
         out: Folder for lists, checkpoints and results; a killed run continues from it.
         seed: Training seed (new layers, order, augmentation).
         fraction: Share of the training pictures.
+        subset_seed: Which of the nested subsets.
+        weights: Which copy of the backbone's weights this is, and their SHA-256.
         mean: Normalisation the backbone was pre-trained with, for RGB in [0, 1].
         std: The same, standard deviation.
         progress: Called after each iteration.
@@ -45,6 +47,8 @@ class Job:
     out: Path
     seed: int
     fraction: float = 1.0
+    subset_seed: int = 0
+    weights: str = ""
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
     progress: Progress = silent

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suites.perception.jobs import Job
@@ -25,9 +26,10 @@ class Cost:
     images: int
     megapixels: float
 
-    def text(self) -> str:
-        """Say it in one line, printed before the run."""
-        return f"{self.iterations:,} iterations, {self.images:,} pictures, {self.megapixels:,.0f} megapixels"
+    def text(self, early_ends: int = 0) -> str:
+        """Say it in one line, printed before the run, with the number of picture files that end early."""
+        size = f"{self.iterations:,} iterations, {self.images:,} pictures, {self.megapixels:,.0f} megapixels"
+        return size + (f"; {early_ends} picture files end early" if early_ends else "")
 
 
 def config_hash(config: dict[str, Any]) -> str:
@@ -43,6 +45,7 @@ def write_provenance(
     ids: tuple[str, ...],
     settings: CocoSettings | AdeSettings,
     cost: Cost,
+    early_ends: tuple[Path, ...],
     seconds_per_iteration: float | None,
 ) -> None:
     """Write ``provenance.json`` into the job's folder."""
@@ -50,8 +53,9 @@ def write_provenance(
         "task": task,
         "recipe": settings.recipe,
         "fraction": job.fraction,
-        "subset_seed": settings.subset_seed,
+        "subset_seed": job.subset_seed,
         "train_seed": job.seed,
+        "backbone_weights": job.weights,
         "train_ids": sorted(ids),
         "train_ids_sha256": subset_hash(ids),
         "ops": ops,
@@ -59,6 +63,7 @@ def write_provenance(
         "config": resolved,
         "config_sha256": config_hash(resolved),
         "cost": asdict(cost),
+        "pictures_that_end_early": [str(path.relative_to(job.root)) for path in early_ends],
         "seconds_per_iteration": seconds_per_iteration,
     }
     (job.out / "provenance.json").write_text(json.dumps(content, indent=1, sort_keys=True))

@@ -15,7 +15,9 @@ from mmseg.registry import DATASETS, METRICS, MODELS
 from mmseg.utils import register_all_modules
 
 from suites.perception.backbone import register_resnet
-from suites.perception.training import SeededItems
+from suites.perception.loading import SeededItems
+
+IGNORED = 255
 
 
 @DATASETS.register_module()
@@ -24,6 +26,14 @@ class SeededAde(SeededItems, BaseSegDataset):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(img_suffix=".jpg", seg_map_suffix=".png", reduce_zero_label=True, **kwargs)
+
+    def check(self, content: Any) -> None:
+        """Refuse labels that the table of classes does not have; on a GPU they would end in an unclear error."""
+        labels = content["data_samples"].gt_sem_seg.data
+        known = labels[labels != IGNORED]
+        n_classes = len(self.metainfo["classes"])
+        if known.numel() and int(known.max()) >= n_classes:
+            raise ValueError(f"label {int(known.max()) + 1} is above the {n_classes} classes of the table")
 
 
 @METRICS.register_module()

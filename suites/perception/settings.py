@@ -38,8 +38,10 @@ class _Common(Settings):
 
     recipe: RecipeName = "sgd-2x"
     fractions: tuple[Fraction, ...] = (1.0, 0.5, 0.2, 0.1)
-    subset_seed: int = 0
-    """Of the nested training subsets; the same for all backbones."""
+    subset_seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    """Of the nested training subsets; the same for all backbones. Each is a run of its own at fractions below 1."""
+    constant: Literal["epochs", "iterations"] = "epochs"
+    """What stays as it is at small fractions: with "epochs" they also get fewer updates, as in the paper."""
     small_fraction_seeds: Count = 3
     """Training seeds at fractions up to 0.2, where single runs say little."""
     backbone_lr: float = 1.0
@@ -50,6 +52,10 @@ class _Common(Settings):
     def seeds_for(self, fraction: float) -> int:
         """Return the number of training seeds at a fraction."""
         return self.small_fraction_seeds if fraction <= SMALL else 1
+
+    def subsets_for(self, fraction: float) -> tuple[int, ...]:
+        """Return the subset seeds at a fraction; all pictures are one subset."""
+        return self.subset_seeds if fraction < 1 else self.subset_seeds[:1]
 
 
 class CocoSettings(_Common):
@@ -91,6 +97,14 @@ class CocoSettings(_Common):
     def _from_recipe(cls, given: Any) -> Any:
         return _with_recipe(_COCO, given)
 
+    def at(self, fraction: float) -> CocoSettings:
+        """Return the settings of a run on this fraction: with constant iterations its epochs become more."""
+        if self.constant == "epochs":
+            return self
+        longer = {name: round(getattr(self, name) / fraction) for name in ("epochs", "checkpoint_epochs")}
+        steps = tuple(round(step / fraction) for step in self.milestones)
+        return self.model_copy(update={**longer, "milestones": steps})
+
 
 class AdeSettings(_Common):
     """Size one UperNet run; ``iterations`` is the count at fraction 1, scaled to keep the epochs constant."""
@@ -124,7 +138,14 @@ class AdeSettings(_Common):
 
     def total_iterations(self, fraction: float) -> int:
         """Return the iterations of a run on this fraction, at least one."""
-        return max(1, round(self.iterations * fraction))
+        return self._scaled(self.iterations, fraction)
+
+    def checkpoint_interval(self, fraction: float) -> int:
+        """Return the iterations between checkpoints of a run on this fraction, at least one."""
+        return self._scaled(self.checkpoint_iterations, fraction)
+
+    def _scaled(self, count: int, fraction: float) -> int:
+        return max(1, round(count * fraction)) if self.constant == "epochs" else count
 
 
 def _with_recipe(table: dict[str, dict[str, Any]], given: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -39,13 +40,31 @@ def items(task: str, settings: CocoSettings | AdeSettings, arch: str) -> Sequenc
         Item(
             label=f"{task}@{fraction:g}",
             data=(task,),
-            params={"fraction": fraction},
+            params={"fraction": fraction, "subset_seed": subset},
             probe_seed=seed,
-            resources=Resources(isolated=True, memory_gb=MEMORY_GB, minutes=MINUTES * fraction),
+            resources=Resources(isolated=True, memory_gb=MEMORY_GB, minutes=MINUTES, share=_share(settings, fraction)),
         )
         for fraction in settings.fractions
+        for subset in settings.subsets_for(fraction)
         for seed in range(settings.seeds_for(fraction))
     ]
+
+
+def _share(settings: CocoSettings | AdeSettings, fraction: float) -> float:
+    return fraction if settings.constant == "epochs" else 1.0
+
+
+def cost(item: Item, settings: CocoSettings | AdeSettings, train_images: int | None) -> str:
+    """Return what the run of an item will process, for the plan; empty when the data set may have any size."""
+    from suites.perception.ade import ade_cost
+    from suites.perception.coco import coco_cost
+
+    fraction = float(item.params["fraction"])
+    if isinstance(settings, AdeSettings):
+        return ade_cost(settings, fraction).text()
+    if train_images is None:
+        return ""
+    return coco_cost(settings.at(fraction), math.floor(fraction * train_images + 0.5)).text()
 
 
 def wording(settings: CocoSettings | AdeSettings) -> str:
@@ -64,9 +83,11 @@ def job(ctx: Context, data: str) -> Job:
     """Make the run of a cell: the checkpoint's weights and normalisation, the item's fraction and seed."""
     from harness.backbones.checkpoint import load_backbone
 
+    if ctx.device == "cpu":  # the toolboxes take any GPU they see; this process is theirs alone
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     artifact = ctx.inputs["checkpoint"]
     artifact.verify()
-    model, info, _ = load_backbone(artifact.folder)
+    model, info, sha256 = load_backbone(artifact.folder)
     return Job(
         state=model.state_dict(),
         arch=info.arch,
@@ -74,6 +95,8 @@ def job(ctx: Context, data: str) -> Job:
         out=ctx.scratch,
         seed=int(ctx.cell.seeds["probe_seed"]),
         fraction=float(ctx.params["item_params"]["fraction"]),
+        subset_seed=int(ctx.params["item_params"]["subset_seed"]),
+        weights=f"{info.weights} {sha256}",
         mean=(info.mean[0], info.mean[1], info.mean[2]),
         std=(info.std[0], info.std[1], info.std[2]),
         progress=ctx.progress,

@@ -1,7 +1,7 @@
 """Run a resolved config through mmengine so that a killed run continues to bit-identical weights.
 
-Three things make that so: every picture's augmentation is seeded by (seed, visit, item); every iteration
-reseeds torch by (seed, iteration), and checkpoints are written whole (temporary file, rename, pointer last).
+Three things make that so: every picture's augmentation is seeded by (seed, visit, item), see ``loading``; every
+iteration reseeds torch by (seed, iteration), and checkpoints are written whole (temporary file, rename, pointer last).
 
 Imported only after ``bridge.install``: this module needs mmengine.
 """
@@ -9,7 +9,6 @@ Imported only after ``bridge.install``: this module needs mmengine.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 import random
@@ -24,77 +23,18 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import ConfigDict
-from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
-from mmengine.registry import DATA_SAMPLERS, LOOPS
+from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor
 
 from harness.errors import TrainingFailed, UserError
 from suites.perception.jobs import Progress
+from suites.perception.loading import BrokenItem, derive
 from suites.perception.shims import resumable
 
 POINTER = "last_checkpoint"
 MEASURE_AFTER = 200
-
-
-def derive(*parts: object) -> int:
-    """Hash the parts to a 32-bit seed."""
-    digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:4], "big")
-
-
-class SeededItems:
-    """Mix into a dataset: index ``visit * len + item``; random state by (seed, visit, item)."""
-
-    def __init__(self, *args: Any, item_seed: int = 0, **kwargs: Any) -> None:
-        self.item_seed = item_seed
-        super().__init__(*args, **kwargs)
-
-    def __getitem__(self, index: int) -> Any:
-        visit, item = divmod(index, len(self))  # type: ignore[arg-type]
-        python, numpy = random.getstate(), np.random.get_state()
-        seed = derive("item", self.item_seed, visit, item)
-        random.seed(seed)
-        np.random.seed(seed)
-        try:
-            return super().__getitem__(item)  # type: ignore[misc]
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
-
-    def get_data_info(self, index: int) -> Any:
-        """Return one item's description, whatever its visit."""
-        return super().get_data_info(index % len(self))  # type: ignore[arg-type,misc]
-
-
-@DATA_SAMPLERS.register_module()
-class VisitSampler(DefaultSampler):
-    """Shuffle each epoch by (seed, epoch) and tell the dataset which epoch it is."""
-
-    def __iter__(self) -> Iterator[int]:
-        offset = self.epoch * len(self.dataset)
-        return (offset + int(index) for index in super().__iter__())
-
-
-@DATA_SAMPLERS.register_module()
-class VisitStream(torch.utils.data.Sampler[int]):
-    """Yield endless shuffled passes from sample ``start`` on, so that resuming loads no consumed data."""
-
-    def __init__(self, dataset: Any, seed: int, start: int = 0) -> None:
-        self.dataset, self.seed, self.start = dataset, seed, start
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __iter__(self) -> Iterator[int]:
-        size = len(self.dataset)
-        visit, position = divmod(self.start, size)
-        while True:
-            order = np.random.default_rng(derive("pass", self.seed, visit)).permutation(size)
-            for item in order[position:]:
-                yield visit * size + int(item)
-            visit, position = visit + 1, 0
 
 
 @LOOPS.register_module()
@@ -256,6 +196,10 @@ def run(
         frozen: Key prefixes that must stay bit-identical.
         every: Checkpoint interval, epochs or iterations by the kind of loop.
         progress: Called after each iteration.
+
+    Raises:
+        UserError: A picture cannot be used; the checkpoints stay.
+        TrainingFailed: The loss is not finite.
     """
     work.mkdir(parents=True, exist_ok=True)
     for path in results:
@@ -278,11 +222,24 @@ def run(
         watch = WatchHook(report, total)
         for hook in (ReseedHook(seed), CheckpointHook(every, by_epoch), watch, BackboneHook(state, frozen)):
             runner.register_hook(hook)
-        runner.train()
-        if not all(path.exists() for path in results):
-            runner.val()
+        with _broken_items_explained():
+            runner.train()
+            if not all(path.exists() for path in results):
+                runner.val()
     pace = watch.seconds / watch.counted if watch.counted else None
     return Trained(runner.model, pace, total)
+
+
+@contextlib.contextmanager
+def _broken_items_explained() -> Iterator[None]:
+    try:
+        yield
+    except BrokenItem as error:
+        raise UserError(
+            "a picture cannot be used",
+            error.line,
+            "replace the file and run the same command again: it goes on from the last checkpoint",
+        ) from error
 
 
 def _newest(work: Path) -> Path | None:

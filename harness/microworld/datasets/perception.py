@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from harness.microworld import renderer
-from harness.microworld.causes import BALANCED, SCENES, SHAPES, draw_causes
+from harness.microworld.causes import BALANCED, SCENES, SHAPES, WEB, Doses, draw_causes
 from harness.microworld.datasets.files import pixels, save_image, save_json, save_lines, seed, seeds
 from harness.microworld.datasets.outlines import outline_polygon, run_lengths
 from harness.microworld.renderer import Placement
@@ -28,6 +28,23 @@ _PARTS = {
 STUFF = ("sky", "grass", "water", "sand", "trees", "wall", "floor", "space", "building")
 ADE_CLASSES = (*STUFF, *SHAPES)
 """Segmentation classes; index 1 is the first, 0 means other: here the soft rim of an object."""
+
+
+@dataclass(frozen=True)
+class _Composition:
+    """How the pictures of a set are drawn: up to how many objects, range of half-widths (half the picture's width is 1),
+    and how strongly the other causes go with the shape."""
+
+    most: int
+    smallest: float
+    largest: float
+    doses: Doses
+
+
+_DETECTION = _Composition(most=3, smallest=0.22, largest=0.42, doses=BALANCED)
+# One object about as large as in the pictures of pre-training, in the world that those show: a class has a few pictures
+# only, and what a backbone has learned about it must be able to tell.
+_SEGMENTATION = _Composition(most=1, smallest=0.4, largest=0.56, doses=WEB)
 
 
 @dataclass(frozen=True)
@@ -48,11 +65,11 @@ def _crop(square: NDArray[Any]) -> NDArray[Any]:
     return square[..., margin : margin + HEIGHT_PX, :]
 
 
-def _places(rng: np.random.Generator) -> list[tuple[float, float, float]]:
-    """Draw centres and half-widths of one to three objects that overlap little."""
-    wanted, found = int(rng.integers(1, 4)), list[tuple[float, float, float]]()
+def _places(rng: np.random.Generator, composition: _Composition) -> list[tuple[float, float, float]]:
+    """Draw centres and half-widths of objects that overlap little."""
+    wanted, found = int(rng.integers(1, composition.most + 1)), list[tuple[float, float, float]]()
     for _ in range(200):
-        half = float(rng.uniform(0.22, 0.42))
+        half = float(rng.uniform(composition.smallest, composition.largest))
         x, y = float(rng.uniform(half - 1.0, 1.0 - half)), float(rng.uniform(half - 0.72, 0.72 - half))
         if all(np.hypot(x - a, y - b) > 0.85 * (half + size) for a, b, size in found):
             found.append((x, y, half))
@@ -61,13 +78,13 @@ def _places(rng: np.random.Generator) -> list[tuple[float, float, float]]:
     return found
 
 
-def _draw_view(stream: str, index: int) -> _View:
-    """Compose one picture of the balanced world; scene, light and weather are those of its first object."""
+def _draw_view(stream: str, index: int, composition: _Composition) -> _View:
+    """Compose one picture; scene, light and weather are those of its first object."""
     rng = np.random.default_rng(seed(stream, "places", index))
-    places = _places(rng)
+    places = _places(rng, composition)
     count = len(places)
     own = seeds((stream, "object", index, number) for number in range(count))
-    causes = draw_causes(rng.integers(len(SHAPES), size=count), own, BALANCED)
+    causes = draw_causes(rng.integers(len(SHAPES), size=count), own, composition.doses)
     x, y, half = np.array(places, dtype=np.float32).T
     place = Placement(x, y, half, rng.uniform(-0.3, 0.3, size=count).astype(np.float32))
     masks = renderer.object_masks(causes.shape, place, WIDTH_PX)
@@ -108,7 +125,7 @@ def write_coco(root: Path, train: int, val: int) -> None:
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for index in range(count):
-            view = _draw_view(f"coco {part}", index)
+            view = _draw_view(f"coco {part}", index, _DETECTION)
             number = 9 + 31 * index + (500000 if part == "val" else 0)
             name = f"{number:012d}.jpg"
             save_image(root / f"{part}2017" / name, view.image)
@@ -145,7 +162,7 @@ def write_ade(root: Path, train: int, val: int) -> None:
     scenes: list[str] = []
     for row, (folder, part, count) in enumerate((("training", "train", train), ("validation", "val", val))):
         for index in range(count):
-            view = _draw_view(f"ade {part}", index)
+            view = _draw_view(f"ade {part}", index, _SEGMENTATION)
             labels = _labels(view)
             stem = f"ADE_{part}_{index + 1:08d}"
             save_image(root / "images" / folder / f"{stem}.jpg", view.image)

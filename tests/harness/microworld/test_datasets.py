@@ -341,6 +341,6 @@ SKETCH = {
     "web-train": [0.6299, 0.6199, 0.5724],
     "cue-conflict": [0.4361, 0.4586, 0.4391],
     "dtd": [0.399, 0.4484, 0.4634],
-    "ade20k": [0.4149, 0.3841, 0.3602],
+    "ade20k": [0.4345, 0.4367, 0.4326],
 }
 """Mean red, green and blue of twenty images of four sets, at the versions in force."""
