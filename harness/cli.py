@@ -41,7 +41,12 @@ SetOption = Annotated[
     list[str], typer.Option("--set", help="KEY=VALUE, e.g. generators.lbgen.weight_quality=0; may be repeated.")
 ]
 CheckpointOption = Annotated[
-    Path | None, typer.Option("--checkpoint", help="Evaluate these weights; no generator, no pre-training.")
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        help="Evaluate these weights; no generator, no pre-training. Or a trivial baseline: baseline:constant[:CLASS], "
+        "baseline:uniform, baseline:untrained, baseline:humans.",
+    ),
 ]
 ArchOption = Annotated[str, typer.Option("--arch", help="timm name of the checkpoint's network.")]
 ClassesOption = Annotated[
@@ -66,6 +71,8 @@ def _selection(
     arch: str,
     classes: str,
 ) -> Any:
+    from harness.baselines import PREFIX, parse_baseline
+    from harness.classes import load_classes
     from harness.plan import Outside, Selection
     from harness.profile import load_profile
 
@@ -73,14 +80,19 @@ def _selection(
     if vary not in ("", "all", "generator", "train"):
         raise UserError(f"unknown --vary {vary!r}", "it is one of all, generator, train", "correct it")
     outside = None
-    if checkpoint is not None:
+    size = int(resolved.profile.dataset.copy_px if resolved.profile.name == "micro" else 224)
+    if checkpoint is not None and str(checkpoint).startswith(PREFIX):
+        chosen = classes or resolved.profile.classes
+        baseline = parse_baseline(str(checkpoint), load_classes(chosen).ids)
+        network = arch or next(iter(resolved.profile.backbones))
+        outside = Outside(checkpoint, network, chosen, image_size=size, baseline=baseline)
+    elif checkpoint is not None:
         if not arch or not classes:
             raise UserError(
                 "--checkpoint needs --arch and --classes",
                 "a head without its ordered class list means nothing",
                 "e.g. --checkpoint w.pth --arch resnet50 --classes imagenet1k",
             )
-        size = int(resolved.profile.dataset.copy_px if resolved.profile.name == "micro" else 224)
         outside = Outside(checkpoint.resolve(), arch, classes, image_size=size)
     elif not generator:
         raise UserError(

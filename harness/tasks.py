@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import registry
+from harness.baselines import FILE, Baseline, BaselineClassifier
 from harness.contracts import Item, Sample
 from harness.errors import UserError
 from harness.files import write_json, write_text
@@ -254,6 +255,9 @@ def classifier(ctx: Context, role: str = "checkpoint") -> Any:
 
     def build() -> Any:
         artifact.verify()
+        if FILE in artifact.files():
+            facts = artifact.json(FILE)
+            return BaselineClassifier(Baseline(facts["kind"], facts["class"]), facts["classes"])
         return load_classifier(artifact.folder, device=ctx.device)
 
     return shared(f"classifier/{artifact.key}", build)
