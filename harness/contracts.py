@@ -156,7 +156,7 @@ class SuiteCard:
     subject: Literal["backbone", "dataset"] = "backbone"
     sources: tuple[str, ...] = ()
     """Where its data come from and under which terms."""
-    disagreements: tuple[str, ...] = ()
+    known_disagreements: tuple[str, ...] = ()
     """Where published numbers or texts contradict each other or this suite."""
     baselines: tuple[str, ...] = ()
     """Trivial baselines without a network that it measures: ``constant``, ``uniform``, ``humans``."""

@@ -183,6 +183,7 @@ def pretrain(ctx: Context) -> None:
 def import_outside(ctx: Context) -> None:
     """Bring a checkpoint from outside into the form of our own."""
     from harness.backbones.checkpoint import import_checkpoint
+    from harness.backbones.models import size_arguments
 
     p = ctx.params
     import_checkpoint(
@@ -194,6 +195,7 @@ def import_outside(ctx: Context) -> None:
         ctx.out,
         weights=p["weights"],
         image_size=p["image_size"],
+        kwargs=size_arguments(p["arch"], p["image_size"]),
     )
 
 

@@ -26,7 +26,7 @@ def answers() -> dict[str, dict[str, str]]:
 
 
 def answer_rows(root: Path, card: CueConflictCard) -> Rows:
-    """Return one row per stimulus and person; no answer is neither shape nor texture.
+    """Return one row per stimulus and person, the image named with the person; no answer is neither shape nor texture.
 
     Raises:
         DataMissing: no cue-conflict set below `root`.
@@ -46,6 +46,8 @@ def answer_rows(root: Path, card: CueConflictCard) -> Rows:
     columns = stimulus_columns([stimulus for stimulus in stimuli for _ in people])
     quiet = np.zeros(len(columns["image"]), dtype=bool)
     return columns | {
+        "image": np.asarray([f"{s.name} {person}" for s in stimuli for person in people]),
+        "stimulus": columns["image"],
         "observer": np.tile(people, len(stimuli)),
         "answer": np.asarray([known[name][person] for name in names for person in people]),
         "tied": quiet,

@@ -163,7 +163,7 @@ def ti_statistic(totals: FloatArray) -> FloatArray:
 def texture_inclination(rows: Mapping[str, Any], unit: str = "image", seed: int = 0) -> Estimate:
     """Estimate TI; n is s + t.
 
-    Where several people answered each image (column observer) their answers stay together.
+    Where several people answered each image (column stimulus) their answers to an image stay together.
 
     Args:
         rows: Columns shape, texture, answer and, for clusters, shape_source and texture_source.
@@ -186,11 +186,11 @@ def texture_inclination(rows: Mapping[str, Any], unit: str = "image", seed: int 
         )
     if s == 0 or t == 0:  # resampling cannot leave the border; the score interval can
         return wilson(t, s + t, population=population)
-    if unit == "image" and "observer" not in rows:
+    if unit == "image" and "stimulus" not in rows:
         return bootstrap(ti_statistic, [table], seed=seed, population=population, method=method, n=s + t)
     shapes = np.asarray(rows["shape_source"])[conflict]
     if unit != "two-way":
-        clusters = np.asarray(rows["image"])[conflict] if unit == "image" else shapes
+        clusters = np.asarray(rows["stimulus"])[conflict] if unit == "image" else shapes
         return bootstrap(
             ti_statistic, [table], clusters=[clusters], seed=seed, population=population, method=method, n=s + t
         )
