@@ -41,11 +41,26 @@ SetOption = Annotated[
     list[str], typer.Option("--set", help="KEY=VALUE, e.g. generators.lbgen.weight_quality=0; may be repeated.")
 ]
 CheckpointOption = Annotated[
-    Path | None, typer.Option("--checkpoint", help="Evaluate these weights; no generator, no pre-training.")
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        help="Evaluate these weights; no generator, no pre-training. Or a trivial baseline: baseline:constant[:CLASS], "
+        "baseline:uniform, baseline:untrained, baseline:humans.",
+    ),
 ]
 ArchOption = Annotated[str, typer.Option("--arch", help="timm name of the checkpoint's network.")]
 ClassesOption = Annotated[
     str, typer.Option("--classes", help="Class list of the checkpoint's head: imagenet1k, imagenet100 or a file.")
+]
+NormalisationOption = Annotated[
+    str,
+    typer.Option(
+        "--normalisation",
+        help="What the checkpoint's inputs are normalised with: imagenet, half (mean = std = 0.5), clip, in9 or M,M,M/S,S,S.",
+    ),
+]
+ImageSizeOption = Annotated[
+    int, typer.Option("--image-size", help="Side of the checkpoint's inputs in pixels; 0: 224 (micro: 64).")
 ]
 StaleOption = Annotated[str, typer.Option("--stale", help="Stale artifacts: stop, reuse or redo.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -65,7 +80,12 @@ def _selection(
     checkpoint: Path | None,
     arch: str,
     classes: str,
+    normalisation: str,
+    image_size: int,
 ) -> Any:
+    from harness.baselines import PREFIX, parse_baseline
+    from harness.classes import load_classes
+    from harness.normalisation import parse_normalisation
     from harness.plan import Outside, Selection
     from harness.profile import load_profile
 
@@ -73,15 +93,21 @@ def _selection(
     if vary not in ("", "all", "generator", "train"):
         raise UserError(f"unknown --vary {vary!r}", "it is one of all, generator, train", "correct it")
     outside = None
-    if checkpoint is not None:
+    size = image_size or int(resolved.profile.dataset.copy_px if resolved.profile.name == "micro" else 224)
+    mean, std = parse_normalisation(normalisation)
+    if checkpoint is not None and str(checkpoint).startswith(PREFIX):
+        chosen = classes or resolved.profile.classes
+        baseline = parse_baseline(str(checkpoint), load_classes(chosen).ids)
+        network = arch or next(iter(resolved.profile.backbones))
+        outside = Outside(checkpoint, network, chosen, mean, std, size, baseline=baseline)
+    elif checkpoint is not None:
         if not arch or not classes:
             raise UserError(
                 "--checkpoint needs --arch and --classes",
                 "a head without its ordered class list means nothing",
                 "e.g. --checkpoint w.pth --arch resnet50 --classes imagenet1k",
             )
-        size = int(resolved.profile.dataset.copy_px if resolved.profile.name == "micro" else 224)
-        outside = Outside(checkpoint.resolve(), arch, classes, image_size=size)
+        outside = Outside(checkpoint.resolve(), arch, classes, mean, std, size)
     elif not generator:
         raise UserError(
             "nothing to measure",
@@ -107,6 +133,8 @@ def run(
     checkpoint: CheckpointOption = None,
     arch: ArchOption = "",
     classes: ClassesOption = "",
+    normalisation: NormalisationOption = "imagenet",
+    image_size: ImageSizeOption = 0,
     stale: StaleOption = "stop",
     slots: Annotated[int, typer.Option(help="Workers; default: one per GPU or processor.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -117,7 +145,21 @@ def run(
 
     if stale not in ("stop", "reuse", "redo"):
         raise UserError(f"unknown --stale {stale!r}", "it is one of stop, reuse, redo", "correct it")
-    selection = _selection(generator, suite, backbone, seeds, vary, profile, data, set_, checkpoint, arch, classes)
+    selection = _selection(
+        generator,
+        suite,
+        backbone,
+        seeds,
+        vary,
+        profile,
+        data,
+        set_,
+        checkpoint,
+        arch,
+        classes,
+        normalisation,
+        image_size,
+    )
     place = Store(store.resolve())
     found, report = running.run(selection, place, stale=cast(Stale, stale), slots=slots, device=device, quiet=quiet)
     _tell(found, report, quiet)
@@ -169,12 +211,28 @@ def plan(
     checkpoint: CheckpointOption = None,
     arch: ArchOption = "",
     classes: ClassesOption = "",
+    normalisation: NormalisationOption = "imagenet",
+    image_size: ImageSizeOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Show the cells of a run, what is done, the time and disk it takes, and what is missing."""
     from harness.planview import show_plan
 
-    selection = _selection(generator, suite, backbone, seeds, vary, profile, data, set_, checkpoint, arch, classes)
+    selection = _selection(
+        generator,
+        suite,
+        backbone,
+        seeds,
+        vary,
+        profile,
+        data,
+        set_,
+        checkpoint,
+        arch,
+        classes,
+        normalisation,
+        image_size,
+    )
     show_plan(selection, Store(store.resolve()), as_json)
 
 

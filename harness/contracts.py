@@ -154,6 +154,12 @@ class SuiteCard:
     groups: tuple[str, ...] = ()
     default: bool = True
     subject: Literal["backbone", "dataset"] = "backbone"
+    sources: tuple[str, ...] = ()
+    """Where its data come from and under which terms."""
+    known_disagreements: tuple[str, ...] = ()
+    """Where published numbers or texts contradict each other or this suite."""
+    baselines: tuple[str, ...] = ()
+    """Trivial baselines without a network that it measures: ``constant``, ``uniform``, ``humans``."""
 
 
 @dataclass(frozen=True)

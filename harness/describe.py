@@ -75,6 +75,8 @@ def show_card(name: str, as_json: bool) -> None:
     print(f"{facts.pop('id')} (version {facts.pop('version')})\n")
     print(textwrap.fill(facts.pop("summary"), 100))
     settings = facts.pop("settings")
+    if isinstance(plugin, Suite):
+        _print_fact("protocol", plugin.protocol(plugin.Settings()))
     for key, value in facts.items():
         if value not in ("", (), None):
             _print_fact(key.replace("_", " "), value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness import registry
+from harness import baselines, registry
 from harness.backbones.recipe import PretrainSettings
 from harness.cells import Cell, Kind, Resources
 from harness.classes import ClassList, load_classes
@@ -34,6 +34,8 @@ class Outside:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     image_size: int = 224
     weights: str = "ema"
+    baseline: baselines.Baseline | None = None
+    """A trivial baseline instead of a file."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Trained:
     information: tuple[str, ...]
     classes: ClassList
     recipe: str
+    baseline: str = ""
+    """Kind of a trivial baseline; empty for a trained network."""
 
 
 @dataclass
@@ -145,8 +149,12 @@ class Planner:
                     )
 
     def _subjects(self) -> Iterator[tuple[Trained, Cell | None]]:
-        if self.selection.outside is not None:
-            yield self._import(self.selection.outside), None
+        outside = self.selection.outside
+        if outside is not None and outside.baseline is not None:
+            yield self._baseline(outside, outside.baseline), None
+            return
+        if outside is not None:
+            yield self._import(outside), None
             return
         ids, asked = registry.generators().expand(self.selection.generators)
         classes = load_classes(self.profile.classes)
@@ -328,8 +336,29 @@ class Planner:
         )
         return Trained(cell, f"checkpoint:{outside.path.stem}", outside.arch, 0, 0, (), classes, "outside")
 
+    def _baseline(self, outside: Outside, baseline: baselines.Baseline) -> Trained:
+        classes = load_classes(outside.classes)
+        network = baseline.kind == "untrained"
+        made = {"arch": outside.arch, "mean": outside.mean, "std": outside.std, "image_size": outside.image_size}
+        params = {
+            "kind": baseline.kind,
+            "class": baseline.class_id,
+            "classes": {"name": classes.name, "content": classes.content},
+            **(made if network else {}),
+        }
+        seeds = {"train_seed": 0} if network else {}
+        name = f"{baseline.name} {outside.arch}" if network else baseline.name
+        work, mark = "harness.baselines:make_baseline", registry.code_fingerprint("harness.backbones")
+        cell = Cell(
+            "pretrain", "baseline", baselines.VERSION, params, seeds=seeds, work=work, label=name, fingerprint=mark
+        )
+        return Trained(self.plan.add(cell), name, outside.arch, 0, 0, (), classes, "none", baseline.kind)
+
     def _measure(self, suite: Suite, trained: Trained, dataset: Cell | None = None) -> None:
         card = suite.card
+        if trained.baseline not in ("", "untrained", *card.baselines):
+            self.plan.skip(f"{card.id} of {trained.generator}", "it needs a network", False)
+            return
         settings = self._settings(suite.Settings, self.profile.suites.get(card.id, {}), card.id)
         asked = card.id in self.suites_asked
         try:
@@ -368,7 +397,7 @@ class Planner:
         values = settings.model_dump(mode="json")
         facts = {
             "generator": trained.generator,
-            "backbone": "-" if dataset is not None else trained.arch,
+            "backbone": "-" if dataset is not None else "baseline" if trained.baseline else trained.arch,
             "generator_seed": trained.generator_seed,
             "train_seed": 0 if dataset is not None else trained.train_seed,
             "information": trained.information,

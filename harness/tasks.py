@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import registry
+from harness.baselines import FILE, Baseline, BaselineClassifier
 from harness.contracts import Item, Sample
 from harness.errors import UserError
 from harness.files import write_json, write_text
@@ -182,6 +183,7 @@ def pretrain(ctx: Context) -> None:
 def import_outside(ctx: Context) -> None:
     """Bring a checkpoint from outside into the form of our own."""
     from harness.backbones.checkpoint import import_checkpoint
+    from harness.backbones.models import size_arguments
 
     p = ctx.params
     import_checkpoint(
@@ -193,6 +195,7 @@ def import_outside(ctx: Context) -> None:
         ctx.out,
         weights=p["weights"],
         image_size=p["image_size"],
+        kwargs=size_arguments(p["arch"], p["image_size"]),
     )
 
 
@@ -254,6 +257,9 @@ def classifier(ctx: Context, role: str = "checkpoint") -> Any:
 
     def build() -> Any:
         artifact.verify()
+        if FILE in artifact.files():
+            facts = artifact.json(FILE)
+            return BaselineClassifier(Baseline(facts["kind"], facts["class"]), facts["classes"])
         return load_classifier(artifact.folder, device=ctx.device)
 
     return shared(f"classifier/{artifact.key}", build)

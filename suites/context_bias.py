@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from suites.api import Context, Item, Score, Suite, SuiteCard, classifier
+from suites.bias.heads import BiasSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,18 +25,38 @@ class ContextBias(Suite):
             "k counts uncommon time, uncommon weather and any uncommon location; 'none' is never uncommon",
             "Acc_k is pooled over images; CB_k_standardised removes the different mix of categories",
             "the real set has 21 images at k = 3: CB_avg has a standard error near 5 points, CB_12 near 1.4",
-            "interval: bootstrap over images within each partition",
+            "interval: bootstrap over images within each partition; Wilson for the accuracies Acc_k",
+            "not ranked below 20 % Acc_0 or five times chance: a model that always answers car has CB_avg 242 %",
+            "restricted=true: CB_1@5of10 and CB_2@5of10 for ImageNet-100 heads; CB_avg stays undefined (6 images in P3)",
+            "another release, with another number of rows or with duplicates, needs a card that says so",
         ),
         citation="FOCUS: Kattakinda and Feizi, ICML 2022; lbGen, CVPR 2025, Table 3",
+        sources=(
+            "images and annotations.db: University of Maryland, linked from priyathamkat/focus; research licence that forbids "
+            "passing them on, so every user fetches them; 20,815 images, P0..P3 = 14146 / 5974 / 674 / 21",
+            "accepted classes and uncommon attributes: the evaluation script of FOCUS",
+        ),
+        known_disagreements=(
+            "lbGen counts 23,902 images: a superseded release with duplicate files; the current one has 20,815",
+            "Singh et al. (2024), whom lbGen follows, report k = 1 and 2 only; k = 3 and the average are lbGen's own",
+            "one of the 21 images at k = 3 moves CB_avg by about 2.2 points, half of lbGen's gain of 4.7",
+            "the notebook of FOCUS counts rocks as uncommon for birds, its evaluation script does not; this is the script's",
+            "printed partitions of 14,144 images at k = 0 lack two rows that plotting code drops as padding",
+            "the example list of FOCUS names horse twice and omits dog",
+            "published values of one ViT-B were measured with another normalisation than its weights expect",
+        ),
+        baselines=("constant", "uniform"),
         order=710,
         data=("focus",),
         groups=("bias",),
     )
+    Settings = BiasSettings
     modules = ("suites.bias",)
 
-    def protocol(self, settings: Any) -> str:
+    def protocol(self, settings: BiasSettings) -> str:
         """Say how images reach the network."""
-        return "shorter side to the input size (PIL bilinear), centre crop; top-1 over all classes"
+        wording = settings.wording()
+        return f"shorter side to the input size (PIL bilinear), centre crop; top-1 over all classes{wording}"
 
     def rows(self, ctx: Context) -> pd.DataFrame:
         """Return one row per image."""
@@ -45,7 +66,8 @@ class ContextBias(Suite):
         from suites.bias.context import predict_rows
 
         card = FocusCard.load(ctx.card("focus"))
-        return pd.DataFrame(predict_rows(classifier(ctx), ctx.data("focus"), card, ctx.progress))
+        settings = ctx.settings(BiasSettings)
+        return pd.DataFrame(predict_rows(classifier(ctx), ctx.data("focus"), card, ctx.progress, settings))
 
     def score(self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any]) -> Score:
         """Return CB_avg, its companions and its validity check."""

@@ -27,6 +27,7 @@ class Classifier:
     Attributes:
         classes: Ordered class ids of the logits; empty when the network has no classifier head.
         image_size: Side of its training images in pixels.
+        interpolation: How images are resized for it.
         identity: One short string for the architecture, the weights and the way images are fed.
     """
 
@@ -35,6 +36,7 @@ class Classifier:
     ) -> None:
         self.device = torch.device(device)
         self.info, self.classes, self.image_size = info, info.classes, info.image_size
+        self.interpolation = info.interpolation
         self.model = model.float().eval().requires_grad_(False).to(self.device)
         self.convolutional = is_convolutional(model)
         if self.convolutional:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from harness.stats import (
 )
 from suites.bias.cards import In9Card
 from suites.bias.checks import floor_check
+from suites.bias.heads import BiasSettings, head_columns, name_coverage, narrowed
 from suites.bias.images import (
     SUFFIXES,
     Classifier,
@@ -41,9 +42,12 @@ from suites.bias.images import (
     predict,
     reading_notes,
 )
-from suites.bias.maps import ClassMap
+from suites.bias.maps import ClassMap, HeadMap
 
 VARIATIONS = ("original", "mixed_same", "mixed_rand")
+"""Needed for BG_Gap and its companions."""
+OTHERS = ("mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t")
+"""Further variations of the same archive: object or background alone, and backgrounds of the next class."""
 INNER_FOLDERS = ("bg_challenge",)
 _KEY = r"[A-Za-z][A-Za-z0-9]*_\d+"
 _ORIGINAL = re.compile(rf"^({_KEY})$")
@@ -72,20 +76,25 @@ class View:
 def foreground_key(stem: str, variation: str) -> str:
     """Extract the foreground key from a file stem: the stem of an original, the `fg_` part of a mixed image.
 
+    Images of the further variations carry either name, or one without a foreground, whose key is then the stem.
+
     Raises:
         UserError: the name does not follow the pattern.
     """
     match = (_ORIGINAL if variation == "original" else _MIXED).match(stem)
+    if variation in OTHERS:
+        match = match or _ORIGINAL.match(stem)
+        return match.group(1) if match else stem
     if match is None:
         pattern = "<wnid>_<digits>" if variation == "original" else "fg_<wnid>_<digits>_bg_<wnid>_<digits>"
-        raise UserError(
-            f"{stem} is not a file name of {variation}", f"expected {pattern}", "fetch the data set again"
-        )
+        raise UserError(f"{stem} is not a file name of {variation}", f"expected {pattern}", "fetch the data set again")
     return match.group(1)
 
 
-def read_views(root: Path, card: In9Card) -> tuple[Path, list[View]]:
+def read_views(root: Path, card: In9Card, others: Sequence[str] = ()) -> tuple[Path, list[View]]:
     """List all files of the three variations and verify that they show the same foregrounds one to one.
+
+    Those of `others` that are there follow; nothing is paired with them.
 
     Raises:
         DataMissing: no such data set.
@@ -107,7 +116,21 @@ def read_views(root: Path, card: In9Card) -> tuple[Path, list[View]]:
                 f"{len(wrong)} unmatched, e.g. {min(wrong)[0]}",
                 "fetch the data set again; gaps between unmatched images mean nothing",
             )
-    return base, views
+    further = [name for name in others if (base / name / "val").is_dir()]
+    return base, views + [view for name in further for view in _read_variation(base, name, card)]
+
+
+def bind_head(card: In9Card, classes: Sequence[str]) -> HeadMap:
+    """Bind the class map to a head; a head whose own classes are the categories or folders is used as it is."""
+    own = {_plain(class_id): class_id for class_id in classes}
+    if len(classes) == len(own) and set(own) == {_plain(name) for name in card.categories}:
+        return ClassMap.of({name: (own[_plain(name)],) for name in card.categories}).bind(classes)
+    return ClassMap.of(card.categories).bind(classes)
+
+
+def _plain(name: str) -> str:
+    """Return a category's name without number and underscores: `02_wheeled_vehicle` is `wheeled vehicle`."""
+    return re.sub(r"^\d+_", "", name).replace("_", " ").lower()
 
 
 def geometry(card: In9Card) -> Geometry:
@@ -115,18 +138,29 @@ def geometry(card: In9Card) -> Geometry:
     return Geometry("stored", card.image_size)
 
 
-def predict_rows(classifier: Classifier, root: Path, card: In9Card, progress: Progress | None = None) -> Rows:
-    """Classify all views; one row per file.
+def predict_rows(
+    classifier: Classifier,
+    root: Path,
+    card: In9Card,
+    progress: Progress | None = None,
+    settings: BiasSettings | None = None,
+    others: Sequence[str] = (),
+) -> Rows:
+    """Classify all views; one row per file. A restricted head sees those of the categories it covers.
 
     The answer is the top-1 class over all outputs, looked up in the map; a class outside the map is wrong.
 
     Raises:
         UserError: the head does not cover all categories, or the data set is damaged.
     """
-    head = ClassMap.of(card.categories).bind(classifier.classes)
-    head.require_full("BG_Gap")
-    base, views = read_views(root, card)
-    predictions = predict(classifier, base, [view.name for view in views], geometry(card), progress=progress)
+    settings = settings or BiasSettings()
+    classifier = narrowed(classifier, settings.head)
+    head = bind_head(card, classifier.classes)
+    head.require("BG_Gap", settings.restricted)
+    base, views = read_views(root, card, others)
+    views = [view for view in views if head.members[view.label]]
+    predictions = predict(classifier, base, [view.name for view in views], geometry(card), progress=progress,
+                          batch_size=settings.batch_size, threads=settings.threads)  # fmt: skip
     label, answer = np.asarray([view.label for view in views]), head.category_of(predictions.top1)
     return {
         "image": np.asarray([view.name for view in views]),
@@ -135,6 +169,7 @@ def predict_rows(classifier: Classifier, root: Path, card: In9Card, progress: Pr
         "label": label,
         "answer": answer,
         "correct": answer == label,
+        **head_columns(head, label),
         **predictions.columns(),
     }
 
@@ -192,11 +227,13 @@ def score(rows: Mapping[str, Any], card: In9Card, seed: int = 0) -> Score:
         Metric("relative_gap", relative, "fraction", "lower", "companion"),
     ]
     variation, correct = np.asarray(rows["variation"]), np.asarray(rows["correct"], dtype=bool)
-    accuracy = {name: proportion(correct[variation == name], population=_POPULATION) for name in VARIATIONS}
+    names = [name for name in (*VARIATIONS, *OTHERS) if name in VARIATIONS or (variation == name).any()]
+    accuracy = {name: proportion(correct[variation == name], population=_POPULATION) for name in names}
     metrics += [Metric(name, value, "fraction", "higher", "companion") for name, value in accuracy.items()]
     same = accuracy["mixed_same"]
     check = floor_check("Mixed-Same accuracy", same, card.min_mixed_same, "foregrounds are recognised at all")
-    return Score(tuple(metrics), (check,), reading_notes(rows))
+    found = Score(tuple(metrics), (check,), reading_notes(rows, geometry(card)))
+    return name_coverage(found, rows, np.asarray(list(card.categories))[np.asarray(rows["label"])].tolist())
 
 
 def _read_variation(base: Path, variation: str, card: In9Card) -> list[View]:
@@ -210,7 +247,9 @@ def _read_variation(base: Path, variation: str, card: In9Card) -> list[View]:
         )
     views = []
     for label, name in enumerate(card.folders):
-        files = sorted(path for path in (folder / name).iterdir() if path.suffix.lower() in SUFFIXES)
+        files = sorted(
+            path for path in (folder / name).iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."
+        )
         for path in files:
             relative = path.relative_to(base).as_posix()
             views.append(View(relative, variation, foreground_key(path.stem, variation), label))

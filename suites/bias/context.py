@@ -35,6 +35,7 @@ from harness.stats import (
     wilson,
 )
 from suites.bias.cards import FocusCard
+from suites.bias.heads import BiasSettings, coverage_of, head_columns, name_coverage, narrowed
 from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, predict, reading_notes
 from suites.bias.maps import ClassMap
 
@@ -42,6 +43,8 @@ DATABASE = "annotations.db"
 INNER_FOLDERS = ("focus", "FOCUS")
 COLUMNS = ("file_name", "category", "time", "weather", "locations")
 LOW_N, TOO_FEW = 100, 30
+_NEED_P3 = ("CB_avg", "CB_3", "CB_3_standardised")
+"""Metrics that few images decide; undefined for heads that do not cover every category."""
 _POPULATION = "new images of each partition"
 
 
@@ -74,9 +77,7 @@ def read_annotations(root: Path, card: FocusCard) -> tuple[Path, list[Annotation
         UserError: a damaged database, an unknown category or attribute value, a wrong number of rows, or
             byte-identical files.
     """
-    base = find_root(
-        root, lambda folder: (folder / DATABASE).is_file(), INNER_FOLDERS, f"FOCUS set ({DATABASE})"
-    )
+    base = find_root(root, lambda folder: (folder / DATABASE).is_file(), INNER_FOLDERS, f"FOCUS set ({DATABASE})")
     items = sorted((_annotation(row, card) for row in _query(base / DATABASE)), key=lambda item: item.name)
     if len(items) != card.expected_images:
         raise UserError(
@@ -105,9 +106,7 @@ def find_duplicates(base: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
         try:
             content = (base / name).read_bytes()
         except FileNotFoundError as error:
-            raise DataMissing(
-                f"{base / name} is missing", "the database lists it", "fetch the data again"
-            ) from error
+            raise DataMissing(f"{base / name} is missing", "the database lists it", "fetch the data again") from error
         groups.setdefault(hashlib.sha256(content).digest(), []).append(name)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
@@ -118,25 +117,33 @@ def geometry(card: FocusCard) -> Geometry:
 
 
 def predict_rows(
-    classifier: Classifier, root: Path, card: FocusCard, progress: Progress | None = None
+    classifier: Classifier,
+    root: Path,
+    card: FocusCard,
+    progress: Progress | None = None,
+    settings: BiasSettings | None = None,
 ) -> Rows:
-    """Classify all images; one row per image.
+    """Classify the images; one row per image. A restricted head sees those of the categories it covers.
 
     An answer is correct when the top-1 class over all outputs is one of the category's accepted classes.
 
     Raises:
         UserError: the head does not cover all categories, or the data set is damaged.
     """
+    settings = settings or BiasSettings()
+    classifier = narrowed(classifier, settings.head)
     head = ClassMap.of(card.categories).bind(classifier.classes)
-    head.require_full("CB_avg")
+    head.require("CB_avg", settings.restricted)
     base, items = read_annotations(root, card)
+    items = [item for item in items if item.category in head.covered]
     names = [item.name for item in items]
-    predictions = predict(classifier, base, names, geometry(card), accept_truncated=True, progress=progress)
+    predictions = predict(classifier, base, names, geometry(card), accept_truncated=True, progress=progress,
+                          batch_size=settings.batch_size, threads=settings.threads)  # fmt: skip
     label = np.asarray([head.categories.index(item.category) for item in items])
-    chance = np.asarray([len(members) / head.width for members in head.members])
     return annotation_columns(items, card) | {
         "correct": head.category_of(predictions.top1) == label,
-        "chance": chance[label],
+        "chance": head.counts()[label] / head.width,
+        **head_columns(head, label),
         **predictions.columns(),
     }
 
@@ -211,7 +218,25 @@ def pooled_two_or_more(totals: FloatArray) -> FloatArray:
 
 
 def score(rows: Mapping[str, Any], card: FocusCard, seed: int = 0) -> Score:
-    """Turn rows into CB metrics, partition accuracies and validity checks; all fractions."""
+    """Turn rows into CB metrics, partition accuracies and validity checks; all fractions.
+
+    Rows of a restricted head give CB_1 and CB_2 under names that carry the coverage; what needs the few images with
+    k = 3 is undefined for it.
+    """
+    metrics = _metrics(rows, seed)
+    notes = reading_notes(rows, geometry(card))
+    if not coverage_of(rows):
+        return Score(metrics, (_accuracy_check(rows, card),), notes)
+    few = undefined(f"{int((uncommon_count(rows) == 3).sum())} images in P3", population=_POPULATION)
+    metrics = tuple(replace(metric, estimate=few) if metric.name in _NEED_P3 else metric for metric in metrics)
+    metrics = tuple(
+        replace(metric, role="primary") if metric.name in ("CB_1", "CB_2") else metric for metric in metrics
+    )
+    found = Score(metrics, (_accuracy_check(rows, card),), notes)
+    return name_coverage(found, rows, rows["category"], keep=_NEED_P3)
+
+
+def _metrics(rows: Mapping[str, Any], seed: int) -> tuple[Metric, ...]:
     tables = partition_tables(rows)
     drawn = resample_strata(tables, seed)
     relative: dict[str, tuple[Statistic, tuple[tuple[int, ...], ...]]] = {
@@ -234,7 +259,7 @@ def score(rows: Mapping[str, Any], card: FocusCard, seed: int = 0) -> Score:
         accuracy = wilson(int(table[:, half:].sum()), len(table), population=_POPULATION)
         marked = _mark_small(accuracy, {f"P{k}": len(table)})
         metrics.append(Metric(f"Acc_{k}", marked, role="companion"))
-    return Score(tuple(metrics), (_accuracy_check(rows, card),), reading_notes(rows))
+    return tuple(metrics)
 
 
 def _relative(

@@ -7,9 +7,12 @@ network as stored; FOCUS scales the shorter side to the input size and crops the
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -25,6 +28,8 @@ Progress = Callable[[int, int, str], None]
 """Called with (done, total, note)."""
 Rows = dict[str, npt.NDArray[Any]]
 """Columns of equal length, one entry per test item."""
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+"""What decoders raise on damaged files."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 
 
@@ -35,6 +40,14 @@ class Classifier(Protocol):
     def classes(self) -> Sequence[str]:
         """Return the ordered class ids of the outputs."""
 
+    @property
+    def image_size(self) -> int:
+        """Return the side of its input in pixels; 0 when any will do."""
+
+    @property
+    def interpolation(self) -> str:
+        """Return how images are resized for it: bilinear or bicubic."""
+
     def __call__(self, images: Any) -> Any:
         """Map float RGB in [0, 1], (B, 3, H, W), to logits (B, K)."""
 
@@ -44,21 +57,37 @@ class Geometry:
     """How a file becomes the square input of a network.
 
     Attributes:
-        kind: "stored": the file must have this size; "resize-crop": shorter side to `size` (PIL, bilinear,
+        kind: "stored": the file must have this size; "resize-crop": shorter side to the network's side (PIL,
             antialiased), then the centre square.
-        size: Side, pixels.
+        size: Side of the reference protocol, pixels.
+        side: Side given to the network; another than `size` is not the reference geometry.
+        interpolation: "bilinear" or "bicubic"; that of the reference unless `side` differs.
     """
 
     kind: Literal["stored", "resize-crop"]
     size: int
+    side: int = 0
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if not self.side:
+            object.__setattr__(self, "side", self.size)
 
     def __str__(self) -> str:
         if self.kind == "stored":
-            return f"as stored, {self.size}x{self.size}"
-        return f"shorter side {self.size} (PIL bilinear), centre crop {self.size}"
+            scaled = "" if self.side == self.size else f", scaled to {self.side} (PIL {self.interpolation})"
+            return f"as stored, {self.size}x{self.size}{scaled}"
+        return f"shorter side {self.side} (PIL {self.interpolation}), centre crop {self.side}"
+
+    def of(self, classifier: Classifier) -> Geometry:
+        """Return the geometry for a network: the reference, or scaled to the side it was made for."""
+        side = classifier.image_size
+        if side in (0, self.size):
+            return self
+        return replace(self, side=side, interpolation=classifier.interpolation)
 
     def apply(self, image: Image, name: str) -> npt.NDArray[np.uint8]:
-        """Return the RGB input (size, size, 3).
+        """Return the RGB input (side, side, 3).
 
         Raises:
             UserError: a "stored" file of another size.
@@ -73,12 +102,14 @@ class Geometry:
                     f"this data set is used as stored, {self.size}x{self.size}",
                     "fetch the data set again, or correct image_size in its card",
                 )
-            return np.asarray(image)
-        short = min(width, height)
-        new = (int(self.size * width / short), int(self.size * height / short))
-        left, top = round((new[0] - self.size) / 2), round((new[1] - self.size) / 2)
-        scaled = image.resize(new, PILImage.Resampling.BILINEAR) if new != image.size else image
-        return np.asarray(scaled.crop((left, top, left + self.size, top + self.size)))
+            new = (self.side, self.side)
+        else:
+            short = min(width, height)
+            new = (int(self.side * width / short), int(self.side * height / short))
+        left, top = round((new[0] - self.side) / 2), round((new[1] - self.side) / 2)
+        how = PILImage.Resampling.BICUBIC if self.interpolation == "bicubic" else PILImage.Resampling.BILINEAR
+        scaled = image.resize(new, how) if new != image.size else image
+        return np.asarray(scaled.crop((left, top, left + self.side, top + self.side)))
 
 
 @dataclass(frozen=True)
@@ -90,12 +121,14 @@ class Predictions:
         classes: Class id of every output.
         converted: Whether a file was not stored as RGB, (n,).
         truncated: Whether a file ended early and was completed by the decoder, (n,).
+        geometry: How files became inputs, in words.
     """
 
     logits: npt.NDArray[np.float32]
     classes: tuple[str, ...]
     converted: npt.NDArray[np.bool_]
     truncated: npt.NDArray[np.bool_]
+    geometry: str
 
     @property
     def top1(self) -> npt.NDArray[np.int64]:
@@ -112,6 +145,7 @@ class Predictions:
             "top5": np.asarray([" ".join(line) for line in names[order]]),
             "converted": self.converted,
             "truncated": self.truncated,
+            "geometry": np.full(len(self.logits), self.geometry),
         }
 
 
@@ -123,37 +157,82 @@ def predict(
     *,
     accept_truncated: bool = False,
     batch_size: int = 64,
+    threads: int = 1,
     progress: Progress | None = None,
 ) -> Predictions:
-    """Classify the files `root / name` in order.
+    """Classify the files `root / name` in order; the outputs of a file do not depend on its neighbours.
+
+    Bad files are looked for to the end, so that one message names them all.
 
     Raises:
         DataMissing: a file is not there.
-        UserError: a file cannot be decoded or has a wrong size, or the network's outputs are not finite or
-        not
-            as many as its classes.
+        UserError: files cannot be decoded or have a wrong size, or the network's outputs are not finite or not as
+            many as its classes.
     """
     import torch
 
-    classes = tuple(classifier.classes)
+    classes, geometry = tuple(classifier.classes), geometry.of(classifier)
     logits = np.empty((len(names), len(classes)), dtype=np.float32)
     converted, truncated = np.zeros(len(names), dtype=bool), np.zeros(len(names), dtype=bool)
-    for start in range(0, len(names), batch_size):
-        part = names[start : start + batch_size]
-        batch = np.empty((len(part), geometry.size, geometry.size, 3), dtype=np.uint8)
-        for offset, name in enumerate(part):
-            image, converted[start + offset], truncated[start + offset] = read_image(
-                root / name, accept_truncated
-            )
-            batch[offset] = geometry.apply(image, name)
-        with torch.inference_mode():
-            inputs = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255.0
-            out = classifier(inputs).float().cpu().numpy()
-        _check_outputs(out, classes, part)
-        logits[start : start + len(part)] = out
-        if progress is not None:
-            progress(start + len(part), len(names), "images")
-    return Predictions(logits, classes, converted, truncated)
+    bad: list[UserError] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(names), batch_size):
+            part = names[start : start + batch_size]
+            files = _decode_batch(pool, root, part, geometry, accept_truncated)
+            bad += [file for file in files if isinstance(file, UserError)]
+            good = [file for file in files if isinstance(file, _File)]
+            if bad:
+                continue
+            stop = start + len(part)
+            converted[start:stop] = [file.converted for file in good]
+            truncated[start:stop] = [file.truncated for file in good]
+            batch = np.stack([file.pixels for file in good])
+            with torch.inference_mode():
+                inputs = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255.0
+                out = classifier(inputs).float().cpu().numpy()
+            _check_outputs(out, classes, part)
+            logits[start:stop] = out
+            if progress is not None:
+                progress(stop, len(names), "images")
+    _refuse(bad)
+    return Predictions(logits, classes, converted, truncated, str(geometry))
+
+
+@dataclass(frozen=True)
+class _File:
+    """A decoded file."""
+
+    pixels: npt.NDArray[np.uint8]
+    converted: bool
+    truncated: bool
+
+
+def _decode_batch(
+    pool: ThreadPoolExecutor, root: Path, names: Sequence[str], geometry: Geometry, accept_truncated: bool
+) -> list[_File | UserError]:
+    """Decode in threads; what fails is tried once more alone, because completing a file needs a global switch."""
+
+    def decode(name: str, lenient: bool = False) -> _File | UserError:
+        try:
+            image, converted, truncated = read_image(root / name, lenient)
+            return _File(geometry.apply(image, name), converted, truncated)
+        except UserError as error:
+            return error
+
+    files = list(pool.map(decode, names))
+    if accept_truncated:
+        files = [decode(name, True) if isinstance(file, UserError) else file
+                 for name, file in zip(names, files, strict=True)]  # fmt: skip
+    return files
+
+
+def _refuse(bad: Sequence[UserError]) -> None:
+    """Raise what was wrong with files: the error of the one, or one that counts and names them."""
+    if len(bad) == 1:
+        raise bad[0]
+    if bad:
+        listed = "; ".join(error.what for error in bad[:3]) + (" ..." if len(bad) > 3 else "")
+        raise UserError(f"{len(bad)} files cannot be used", listed, "fetch these files of the data set again")
 
 
 def read_image(path: Path, accept_truncated: bool = False) -> tuple[Image, bool, bool]:
@@ -179,19 +258,19 @@ def read_image(path: Path, accept_truncated: bool = False) -> tuple[Image, bool,
             with _truncated_allowed(), PILImage.open(path) as image:
                 rgb = image.convert("RGB")
     except FileNotFoundError as error:
-        raise DataMissing(
-            f"{path} is missing", "the data set lists it", "fetch the data set again"
-        ) from error
-    except (OSError, SyntaxError) as error:
-        raise UserError(
-            f"{path} cannot be decoded", str(error), "fetch this file of the data set again"
-        ) from error
+        raise DataMissing(f"{path} is missing", "the data set lists it", "fetch the data set again") from error
+    except (*_DAMAGE, PILImage.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be decoded", str(error), "fetch this file of the data set again") from error
     return rgb, converted, truncated
 
 
-def reading_notes(rows: Any) -> tuple[str, ...]:
-    """Say how many files had to be converted or completed, from the stored columns."""
+def reading_notes(rows: Any, reference: Geometry) -> tuple[str, ...]:
+    """Say how many files had to be converted or completed, and whether the geometry is the reference's."""
     notes = []
+    if "geometry" in rows and len(rows["geometry"]):
+        used = str(np.asarray(rows["geometry"])[0])
+        if used != str(reference):
+            notes.append(f"non-reference geometry: {used}; the reference is {reference}")
     for column, text in (
         ("converted", "were not stored as RGB"),
         ("truncated", "ended early and were completed"),
@@ -211,9 +290,7 @@ def find_root(root: Path, marker: Callable[[Path], bool], inner: Sequence[str], 
     for folder in (root, *(root / name for name in inner)):
         if folder.is_dir() and marker(folder):
             return folder
-    raise DataMissing(
-        f"no {what} under {root}", f"looked there and in {', '.join(inner)}", "give the unpacked folder"
-    )
+    raise DataMissing(f"no {what} under {root}", f"looked there and in {', '.join(inner)}", "give the unpacked folder")
 
 
 def _check_outputs(out: npt.NDArray[np.float32], classes: Sequence[str], names: Sequence[str]) -> None:
@@ -226,9 +303,7 @@ def _check_outputs(out: npt.NDArray[np.float32], classes: Sequence[str], names: 
     bad = ~np.isfinite(out).all(axis=1)
     if bad.any():
         first = names[int(bad.argmax())]
-        raise UserError(
-            f"the classifier's outputs for {first} are not finite", "broken weights", "train it again"
-        )
+        raise UserError(f"the classifier's outputs for {first} are not finite", "broken weights", "train it again")
 
 
 @contextmanager

@@ -37,18 +37,27 @@ class HeadMap:
         """Return the categories that the head cannot express."""
         return tuple(name for name, indices in zip(self.categories, self.members, strict=True) if not indices)
 
-    def require_full(self, metric: str) -> None:
-        """Refuse a metric that is defined only for heads covering every category.
+    @property
+    def covered(self) -> tuple[str, ...]:
+        """Return the categories that the head can express."""
+        return tuple(name for name, indices in zip(self.categories, self.members, strict=True) if indices)
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Return the number of outputs of every category: (categories,)."""
+        return np.asarray([len(members) for members in self.members], dtype=np.int64)
+
+    def require(self, metric: str, restricted: bool = False) -> None:
+        """Refuse a metric that the head does not define: it must cover every category, or two if `restricted`.
 
         Raises:
-            UserError: at least one category has no class in the head.
+            UserError: too few categories have a class in the head.
         """
-        if self.uncovered:
-            covered = len(self.categories) - len(self.uncovered)
+        if len(self.covered) < (2 if restricted else len(self.categories)):
+            advice = "" if restricted else ", or measure the covered images under another name with restricted=true"
             raise UserError(
-                f"{metric} is undefined: the head covers {covered} of {len(self.categories)} categories",
+                f"{metric} is undefined: the head covers {len(self.covered)} of {len(self.categories)} categories",
                 f"no class of the head belongs to: {', '.join(self.uncovered)}",
-                "evaluate a head that was trained on classes of every category",
+                f"evaluate a head that was trained on classes of every category{advice}",
             )
 
     def lookup(self) -> npt.NDArray[np.int64]:
@@ -101,9 +110,7 @@ class ClassMap:
         seen: dict[str, str] = {}
         for name, ids in categories.items():
             if not ids:
-                raise UserError(
-                    f"category {name!r} has no classes", "the class map is incomplete", "mend the card"
-                )
+                raise UserError(f"category {name!r} has no classes", "the class map is incomplete", "mend the card")
             for class_id in ids:
                 if class_id in seen:
                     raise UserError(
@@ -128,8 +135,6 @@ class ClassMap:
             )
         position = {class_id: index for index, class_id in enumerate(classes)}
         if len(position) != len(classes):
-            raise UserError(
-                "the head's class list names a class twice", "ids must be unique", "mend the class list"
-            )
+            raise UserError("the head's class list names a class twice", "ids must be unique", "mend the class list")
         members = tuple(tuple(position[c] for c in ids if c in position) for ids in self.members)
         return HeadMap(self.categories, members, len(classes))

@@ -30,6 +30,7 @@ from harness.stats import (
 )
 from suites.bias.cards import CueConflictCard
 from suites.bias.checks import floor_check
+from suites.bias.heads import BiasSettings, head_columns, name_coverage, narrowed
 from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, predict, reading_notes
 from suites.bias.maps import ClassMap
 
@@ -82,7 +83,7 @@ def read_stimuli(root: Path, card: CueConflictCard) -> tuple[Path, list[Stimulus
     """
     first = next(iter(card.categories))
     base = find_root(root, lambda folder: (folder / first).is_dir(), INNER_FOLDERS, "cue-conflict set")
-    names = sorted(path.relative_to(base).as_posix() for path in base.glob("*/*.png"))
+    names = sorted(path.relative_to(base).as_posix() for path in base.glob("*/[!.]*.png"))
     stimuli = [parse_name(name) for name in names]
     for item in stimuli:
         unknown = {item.shape, item.texture} - set(card.categories)
@@ -105,21 +106,31 @@ def geometry(card: CueConflictCard) -> Geometry:
 
 
 def predict_rows(
-    classifier: Classifier, root: Path, card: CueConflictCard, progress: Progress | None = None
+    classifier: Classifier,
+    root: Path,
+    card: CueConflictCard,
+    progress: Progress | None = None,
+    settings: BiasSettings | None = None,
 ) -> Rows:
-    """Classify all stimuli; one row per image.
+    """Classify the stimuli; one row per image. A restricted head sees those of which it covers both cues.
 
     Raises:
         UserError: the head does not cover all categories, or the data set is damaged.
     """
+    settings = settings or BiasSettings()
+    classifier = narrowed(classifier, settings.head)
     head = ClassMap.of(card.categories).bind(classifier.classes)
-    head.require_full("TI")
+    head.require("TI", settings.restricted)
     base, stimuli = read_stimuli(root, card)
-    predictions = predict(classifier, base, [s.name for s in stimuli], geometry(card), progress=progress)
+    stimuli = [s for s in stimuli if {s.shape, s.texture} <= set(head.covered)]
+    predictions = predict(classifier, base, [s.name for s in stimuli], geometry(card), progress=progress,
+                          batch_size=settings.batch_size, threads=settings.threads)  # fmt: skip
     answer, tied = head.decide(predictions.logits)
+    label = np.asarray([head.categories.index(s.shape) for s in stimuli])
     return stimulus_columns(stimuli) | {
         "answer": np.asarray(head.categories)[answer],
         "tied": tied,
+        **head_columns(head, label),
         **predictions.columns(),
     }
 
@@ -152,6 +163,8 @@ def ti_statistic(totals: FloatArray) -> FloatArray:
 def texture_inclination(rows: Mapping[str, Any], unit: str = "image", seed: int = 0) -> Estimate:
     """Estimate TI; n is s + t.
 
+    Where several people answered each image (column stimulus) their answers to an image stay together.
+
     Args:
         rows: Columns shape, texture, answer and, for clusters, shape_source and texture_source.
         unit: What is resampled: "image", "shape source" or "two-way" (shape and texture sources together).
@@ -173,12 +186,13 @@ def texture_inclination(rows: Mapping[str, Any], unit: str = "image", seed: int 
         )
     if s == 0 or t == 0:  # resampling cannot leave the border; the score interval can
         return wilson(t, s + t, population=population)
-    if unit == "image":
+    if unit == "image" and "stimulus" not in rows:
         return bootstrap(ti_statistic, [table], seed=seed, population=population, method=method, n=s + t)
     shapes = np.asarray(rows["shape_source"])[conflict]
-    if unit == "shape source":
+    if unit != "two-way":
+        clusters = np.asarray(rows["stimulus"])[conflict] if unit == "image" else shapes
         return bootstrap(
-            ti_statistic, [table], clusters=[shapes], seed=seed, population=population, method=method, n=s + t
+            ti_statistic, [table], clusters=[clusters], seed=seed, population=population, method=method, n=s + t
         )
     textures = np.asarray(rows["texture_source"])[conflict]
     return bootstrap_two_way(ti_statistic, table, shapes, textures, seed=seed, population=population, n=s + t)
@@ -201,25 +215,25 @@ def score(rows: Mapping[str, Any], card: CueConflictCard, seed: int = 0) -> Scor
             "lower",
             "companion",
         ),
+        Metric("TI_two_way", texture_inclination(rows, "two-way", seed), "fraction", "lower", "companion"),
         Metric("shape_bias", _complement(ti), "fraction", "higher", "companion"),
-        Metric(
-            "texture_rate", proportion(table[:, 1], population=images), "fraction", "neither", "companion"
-        ),
+        Metric("texture_rate", proportion(table[:, 1], population=images), "fraction", "neither", "companion"),
         Metric("shape_rate", proportion(table[:, 0], population=images), "fraction", "neither", "companion"),
+        Metric("neither_rate", proportion(~table.any(axis=1), population=images), better="neither", role="companion"),
         Metric("cue_coverage", coverage, "fraction", "higher", "companion"),
         Metric("same_category_accuracy", same, "fraction", "higher", "companion"),
     )
     checks = (
         floor_check("cue coverage", coverage, card.min_coverage, "answers name one of the two cues"),
-        floor_check(
-            "same-category accuracy", same, card.min_same_category, "answers are right where the cues agree"
-        ),
+        floor_check("same-category accuracy", same, card.min_same_category, "answers are right where the cues agree"),
     )
-    notes = reading_notes(rows)
+    s, t = (int(count) for count in table.sum(axis=0))
+    notes: tuple[str, ...] = (f"s = {s}, t = {t}, neither = {len(table) - s - t}, of {len(table)} conflict images",)
+    notes += reading_notes(rows, geometry(card))
     ties = int(np.asarray(rows["tied"]).sum())
     if ties:
         notes += (f"{ties} answers were tied; the first category in map order was taken",)
-    return Score(metrics, checks, notes)
+    return name_coverage(Score(metrics, checks, notes), rows, shape)
 
 
 def _complement(share: Estimate) -> Estimate:

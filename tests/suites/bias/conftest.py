@@ -25,7 +25,12 @@ def manifest():
 
 @pytest.fixture(scope="session")
 def decisions():
-    return table("cue_conflict_decisions.csv")
+    """Answers of networks (`mvh:`) and people (`human:`), one row per image."""
+    from suites.bias.people import answers
+
+    people = answers()
+    rows = table("cue_conflict_decisions.csv")
+    return [row | {f"human:{name}": answer for name, answer in people[row["image"]].items()} for row in rows]
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +64,8 @@ class ColourClassifier:
     `gain` 0 gives a constant classifier that always answers the first class.
     """
 
+    image_size, interpolation, identity = 0, "bilinear", "colours"
+
     def __init__(self, colours, gain=40.0):
         self.classes = tuple(colours)
         self.colours = np.asarray(list(colours.values()), dtype=np.float32) / 255.0
@@ -77,6 +84,8 @@ class ColourClassifier:
 
 class UntrainedNetwork:
     """A small randomly initialised network."""
+
+    image_size, interpolation, identity = 0, "bilinear", "untrained"
 
     def __init__(self, classes, seed=0):
         import torch

@@ -54,6 +54,9 @@ class StubContext:
     def card(self, name):
         return CARDS[name]
 
+    def settings(self, model):
+        return model()
+
     def progress(self, done, total, note):
         self.progress_calls += 1
 
@@ -80,7 +83,7 @@ def test_suite_measures_rows_and_flags_an_untrained_network(suite_id, context, u
     assert [m.name for m in result.metrics if m.role == "primary"] == [primary]
     assert len({m.name for m in result.metrics}) == len(result.metrics)
     assert not all(check.passed for check in result.checks)
-    assert len(rows) == {"cue-conflict": 144, "focus": 96, "in9": 108}[data] and context.progress_calls > 0
+    assert len(rows) == {"cue-conflict": 144, "focus": 96, "in9": 180}[data] and context.progress_calls > 0
 
 
 def test_plugin_modules_import_no_heavy_packages():

@@ -51,7 +51,7 @@ def values(result):
     return {metric.name: metric.estimate for metric in result.metrics}
 
 
-def test_bias_2_manifest_structure(manifest):
+def test_bias_8_2_manifest_structure(manifest):
     items = [parse_name(row["relpath"]) for row in manifest]
     assert len(items) == 1280
     assert sum(item.shape != item.texture for item in items) == 1200
@@ -64,7 +64,7 @@ def test_bias_2_manifest_structure(manifest):
         assert (item.texture, item.texture_source) == (row["texture"], row["texture_source"])
 
 
-def test_bias_2_experiment_prefix_is_dropped():
+def test_bias_8_2_experiment_prefix_is_dropped():
     item = parse_name("0001_s5n_dnn_0_airplane_00_airplane10-boat3.png")
     assert (item.shape_source, item.texture_source) == ("airplane10", "boat3")
     for wrong in ("airplane10.png", "airplane10-boat3.jpg", "10airplane-3boat.png"):
@@ -72,7 +72,7 @@ def test_bias_2_experiment_prefix_is_dropped():
             parse_name(wrong)
 
 
-def test_bias_3_every_observer_reproduced_exactly(stimuli, answers, expected):
+def test_bias_8_3_every_observer_reproduced_exactly(stimuli, answers, expected):
     card = CueConflictCard.load()
     assert len(expected["observers"]) == len(answers) == 19
     for row in expected["observers"]:
@@ -91,7 +91,7 @@ def test_bias_3_every_observer_reproduced_exactly(stimuli, answers, expected):
             assert 100 * same.value == pytest.approx(row["same_class_acc_pct"], abs=1e-4) and same.n == 80
 
 
-def test_bias_3_pooled_humans_and_known_counts(stimuli, answers):
+def test_bias_8_3_pooled_humans_and_known_counts(stimuli, answers):
     humans = [name for name in answers if name.startswith("human:")]
     counts = sum(cue_table(with_answers(stimuli, answers[name]))[0].sum(axis=0) for name in humans)
     assert len(humans) == 10 and counts.tolist() == [9236, 398]
@@ -99,7 +99,7 @@ def test_bias_3_pooled_humans_and_known_counts(stimuli, answers):
     assert (round(100 * resnet.value, 4), resnet.n) == (78.5805, 789)
 
 
-def test_bias_3_error_consistency(stimuli, answers):
+def test_bias_8_3_error_consistency(stimuli, answers):
     right = {name: answer == stimuli["shape"] for name, answer in answers.items()}
     humans = [name for name in right if name.startswith("human:")]
 
@@ -113,7 +113,7 @@ def test_bias_3_error_consistency(stimuli, answers):
     assert np.mean([kappa("mvh:resnet50", human) for human in humans]) == pytest.approx(0.067997, abs=1e-6)
 
 
-def test_bias_5_toys(stimuli):
+def test_bias_8_5_toys(stimuli):
     shape, texture = np.asarray(["cat"] * 5), np.asarray(["dog"] * 5)
     rows = {"shape": shape, "texture": texture, "answer": np.asarray(["cat", "dog", "dog", "dog", "car"])}
     assert texture_inclination(rows).value == 0.75
@@ -130,7 +130,7 @@ def test_ti_at_the_border_keeps_an_honest_interval():
     assert estimate.value == 1.0 and estimate.low < 0.6 and estimate.method == "wilson"
 
 
-def test_bias_12_standard_errors_and_reproducibility(stimuli, answers):
+def test_bias_8_12_standard_errors_and_reproducibility(stimuli, answers):
     rows = with_answers(stimuli, answers["mvh:resnet50"])
     table, conflict = cue_table(rows)
     shapes, textures = stimuli["shape_source"][conflict], stimuli["texture_source"][conflict]
@@ -147,7 +147,7 @@ def test_bias_12_standard_errors_and_reproducibility(stimuli, answers):
     assert direct == texture_inclination(rows, "two-way", seed=3)
 
 
-def test_bias_14_constant_and_random_answers_are_flagged_and_a_network_is_not(stimuli, answers):
+def test_bias_8_14_constant_and_random_answers_are_flagged_and_a_network_is_not(stimuli, answers):
     card = CueConflictCard.load()
     assert all(check.passed for check in score(with_answers(stimuli, answers["mvh:resnet50"]), card).checks)
     names = np.asarray(list(card.categories))
@@ -190,7 +190,7 @@ def test_texture_classifier_is_measured_from_files(small_set, colour_classifier)
     assert calls[-1] == (64, 64, "images")
 
 
-def test_bias_14_untrained_and_constant_classifiers_are_flagged(
+def test_bias_8_14_untrained_and_constant_classifiers_are_flagged(
     small_set, colour_classifier, untrained_network
 ):
     root, card = small_set
@@ -199,7 +199,7 @@ def test_bias_14_untrained_and_constant_classifiers_are_flagged(
         assert not any(check.passed for check in result.checks if check.name == "same-category accuracy")
 
 
-def test_bias_13_saved_rows_give_equal_metrics(small_set, colour_classifier, untrained_network, tmp_path):
+def test_bias_8_13_saved_rows_give_equal_metrics(small_set, colour_classifier, untrained_network, tmp_path):
     import pandas as pd
 
     root, card = small_set
