@@ -14,7 +14,7 @@ from harness import registry
 from harness.contracts import Item, Sample
 from harness.errors import UserError
 from harness.files import write_json, write_text
-from harness.plan import parse_shard
+from harness.plan_datasets import parse_shard
 from harness.records import Comparability, Record, Subject
 from harness.work import Context, shared
 
