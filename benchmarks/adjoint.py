@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from generators.diffusion.lora_io import add_lora
 from generators.diffusion.pipeline import SD15_SCHEDULER
 from generators.diffusion.sampling import guided_noise
 from generators.lbgen.adjoint import autograd_trajectory, staged_adjoint
-from generators.lbgen.lora_io import add_lora
 from generators.lbgen.sampler import ancestral_steps, sample_trajectory, trained_steps
 
 REDUCED: dict[str, Any] = {

@@ -1,6 +1,17 @@
 """What a generator's author needs, in one import."""
 
-from harness.contracts import Generator, GeneratorCard, NoSettings, Request, Sample, Settings
+from harness.cells import Resources
+from harness.contracts import Generator, GeneratorCard, Need, NoSettings, Request, Sample, Settings
 from harness.work import Context
 
-__all__ = ["Context", "Generator", "GeneratorCard", "NoSettings", "Request", "Sample", "Settings"]
+__all__ = [
+    "Context",
+    "Generator",
+    "GeneratorCard",
+    "Need",
+    "NoSettings",
+    "Request",
+    "Resources",
+    "Sample",
+    "Settings",
+]

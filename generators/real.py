@@ -20,6 +20,10 @@ class Real(Generator):
         licence="that of the images; ImageNet is for non-commercial research",
         citation="Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 2015",
         data=("train",),
+        modes=("import",),
+        count="as they are, at most images_per_class of a class",
+        codec="as they are (ImageNet: JPEG)",
+        cost="none",
     )
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from harness.cells import Resources
+from harness.errors import UserError
 from harness.identity import derive_seed
 from harness.records import Check, Metric
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from harness.work import Context
 
+Mode = Literal["import", "regenerate", "train+regenerate"]
 Information = Literal["class_names", "templates", "captions", "real_images", "real_features", "reward_models"]
 
 
@@ -54,6 +57,20 @@ class GeneratorCard:
     """Whether ``all`` includes it."""
     data: tuple[str, ...] = ()
     """Names of data sets it reads."""
+    modes: tuple[Mode, ...] = ("regenerate",)
+    """Ways to its images; ``("import",)`` alone means that nothing is made: a published data set is listed where it is."""
+    adapter: str = "none"
+    """What is trained on top of the base model, and the scale it is used at."""
+    count: str = "images_per_class images of every class"
+    codec: str = "PNG"
+    cost: str = ""
+    """Cost at full scale, with its source."""
+    reading: str = ""
+    """What must be known to read its numbers."""
+    otherwise: str = ""
+    """Generator that stands in where the data of this one are not given."""
+    parents: str = ""
+    """Data set of real images that its images were made from, one to one; read if the profile has it."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +129,41 @@ class Generator(ABC):
 
     modules: ClassVar[tuple[str, ...]] = ()
     """Packages whose code counts as the generator's own, for noticing a forgotten version bump."""
+    inherits: ClassVar[str] = ""
+    """Generator whose settings in the profile hold here too (a variant of it)."""
+    own: ClassVar[tuple[str, ...]] = ()
+    """Settings that are not inherited: what makes the variant."""
+    import_work: ClassVar[str] = "harness.tasks:import_images"
+    """``module:function`` that lists the images of a generator whose only mode is ``import``."""
+    roots: Mapping[str, str] = MappingProxyType({})
+    """Data sets that the generator's own name points to (``folder:PATH``), with their roots."""
+
+    @property
+    def imports(self) -> bool:
+        """Return whether its images exist already and are only listed."""
+        return self.card.modes == ("import",)
+
+    def bind(self, argument: str) -> Generator:
+        """Return the generator for a name of the form ``id:argument``.
+
+        Raises:
+            UserError: this generator takes no argument.
+        """
+        raise UserError(
+            f"generator {self.card.id!r} takes no argument", f"{argument!r} was given", f"write {self.card.id}"
+        )
+
+    def data(self, settings: Any) -> tuple[str, ...]:
+        """Return the names of the data sets that these settings need."""
+        return self.card.data
+
+    def fits(self, settings: Any) -> bool:
+        """Return whether these settings need a fit."""
+        return bool(self.fit_fields)
+
+    def needs(self, settings: Any) -> Sequence[Need]:
+        """Return what is derived once from data sets (captions, features) and read by fit and synthesis."""
+        return ()
 
     def missing(self, settings: Any) -> str:
         """Return what the settings lack for a run, in words; empty when nothing."""
@@ -164,12 +216,12 @@ class SuiteCard:
 
 @dataclass(frozen=True)
 class Need:
-    """Something derived once and shared between evaluations, made by an extract cell."""
+    """Something derived once and shared, made by an extract cell; wanted by evaluations and by generators."""
 
     role: str
-    """Name under which the evaluation finds it in ``ctx.inputs``."""
+    """Name under which it is found in ``ctx.inputs``."""
     name: str
-    """Name of the extraction; with ``params`` and the backbone its identity."""
+    """Name of the extraction; with ``params``, data and (for evaluations) the backbone its identity."""
     version: int
     work: str
     """``module:function``, called with a Context."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness import baselines, registry
 from harness.backbones.recipe import PretrainSettings
 from harness.cells import Cell, Kind, Resources
 from harness.classes import ClassList, load_classes
-from harness.contracts import Generator, Item, NotPlanned, Request, Settings, Suite
+from harness.contracts import Generator, Item, NotPlanned, Settings, Suite
 from harness.data import DataSource, find_data
 from harness.errors import DataMissing, UserError
 from harness.identity import content_key, file_sha256, fingerprint
 from harness.names import near
-from harness.profile import Profile, local_source, parse_settings
+from harness.plan_datasets import dataset_cell, generator_table
+from harness.profile import DataSettings, Profile, local_source, parse_settings
 
 COPY_VERSION = 1
 PRETRAIN_VERSION = 1
@@ -158,22 +160,33 @@ class Planner:
             return
         ids, asked = registry.generators().expand(self.selection.generators)
         classes = load_classes(self.profile.classes)
-        for generator_id in ids:
-            generator = registry.generators().get(generator_id)
+        for generator, by_name in self._generators(ids, asked):
             try:
-                settings = self._settings(
-                    generator.Settings, self.profile.generators.get(generator_id, {}), generator_id
+                settings = parse_settings(
+                    generator.Settings, generator_table(self.profile, generator), generator.card.id
                 )
-                missing = [str(self._data[data]) for data in generator.card.data if not self._find(data)]
+                wanted = generator.data(settings)
+                missing = [str(self._data[data]) for data in wanted if not self.find(data, generator.roots)]
                 missing += filter(None, [generator.missing(settings)])
                 if missing:
-                    raise DataMissing(generator_id, missing[0], "")
+                    raise DataMissing(generator.card.id, missing[0], "")
                 for seeds in self._seeds():
-                    dataset = self._dataset(generator, settings, classes, seeds[0])
+                    dataset = dataset_cell(self, generator, settings, classes, seeds[0])
                     for arch in self._archs():
                         yield self._pretrain(generator, dataset, classes, arch, *seeds), dataset
             except DataMissing as error:
-                self.plan.skip(f"generator {generator_id}", error.why, generator_id in asked)
+                self.plan.skip(f"generator {generator.card.id}", error.why, by_name)
+
+    def _generators(self, ids: Sequence[str], asked: frozenset[str]) -> list[tuple[Generator, bool]]:
+        """Return the generators and whether each was named; an import without its data gives way to its stand-in."""
+        found: dict[str, tuple[Generator, bool]] = {}
+        for name in ids:
+            generator, by_name = registry.generators().get(name), name in asked
+            if generator.card.otherwise and not all(self.find(data) for data in generator.card.data):
+                generator = registry.generators().get(generator.card.otherwise)
+            by_name = by_name or found.get(generator.card.id, (generator, False))[1]
+            found[generator.card.id] = (generator, by_name)
+        return list(found.values())
 
     def _seeds(self) -> list[tuple[int, int]]:
         vary = self.selection.vary or self.profile.vary
@@ -192,12 +205,10 @@ class Planner:
                 )
         return asked
 
-    def _settings(self, model: type[Settings], values: Mapping[str, Any], owner: str) -> Settings:
-        return parse_settings(model, values, owner)
-
-    def _find(self, name: str) -> DataSource | None:
+    def find(self, name: str, roots: Mapping[str, str] = MappingProxyType({})) -> DataSource | None:
+        """Return a data set of the profile, or of the roots given; None where it is not there."""
         if name not in self._data:
-            settings = self.profile.data.get(name)
+            settings = DataSettings(root=roots[name]) if name in roots else self.profile.data.get(name)
             self._data[name] = (
                 find_data(name, settings) if settings else f"profile {self.profile.name!r} has no data set {name!r}"
             )
@@ -207,60 +218,10 @@ class Planner:
             return found
         return None
 
-    def _minutes(self, kind: Kind, name: str, resources: Resources) -> Resources:
+    def minutes(self, kind: Kind, name: str, resources: Resources) -> Resources:
+        """Return resources with the profile's expectation of the time."""
         minutes = self.profile.minutes.get(name, self.profile.minutes.get(kind, resources.minutes))
         return replace(resources, minutes=minutes * resources.share)
-
-    def _dataset(self, generator: Generator, settings: Settings, classes: ClassList, generator_seed: int) -> Cell:
-        card, values = generator.card, settings.model_dump(mode="json")
-        told = {"name": classes.name, "content": classes.content}
-        mark = registry.plugin_fingerprint(generator)
-        fitted: dict[str, str] = {}
-        fit_values = {k: v for k, v in values.items() if k in (*generator.fit_fields, *generator.shared_fields)}
-        if generator.fit_fields:
-            resources = self._minutes("fit", card.id, generator.fit_resources(settings))
-            fit = self.plan.add(
-                Cell(
-                    "fit",
-                    card.id,
-                    card.version,
-                    {"settings": fit_values, "classes": told, **self._sources(generator, fit_values)},
-                    seeds={"generator_seed": generator_seed},
-                    work="harness.tasks:fit",
-                    fingerprint=mark,
-                    resources=resources,
-                    label=f"{card.id} seed {generator_seed}",
-                    data=card.data,
-                )
-            )
-            fitted = {"weights": fit.key}
-        made = {k: v for k, v in values.items() if k not in generator.fit_fields}
-        size = self.profile.dataset
-        params = {
-            "settings": made,
-            "classes": told,
-            **self._sources(generator, made),
-            **self._marks(card.data),
-            "dataset": {"images_per_class": size.images_per_class, "chunk": size.chunk, "size_px": size.size_px},
-        }
-        imports = bool(card.data) and not generator.fit_fields and card.real_pixels_at_synthesis
-        resources = self._minutes("synthesise", card.id, generator.synthesis_resources(settings))
-        return self.plan.add(
-            Cell(
-                "synthesise",
-                card.id,
-                card.version,
-                params,
-                fitted,
-                {} if imports else {"generator_seed": generator_seed},
-                "harness.tasks:import_images" if imports else "harness.tasks:synthesise",
-                f"{card.id} seed {generator_seed}",
-                card.data,
-                () if imports else shards(classes, size.images_per_class, size.chunk),
-                resources,
-                mark,
-            )
-        )
 
     def _pretrain(
         self, generator: Generator, dataset: Cell, classes: ClassList, arch: str, generator_seed: int, train_seed: int
@@ -278,7 +239,7 @@ class Planner:
                 label=dataset.label,
                 data=dataset.data,
                 fingerprint=mark,
-                resources=self._minutes("extract", "training-copy", Resources()),
+                resources=self.minutes("extract", "training-copy", Resources()),
             )
         )
         values = dict(self.profile.backbones[arch])
@@ -295,7 +256,7 @@ class Planner:
                 "harness.tasks:pretrain",
                 f"{dataset.label} {arch} train {train_seed}",
                 fingerprint=registry.code_fingerprint("harness.backbones"),
-                resources=self._minutes("pretrain", arch, Resources(threads=threads, devices=devices)),
+                resources=self.minutes("pretrain", arch, Resources(threads=threads, devices=devices)),
             )
         )
         return Trained(
@@ -359,7 +320,7 @@ class Planner:
         if trained.baseline not in ("", "untrained", *card.baselines):
             self.plan.skip(f"{card.id} of {trained.generator}", "it needs a network", False)
             return
-        settings = self._settings(suite.Settings, self.profile.suites.get(card.id, {}), card.id)
+        settings = parse_settings(suite.Settings, self.profile.suites.get(card.id, {}), card.id)
         asked = card.id in self.suites_asked
         try:
             items: Sequence[Item] = suite.items(settings, trained.arch)
@@ -367,7 +328,7 @@ class Planner:
             self.plan.skip(f"{card.id} of {trained.arch}", str(reason), False)
             return
         for item in items:
-            missing = [name for name in item.data if not self._find(name)]
+            missing = [name for name in item.data if not self.find(name)]
             if missing:
                 self.plan.skip(f"{card.id}", str(self._data[missing[0]]), asked)
                 continue
@@ -384,13 +345,13 @@ class Planner:
                     "extract",
                     need.name,
                     need.version,
-                    {**need.params, **self._marks(need.data), "classes": told},
+                    {**need.params, **self.marks(need.data), "classes": told},
                     subject,
                     work=need.work,
                     label=f"{need.name} {trained.cell.label}",
                     data=need.data,
                     fingerprint=registry.work_fingerprint(need.work),
-                    resources=self._minutes("extract", need.name, need.resources),
+                    resources=self.minutes("extract", need.name, need.resources),
                 )
             )
             inputs[need.role] = cell.key
@@ -412,8 +373,8 @@ class Planner:
             "classes": told,
             "subject": facts,
             "arch": "" if dataset is not None else trained.arch,
-            **self._marks(item.data),
-            **self._sources(suite, values),
+            **self.marks(item.data),
+            **self.sources(suite, values),
         }
         self.plan.add(
             Cell(
@@ -427,39 +388,25 @@ class Planner:
                 f"{trained.generator} {trained.arch} {card.id} {item.label}",
                 item.data,
                 (),
-                self._minutes("evaluate", card.id, item.resources),
+                self.minutes("evaluate", card.id, item.resources),
                 mark,
                 suite.cost(item, settings, {name: source.card for name, source in self._found(item.data).items()}),
             )
         )
 
-    def _marks(self, names: Sequence[str]) -> dict[str, Any]:
+    def marks(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return what tells the content of data sets apart, for a cell's parameters."""
         return {"data": {name: source.fingerprint for name, source in self._found(names).items()}}
 
     def _found(self, names: Sequence[str]) -> dict[str, DataSource]:
-        sources = {name: self._find(name) for name in names}
+        sources = {name: self.find(name) for name in names}
         return {name: source for name, source in sources.items() if source is not None}
 
-    def _sources(self, plugin: Generator | Suite, values: Mapping[str, Any]) -> dict[str, Any]:
+    def sources(self, plugin: Generator | Suite, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fingerprints of the local model folders that settings name, for a cell's parameters."""
         marks = {}
         for name in plugin.sources:
             folder = local_source(str(values.get(name) or ""))
             if folder is not None:
                 marks[name] = fingerprint(folder)
         return {"sources": marks}
-
-
-def shards(classes: ClassList, images_per_class: int, chunk: int) -> tuple[str, ...]:
-    """Return the names of all shards: every class in runs of ``chunk`` images."""
-    return tuple(
-        Request(i, class_id, "", start, min(start + chunk, images_per_class), 0, 0).shard
-        for i, class_id in enumerate(classes.ids)
-        for start in range(0, images_per_class, chunk)
-    )
-
-
-def parse_shard(shard: str, classes: ClassList, size_px: int, generator_seed: int) -> Request:
-    """Return the request a shard's name stands for."""
-    class_id, start, stop = shard.rsplit("_", 2)
-    index = classes.ids.index(class_id)
-    return Request(index, class_id, classes.names[index], int(start), int(stop), size_px, generator_seed)

@@ -62,6 +62,8 @@ class Registry(Generic[T]):
         """
         if name in self._loaded:
             return self._loaded[name]
+        if ":" in name and name.partition(":")[0] in self._points:
+            return self._bound(name)
         if name not in self._points:
             loaded = f"{len(self._points)} {self.kind}s are registered"
             empty = "" if self._points else "; is the project installed? (pip install -e .)"
@@ -78,6 +80,23 @@ class Registry(Generic[T]):
                 "mend or uninstall the plugin; python -m harness list shows all that load",
             )
         return self._loaded[name]
+
+    def _bound(self, name: str) -> T:
+        """Bind ``id:argument`` and remember it under the short name that its card bears."""
+        base, _, argument = name.partition(":")
+        plugin = self.get(base)
+        if not isinstance(plugin, Generator):
+            raise UserError(f"{self.kind} {base!r} takes no argument", f"{argument!r} was given", f"write {base}")
+        made = plugin.bind(argument)
+        known = self._loaded.get(made.card.id)
+        if isinstance(known, Generator) and known.roots != made.roots:
+            raise UserError(
+                f"two {self.kind}s are called {made.card.id!r}",
+                f"{', '.join(known.roots.values())} and {', '.join(made.roots.values())}",
+                f"name one of them yourself: {base}:NAME=PATH",
+            )
+        self._loaded[made.card.id] = made
+        return made
 
     def available(self) -> tuple[list[T], list[Broken]]:
         """Load everything; a broken plugin is listed with its reason and harms no other."""
@@ -114,8 +133,9 @@ class Registry(Generic[T]):
             if part in groups:
                 ids.update(dict.fromkeys(groups[part]))
             else:
-                ids[self.get(part).card.id] = None
-                named.add(part)
+                concrete = self.get(part).card.id
+                ids[concrete] = None
+                named.add(concrete)
         return tuple(ids), frozenset(named)
 
     def _load(self, name: str) -> str:

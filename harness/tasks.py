@@ -15,7 +15,7 @@ from harness.baselines import FILE, Baseline, BaselineClassifier
 from harness.contracts import Item, Sample
 from harness.errors import UserError
 from harness.files import write_json, write_text
-from harness.plan import parse_shard
+from harness.plan_datasets import parse_shard
 from harness.records import Comparability, Record, Subject
 from harness.work import Context, shared
 

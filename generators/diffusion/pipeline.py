@@ -42,6 +42,18 @@ HUB_FILES = (
     "unet/diffusion_pytorch_model.safetensors",
 )
 """What is fetched from a hub: no safety checker, no pickles, no duplicate precisions."""
+PICKLED_FILES = (
+    "model_index.json",
+    "tokenizer/*",
+    "scheduler/*",
+    "text_encoder/config.json",
+    "text_encoder/pytorch_model.bin",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.bin",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.bin",
+)
+"""What is fetched of a pipeline published before safetensors; read as tensors only, no code in them is run."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +94,26 @@ def load_pipeline(
     revision: str | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    pickled: bool = False,
 ) -> DiffusionParts:
     """Load a StableDiffusionPipeline folder, or a hub id with a pinned revision, without its safety checker.
+
+    Args:
+        source: Folder or hub id.
+        revision: Commit of a hub id.
+        dtype: Type of the weights.
+        device: Where they go.
+        pickled: Take ``.bin`` files where a part has no safetensors; they are read as tensors only.
 
     Raises:
         DataMissing: the folder is not there or lacks a part.
         UserError: a hub id without a revision, or a scheduler that is not Stable Diffusion 1.5's.
     """
-    root = _resolve(source, revision)
+    root = _resolve(source, revision, PICKLED_FILES if pickled else HUB_FILES)
     classes = json.loads((root / "model_index.json").read_text())
     check_scheduler(config := _scheduler_config(root))
     where = torch.device(device)
-    parts = {name: _load_part(root, name, classes, dtype) for name in ("text_encoder", "vae", "unet")}
+    parts = {name: _load_part(root, name, classes, dtype, pickled) for name in ("text_encoder", "vae", "unet")}
     return DiffusionParts(
         tokenizer=_load_part(root, "tokenizer", classes, None),
         text_encoder=freeze(parts["text_encoder"], where),
@@ -155,7 +175,7 @@ def _encode(parts: DiffusionParts, prompt: str) -> Tensor:
         return parts.text_encoder(tokens.to(parts.device))[0][0]
 
 
-def _resolve(source: str | Path, revision: str | None) -> Path:
+def _resolve(source: str | Path, revision: str | None, files: Sequence[str]) -> Path:
     root = Path(source)
     if root.is_dir():
         if not (root / "model_index.json").is_file():
@@ -178,15 +198,15 @@ def _resolve(source: str | Path, revision: str | None) -> Path:
             "a moving revision cannot be reproduced",
             "name the commit, as in hub:OWNER/NAME@COMMIT",
         )
-    return _download(text, revision)
+    return _download(text, revision, files)
 
 
-def _download(repository: str, revision: str) -> Path:
+def _download(repository: str, revision: str, files: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(HUB_FILES)))
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise DataMissing(
             f"cannot fetch {repository} at {revision}",
@@ -206,7 +226,9 @@ def _scheduler_config(root: Path) -> dict[str, Any]:
     return {key: filled.get(key, raw.get(key)) for key in {*filled, *raw}} | {"_class_name": raw.get("_class_name")}
 
 
-def _load_part(root: Path, name: str, classes: Mapping[str, Any], dtype: torch.dtype | None) -> Any:
+def _load_part(
+    root: Path, name: str, classes: Mapping[str, Any], dtype: torch.dtype | None, pickled: bool = False
+) -> Any:
     library, class_name = classes.get(name) or ("", "")
     if library not in {"diffusers", "transformers"} or not (root / name).is_dir():
         raise DataMissing(
@@ -220,4 +242,5 @@ def _load_part(root: Path, name: str, classes: Mapping[str, Any], dtype: torch.d
     if dtype is None:
         return kind.from_pretrained(root / name)
     keyword = "torch_dtype" if library == "diffusers" else "dtype"
-    return kind.from_pretrained(root / name, use_safetensors=True, **{keyword: dtype})
+    safe = not pickled or next((root / name).glob("*.safetensors"), None) is not None
+    return kind.from_pretrained(root / name, use_safetensors=safe, **{keyword: dtype})

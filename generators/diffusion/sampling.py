@@ -58,17 +58,21 @@ def make_scheduler(parts: DiffusionParts, name: Literal["pndm", "ddpm"], steps: 
 
     PNDM with the Runge-Kutta start skipped repeats its second timestep: 50 steps are 51 UNet calls.
     """
-    from diffusers import DDPMScheduler, PNDMScheduler
+    from diffusers import PNDMScheduler
 
     config = {key: value for key, value in parts.scheduler_config.items() if not key.startswith("_")}
-    if name == "ddpm":
-        kind: Any = DDPMScheduler
-        shared = {key: config[key] for key in kind().config if key in config}
-        scheduler = kind(**shared | {"variance_type": "fixed_small", "clip_sample": False})
-    else:
-        scheduler = PNDMScheduler.from_config(config)
+    scheduler = training_scheduler(parts) if name == "ddpm" else PNDMScheduler.from_config(config)
     scheduler.set_timesteps(steps)
     return scheduler
+
+
+def training_scheduler(parts: DiffusionParts) -> Any:
+    """Return the ancestral scheduler of the pipeline's betas: adds training noise, and samples with fixed small variance."""
+    from diffusers import DDPMScheduler
+
+    shared = {key: parts.scheduler_config[key] for key in DDPMScheduler().config if key in parts.scheduler_config}
+    shared = {key: value for key, value in shared.items() if not key.startswith("_")}
+    return DDPMScheduler(**shared | {"variance_type": "fixed_small", "clip_sample": False})
 
 
 @torch.inference_mode()

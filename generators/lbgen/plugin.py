@@ -125,7 +125,7 @@ class LbGen(Generator):
 
 
 def _fused(ctx: Context) -> DiffusionParts:
-    from generators.lbgen.lora_io import fuse_lora, load_lora
+    from generators.diffusion.lora_io import fuse_lora, load_lora
 
     return fuse_lora(load_parts(ctx), load_lora(ctx.inputs["weights"].path(LORA)))
 

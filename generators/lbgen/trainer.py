@@ -16,19 +16,19 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from generators.diffusion.pipeline import DiffusionParts, encode_prompts
-from generators.diffusion.sampling import decode_latents, guided_noise
-from generators.lbgen.adjoint import image_pullback, staged_adjoint
-from generators.lbgen.checkpoint import (
+from generators.diffusion.checkpoint import (
     Checkpoint,
     load_checkpoint,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
 )
+from generators.diffusion.lora_io import FILE_NAME, add_lora, refresh_fused, restore_lora, save_lora
+from generators.diffusion.pipeline import DiffusionParts, encode_prompts
+from generators.diffusion.sampling import decode_latents, guided_noise
+from generators.lbgen.adjoint import image_pullback, staged_adjoint
 from generators.lbgen.discriminator import Discriminator
 from generators.lbgen.distributed import Communicator, SingleProcess
-from generators.lbgen.lora_io import FILE_NAME, add_lora, refresh_fused, restore_lora, save_lora
 from generators.lbgen.rewards import Batch, Rewards
 from generators.lbgen.sampler import (
     NoisePredictor,

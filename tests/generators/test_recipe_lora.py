@@ -7,8 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from generators.diffusion.pipeline import load_pipeline
-from generators.lbgen.lora_io import (
+from generators.diffusion.lora_io import (
     FILE_NAME,
     add_lora,
     fuse_lora,
@@ -18,6 +17,7 @@ from generators.lbgen.lora_io import (
     restore_lora,
     save_lora,
 )
+from generators.diffusion.pipeline import load_pipeline
 from harness.errors import CorruptArtifact, DataMissing
 
 SD15_UNET = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from generators.diffusion.lora_io import add_lora
 from generators.diffusion.pipeline import SD15_SCHEDULER, encode_prompts, load_pipeline
 from generators.diffusion.sampling import guided_noise, make_scheduler
 from generators.lbgen.adjoint import autograd_trajectory, image_pullback, staged_adjoint
-from generators.lbgen.lora_io import add_lora
 from generators.lbgen.sampler import (
     SampleNoise,
     alpha_bars,

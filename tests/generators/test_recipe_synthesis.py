@@ -15,7 +15,7 @@ from PIL import Image
 from harness import registry, tasks
 from harness.cells import Cell
 from harness.classes import load_classes
-from harness.plan import shards
+from harness.plan_datasets import shards
 from harness.profile import load_profile
 from harness.store import Store
 from harness.work import Context, Order, execute
@@ -124,8 +124,8 @@ def test_null_adapter_equals_sd15_byte_for_byte(tmp_path: Path) -> None:
     """lbGen with a LoRA of zeros makes the images of sd15 (generators, check 6)."""
     import torch
 
+    from generators.diffusion.lora_io import add_lora, save_lora
     from generators.diffusion.pipeline import load_pipeline
-    from generators.lbgen.lora_io import add_lora, save_lora
     from generators.lbgen.plugin import LORA
     from harness.profile import resolve_path
 

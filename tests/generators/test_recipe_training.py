@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from generators.diffusion.checkpoint import load_checkpoint
+from generators.diffusion.lora_io import load_lora
 from generators.diffusion.pipeline import encode_prompts
-from generators.lbgen.checkpoint import load_checkpoint
 from generators.lbgen.discriminator import Discriminator
 from generators.lbgen.distributed import SingleProcess
-from generators.lbgen.lora_io import load_lora
 from generators.lbgen.rewards import Batch, Rewards
 from generators.lbgen.sampler import SampleNoise, sample_trajectory
 from generators.lbgen.schedule import plan_steps

@@ -1,0 +1,135 @@
+"""``genrobust-base`` and ``genrobust-ft`` as plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from generators.api import Context, Generator, GeneratorCard, Request, Resources, Sample, Settings
+from generators.genrobust.prompts import prompt
+from generators.genrobust.settings import FIT, GenRobustFtSettings, GenRobustSettings
+from generators.sd15 import load_parts, missing_base, sample
+
+if TYPE_CHECKING:
+    from generators.diffusion.pipeline import DiffusionParts
+
+UNET = "unet.safetensors"
+_CITATION = "Bansal and Grover, Leaving Reality to Imagination, 2023, arXiv 2302.02503"
+_PROMPTS = "one of CLIP's 80 ImageNet templates, drawn per image and filled with the class name; negative prompt empty"
+_SAMPLER = "PNDM, 50 steps (51 UNet calls), guidance 7.5, 512 px; safety checker off"
+_READING = (
+    "34 of the 80 templates do not ask for a photograph (sculpture, origami, sketch, ...): about 42 % of the images are "
+    "not photographs by construction"
+)
+
+
+class GenRobustBase(Generator):
+    """Untouched Stable Diffusion 1.5 with varied prompts."""
+
+    card = GeneratorCard(
+        id="genrobust-base",
+        version=1,
+        summary="GenRobust with the base model: Stable Diffusion 1.5, 80 prompt templates, guidance 7.5.",
+        information=("class_names", "templates"),
+        real_pixels_at_training=False,
+        real_pixels_at_synthesis=False,
+        base_model="Stable Diffusion 1.5",
+        prompts=_PROMPTS,
+        sampler=_SAMPLER,
+        count="1300 of each class (the published script: one per real image; its README: 1300)",
+        codec="PNG (published images: JPEG, quality 75)",
+        cost="as sd15: about 1.15 A100-seconds an image",
+        licence="CreativeML OpenRAIL-M (weights)",
+        citation=_CITATION,
+        reading=_READING,
+        differences=(
+            "the safety checker is off; the published images were made with it on, so some of them are black",
+            "per-image seeds: the published script draws templates and noise unseeded",
+            "images are stored as PNG, not as JPEG of quality 75 (make all sources alike with dataset.common_codec)",
+        ),
+        groups=("genrobust",),
+    )
+    Settings: ClassVar[type[Settings]] = GenRobustSettings
+    modules = ("generators.genrobust", "generators.diffusion", "generators.sd15")
+    sources: ClassVar[tuple[str, ...]] = ("base",)
+
+    def missing(self, settings: Any) -> str:
+        """Say what the settings lack."""
+        return missing_base(self.card.id, settings)
+
+    def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
+        """Yield the images of a request, each from its own template."""
+        parts = ctx.cached("parts", lambda: load_parts(ctx))
+        yield from sample(ctx, parts, request, lambda index: prompt(request, index, ctx.params["settings"]["prompts"]))
+
+
+class GenRobustFt(GenRobustBase):
+    """The whole UNet fine-tuned on real images with class-name captions."""
+
+    card = GeneratorCard(
+        id="genrobust-ft",
+        version=1,
+        summary="GenRobust with the fine-tuned model: the whole UNet trained on real images, then as genrobust-base.",
+        information=("class_names", "templates", "real_images"),
+        real_pixels_at_training=True,
+        real_pixels_at_synthesis=False,
+        base_model="Stable Diffusion 1.5",
+        adapter="none: the whole UNet is trained (or taken from published weights)",
+        prompts=_PROMPTS + " (assumed: the published synthesis of this variant is not documented)",
+        sampler=_SAMPLER,
+        count="1300 of each class",
+        codec="PNG (published images: JPEG)",
+        cost="one epoch of ImageNet-1k: about 64,000 updates of 20 images; synthesis as sd15",
+        licence="CreativeML OpenRAIL-M (base weights); the published fine-tuned weights are tagged MIT",
+        citation=_CITATION,
+        reading="the UNet has seen every real training image. " + _READING,
+        differences=(
+            "prompt policy at synthesis assumed: that of genrobust-base",
+            "training caption assumed: the bare class name",
+            "AdamW in float32 (published: 8-bit AdamW, bfloat16); one process, micro-batches accumulated",
+            "noise, time steps, flips and order are derived from the run's seed; the published run is unseeded",
+            "the safety checker is off; images are stored as PNG",
+        ),
+        groups=("genrobust",),
+        data=("train",),
+        modes=("train+regenerate", "regenerate"),
+    )
+    Settings = GenRobustFtSettings
+    sources = ("base", "weights")
+    fit_fields = FIT
+    shared_fields = ("base", "precision")
+
+    def data(self, settings: GenRobustFtSettings) -> tuple[str, ...]:
+        """Return the real images, which published weights make unnecessary."""
+        return () if settings.weights else self.card.data
+
+    def fits(self, settings: GenRobustFtSettings) -> bool:
+        """Return whether the UNet is to be trained here."""
+        return not settings.weights
+
+    def missing(self, settings: GenRobustFtSettings) -> str:
+        """Say what the settings lack."""
+        return "" if settings.weights else missing_base(self.card.id, settings)
+
+    def fit_resources(self, settings: GenRobustFtSettings) -> Resources:
+        """Return the threads of the fine-tune."""
+        return Resources(threads=settings.fit_threads, disk_mb=4000.0)
+
+    def fit(self, ctx: Context) -> None:
+        """Train the UNet; resumes from its last checkpoint."""
+        from generators.genrobust.train import train_unet
+
+        train_unet(ctx, load_parts(ctx), ctx.settings(GenRobustFtSettings), UNET)
+
+    def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
+        """Yield the images of a request with the fine-tuned UNet."""
+        parts = ctx.cached("tuned", lambda: _tuned(ctx))
+        yield from sample(ctx, parts, request, lambda index: prompt(request, index, ctx.params["settings"]["prompts"]))
+
+
+def _tuned(ctx: Context) -> DiffusionParts:
+    from generators.genrobust.train import with_unet
+
+    if ctx.params["settings"]["weights"]:
+        return load_parts(ctx, "weights", pickled=True)
+    return with_unet(load_parts(ctx), ctx.inputs["weights"].path(UNET))

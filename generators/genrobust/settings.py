@@ -1,0 +1,35 @@
+"""Settings of the two GenRobust generators; the defaults are the published values."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from generators.sd15 import SamplerSettings
+
+
+class GenRobustSettings(SamplerSettings):
+    """Synthesis: the pipeline's defaults, with a template per image."""
+
+    guidance: float = Field(7.5, description="Classifier-free guidance scale (the pipeline's default)")
+    prompts: Literal["clip80", "photo", "name"] = Field(
+        "clip80",
+        description="clip80: one of CLIP's 80 templates per image; photo: 'a photo of a NAME'; name: the bare name",
+    )
+
+
+class GenRobustFtSettings(GenRobustSettings):
+    """The same, after a fine-tune of the whole UNet or with weights that were published."""
+
+    weights: str = Field("", description="Fine-tuned pipeline (folder or hub:OWNER/NAME@COMMIT); empty: fine-tune here")
+    caption: str = Field("{name}", description="Training caption; that of the published run is not known")
+    epochs: float = Field(1.0, gt=0, description="Passes over the real images")
+    batch: int = Field(20, ge=1, description="Images per update (published: 1 per GPU, 4 accumulated, GPUs unknown)")
+    micro_batch: int = Field(4, ge=1, description="Images that go through the UNet together")
+    lr: float = Field(1e-6, description="AdamW learning rate, cosine to zero without warm-up")
+    fit_threads: int = Field(1, ge=1, description="Processor threads of the fine-tune")
+
+
+SYNTHESIS = tuple(name for name in GenRobustSettings.model_fields if name not in ("base", "precision"))
+FIT = ("caption", "epochs", "batch", "micro_batch", "lr", "fit_threads")

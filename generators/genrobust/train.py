@@ -1,0 +1,88 @@
+"""The fine-tune of the whole UNet on real images with class-name captions (arXiv 2302.02503, run parameters of the release)."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from generators.api import Context
+from generators.diffusion.finetune import LOG, Finetune, Schedule, noise_prediction_loss, updates_of
+from generators.diffusion.pipeline import DiffusionParts, encode_prompts
+from generators.diffusion.real_images import RealImages, crop_for_training
+from generators.genrobust.settings import GenRobustFtSettings
+from harness.errors import CorruptArtifact
+
+
+class NamedImages:
+    """Real images, centre-cropped, with a caption made of the class name; captions are never dropped."""
+
+    def __init__(self, images: RealImages, parts: DiffusionParts, captions: Sequence[str]) -> None:
+        self.images, self.size = images, parts.image_size
+        self.embeddings = encode_prompts(parts, captions)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image(self, position: int, generator: torch.Generator) -> Tensor:
+        """Return one image."""
+        return crop_for_training(self.images.picture(position), self.size, "centre", generator)
+
+    def condition(self, positions: Sequence[int]) -> Tensor:
+        """Return the embeddings of the captions."""
+        return self.embeddings[[self.images.labels[position] for position in positions]]
+
+
+def train_unet(ctx: Context, parts: DiffusionParts, settings: GenRobustFtSettings, file_name: str) -> None:
+    """Train a copy of the UNet in float32 and write it to the artifact; resumes from its last checkpoint.
+
+    Loss: plain noise prediction at uniform time steps, no weighting; AdamW, cosine, clip 1.
+    """
+    images = RealImages.of(ctx)
+    captions = [settings.caption.replace("{name}", name) for name in ctx.classes.names]
+    unet = copy.deepcopy(parts.unet).float().requires_grad_(True)
+    parameters = dict(unet.named_parameters())
+    run = Finetune(
+        parts,
+        unet,
+        parameters,
+        NamedImages(images, parts, captions),
+        Schedule(
+            updates_of(settings.epochs, len(images), settings.batch),
+            settings.batch,
+            settings.micro_batch,
+            settings.lr,
+            decay="cosine",
+        ),
+        noise_prediction_loss,
+        seed=ctx.seed("genrobust-ft"),
+        facts={"key": ctx.cell.key},
+    )
+    run.run(ctx.scratch / "genrobust", ctx.out / LOG, ctx.progress)
+    part = ctx.out / f"{file_name}.part"
+    kept = {name: value.detach().to(parts.dtype).cpu().contiguous() for name, value in parameters.items()}
+    save_file(kept, part, metadata={"format": "pt"})
+    os.replace(part, ctx.out / file_name)
+    run.finish(ctx.scratch / "genrobust")
+
+
+def with_unet(parts: DiffusionParts, path: Path) -> DiffusionParts:
+    """Return parts with the UNet's weights replaced.
+
+    Raises:
+        CorruptArtifact: the weights do not fit the UNet.
+    """
+    unet = copy.deepcopy(parts.unet)
+    try:
+        unet.load_state_dict(load_file(path))
+    except (RuntimeError, OSError) as error:
+        raise CorruptArtifact(
+            f"{path} does not fit the base model", str(error).splitlines()[0], "run the fit again"
+        ) from error
+    return dataclasses.replace(parts, unet=unet)

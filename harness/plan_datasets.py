@@ -1,0 +1,131 @@
+"""The cells that make one dataset: what a generator needs, its fit, and its synthesis in shards or its import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness import registry
+from harness.cells import Cell
+from harness.classes import ClassList
+from harness.contracts import Generator, Request, Settings
+
+if TYPE_CHECKING:
+    from harness.plan import Planner
+    from harness.profile import Profile
+
+
+def generator_table(profile: Profile, generator: Generator) -> dict[str, Any]:
+    """Return the profile's settings of a generator: those of the one it varies, but for its own fields, then its own."""
+    family = profile.generators.get(generator.card.id.partition(":")[0], {})
+    inherited = profile.generators.get(generator.inherits, {}) if generator.inherits else {}
+    return {key: value for key, value in inherited.items() if key not in generator.own} | family
+
+
+def dataset_cell(
+    planner: Planner, generator: Generator, settings: Settings, classes: ClassList, generator_seed: int
+) -> Cell:
+    """Add the cells of one dataset to the plan and return the last one, whose artifact is the dataset."""
+    values = settings.model_dump(mode="json")
+    told = {"name": classes.name, "content": classes.content}
+    inputs = _needs(planner, generator, settings, told)
+    if generator.fits(settings):
+        inputs = inputs | {"weights": _fit(planner, generator, settings, told, inputs, generator_seed).key}
+    card, size = generator.card, planner.profile.dataset
+    data = generator.data(settings)
+    if card.parents and planner.find(card.parents):
+        data = (*data, card.parents)
+    made = {k: v for k, v in values.items() if k not in generator.fit_fields}
+    params = {
+        "settings": made,
+        "classes": told,
+        **planner.sources(generator, made),
+        **planner.marks(data),
+        "dataset": {"images_per_class": size.images_per_class, "chunk": size.chunk, "size_px": size.size_px},
+    }
+    return planner.plan.add(
+        Cell(
+            "synthesise",
+            card.id,
+            card.version,
+            params,
+            inputs,
+            {} if generator.imports else {"generator_seed": generator_seed},
+            generator.import_work if generator.imports else "harness.tasks:synthesise",
+            f"{card.id} seed {generator_seed}",
+            data,
+            () if generator.imports else shards(classes, size.images_per_class, size.chunk),
+            planner.minutes("synthesise", card.id, generator.synthesis_resources(settings)),
+            registry.plugin_fingerprint(generator),
+        )
+    )
+
+
+def _needs(planner: Planner, generator: Generator, settings: Settings, told: Mapping[str, str]) -> dict[str, str]:
+    inputs = {}
+    for need in generator.needs(settings):
+        cell = planner.plan.add(
+            Cell(
+                "extract",
+                need.name,
+                need.version,
+                {
+                    **need.params,
+                    **planner.sources(generator, need.params.get("settings", {})),
+                    **planner.marks(need.data),
+                    "classes": told,
+                },
+                work=need.work,
+                label=f"{need.name} of {', '.join(need.data)}",
+                data=need.data,
+                fingerprint=registry.work_fingerprint(need.work),
+                resources=planner.minutes("extract", need.name, need.resources),
+            )
+        )
+        inputs[need.role] = cell.key
+    return inputs
+
+
+def _fit(
+    planner: Planner,
+    generator: Generator,
+    settings: Settings,
+    told: Mapping[str, str],
+    inputs: Mapping[str, str],
+    generator_seed: int,
+) -> Cell:
+    card, data = generator.card, generator.data(settings)
+    values = settings.model_dump(mode="json")
+    shaping = {k: v for k, v in values.items() if k in (*generator.fit_fields, *generator.shared_fields)}
+    params = {"settings": shaping, "classes": told, **planner.sources(generator, shaping)}
+    return planner.plan.add(
+        Cell(
+            "fit",
+            card.id,
+            card.version,
+            params | (planner.marks(data) if data else {}),
+            inputs,
+            seeds={"generator_seed": generator_seed},
+            work="harness.tasks:fit",
+            fingerprint=registry.plugin_fingerprint(generator),
+            resources=planner.minutes("fit", card.id, generator.fit_resources(settings)),
+            label=f"{card.id} seed {generator_seed}",
+            data=data,
+        )
+    )
+
+
+def shards(classes: ClassList, images_per_class: int, chunk: int) -> tuple[str, ...]:
+    """Return the names of all shards: every class in runs of ``chunk`` images."""
+    return tuple(
+        Request(i, class_id, "", start, min(start + chunk, images_per_class), 0, 0).shard
+        for i, class_id in enumerate(classes.ids)
+        for start in range(0, images_per_class, chunk)
+    )
+
+
+def parse_shard(shard: str, classes: ClassList, size_px: int, generator_seed: int) -> Request:
+    """Return the request a shard's name stands for."""
+    class_id, start, stop = shard.rsplit("_", 2)
+    index = classes.ids.index(class_id)
+    return Request(index, class_id, classes.names[index], int(start), int(stop), size_px, generator_seed)
