@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol, cast
@@ -15,8 +16,22 @@ class LeaderBoard(Protocol):
     def show(self, store: Path, asked: frozenset[str]) -> None:
         """Print the rows of a run, with recorded ones beside them."""
 
-    def render(self, store: Path, style: str, recorded: bool) -> str:
-        """Return the whole board of a store as text."""
+    def render(self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False) -> str:
+        """Return the whole board of stores and folders as text."""
+
+    def compare(self, first: str, second: str, places: Sequence[Path], style: str) -> str:
+        """Return the paired comparison of two systems as text."""
+
+    def gate(self, places: Sequence[Path], baseline: Path, strict: bool) -> tuple[int, str, str]:
+        """Return exit code, Markdown summary and JUnit XML."""
+
+    def find_baseline(self, folder: Path) -> Path | None:
+        """Return the folder of a baseline, or None where there is none."""
+
+    def write_baseline(
+        self, folder: Path, places: Sequence[Path], reason: str, metrics: Sequence[str], code: dict[str, str]
+    ) -> None:
+        """Write a baseline from results."""
 
 
 def board() -> LeaderBoard:

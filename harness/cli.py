@@ -1,4 +1,4 @@
-"""The command line: ``python -m harness run | plan | list | describe | doctor | leaderboard``."""
+"""The command line: ``python -m harness run | plan | list | describe | doctor``, and those about results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from harness.cli_board import add_commands
 from harness.errors import DataMissing, UserError
 from harness.run import Stale
 from harness.store import Store
@@ -269,19 +270,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command(epilog=_EXAMPLES.format("leaderboard --format csv", "leaderboard my-store --format md > board.md"))
-def leaderboard(
-    folder: Annotated[Path | None, typer.Argument(help="Store; default: ./store.")] = None,
-    style: Annotated[str, typer.Option("--format", help="csv or md.")] = "md",
-    store: StoreOption = DEFAULT_STORE,
-    recorded: Annotated[
-        bool, typer.Option("--recorded/--no-recorded", help="Include the rows shipped with the project.")
-    ] = True,
-) -> None:
-    """Write the leaderboard to standard output; identical inputs give identical bytes."""
-    from harness.boards import board
-
-    sys.stdout.write(board().render(folder or store, style, recorded))
+add_commands(app)
 
 
 def main() -> None:

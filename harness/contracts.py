@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from harness.cells import Resources
 from harness.errors import UserError
 from harness.identity import derive_seed
+from harness.inference import Units
 from harness.records import Check, Metric
 
 if TYPE_CHECKING:
@@ -285,6 +286,15 @@ class Suite(ABC):
     @abstractmethod
     def score(self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any]) -> Score:
         """Return metrics and validity checks; pure: nothing but ``rows`` and the arguments count."""
+
+    def units(
+        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+    ) -> tuple[Units, ...]:
+        """Return, for paired comparisons, what resampling needs of the metrics ``names``; pure as ``score``.
+
+        A metric left out can still be compared, as if the other system had been measured on other items.
+        """
+        return ()
 
 
 class NotPlanned(Exception):

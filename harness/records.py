@@ -10,7 +10,9 @@ from typing import Any, Literal
 from harness.errors import UserError
 from harness.stats import Estimate
 
-SCHEMA = 1
+SCHEMA = 2
+"""2 added the keys of all inputs and the code that measured; both are empty in records of schema 1."""
+READABLE = (1, 2)
 
 Better = Literal["higher", "lower", "neither"]
 
@@ -87,9 +89,23 @@ class Record:
     checks: tuple[Check, ...]
     comparability: Comparability
     key: str
-    """Content key of the evaluate cell; its inputs' keys are in the artifact's manifest."""
+    """Content key of the evaluate cell."""
     schema: int = SCHEMA
     notes: tuple[str, ...] = field(default=())
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Path of roles to content key of everything it was made from: ``features/checkpoint/copy/dataset``."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """Version, commit and dirtiness of the code that measured."""
+
+    @property
+    def dataset(self) -> str:
+        """Return the key of the training images, or an empty text where it is not known."""
+        return next((key for path, key in sorted(self.inputs.items()) if path.split("/")[-1] == "dataset"), "")
+
+    @property
+    def valid(self) -> bool:
+        """Return whether every validity check passed."""
+        return all(check.passed for check in self.checks)
 
     def to_json(self) -> str:
         """Return sorted JSON with floats in shortest round-trip form and a final newline."""
@@ -104,10 +120,10 @@ class Record:
         """
         try:
             raw = json.loads(text)
-            if raw["schema"] != SCHEMA:
+            if raw["schema"] not in READABLE:
                 raise UserError(
                     f"{source} has schema {raw['schema']}",
-                    f"this version reads schema {SCHEMA}",
+                    f"this version reads schemas {', '.join(map(str, READABLE))}",
                     "update the harness, or run the cell again",
                 )
             return _record(raw)

@@ -12,15 +12,14 @@ from typing import Any
 
 from harness import registry
 from harness.baselines import FILE, Baseline, BaselineClassifier
-from harness.contracts import Item, Sample
+from harness.contracts import Sample
 from harness.errors import UserError
 from harness.files import write_json, write_text
 from harness.plan_datasets import parse_shard
-from harness.records import Comparability, Record, Subject
+from harness.provenance import code_version
+from harness.scoring import ROWS, lineage, score_rows, write_scored
 from harness.work import Context, shared
 
-ROWS = "rows.parquet"
-RECORD = "record.json"
 INDEX = "images.jsonl"
 _QUEUE = 32
 
@@ -200,45 +199,14 @@ def import_outside(ctx: Context) -> None:
 
 
 def evaluate(ctx: Context) -> None:
-    """Measure rows, keep them, and write the record their score makes."""
+    """Measure rows, keep them, and write what their score makes: the record, and the units for paired comparisons."""
     suite = registry.suites().get(ctx.cell.name)
     rows = suite.rows(ctx)
     write_rows_table(ctx.out / ROWS, rows)
-    record = score(ctx.cell.name, ctx, rows)
-    write_text(ctx.out / RECORD, record.to_json())
-
-
-def score(name: str, ctx: Context, rows: Any) -> Record:
-    """Return the record of a cell from its rows; used live and by ``rescore``."""
-    suite = registry.suites().get(name)
-    settings = ctx.settings(suite.Settings)
-    params = ctx.params
-    item = Item(params["item"], ctx.cell.data, params["item_params"], ctx.cell.seeds["probe_seed"])
-    found = suite.score(rows, item, settings, {data: ctx.card(data) for data in ctx.cell.data})
-    facts = dict(params["subject"])
-    subject = Subject(
-        facts["generator"], facts["backbone"], facts["generator_seed"], facts["train_seed"], tuple(facts["information"])
-    )
-    comparable = Comparability(
-        facts["profile"],
-        suite.card.version,
-        dict(params["data"]),
-        facts["class_list"],
-        suite.protocol(settings),
-        facts["recipe"],
-    )
-    return Record(
-        name,
-        suite.card.order,
-        item.label,
-        subject,
-        item.probe_seed,
-        found.metrics,
-        found.checks,
-        comparable,
-        ctx.cell.key,
-        notes=found.notes,
-    )
+    inputs = lineage(ctx.out.parent.parent, ctx.cell.inputs)
+    cards = {name: dict(ctx.card(name)) for name in ctx.cell.data}
+    scored = score_rows(ctx.cell.spec, ctx.cell.key, rows, cards, inputs, dict(code_version()))
+    write_scored(ctx.out, scored, cards)
 
 
 def write_rows_table(path: Path, rows: Any) -> None:

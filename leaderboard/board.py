@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import DataMissing, UserError
-from leaderboard.exports import to_csv, to_markdown, to_terminal
-from leaderboard.sources import from_store, recorded
+from leaderboard.exports import to_csv, to_latex, to_markdown, to_terminal
+from leaderboard.sources import BASELINE, Entry, from_store, gather, recorded, shipped
 from leaderboard.tables import build_tables
 
-STYLES = ("csv", "md")
+STYLES = ("csv", "md", "latex", "html")
 CSV_NAME, MARKDOWN_NAME = "leaderboard.csv", "leaderboard.md"
+PUBLISHED_PROFILES = ("in1k", "in100")
+"""Profiles whose numbers may be read beside the paper's."""
 
 
 class Board:
@@ -27,32 +30,107 @@ class Board:
             return
         profiles = {entry.record.comparability.profile for entry in mine}
         beside = [entry for entry in recorded() if entry.record.comparability.profile in profiles]
-        write_text(store / CSV_NAME, self.render(store, "csv", True))
-        write_text(store / MARKDOWN_NAME, self.render(store, "md", True))
+        write_text(store / CSV_NAME, self.render([store], "csv", True))
+        write_text(store / MARKDOWN_NAME, self.render([store], "md", True))
         sys.stdout.write(to_terminal(build_tables(mine + beside), max(60, shutil.get_terminal_size((80, 24)).columns)))
         print(f"whole board: {store / MARKDOWN_NAME} and {CSV_NAME}", file=sys.stderr)
 
-    def render(self, store: Path, style: str, with_recorded: bool) -> str:
-        """Return the board of a store.
+    def render(self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False) -> str:
+        """Return the board of stores and baseline folders, merged.
 
         Raises:
-            UserError: an unknown style, or a damaged record.
+            UserError: an unknown style, a damaged record, or duplicates that disagree.
             DataMissing: there is nothing to show.
         """
         if style not in STYLES:
             raise UserError(
-                f"unknown format {style!r}", f"there are {', '.join(STYLES)}", "give --format csv or --format md"
+                f"unknown format {style!r}", f"there are {', '.join(STYLES)}", "give --format csv, md, latex or html"
             )
-        mine = from_store(store)
+        mine = gather([place for place in places if place.exists() or len(places) > 1])
         profiles = {entry.record.comparability.profile for entry in mine}
-        beside = (
-            [e for e in recorded() if not mine or e.record.comparability.profile in profiles] if with_recorded else []
-        )
+        beside = _beside(mine, profiles) if with_recorded else []
         if not mine and not beside:
             raise DataMissing(
-                f"no results in {store}",
+                f"no results in {', '.join(map(str, places))}",
                 "no finished evaluation was found",
                 "python -m harness run --generator lbgen, or give the folder of a store",
             )
         tables = build_tables(mine + beside)
-        return to_csv(tables) if style == "csv" else to_markdown(tables)
+        published = published or bool(profiles & set(PUBLISHED_PROFILES))
+        if style == "html":
+            from leaderboard.report import to_html
+
+            return to_html(tables, list(places), published)
+        if style == "md" and published:
+            from leaderboard.published import to_markdown as published_markdown
+
+            return to_markdown(tables) + "\n" + published_markdown()
+        return {"csv": to_csv, "md": to_markdown, "latex": to_latex}[style](tables)
+
+    def compare(self, first: str, second: str, places: Sequence[Path], style: str) -> str:
+        """Return the paired comparison of two systems.
+
+        Raises:
+            UserError: an unknown system or format.
+        """
+        from leaderboard import compare
+
+        if style not in ("md", "csv"):
+            raise UserError(f"unknown format {style!r}", "there are csv, md", "give --format csv or --format md")
+        found = compare.compare(*compare.systems((first, second), places))
+        return compare.to_markdown(found, (first, second)) if style == "md" else compare.to_csv(found)
+
+    def gate(self, places: Sequence[Path], baseline: Path, strict: bool) -> tuple[int, str, str]:
+        """Return exit code, Markdown summary and JUnit XML of a candidate against a baseline.
+
+        Raises:
+            UserError: a damaged baseline or store.
+            DataMissing: the candidate has no results.
+        """
+        from leaderboard import gate
+        from leaderboard.baseline import gated, read_head
+        from leaderboard.sources import from_baseline
+
+        head = read_head(baseline)
+        old = gated(from_baseline(baseline), head["gated"])
+        report = gate.decide(old, gated(_candidate(places), ()), head)
+        return report.exit_code(strict), gate.to_markdown(report), gate.to_junit(report, strict)
+
+    def find_baseline(self, folder: Path) -> Path | None:
+        """Return the baseline in a folder, or the one of that name that ships with the project, or None."""
+        for place in (folder, shipped(folder.name)):
+            if (place / BASELINE).is_file():
+                return place
+        return None
+
+    def write_baseline(
+        self, folder: Path, places: Sequence[Path], reason: str, metrics: Sequence[str], code: dict[str, str]
+    ) -> None:
+        """Write a baseline from the results in ``places``.
+
+        Raises:
+            UserError: no reason, or an unknown metric.
+            DataMissing: there are no results.
+        """
+        from leaderboard.baseline import write_baseline
+
+        write_baseline(folder, _candidate(places), reason, metrics, code)
+
+
+def _candidate(places: Sequence[Path]) -> list[Entry]:
+    entries = gather(places)
+    if not entries:
+        raise DataMissing(f"no results in {', '.join(map(str, places))}", "no finished evaluation was found",
+                          "run the suites first, or give the folder of a store")  # fmt: skip
+    lacking = sum(not entry.units and entry.origin == "run" for entry in entries)
+    if lacking == len(entries):
+        raise UserError("the results have no rows for pairing", "the store was written by an older version",
+                        f"python -m harness rescore {places[0]}")  # fmt: skip
+    return entries
+
+
+def _beside(mine: list[Entry], profiles: set[str]) -> list[Entry]:
+    own = {entry.record.key for entry in mine}
+    return [
+        e for e in recorded() if (not mine or e.record.comparability.profile in profiles) and e.record.key not in own
+    ]

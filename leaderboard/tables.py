@@ -1,20 +1,26 @@
-"""From records to tables: one row per generator, backbone and seeds; one column per primary metric.
+"""From records to tables: one row per generator and backbone, one column per primary metric, seeds averaged.
 
 Only values that may be compared share a column: suite version, data, class list, protocol, profile and, within a
-backbone, the pre-training recipe must agree. A value that differs goes to a second table that names the difference.
+backbone, the pre-training recipe must agree. Values that differ go to further tables that name the difference.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
-from harness.records import Better, Record
-from harness.stats import Estimate, mean_over
+from harness.inference import Part, Spread, difference
+from harness.records import Better, Metric, Record
+from harness.stats import Estimate, mean_over, normal_quantile
+from harness.student import quantile
 from leaderboard.sources import Entry, Origin
 
 REPEATS = "mean of repeats"
+SeedPair = tuple[int, int]
+"""Generator seed and train seed."""
 
 
 @dataclass(frozen=True, order=True)
@@ -34,16 +40,26 @@ class Column:
         """Return suite and metric."""
         return self.name if self.name == self.suite else f"{self.suite} {self.name}"
 
+    @property
+    def scale(self) -> float:
+        """Return the factor from stored value to printed percent or points."""
+        return 1.0 if self.unit == "points" else 100.0
+
 
 @dataclass(frozen=True)
 class RowKey:
-    """What a row stands for."""
+    """What a row stands for; its seeds are averaged."""
 
     generator: str
     backbone: str
-    generator_seed: int
-    train_seed: int
     origin: Origin
+    variant: str = ""
+    """First digits of the training images' key, where one generator made several datasets with one seed."""
+
+    @property
+    def label(self) -> str:
+        """Return the generator's name, told apart from its variants."""
+        return f"{self.generator} ({self.variant})" if self.variant else self.generator
 
 
 @dataclass(frozen=True)
@@ -51,8 +67,19 @@ class Value:
     """One cell of a table."""
 
     estimate: Estimate
+    """Mean over seeds; the interval is sampling error alone."""
     valid: bool
     """False where a validity check failed: shown, flagged, never ranked."""
+    seeds: tuple[SeedPair, ...] = ()
+    spread: Spread | None = None
+    """Standard deviation over seeds; None for one seed."""
+    failed: tuple[str, ...] = ()
+    """Names of the checks that failed."""
+    by_seed: dict[SeedPair, Estimate] = field(default_factory=dict, compare=False)
+    sources: tuple[Entry, ...] = field(default=(), compare=False)
+    """The records behind it."""
+    parts: tuple[tuple[Part, ...], ...] = field(default=(), compare=False)
+    """What pairing needs, one tuple per seed; empty where a suite gives nothing."""
 
 
 @dataclass
@@ -64,10 +91,28 @@ class Table:
     rows: dict[RowKey, dict[Column, Value]]
     information: dict[RowKey, tuple[str, ...]]
     notes: list[str] = field(default_factory=list)
+    _ties: dict[tuple[Column, str], dict[RowKey, int]] = field(default_factory=dict, repr=False)
+
+    def ties(self, column: Column, backbone: str) -> dict[RowKey, int]:
+        """Return ``tie_groups``, worked out once."""
+        slot = (column, backbone)
+        if slot not in self._ties:
+            self._ties[slot] = tie_groups(self, column, backbone)
+        return self._ties[slot]
+
+    def seeds(self, key: RowKey) -> tuple[SeedPair, ...]:
+        """Return all seeds behind a row."""
+        return tuple(sorted({seed for value in self.rows[key].values() for seed in value.seeds}))
+
+
+def varied(seeds: Sequence[SeedPair]) -> str:
+    """Say how many seeds there are and which of them vary."""
+    kinds = [name for i, name in enumerate(("generator", "train")) if len({seed[i] for seed in seeds}) > 1]
+    return f"{len(seeds)} seeds ({' and '.join(kinds)} vary)" if kinds else "1 seed"
 
 
 def build_tables(entries: Sequence[Entry]) -> list[Table]:
-    """Return the main table of each profile, each followed by one of the values that differ in something."""
+    """Return the main table of each profile, each followed by those of values that differ in something."""
     tables = []
     for profile in sorted({entry.record.comparability.profile for entry in entries}):
         chosen = [entry for entry in entries if entry.record.comparability.profile == profile]
@@ -89,30 +134,49 @@ def _without_doubles(entries: list[Entry]) -> list[Entry]:
 
 
 def _profile_tables(profile: str, entries: list[Entry]) -> list[Table]:
-    common: dict[tuple[str, str], str] = {}
-    by_column: dict[tuple[str, str], Counter[str]] = {}
-    for entry in entries:
-        by_column.setdefault(_slot(entry.record), Counter())[_mark(entry.record)] += 2 if entry.origin == "run" else 1
-    for slot, marks in by_column.items():
-        common[slot] = min(marks, key=lambda mark: (-marks[mark], mark))
-    main = [entry for entry in entries if _mark(entry.record) == common[_slot(entry.record)]]
-    other = [entry for entry in entries if _mark(entry.record) != common[_slot(entry.record)]]
-    tables = [_table(f"profile {profile}", main)]
-    if other:
-        differing = sorted({_difference(entry, main) for entry in other})
-        second = _table(f"profile {profile}, not comparable with the first table", other)
-        second.notes.append("differs in: " + "; ".join(differing))
-        tables.append(second)
+    tables: list[Table] = []
+    variants = _variants(entries)
+    main: list[Entry] = []
+    while entries:
+        common: dict[tuple[str, str], str] = {}
+        by_slot: dict[tuple[str, str], Counter[str]] = {}
+        for entry in entries:
+            by_slot.setdefault(_slot(entry.record), Counter())[_mark(entry.record)] += 2 if entry.origin == "run" else 1
+        for slot, marks in by_slot.items():
+            common[slot] = min(marks, key=lambda mark: (-marks[mark], mark))
+        chosen = [entry for entry in entries if _mark(entry.record) == common[_slot(entry.record)]]
+        entries = [entry for entry in entries if _mark(entry.record) != common[_slot(entry.record)]]
+        if not tables:
+            main = chosen
+            tables.append(_table(f"profile {profile}", chosen, variants))
+            continue
+        number = f" ({len(tables)})" if len(tables) > 1 or entries else ""
+        table = _table(f"profile {profile}, not comparable with the first table{number}", chosen, variants)
+        table.notes.append("differs in: " + "; ".join(sorted({_difference(entry, main) for entry in chosen})))
+        tables.append(table)
     return tables
+
+
+def _variants(entries: Sequence[Entry]) -> dict[str, str]:
+    """Return dataset key to the mark of its variant, for generators that made several datasets with one seed."""
+    made: dict[tuple[str, int, Origin], set[str]] = defaultdict(set)
+    for entry in entries:
+        subject = entry.record.subject
+        if entry.record.dataset:
+            made[subject.generator, subject.generator_seed, entry.origin].add(entry.record.dataset)
+    several = {generator for (generator, _, _), keys in made.items() if len(keys) > 1}
+    return {key: key[:6] for (generator, _, _), keys in made.items() if generator in several for key in keys}
 
 
 def _slot(record: Record) -> tuple[str, str]:
     return f"{record.suite}/{record.item}", record.subject.backbone
 
 
-def _facts(record: Record) -> dict[str, str]:
+def facts_of(record: Record) -> dict[str, str]:
+    """Return everything that must agree in a column, by name."""
     c = record.comparability
     return {
+        "profile": c.profile,
         "suite version": str(c.suite_version),
         "data": str(sorted(c.data.items())),
         "class list": c.classes,
@@ -122,108 +186,167 @@ def _facts(record: Record) -> dict[str, str]:
 
 
 def _mark(record: Record) -> str:
-    return repr(sorted(_facts(record).items()))
+    return repr(sorted(facts_of(record).items()))
 
 
 def _difference(entry: Entry, main: Iterable[Entry]) -> str:
     for other in main:
         if _slot(other.record) == _slot(entry.record):
-            here, there = _facts(entry.record), _facts(other.record)
+            here, there = facts_of(entry.record), facts_of(other.record)
             return f"{entry.record.suite}: {', '.join(key for key in here if here[key] != there[key])}"
     return entry.record.suite
 
 
-def _table(title: str, entries: list[Entry]) -> Table:
-    repeats: dict[tuple[RowKey, Column], list[Value]] = {}
-    groups: dict[tuple[RowKey, Column], dict[str, tuple[int, Estimate]]] = {}
+Member = tuple[Entry, Metric]
+
+
+def _table(title: str, entries: list[Entry], variants: dict[str, str]) -> Table:
+    columns: dict[Column, dict[RowKey, dict[SeedPair, dict[str, list[Member]]]]] = {}
     information: dict[RowKey, tuple[str, ...]] = {}
-    shown: set[Column] = set()
+    sizes: dict[Column, int] = {}
+    backbones = _backbones(entries, variants)
     for entry in entries:
-        record = entry.record
-        for key in _rows_of(entry, entries):
-            information[key] = record.subject.information
-            valid = all(check.passed for check in record.checks)
-            for metric in record.metrics:
-                column = Column(record.suite_order, record.suite, 0, metric.name, metric.better, metric.unit)
-                repeats.setdefault((key, column), []).append(Value(metric.estimate, valid))
-                if metric.role == "primary":
-                    shown.add(column)
-                if metric.group:
-                    mean = Column(record.suite_order, record.suite, 1, metric.group, metric.better, metric.unit)
-                    groups.setdefault((key, mean), {})[metric.name] = (metric.group_size, metric.estimate)
-    cells = {slot: _merge(values) for slot, values in repeats.items()}
-    for (key, mean), members in groups.items():
-        sizes = {size for size, _ in members.values()}
-        if sizes == {len(members)}:
-            values = [
-                cells[key, Column(mean.order, mean.suite, 0, name, mean.better, mean.unit)] for name in sorted(members)
-            ]
-            cells[key, mean] = Value(
-                mean_over([value.estimate for value in values]), all(value.valid for value in values)
-            )
-            shown.add(mean)
-    columns = sorted(shown)
-    keys = sorted({key for key, _ in cells}, key=_row_order)
-    rows = {key: {column: cells[key, column] for column in columns if (key, column) in cells} for key in keys}
-    return Table(title, columns, rows, information)
+        for key, seed in _rows_of(entry, backbones, variants):
+            information[key] = entry.record.subject.information
+            for metric in entry.record.metrics:
+                for column in _columns_of(entry.record, metric):
+                    sizes[column] = metric.group_size if column.position else 1
+                    by_seed = columns.setdefault(column, {}).setdefault(key, {})
+                    by_seed.setdefault(seed, {}).setdefault(metric.name, []).append((entry, metric))
+    rows: dict[RowKey, dict[Column, Value]] = {key: {} for key in sorted(information, key=_row_order)}
+    for column in sorted(columns):
+        for key, by_seed in columns[column].items():
+            whole = {seed: members for seed, members in by_seed.items() if len(members) == sizes[column]}
+            if whole:
+                rows[key][column] = _value(whole)
+    shown = sorted({column for cells in rows.values() for column in cells})
+    return Table(title, shown, {key: cells for key, cells in rows.items() if cells}, information)
 
 
-def _rows_of(entry: Entry, entries: list[Entry]) -> list[RowKey]:
-    """Return the rows a record belongs to: its own, or those of all backbones where it measures the images themselves."""
+def _columns_of(record: Record, metric: Metric) -> list[Column]:
+    found = []
+    if metric.role == "primary":
+        found.append(Column(record.suite_order, record.suite, 0, metric.name, metric.better, metric.unit))
+    if metric.group:
+        found.append(Column(record.suite_order, record.suite, 1, metric.group, metric.better, metric.unit))
+    return found
+
+
+def _row_key(entry: Entry, variants: dict[str, str]) -> RowKey:
     s = entry.record.subject
+    return RowKey(s.generator, s.backbone, entry.origin, variants.get(entry.record.dataset, ""))
+
+
+def _backbones(entries: list[Entry], variants: dict[str, str]) -> dict[RowKey, set[tuple[RowKey, SeedPair]]]:
+    """Return, by generator without backbone, the rows that have one, with their seeds."""
+    found: dict[RowKey, set[tuple[RowKey, SeedPair]]] = {}
+    for entry in entries:
+        s, key = entry.record.subject, _row_key(entry, variants)
+        if s.backbone != "-":
+            bare = RowKey(key.generator, "-", key.origin, key.variant)
+            found.setdefault(bare, set()).add((key, (s.generator_seed, s.train_seed)))
+    return found
+
+
+def _rows_of(
+    entry: Entry, backbones: dict[RowKey, set[tuple[RowKey, SeedPair]]], variants: dict[str, str]
+) -> list[tuple[RowKey, SeedPair]]:
+    """Return rows and seeds of a record: its own, or those of all backbones where it measures the images themselves."""
+    s, key = entry.record.subject, _row_key(entry, variants)
     if s.backbone != "-":
-        return [RowKey(s.generator, s.backbone, s.generator_seed, s.train_seed, entry.origin)]
-    shared = {
-        RowKey(
-            o.record.subject.generator,
-            o.record.subject.backbone,
-            o.record.subject.generator_seed,
-            o.record.subject.train_seed,
-            o.origin,
-        )
-        for o in entries
-        if o.origin == entry.origin
-        and o.record.subject.backbone != "-"
-        and (o.record.subject.generator, o.record.subject.generator_seed) == (s.generator, s.generator_seed)
-    }
-    return sorted(shared or {RowKey(s.generator, "-", s.generator_seed, 0, entry.origin)}, key=_row_order)
+        return [(key, (s.generator_seed, s.train_seed))]
+    shared = {(row, (s.generator_seed, 0)) for row, seed in backbones.get(key, ()) if seed[0] == s.generator_seed}
+    return sorted(shared or {(key, (s.generator_seed, 0))}, key=lambda found: _row_order(found[0]))
 
 
-def _row_order(key: RowKey) -> tuple[str, str, int, int, str]:
-    return key.backbone, key.generator, key.generator_seed, key.train_seed, key.origin
+def _row_order(key: RowKey) -> tuple[str, str, str, str]:
+    return key.backbone, key.generator, key.variant, key.origin
 
 
-def _merge(values: list[Value]) -> Value:
-    """Return the mean of repeats (probe seeds); their intervals are averaged, because they share their test items."""
-    if len(values) == 1:
-        return values[0]
-    valid = all(value.valid for value in values)
-    defined = [value.estimate for value in values if value.estimate.value is not None]
-    if len(defined) != len(values):
-        return Value(next(value.estimate for value in values if value.estimate.value is None), valid)
-
-    def mean(parts: list[float | None]) -> float | None:
-        numbers = [part for part in parts if part is not None]
-        return sum(numbers) / len(numbers) if len(numbers) == len(parts) else None
-
-    first = defined[0]
+def _value(by_seed: dict[SeedPair, dict[str, list[Member]]]) -> Value:
+    found = {seed: _of_seed(members) for seed, members in sorted(by_seed.items())}
+    every = [member for members in by_seed.values() for repeats in members.values() for member in repeats]
+    values = [estimate.value for estimate in found.values() if estimate.value is not None]
+    spread = None
+    if len(values) == len(found) > 1:
+        spread = Spread(math.sqrt(sum((v - fmean(values)) ** 2 for v in values) / (len(values) - 1)), len(values) - 1)
+    failed = {check.name for entry, _ in every for check in entry.record.checks if not check.passed}
+    parts = [_parts(members) for _, members in sorted(by_seed.items())]
     return Value(
-        Estimate(
-            mean([e.value for e in defined]),
-            mean([e.low for e in defined]),
-            mean([e.high for e in defined]),
-            first.n,
-            f"{REPEATS}: {first.method}",
-            first.population,
-        ),
-        valid,
+        _mean(list(found.values())),
+        not failed,
+        tuple(found),
+        spread,
+        tuple(sorted(failed)),
+        found,
+        _distinct(every),
+        tuple(part for part in parts if part) if all(parts) else (),
     )
 
 
-def leaders(table: Table, column: Column, backbone: str) -> frozenset[RowKey]:
-    """Return the rows of a backbone that may be best: the best valid value and all whose interval reaches it."""
+def _distinct(members: Iterable[Member]) -> tuple[Entry, ...]:
+    return tuple({entry.record.key: entry for entry, _ in members}.values())
+
+
+def _of_seed(members: dict[str, list[Member]]) -> Estimate:
+    """Return the mean over the members of a group, each averaged over its repeats."""
+    means = [_mean([metric.estimate for _, metric in members[name]]) for name in sorted(members)]
+    return means[0] if len(means) == 1 else mean_over(means)
+
+
+def _parts(members: dict[str, list[Member]]) -> tuple[Part, ...]:
+    parts = []
+    for name in sorted(members):
+        for entry, _ in members[name]:
+            units = entry.unit(name)
+            if units is None:
+                return ()
+            space = f"{entry.record.suite}/{entry.record.item}"
+            parts.append(Part(space, units, 1 / (len(members) * len(members[name]))))
+    return tuple(parts)
+
+
+def _mean(estimates: Sequence[Estimate]) -> Estimate:
+    """Return the mean of repeats or seeds; their intervals are averaged, because they share their test items."""
+    if len(estimates) == 1:
+        return estimates[0]
+    for estimate in estimates:
+        if estimate.value is None:
+            return estimate
+    first = estimates[0]
+    ends = [[getattr(e, name) for e in estimates] for name in ("value", "low", "high")]
+    value, low, high = (fmean(end) if None not in end else None for end in ends)
+    return Estimate(value, low, high, first.n, f"{REPEATS}: {first.method}", first.population)
+
+
+# --- ties ---------------------------------------------------------------------------------------------------------------
+
+
+def separable(first: Value, second: Value) -> bool:
+    """Return whether two values differ by more than chance: 95 %, paired where both have units, seed spread included."""
+    a, b = first.estimate, second.estimate
+    if a.value is None or b.value is None:
+        return False
+    if first.parts and second.parts:
+        try:
+            found = difference(first.parts, second.parts, replicates=0)
+        except ValueError:  # no common items: fall back to the intervals
+            pass
+        else:
+            return found.p < 0.05
+    if a.low is None or a.high is None or b.low is None or b.high is None:
+        return False
+    z = normal_quantile()
+    squares = [((e.high - e.low) / (2 * z)) ** 2 for e in (a, b) if e.low is not None and e.high is not None]
+    squares += [v.spread.sd**2 / (v.spread.df + 1) for v in (first, second) if v.spread]
+    df = min((v.spread.df for v in (first, second) if v.spread), default=1e9)
+    return abs(a.value - b.value) > (quantile(df) if df < 1e9 else z) * math.sqrt(sum(squares))
+
+
+def tie_groups(table: Table, column: Column, backbone: str) -> dict[RowKey, int]:
+    """Return the tie group of each valid row of a backbone: 1 holds the best value and all not separable from it."""
     found = {
-        key: cells[column].estimate
+        key: cells[column]
         for key, cells in table.rows.items()
         if key.backbone == backbone
         and column in cells
@@ -231,14 +354,19 @@ def leaders(table: Table, column: Column, backbone: str) -> frozenset[RowKey]:
         and cells[column].estimate.value is not None
     }
     if len(found) < 2 or column.better == "neither":
-        return frozenset()
+        return {}
     sign = 1 if column.better == "higher" else -1
-    best = max(found.values(), key=lambda e: sign * (e.value or 0.0))
-    reach = [key for key, e in found.items() if e is best or _overlap(e, best)]
-    return frozenset(reach)
+    rest = sorted(found, key=lambda key: -sign * (found[key].estimate.value or 0.0))
+    groups: dict[RowKey, int] = {}
+    number = 0
+    while rest:
+        number += 1
+        tied = [key for key in rest if key == rest[0] or not separable(found[rest[0]], found[key])]
+        groups |= dict.fromkeys(tied, number)
+        rest = [key for key in rest if key not in tied]
+    return groups
 
 
-def _overlap(a: Estimate, b: Estimate) -> bool:
-    if a.low is None or a.high is None or b.low is None or b.high is None:
-        return a.value == b.value
-    return a.low <= b.high and b.low <= a.high
+def leaders(table: Table, column: Column, backbone: str) -> frozenset[RowKey]:
+    """Return the rows of a backbone that may be best: the first tie group."""
+    return frozenset(key for key, number in table.ties(column, backbone).items() if number == 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from suites.api import Context, Item, Score, Suite, SuiteCard
+from suites.api import Context, Item, Score, Suite, SuiteCard, Units
 from suites.perception.settings import AdeSettings
 
 if TYPE_CHECKING:
@@ -70,3 +70,11 @@ class ADE20K(Suite):
         from suites.perception.stages import ade_score
 
         return ade_score(rows, item, settings.replicates)
+
+    def units(
+        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+    ) -> tuple[Units, ...]:
+        """Return images for paired comparisons of mIoU."""
+        from suites.perception.units import ade_units
+
+        return tuple(ade_units(rows, name) for name in names if name.split("@")[0] == "ADE20K_mIoU")

@@ -1,6 +1,7 @@
 """What a suite's author needs, in one import."""
 
 from harness.contracts import Item, Need, NoSettings, NotPlanned, Score, Settings, Suite, SuiteCard
+from harness.inference import Units
 from harness.records import Check, Metric
 from harness.stats import Estimate
 from harness.tasks import classifier, open_images
@@ -19,6 +20,7 @@ __all__ = [
     "Settings",
     "Suite",
     "SuiteCard",
+    "Units",
     "classifier",
     "open_images",
 ]

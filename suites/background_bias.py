@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from suites.api import Context, Item, Score, Suite, SuiteCard, classifier
+from suites.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
 from suites.bias.heads import BiasSettings
 
 if TYPE_CHECKING:
@@ -84,3 +84,11 @@ class BackgroundBias(Suite):
         from suites.bias.cards import In9Card
 
         return score(rows, In9Card.load(cards.get("in9")))
+
+    def units(
+        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+    ) -> tuple[Units, ...]:
+        """Return foregrounds for paired comparisons of BG_Gap."""
+        from suites.bias.units import background_units
+
+        return tuple(background_units(rows, name) for name in names if name == "BG_Gap")

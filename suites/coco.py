@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from suites.api import Context, Item, Score, Suite, SuiteCard
+from suites.api import Context, Item, Score, Suite, SuiteCard, Units
 from suites.perception.settings import CocoSettings
 
 if TYPE_CHECKING:
@@ -70,3 +70,13 @@ class Coco(Suite):
         from suites.perception.stages import coco_score
 
         return coco_score(rows, item, settings.replicates)
+
+    def units(
+        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+    ) -> tuple[Units, ...]:
+        """Return images for paired comparisons of box and mask AP."""
+        from suites.perception.units import coco_units
+
+        kinds = {"COCO_AP_box": "bbox", "COCO_AP_mask": "segm"}
+        wanted = [(kinds[name.split("@")[0]], name) for name in names if name.split("@")[0] in kinds]
+        return tuple(coco_units(rows, kind, name) for kind, name in wanted)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from suites.api import Context, Item, Score, Suite, SuiteCard, classifier
+from suites.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
 from suites.bias.heads import BiasSettings
 
 if TYPE_CHECKING:
@@ -75,3 +75,11 @@ class ContextBias(Suite):
         from suites.bias.context import score
 
         return score(rows, FocusCard.load(cards.get("focus")))
+
+    def units(
+        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+    ) -> tuple[Units, ...]:
+        """Return images for paired comparisons of CB_avg."""
+        from suites.bias.units import context_units
+
+        return tuple(context_units(rows, name) for name in names if name == "CB_avg")

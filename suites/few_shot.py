@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import field_validator
 
 from harness.cells import Resources
-from suites.api import Context, Item, Score, Suite, SuiteCard
+from suites.api import Context, Item, Score, Suite, SuiteCard, Units
 from suites.transfer.cards import DATASETS
 from suites.transfer.settings import TransferSettings, features_need
 
@@ -114,6 +114,16 @@ class FewShot(Suite):
         metrics = probe_metrics(rows, f"{item.params['dataset']}@{amount}", group=f"transfer@{amount}",
                                 group_size=len(settings.datasets), primary=False)
         return Score(metrics, notes=(f"{int(rows['train_images'].iloc[0])} training images", *probe_notes(rows)))
+
+    def units(
+        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+    ) -> tuple[Units, ...]:
+        """Return test images, averaged over probe seeds, for paired comparisons of top-1."""
+        from harness.inference import flag_units
+
+        correct = rows["label"].to_numpy() == rows["predicted"].to_numpy()
+        own = f"{item.params['dataset']}@{item.params['amount']}"
+        return tuple(flag_units(name, rows["item"], correct) for name in names if name == own)
 
 
 def _one(features: FeatureSet, settings: FewShotSettings, params: Mapping[str, Any], seed: int) -> FewShotResult:

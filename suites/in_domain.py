@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import UserError
-from suites.api import Context, Item, Metric, Score, Settings, Suite, SuiteCard, classifier
+from suites.api import Context, Item, Metric, Score, Settings, Suite, SuiteCard, Units, classifier
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,6 +93,15 @@ class InDomain(Suite):
         notes += [f"{len(damaged)} damaged file(s), first {damaged['item'].iloc[0]}"] if len(damaged) else []
         return Score((Metric(name, top1(*columns)), Metric("mean_per_class", mean_per_class(*columns), role="companion")),
                      notes=tuple(notes))
+
+    def units(
+        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+    ) -> tuple[Units, ...]:
+        """Return validation images for paired comparisons of top-1."""
+        from harness.inference import flag_units
+
+        correct = rows["label"].to_numpy() == rows["predicted"].to_numpy()
+        return tuple(flag_units(name, rows["item"], correct) for name in names if name.startswith("top1"))
 
 
 def _outputs(head: tuple[str, ...], card: ValidationCard) -> tuple[tuple[str, ...], list[int]]:

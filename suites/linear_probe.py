@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.cells import Resources
-from suites.api import Context, Item, Score, Suite, SuiteCard
+from suites.api import Context, Item, Score, Suite, SuiteCard, Units
 from suites.transfer.cards import DATASETS
 from suites.transfer.settings import TransferSettings, features_need
 
@@ -84,6 +84,15 @@ class LinearProbe(Suite):
         metrics = probe_metrics(rows, item.params["dataset"], group="transfer", group_size=len(settings.datasets),
                                 primary=True)
         return Score(metrics, notes=probe_notes(rows))
+
+    def units(
+        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+    ) -> tuple[Units, ...]:
+        """Return test images, averaged over probe seeds, for paired comparisons of top-1."""
+        from harness.inference import flag_units
+
+        correct = rows["label"].to_numpy() == rows["predicted"].to_numpy()
+        return tuple(flag_units(name, rows["item"], correct) for name in names if name == item.params["dataset"])
 
 
 def _fold(features: FeatureSet, settings: LinearProbeSettings, seed: int) -> tuple[Fold, str]:

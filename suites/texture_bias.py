@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from suites.api import Context, Item, Score, Suite, SuiteCard, classifier
+from suites.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
 from suites.bias.heads import BiasSettings
 
 if TYPE_CHECKING:
@@ -78,3 +78,11 @@ class TextureBias(Suite):
         from suites.bias.texture import score
 
         return score(rows, CueConflictCard.load(cards.get("cue-conflict")))
+
+    def units(
+        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+    ) -> tuple[Units, ...]:
+        """Return conflict images for paired comparisons of TI."""
+        from suites.bias.units import texture_units
+
+        return tuple(texture_units(rows, name) for name in names if name == "TI")

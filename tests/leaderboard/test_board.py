@@ -69,7 +69,7 @@ def test_record_round_trip() -> None:
     one = record()
     assert Record.from_json(one.to_json()) == one
     with pytest.raises(UserError, match="schema 99"):
-        Record.from_json(one.to_json().replace('"schema": 1', '"schema": 99'))
+        Record.from_json(one.to_json().replace('"schema": 2', '"schema": 99'))
     with pytest.raises(UserError, match="not a valid record"):
         Record.from_json(one.to_json()[:100])
 
@@ -218,4 +218,4 @@ def test_terminal_table_fits_eighty_columns() -> None:
 
 def test_an_empty_store_without_recorded_rows_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no results"):
-        Board().render(tmp_path, "csv", False)
+        Board().render([tmp_path], "csv", False)

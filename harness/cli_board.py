@@ -1,0 +1,139 @@
+"""The commands about results: ``leaderboard | compare | gate | rescore | verify``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.errors import DataMissing, UserError
+
+DEFAULT_STORE = Path("store")
+GATE_FAILED = 3
+_EXAMPLES = "Examples:\n\n  python -m harness {0}\n\n  python -m harness {1}"
+
+Places = Annotated[list[Path] | None, typer.Argument(help="Stores or baseline folders, any number; default: ./store.")]
+StoreOption = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Folder of the artifacts.")]
+OneStore = Annotated[Path | None, typer.Argument(help="Store; default: ./store.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands."""
+    add = app.command
+    add(
+        epilog=_EXAMPLES.format("leaderboard --format csv", "leaderboard one-store another --format html > board.html")
+    )(leaderboard)
+    add(epilog=_EXAMPLES.format("compare lbgen sd15", "compare lbgen@new-store lbgen@old-store --format csv"))(compare)
+    add(epilog=_EXAMPLES.format("gate --baseline micro", 'gate --baseline ci/baseline --update --reason "new recipe"'))(
+        gate
+    )
+    add(epilog=_EXAMPLES.format("rescore", "rescore my-store"))(rescore)
+    add(epilog=_EXAMPLES.format("verify", "verify my-store"))(verify)
+
+
+def leaderboard(
+    folders: Places = None,
+    style: Annotated[str, typer.Option("--format", help="csv, md, latex or html.")] = "md",
+    store: StoreOption = DEFAULT_STORE,
+    recorded: Annotated[
+        bool, typer.Option("--recorded/--no-recorded", help="Include the rows shipped with the project.")
+    ] = True,
+    published: Annotated[
+        bool,
+        typer.Option("--published/--no-published", help="Add the paper's tables (always there beside in100 and in1k)."),
+    ] = False,
+) -> None:
+    """Write the leaderboard to standard output; identical inputs give identical bytes."""
+    from harness.boards import board
+
+    sys.stdout.write(board().render(folders or [store], style, recorded, published))
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="GENERATOR[:VARIANT][@STORE].")],
+    second: Annotated[str, typer.Argument(help="What it is compared with.")],
+    store: StoreOption = DEFAULT_STORE,
+    style: Annotated[str, typer.Option("--format", help="csv or md.")] = "md",
+) -> None:
+    """Compare two systems on their common test items: difference, interval, better / worse / not separable."""
+    from harness.boards import board
+
+    sys.stdout.write(board().compare(first, second, [store], style))
+
+
+def gate(
+    folders: Places = None,
+    baseline: Annotated[
+        Path, typer.Option("--baseline", help="Folder of the baseline, or the name of a shipped one.")
+    ] = Path("micro"),
+    store: StoreOption = DEFAULT_STORE,
+    strict: Annotated[bool, typer.Option("--strict/--no-strict", help="Inconclusive fails, too.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Write the baseline anew from these results.")] = False,
+    reason: Annotated[str, typer.Option("--reason", help="With --update: why the baseline may change.")] = "",
+    metrics: Annotated[
+        str, typer.Option("--metrics", help="With --update: gated columns, comma separated; default: all.")
+    ] = "",
+    markdown: Annotated[Path | None, typer.Option("--markdown", help="Also write the summary to this file.")] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")] = None,
+) -> None:
+    """Has a change made a number worse? Exit 0: no, 3: yes, 4: there is no baseline (a candidate is written)."""
+    from harness.boards import board
+    from harness.files import write_text
+    from harness.provenance import code_version
+
+    places, door = folders or [store], board()
+    wanted = [name.strip() for name in metrics.split(",") if name.strip()]
+    if update:
+        door.write_baseline(baseline, places, reason, wanted, dict(code_version()))
+        print(f"baseline written to {baseline}: review baseline.json and commit the folder", file=sys.stderr)
+        return
+    if reason or wanted:
+        raise UserError(
+            "--reason and --metrics go with --update", "a gate only compares", "add --update, or leave them out"
+        )
+    found = door.find_baseline(baseline)
+    if found is None:
+        candidate = baseline.with_name(f"{baseline.name}.candidate")
+        door.write_baseline(candidate, places, "candidate, not reviewed", wanted, dict(code_version()))
+        raise DataMissing(f"there is no baseline in {baseline}", f"a candidate was written to {candidate}",
+                          f"review it and rename it to {baseline.name}, or give another --baseline")  # fmt: skip
+    exit_code, summary, cases = door.gate(places, found, strict)
+    for path, text in ((markdown, summary), (junit, cases)):
+        if path is not None:
+            write_text(path, text)
+    sys.stdout.write(summary)
+    if exit_code:
+        raise typer.Exit(GATE_FAILED)
+
+
+def rescore(
+    folder: OneStore = None,
+    store: StoreOption = DEFAULT_STORE,
+    profile: Annotated[str, typer.Option("--profile", help="Profile with the dataset cards of old results.")] = "",
+) -> None:
+    """Recompute every metric from the stored rows; no model, no data."""
+    from harness.rescore import rescore as run
+
+    found = run(folder or store, profile)
+    for one in found:
+        if one.outcome != "unchanged":
+            print(f"{one.folder.name} ({one.label}): {one.outcome}")
+    changed = sum(one.changed for one in found)
+    print(f"{len(found)} evaluations rescored, {changed} with other numbers than before", file=sys.stderr)
+
+
+def verify(folder: OneStore = None, store: StoreOption = DEFAULT_STORE) -> None:
+    """Check every byte of every artifact against its manifest and name what was damaged or edited."""
+    from harness.rescore import verify as check
+
+    place = folder or store
+    if not place.is_dir():
+        raise DataMissing(f"{place} does not exist", "no such folder", "give the folder of a store")
+    problems = check(place)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise typer.Exit(1)
+    print("every byte is as it was written", file=sys.stderr)

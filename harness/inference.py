@@ -1,0 +1,381 @@
+"""Differences of systems measured on the same test items (numpy only).
+
+`Units` are the rows of one metric boiled down to what resampling needs: item names and a few sums per item, with the name
+of the statistic of their totals. A suite makes them from its rows, `pack` makes them small; whoever compares two systems
+needs neither the suite nor a model.
+
+Two sources of error are kept apart: test items (paired, resampled together) and seeds (their measured spread).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import UserError
+from harness.stats import (
+    LEVEL,
+    REPLICATES,
+    FloatArray,
+    mcnemar_exact,
+    ratio,
+    resample_strata,
+    totals_of,
+)
+from harness.student import quantile, tail
+
+StatisticName = Literal["share", "mean share", "relative"]
+PACK_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Units:
+    """The test items of one metric.
+
+    Attributes:
+        metric: Name of the metric in the record.
+        statistic: ``share``: sum of feature 0 over sum of feature 1, pooled. ``mean share``: the same per stratum and per
+            half of the features (numerators first, denominators second), averaged over those with a denominator.
+            ``relative``: feature 0 over feature 1 per stratum, divided by that of stratum 0, averaged over the others.
+        ids: (items,) unique names; equal names are the same test item.
+        strata: (items,) stratum of each item; sizes of strata are fixed when resampling.
+        features: (items, features).
+        scale: Factor of the statistic, 100 for points.
+    """
+
+    metric: str
+    statistic: StatisticName
+    ids: tuple[str, ...]
+    strata: npt.NDArray[np.int64]
+    features: FloatArray
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not len(self.ids) == len(self.strata) == len(self.features):
+            raise ValueError(f"{self.metric}: ids, strata and features differ in length")
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError(f"{self.metric}: item names are not unique")
+
+    def only(self, ids: Sequence[str]) -> Units:
+        """Return the units of some items, in their order."""
+        if tuple(ids) == self.ids:
+            return self
+        place = {name: i for i, name in enumerate(self.ids)}
+        index = [place[name] for name in ids]
+        return replace(self, ids=tuple(ids), strata=self.strata[index], features=self.features[index])
+
+    def tables(self) -> list[FloatArray]:
+        """Return the features per stratum."""
+        return [self.features[self.strata == value] for value in np.unique(self.strata)]
+
+    def apply(self, totals: FloatArray) -> FloatArray:
+        """Return the statistic of totals (replicates, strata, features): (replicates,)."""
+        return self.scale * _STATISTICS[self.statistic](totals)
+
+    def value(self) -> float:
+        """Return the statistic of the items; NaN where undefined."""
+        return float(self.apply(totals_of(self.tables()))[0])
+
+    def contributions(self) -> FloatArray:
+        """Return each item's first-order share in the error: (items,); their squares sum to the variance.
+
+        This is the infinitesimal jackknife (Efron 1982) with the gradient taken by central differences.
+        """
+        totals, found = totals_of(self.tables()), np.zeros(len(self.ids))
+        steps = np.maximum(1e-4 * np.abs(totals[0]), 1e-3)
+        for place, stratum in enumerate(np.unique(self.strata)):
+            member = self.strata == stratum
+            centred = self.features[member] - self.features[member].mean(axis=0)
+            gradient = np.zeros(totals.shape[-1])
+            for f in range(totals.shape[-1]):
+                if totals[0, place, f] or centred[:, f].any():
+                    up, down = totals.copy(), totals.copy()
+                    up[0, place, f] += steps[place, f]
+                    down[0, place, f] -= steps[place, f]
+                    gradient[f] = (self.apply(up)[0] - self.apply(down)[0]) / (2 * steps[place, f])
+            size = int(member.sum())
+            found[member] = centred @ gradient * math.sqrt(size / max(1, size - 1))
+        return found
+
+
+def flag_units(metric: str, ids: Sequence[str], flags: npt.ArrayLike, strata: npt.ArrayLike | None = None) -> Units:
+    """Return the units of a share of true flags; several rows of one item (repeats) are averaged first."""
+    names, index = np.unique(np.asarray(ids, dtype=str), return_inverse=True)
+    counts = np.bincount(index)
+    means = np.bincount(index, weights=np.asarray(flags, dtype=np.float64)) / counts
+    groups = np.zeros(len(names), dtype=np.int64)
+    if strata is not None:
+        groups[index] = np.asarray(strata, dtype=np.int64)
+    features = np.stack([means, np.ones(len(names))], axis=1)
+    return Units(metric, "share", tuple(str(name) for name in names), groups, features)
+
+
+def _share(totals: FloatArray) -> FloatArray:
+    sums = totals.sum(axis=1)
+    return ratio(sums[:, 0], sums[:, 1])
+
+
+def _mean_share(totals: FloatArray) -> FloatArray:
+    half = totals.shape[-1] // 2
+    shares = ratio(totals[..., :half], totals[..., half:]).reshape(len(totals), -1)
+    known = np.isfinite(shares)
+    return ratio(np.where(known, shares, 0.0).sum(axis=1), known.sum(axis=1).astype(np.float64))
+
+
+def _relative(totals: FloatArray) -> FloatArray:
+    accuracy = ratio(totals[..., 0], totals[..., 1])
+    return np.asarray(ratio(accuracy[:, 1:], accuracy[:, :1]).mean(axis=1))
+
+
+_STATISTICS = {"share": _share, "mean share": _mean_share, "relative": _relative}
+
+
+# --- small files --------------------------------------------------------------------------------------------------------
+
+
+def pack(units: Mapping[str, Sequence[Units]]) -> bytes:
+    """Return units by owner as one compressed file; equal units give equal bytes, equal lists of names are kept once."""
+    pools: dict[tuple[str, ...], int] = {}
+    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    listed: list[dict[str, object]] = []
+    for owner in sorted(units):
+        for one in sorted(units[owner], key=lambda u: u.metric):
+            number, pool = len(listed), pools.setdefault(one.ids, len(pools))
+            listed.append(
+                {"owner": owner, "metric": one.metric, "statistic": one.statistic, "scale": one.scale, "ids": pool}
+            )
+            arrays[f"s{number}"], arrays[f"f{number}"] = _small(one.strata), _small(one.features)
+    for ids, pool in pools.items():
+        arrays[f"i{pool}"] = np.frombuffer("\n".join(ids).encode(), dtype=np.uint8)
+    header = json.dumps({"schema": PACK_SCHEMA, "units": listed}, sort_keys=True).encode()
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream, allow_pickle=False, header=np.frombuffer(header, dtype=np.uint8), **dict(sorted(arrays.items()))
+    )
+    return stream.getvalue()
+
+
+def _small(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Return the array in the smallest type that holds its values exactly."""
+    for kind in (np.uint8, np.int16, np.int32, np.float32):
+        with np.errstate(all="ignore"):
+            smaller = array.astype(kind)
+        if np.array_equal(smaller, array):
+            return smaller
+    return array
+
+
+def unpack(content: bytes, source: str) -> dict[str, tuple[Units, ...]]:
+    """Return what ``pack`` was given.
+
+    Raises:
+        UserError: the bytes are damaged or of an unknown schema.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as data:
+            header = json.loads(bytes(data["header"]).decode())
+            if header["schema"] != PACK_SCHEMA:
+                raise ValueError(f"schema {header['schema']}, this version reads {PACK_SCHEMA}")
+            found: dict[str, list[Units]] = {}
+            pools: dict[int, tuple[str, ...]] = {}
+            for number, one in enumerate(header["units"]):
+                if one["ids"] not in pools:
+                    pools[one["ids"]] = tuple(bytes(data[f"i{one['ids']}"]).decode().split("\n"))
+                made = Units(
+                    one["metric"], one["statistic"], pools[one["ids"]], data[f"s{number}"].astype(np.int64),
+                    data[f"f{number}"].astype(np.float64), float(one["scale"]),
+                )  # fmt: skip
+                found.setdefault(one["owner"], []).append(made)
+    except (ValueError, KeyError, OSError, EOFError, TypeError) as error:
+        raise UserError(f"{source} is damaged", f"{type(error).__name__}: {error}", "make it again") from error
+    except Exception as error:  # zipfile and zlib raise their own kinds
+        if type(error).__module__ not in ("zipfile", "zlib"):
+            raise
+        raise UserError(f"{source} is damaged", f"{type(error).__name__}: {error}", "make it again") from error
+    return {owner: tuple(parts) for owner, parts in found.items()}
+
+
+# --- differences --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """One measurement in a column: which items it is about, and its weight in the column's value."""
+
+    space: str
+    """Items of equal name in equal spaces are the same; spaces are independent of each other."""
+    units: Units
+    weight: float = 1.0
+
+
+System = Sequence[Sequence[Part]]
+"""One entry per seed; the weights of an entry sum to one."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A standard deviation over seeds, and the degrees of freedom behind it."""
+
+    sd: float
+    df: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference first - second, in the metric's unit."""
+
+    value: float
+    low: float
+    high: float
+    se_items: float
+    se_seeds: float | None
+    """None where neither system has two seeds and no spread was given."""
+    df: float
+    p: float
+    """Two-sided."""
+    p_higher: float
+    """One-sided: how easily chance alone makes the first this much higher."""
+    p_lower: float
+    n: int
+    """Common test items."""
+    method: str
+
+    @property
+    def se(self) -> float:
+        """Return the standard error, seeds included where they are known."""
+        return math.hypot(self.se_items, self.se_seeds or 0.0)
+
+
+def seed_values(system: System) -> FloatArray:
+    """Return the value of each seed."""
+    return np.array([sum(part.weight * part.units.value() for part in parts) for parts in system])
+
+
+def pooled_spread(*systems: FloatArray) -> Spread | None:
+    """Return the standard deviation of values within systems, or None without two seeds of any."""
+    df = sum(len(values) - 1 for values in systems)
+    if df < 1:
+        return None
+    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in systems)
+    return Spread(math.sqrt(squares / df), df)
+
+
+def difference(
+    first: System, second: System, *, spread: Spread | None = None, replicates: int = REPLICATES, seed: int = 0
+) -> Difference:
+    """Compare two systems on their common test items.
+
+    Every test item is resampled once for all seeds of both systems, so whatever they share cancels. Where seeds vary,
+    their spread is added. Exact McNemar where each side is one seed's share of true flags.
+
+    Args:
+        first: One list of parts per seed.
+        second: The same for the other system.
+        spread: A spread measured elsewhere; by default that of these seeds.
+        replicates: Bootstrap replicates; 0 for the linearised error (infinitesimal jackknife) alone.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        ValueError: the systems have no items in common, or are about different spaces.
+    """
+    first, second = _common(first, second)
+    values = seed_values(first), seed_values(second)
+    value = float(values[0].mean() - values[1].mean())
+    terms = [(part, sign * part.weight / len(system)) for system, sign in ((first, 1), (second, -1)) for parts in system
+             for part in parts]  # fmt: skip
+    spaces: dict[str, list[tuple[Units, float]]] = {}
+    for part, coefficient in terms:
+        spaces.setdefault(part.space, []).append((part.units, coefficient))
+    drawn = _replicates(spaces, replicates, seed) if replicates else None
+    se_items = _linear_error(spaces) if drawn is None else float(np.nanstd(drawn, ddof=1))
+    used = spread or pooled_spread(*values)
+    se_seeds = None if used is None else used.sd * math.sqrt(1 / len(first) + 1 / len(second))
+    n = sum(len(parts[0][0].ids) for parts in spaces.values())
+    df = _satterthwaite(se_items, min(len(p[0][0].ids) for p in spaces.values()) - 1, se_seeds, used)
+    se = math.hypot(se_items, se_seeds or 0.0)
+    upper = tail(value / se, df) if se > 0 else (0.5 if value == 0 else float(value < 0))
+    p, method = 2 * min(upper, 1 - upper), "paired bootstrap" if drawn is not None else "paired, linearised"
+    low, high = value - quantile(df) * se, value + quantile(df) * se
+    if se_seeds is None and drawn is not None:
+        low, high = (float(end) for end in np.nanquantile(drawn, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2]))
+        exact = _mcnemar(first, second)
+        p, method = (p, method) if exact is None else (exact, method + ", exact McNemar")
+    elif se_seeds is not None:
+        method += " + seed spread"
+    return Difference(value, low, high, se_items, se_seeds, df, min(1.0, p), upper, 1 - upper, n, method)
+
+
+def _common(first: System, second: System) -> tuple[System, System]:
+    groups: dict[str, list[Units]] = {}
+    for part in (part for system in (first, second) for parts in system for part in parts):
+        groups.setdefault(part.space, []).append(part.units)
+    spaces = [{part.space for parts in system for part in parts} for system in (first, second)]
+    if spaces[0] != spaces[1]:
+        raise ValueError(f"measured on different parts: {', '.join(sorted(spaces[0] ^ spaces[1]))}")
+    kept: dict[str, list[str]] = {}
+    for space, units in groups.items():
+        shared = set(units[0].ids).intersection(*(one.ids for one in units[1:]))
+        kept[space] = [name for name in units[0].ids if name in shared]
+        if len(kept[space]) < 2:
+            raise ValueError(f"{space}: no test items in common")
+        if len({tuple(one.only(kept[space]).strata.tolist()) for one in units}) > 1:
+            raise ValueError(f"{space}: the same items stand in different groups")
+
+    def cut(system: System) -> System:
+        return [[replace(part, units=part.units.only(kept[part.space])) for part in parts] for parts in system]
+
+    return cut(first), cut(second)
+
+
+def _replicates(spaces: Mapping[str, list[tuple[Units, float]]], replicates: int, seed: int) -> FloatArray:
+    drawn = np.zeros(replicates)
+    for number, space in enumerate(sorted(spaces)):
+        terms = spaces[space]
+        joined = np.hstack([units.features for units, _ in terms])
+        strata = terms[0][0].strata
+        totals = resample_strata([joined[strata == value] for value in np.unique(strata)], seed + number, replicates)
+        start = 0
+        for units, coefficient in terms:
+            stop = start + units.features.shape[1]
+            drawn += coefficient * units.apply(totals[..., start:stop])
+            start = stop
+    return drawn
+
+
+def _linear_error(spaces: Mapping[str, list[tuple[Units, float]]]) -> float:
+    squares = 0.0
+    for terms in spaces.values():
+        joint = np.sum([coefficient * units.contributions() for units, coefficient in terms], axis=0)
+        squares += float((joint**2).sum())
+    return math.sqrt(squares)
+
+
+def _mcnemar(first: System, second: System) -> float | None:
+    """Return the exact p where both sides are one seed's plain share of flags, else None."""
+    sides = []
+    for system in (first, second):
+        if len(system) != 1 or len(system[0]) != 1:
+            return None
+        units = system[0][0].units
+        if (
+            units.statistic != "share"
+            or (units.features[:, 1] != 1).any()
+            or not np.isin(units.features[:, 0], (0, 1)).all()
+        ):
+            return None
+        sides.append(units.features[:, 0])
+    return mcnemar_exact(int((sides[0] > sides[1]).sum()), int((sides[0] < sides[1]).sum()))
+
+
+def _satterthwaite(se_items: float, df_items: float, se_seeds: float | None, spread: Spread | None) -> float:
+    if not se_seeds or spread is None:
+        return max(1.0, float(df_items))
+    total = (se_items**2 + se_seeds**2) ** 2
+    return total / (se_items**4 / max(1.0, float(df_items)) + se_seeds**4 / spread.df)

@@ -1,0 +1,160 @@
+"""Baselines of the gate: a reviewed folder of records with the units that pairing needs.
+
+baseline.json    reason, commit, n, seeds, which columns are gated, their values for the reviewer, hashes of the others
+records.jsonl    one record a line
+units.npz        test items with their sums, compressed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.files import write_bytes, write_json
+from harness.inference import pack
+from harness.records import Record
+from leaderboard.sources import BASELINE, BASELINE_RECORDS, BASELINE_UNITS, Entry
+from leaderboard.tables import Column, RowKey, Table, Value, build_tables, facts_of, varied
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Gated:
+    """One gated value: a column of a row."""
+
+    key: RowKey
+    column: Column
+    value: Value
+
+    @property
+    def title(self) -> str:
+        """Return what a person reads."""
+        return f"{self.key.generator} {self.key.backbone} {self.column.title}"
+
+
+def main_tables(entries: Sequence[Entry]) -> list[Table]:
+    """Return the first table of each profile; a gate never looks at values set apart."""
+    return [table for table in build_tables(entries) if "not comparable" not in table.title]
+
+
+def gated(entries: Sequence[Entry], columns: Sequence[str]) -> list[Gated]:
+    """Return every value of the gated columns, in board order.
+
+    Args:
+        entries: Records with units.
+        columns: Titles of gated columns; empty: every one that has a direction.
+
+    Raises:
+        UserError: a named column does not exist or has no direction.
+    """
+    tables = main_tables(entries)
+    known = {column.title for table in tables for column in table.columns if column.better != "neither"}
+    unknown = sorted(set(columns) - known)
+    if unknown:
+        raise UserError(f"cannot gate {', '.join(unknown)}", f"columns with a direction: {', '.join(sorted(known))}",
+                        "correct --metrics")  # fmt: skip
+    wanted = set(columns) or known
+    found: dict[frozenset[str], Gated] = {}
+    for table in tables:
+        for key, cells in table.rows.items():
+            for column, value in cells.items():
+                made_from = frozenset([column.title, *(entry.record.key for entry in value.sources)])
+                if column.title in wanted:  # measures of the images stand in the rows of every backbone: once is enough
+                    found.setdefault(made_from, Gated(key, column, value))
+    return list(found.values())
+
+
+def write_baseline(
+    folder: Path, entries: Sequence[Entry], reason: str, columns: Sequence[str], code: dict[str, str]
+) -> None:
+    """Write a baseline; everything first, ``baseline.json`` last.
+
+    Args:
+        folder: The baseline.
+        entries: The records it keeps.
+        reason: Why it may replace the last one.
+        columns: Gated columns, see ``gated``.
+        code: Version, commit and dirtiness of the code that writes it.
+
+    Raises:
+        UserError: no reason, or nothing to gate.
+    """
+    if not reason.strip():
+        raise UserError(
+            "a baseline needs a reason", "changing it changes what passes", 'give --reason "why the numbers moved"'
+        )
+    found = gated(entries, columns)
+    used = {source.record.key: source for one in found for source in one.value.sources}
+    if not used:
+        raise UserError(
+            "nothing to gate", "no finished evaluation has a column with a direction", "run the suites first"
+        )
+    kept = [entry for entry in entries if entry.record.key in used]
+    names = {
+        metric.name for entry in kept for metric in entry.record.metrics if metric.role == "primary" or metric.group
+    }
+    units = {e.record.key: [u for u in e.units if u.metric in names] for e in kept if e.units}
+    lines = [json.dumps(asdict(_slim(entry.record)), sort_keys=True, allow_nan=False) for entry in kept]
+    contents = {BASELINE_RECORDS: ("\n".join(lines) + "\n").encode(), BASELINE_UNITS: pack(units)}
+    for name, content in contents.items():
+        write_bytes(folder / name, content)
+    write_json(
+        folder / BASELINE,
+        {
+            "schema": SCHEMA,
+            "reason": reason.strip(),
+            "code": code,
+            "measured_by": sorted({entry.record.code.get("commit", "") for entry in kept} - {""}),
+            "gated": sorted({one.column.title for one in found}),
+            "values": {one.title: _for_review(one) for one in found},
+            "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+        },
+    )
+
+
+def _slim(record: Record) -> Record:
+    """Return the record without what a gate and a board never read: companions outside any group, and notes."""
+    kept = tuple(metric for metric in record.metrics if metric.role == "primary" or metric.group)
+    return replace(record, metrics=kept, notes=())
+
+
+def _for_review(one: Gated) -> dict[str, Any]:
+    e, value = one.value.estimate, one.value
+    return {
+        "value": e.value,
+        "low": e.low,
+        "high": e.high,
+        "n": e.n,
+        "seeds": varied(value.seeds),
+        "seed_sd": None if value.spread is None else value.spread.sd,
+        "valid": value.valid,
+        "paired": bool(value.parts),
+    }
+
+
+def read_head(folder: Path) -> dict[str, Any]:
+    """Return ``baseline.json``.
+
+    Raises:
+        UserError: it cannot be read, or has a schema this version does not know.
+    """
+    try:
+        head = json.loads((folder / BASELINE).read_text(encoding="utf-8"))
+        if head["schema"] != SCHEMA:
+            raise ValueError(f"schema {head['schema']}, this version reads {SCHEMA}")
+        return dict(head)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / BASELINE} cannot be read", f"{type(error).__name__}: {error}",
+                        "restore the folder from version control") from error  # fmt: skip
+
+
+def same_terms(first: Value, second: Value) -> list[str]:
+    """Return the names of the comparability facts in which two values differ."""
+    mine, other = ([facts_of(entry.record) for entry in value.sources] for value in (first, second))
+    return [name for name in mine[0] if {f[name] for f in mine} != {f[name] for f in other}]
