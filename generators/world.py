@@ -1,0 +1,87 @@
+"""Worlds of known bias: renders whose correlations between the class and each other cause are planted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import Field, create_model
+
+from generators.api import Context, Generator, GeneratorCard, Request, Sample, Settings
+from harness.errors import UserError
+
+CAUSES = ("texture", "scene", "light", "weather")
+
+
+class WorldSettings(Settings):
+    """One dose per cause: the probability that it takes the value its class prefers; otherwise it is uniform."""
+
+    texture: float = Field(0.0, ge=0, le=1)
+    scene: float = Field(0.0, ge=0, le=1)
+    light: float = Field(0.0, ge=0, le=1)
+    weather: float = Field(0.0, ge=0, le=1)
+
+
+class World(Generator):
+    """``world:CAUSE=DOSE+...``: renders of a world with these doses and none in the other causes; ``all`` means every cause."""
+
+    card = GeneratorCard(
+        id="world",
+        version=1,
+        summary="world:texture=0.4+scene=0.2 renders the embedded world with these planted correlations; `calibrate` uses it.",
+        information=("class_names",),
+        real_pixels_at_training=False,
+        real_pixels_at_synthesis=False,
+        sampler="procedural renderer",
+        licence="Apache-2.0",
+        reading="not a generator under test: its bias is known, so what a metric says of it tests the metric",
+        default=False,
+    )
+    Settings = WorldSettings
+
+    def bind(self, argument: str) -> Generator:
+        """Return the generator of one world.
+
+        Raises:
+            UserError: an unknown cause, or a dose outside [0, 1].
+        """
+        doses: dict[str, float] = {}
+        for part in argument.split("+"):
+            cause, _, dose = part.partition("=")
+            try:
+                value = float(dose)
+            except ValueError:
+                value = -1.0
+            if cause not in (*CAUSES, "all") or not 0 <= value <= 1:
+                raise UserError(
+                    f"no world is called {argument!r}",
+                    f"{part!r} is not CAUSE=DOSE with a cause of {', '.join(CAUSES)}, all and a dose from 0 to 1",
+                    "e.g. world:texture=0.4+scene=0.2",
+                )
+            doses |= dict.fromkeys(CAUSES, value) if cause == "all" else {cause: value}
+        bound = World()
+        bound.card = self.card.__class__(**{**vars(self.card), "id": f"world:{argument}"})  # type: ignore[misc]
+        fields = {cause: (float, Field(dose, ge=0, le=1)) for cause, dose in doses.items()}
+        bound.Settings = create_model("WorldSettings", __base__=WorldSettings, **fields)  # type: ignore[call-overload, misc]
+        return bound
+
+    def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
+        """Yield renders; the causes and the picture of an image follow from its own seed."""
+        import numpy as np
+
+        from harness.microworld.causes import SHAPES, Doses, draw_causes
+        from harness.microworld.renderer import render, to_uint8
+
+        if request.class_name not in SHAPES:
+            raise UserError(
+                f"no render shows {request.class_name!r}",
+                f"the renderer knows {', '.join(SHAPES)}",
+                "use it with the profile of the embedded world",
+            )
+        settings = ctx.params["settings"]
+        doses = Doses(**{cause: settings[cause] for cause in CAUSES})
+        indices = np.arange(request.start, request.stop)
+        seeds = np.asarray([request.seed(int(index)) for index in indices], dtype=np.uint64)
+        shapes = np.full(len(indices), SHAPES.index(request.class_name))
+        images = to_uint8(render(draw_causes(shapes, seeds, doses), seeds, size_px=request.size_px).images)
+        for index, seed, image in zip(indices, seeds, images.transpose(0, 2, 3, 1), strict=True):
+            yield Sample(int(index), np.ascontiguousarray(image), seed=int(seed))
