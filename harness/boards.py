@@ -33,6 +33,9 @@ class LeaderBoard(Protocol):
     ) -> None:
         """Write a baseline from results."""
 
+    def calibrate(self, store: Path, asked: frozenset[str]) -> None:
+        """Write and print what the metrics say of worlds of known bias."""
+
 
 def board() -> LeaderBoard:
     """Return the registered leaderboard.

@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from harness.cli_board import add_commands
+from harness.cli_calibrate import calibrate
 from harness.errors import DataMissing, UserError
 from harness.run import Stale
 from harness.store import Store
@@ -271,6 +272,7 @@ def doctor(
 
 
 add_commands(app)
+app.command(epilog=_EXAMPLES.format("calibrate", "calibrate --causes texture,scene --doses 0,0.4,0.8 --seeds 1"))(calibrate)
 
 
 def main() -> None:

@@ -116,6 +116,24 @@ class Board:
 
         write_baseline(folder, _candidate(places), reason, metrics, code)
 
+    def calibrate(self, store: Path, asked: frozenset[str]) -> None:
+        """Write table, data and figure of a calibration into the store, and print the table.
+
+        Raises:
+            DataMissing: no world has been measured.
+        """
+        from harness.files import write_text
+        from leaderboard import calibration
+
+        found = calibration.responses([entry for entry in from_store(store) if entry.record.key in asked])
+        folder = store / "calibration"
+        folder.mkdir(exist_ok=True)
+        write_text(folder / "calibration.csv", calibration.to_csv(found))
+        write_text(folder / "calibration.md", calibration.to_markdown(found))
+        calibration.draw(found, folder / "calibration.png")
+        sys.stdout.write(calibration.to_markdown(found))
+        print(f"written to {folder}: calibration.md, .csv and .png", file=sys.stderr)
+
 
 def _candidate(places: Sequence[Path]) -> list[Entry]:
     entries = gather(places)

@@ -1,0 +1,279 @@
+"""Do the bias metrics measure bias? Dose-response of each metric to correlations that were planted.
+
+A world is named ``world:CAUSE=DOSE``. For a metric, *bias* is its value where lower is better and one minus it where higher
+is better, so that an instrument that works rises with the dose of its own cause.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from harness.errors import DataMissing
+from harness.stats import normal_quantile
+from leaderboard.sources import Entry
+from leaderboard.tables import Column, Value, build_tables
+
+OWN: dict[str, tuple[str, ...]] = {"TI": ("texture",), "CB_avg": ("scene", "light", "weather"), "BG_Gap": ("scene",)}
+"""Metric to the causes it is meant to answer to: FOCUS varies place, time of day and weather together."""
+TOGETHER = "all"
+CROSS_TALK = 0.25
+"""Largest share of the own effect that another cause may have."""
+RANK_CORRELATION = 0.9
+_WORLD = re.compile(r"world:([a-z]+)=([0-9.]+)$")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One metric in the world of one cause at one dose."""
+
+    dose: float
+    bias: float | None
+    """Mean over seeds, in percent or points."""
+    error: float
+    """Standard error of that mean for new test items, dataset seeds and training seeds."""
+    seeds: tuple[float, ...]
+    """Bias of each seed."""
+    valid: bool
+    """Whether the validity checks passed for every seed."""
+    failed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Response:
+    """How one metric answers to one cause."""
+
+    metric: str
+    cause: str
+    points: tuple[Point, ...]
+    """In order of dose, from the balanced world on."""
+
+    @property
+    def own(self) -> bool:
+        """Return whether the metric is meant to answer to this cause."""
+        return self.cause in OWN.get(self.metric, ())
+
+    @property
+    def usable(self) -> tuple[Point, ...]:
+        """Return the points whose value may be ranked."""
+        return tuple(point for point in self.points if point.valid and point.bias is not None)
+
+    @property
+    def spearman(self) -> float | None:
+        """Return the rank correlation of dose and bias over all seeds of the usable points; None below three doses."""
+        from scipy.stats import spearmanr
+
+        pairs = [(point.dose, bias) for point in self.usable for bias in point.seeds]
+        if len(self.usable) < 3 or len({bias for _, bias in pairs}) < 2:
+            return None
+        return float(spearmanr([dose for dose, _ in pairs], [bias for _, bias in pairs]).statistic)
+
+    @property
+    def turn(self) -> Point | None:
+        """Return the first point that lies below an earlier one by more than two standard errors of the difference."""
+        top: Point | None = None
+        for point in (p for p in self.points if p.bias is not None):
+            if top is None or point.bias >= top.bias:  # type: ignore[operator]
+                top = point
+            elif top.bias - point.bias > 2 * math.hypot(top.error, point.error):  # type: ignore[operator]
+                return point
+        return None
+
+    def effect(self) -> tuple[float, float, float] | None:
+        """Return the largest usable dose, the rise over the balanced world there, and its standard error."""
+        if len(self.usable) < 2 or self.usable[0].dose != 0:
+            return None
+        start, at = self.usable[0], self.usable[-1]
+        assert start.bias is not None and at.bias is not None
+        return at.dose, at.bias - start.bias, math.hypot(at.error, start.error)
+
+
+def responses(entries: Sequence[Entry]) -> list[Response]:
+    """Return the answers of TI, CB_avg and BG_Gap to every cause, for the backbone with most worlds.
+
+    Raises:
+        DataMissing: there are no worlds, or none without bias.
+    """
+    worlds = [entry for entry in entries if _WORLD.match(entry.record.subject.generator)]
+    found: dict[str, dict[str, dict[float, Point]]] = {metric: {} for metric in OWN}
+    for table in build_tables(worlds)[:1]:
+        backbones = [key.backbone for key in table.rows]
+        backbone = max(sorted(set(backbones)), key=backbones.count)
+        for key, row in table.rows.items():
+            world = _WORLD.match(key.generator)
+            if world is None or key.backbone != backbone:
+                continue
+            for column, value in row.items():
+                if column.name in OWN:
+                    found[column.name].setdefault(world[1], {})[float(world[2])] = _point(
+                        float(world[2]), column, value
+                    )
+    if not any(0.0 in doses for causes in found.values() for doses in causes.values()):
+        raise DataMissing(
+            "no calibration can be made", "there is no balanced world (world:all=0)", "run the command calibrate"
+        )
+    return [_response(metric, cause, causes) for metric, causes in found.items() for cause in _order(causes)]
+
+
+def _order(causes: dict[str, dict[float, Point]]) -> list[str]:
+    names = [name for name, doses in causes.items() if any(doses)]
+    return sorted(
+        names, key=lambda name: (name == TOGETHER, ("texture", "scene", "light", "weather", TOGETHER).index(name))
+    )
+
+
+def _response(metric: str, cause: str, causes: dict[str, dict[float, Point]]) -> Response:
+    balanced = {dose: point for doses in causes.values() for dose, point in doses.items() if dose == 0.0}
+    points = balanced | causes[cause]
+    return Response(metric, cause, tuple(points[dose] for dose in sorted(points)))
+
+
+def _point(dose: float, column: Column, value: Value) -> Point:
+    scale = column.scale
+    seeds = [each.value for each in value.by_seed.values()]
+    sign, start = (1.0, 0.0) if column.better == "lower" else (-1.0, 100.0)
+    if value.estimate.value is None or None in seeds:
+        return Point(dose, None, 0.0, (), value.valid, value.failed)
+    biases = tuple(start + sign * scale * float(each) for each in seeds if each is not None)
+    return Point(dose, fmean(biases), _error(value) * scale, biases, value.valid, value.failed)
+
+
+def _error(value: Value) -> float:
+    """Return the standard error of a mean over seeds: test items are shared by the seeds, so their error does not shrink."""
+    e = value.estimate
+    sampling = (e.high - e.low) / (2 * normal_quantile()) if e.high is not None and e.low is not None else 0.0
+    spread = value.spread.sd / math.sqrt(value.spread.df + 1) if value.spread else 0.0
+    return math.hypot(sampling, spread)
+
+
+# --- what is said about them -------------------------------------------------------------------------------------------
+
+
+def verdict(response: Response, others: Sequence[Response]) -> str:
+    """Return in plain words whether a metric does its work for one cause."""
+    effect = response.effect()
+    if effect is None:
+        return "cannot be said: too few doses pass the validity checks"
+    if response.own:
+        words = _own_words(response)
+    elif response.cause == TOGETHER:
+        words = "rises" if effect[1] > 2 * effect[2] else "does not rise"
+    else:
+        words = _cross_words(response, others)
+    turn = response.turn
+    if turn is None:
+        return words
+    fired = "NO validity check fires there" if turn.valid else "the validity check fires there"
+    return f"{words}; turns round at dose {turn.dose:g}, {fired}"
+
+
+def _own_words(response: Response) -> str:
+    rank = response.spearman
+    if rank is not None and rank >= RANK_CORRELATION:
+        return "rises with the dose"
+    return f"does not follow the dose closely (Spearman below {RANK_CORRELATION})"
+
+
+def _cross_words(response: Response, others: Sequence[Response]) -> str:
+    share, effect = cross_talk(response, others), response.effect()
+    if share is None or effect is None:
+        return "cannot be said: the metric has no own effect to compare with"
+    if share < CROSS_TALK:
+        return f"cross-talk {100 * share:.0f} % of the own effect"
+    if abs(effect[1]) < 2 * effect[2]:
+        return f"{100 * share:.0f} % of the own effect, but within two standard errors of none"
+    return f"CROSS-TALK: {100 * share:.0f} % of the own effect"
+
+
+def cross_talk(response: Response, others: Sequence[Response]) -> float | None:
+    """Return the size of another cause's effect in units of the largest own effect, each at its largest usable dose."""
+    effect = response.effect()
+    own = [other.effect() for other in others if other.metric == response.metric and other.own]
+    largest = max((found[1] for found in own if found is not None), default=0.0)
+    return abs(effect[1]) / largest if effect is not None and largest > 0 else None
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def to_csv(found: Sequence[Response]) -> str:
+    """Return one line per metric, cause and dose."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ("metric", "cause", "own", "dose", "bias", "standard_error", "seeds", "valid", "failed_checks", "bias_by_seed")
+    )
+    for response in found:
+        for p in response.points:
+            bias = "" if p.bias is None else f"{p.bias:.4f}"
+            writer.writerow((response.metric, response.cause, int(response.own), f"{p.dose:g}", bias, f"{p.error:.4f}", len(p.seeds),
+                             int(p.valid), " ".join(p.failed), " ".join(f"{each:.4f}" for each in p.seeds)))  # fmt: skip
+    return out.getvalue()
+
+
+def to_markdown(found: Sequence[Response]) -> str:
+    """Return one table per metric, a row per cause, with a verdict in words."""
+    lines = ["# Calibration of the bias metrics", "",
+             "Bias in points (for CB_avg: 100 - CB_avg) ± 1.96 standard errors, by planted dose; (x): a check failed."]  # fmt: skip
+    for metric in OWN:
+        rows = [response for response in found if response.metric == metric]
+        doses = sorted({point.dose for response in rows for point in response.points})
+        lines += [
+            "",
+            f"## {metric}",
+            "",
+            "| cause | " + " | ".join(f"{dose:g}" for dose in doses) + " | Spearman | verdict |",
+        ]
+        lines.append("|" + "---|" * (len(doses) + 3))
+        for response in rows:
+            at = {point.dose: point for point in response.points}
+            cells = [_cell(at.get(dose)) for dose in doses]
+            name = f"**{response.cause}** (own)" if response.own else response.cause
+            lines.append(
+                f"| {name} | {' | '.join(cells)} | {_number(response.spearman)} | {verdict(response, found)} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(point: Point | None) -> str:
+    if point is None or point.bias is None:
+        return "–"
+    text = f"{point.bias:.1f}±{1.96 * point.error:.1f}"
+    return text if point.valid else f"{text} (x)"
+
+
+def draw(found: Sequence[Response], path: Path) -> None:
+    """Draw a panel per metric: bias by dose, a line per cause, hollow where a validity check failed."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    colours = dict(zip(("texture", "scene", "light", "weather", TOGETHER), mpl.color_sequences["tab10"], strict=False))
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    for axis, metric in zip(figure.subplots(1, len(OWN)), OWN, strict=True):
+        for response in (each for each in found if each.metric == metric):
+            points = [p for p in response.points if p.bias is not None]
+            axis.errorbar([p.dose for p in points], [p.bias for p in points], [1.96 * p.error for p in points],
+                          label=response.cause + (" (own)" if response.own else ""), color=colours[response.cause],
+                          linewidth=2.2 if response.own else 1.2, linestyle="-" if response.own else "--", capsize=2)  # fmt: skip
+            for p in points:
+                axis.plot(
+                    p.dose,
+                    p.bias,
+                    "o",
+                    color=colours[response.cause],
+                    fillstyle="full" if p.valid else "none",
+                    markersize=5,
+                )
+        axis.set_title(metric if metric != "CB_avg" else "100 − CB_avg")
+        axis.set_xlabel("planted dose ρ")
+        axis.grid(alpha=0.25)
+        axis.legend(fontsize=7, frameon=False)
+    figure.axes[0].set_ylabel("measured bias, points")
+    figure.savefig(path, dpi=130, metadata={"Software": None})

@@ -1,0 +1,129 @@
+"""Calibration: what is said of metrics that follow, miss, cross-talk or turn round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.cli_calibrate import worlds
+from harness.errors import DataMissing, UserError
+from harness.identity import content_key
+from harness.records import Check, Comparability, Metric, Record, Subject
+from harness.stats import Estimate
+from leaderboard.calibration import Response, cross_talk, draw, responses, to_csv, to_markdown, verdict
+from leaderboard.sources import Entry
+
+DOSES = (0.0, 0.2, 0.4, 0.6, 0.8)
+METRICS = {
+    "TI": ("texture-bias", "lower"),
+    "CB_avg": ("context-bias", "higher"),
+    "BG_Gap": ("background-bias", "lower"),
+}
+
+
+def entry(metric: str, cause: str, dose: float, seed: int, value: float, passed: bool = True) -> Entry:
+    """Return one record of one world."""
+    suite, better = METRICS[metric]
+    unit = "points" if metric == "BG_Gap" else "fraction"
+    estimate = Estimate(value, value - 0.02, value + 0.02, 500, "made up", "these stimuli")
+    if unit == "points":
+        estimate = Estimate(value, value - 2, value + 2, 500, "made up", "these stimuli")
+    generator = f"world:{cause}={dose:g}"
+    return Entry(
+        Record(suite, 1, metric, Subject(generator, "resnet10", seed, seed), 0,
+               (Metric(metric, estimate, unit, better),),  # type: ignore[arg-type]
+               (Check("accuracy", passed, 0.5, 0.3, "m"),), Comparability("toy", 1, {}, "c", "p", "r"),
+               content_key([metric, cause, dose, seed])),
+        "run",
+    )  # fmt: skip
+
+
+def measured(metric: str, answers: dict[str, Callable[[float], float]], bad: tuple[float, ...] = ()) -> list[Entry]:
+    """Return three seeds of every dose of every cause; seeds differ by half a point."""
+    found = []
+    for seed in range(3):
+        wobble = (seed - 1) * (0.5 if metric == "BG_Gap" else 0.005)
+        found.append(entry(metric, "all", 0.0, seed, next(iter(answers.values()))(0.0) + wobble))
+        for cause, answer in answers.items():
+            found += [
+                entry(metric, cause, dose, seed, answer(dose) + wobble, dose not in bad) for dose in DOSES if dose
+            ]
+    return found
+
+
+def by_cause(found: list[Response], metric: str) -> dict[str, Response]:
+    return {response.cause: response for response in found if response.metric == metric}
+
+
+def test_an_instrument_that_works_is_said_to_follow_its_own_cause_only() -> None:
+    found = responses(
+        measured("TI", {"texture": lambda dose: 0.1 + 0.5 * dose, "scene": lambda dose: 0.1 + 0.05 * dose})
+    )
+    ti = by_cause(found, "TI")
+    assert ti["texture"].own and not ti["scene"].own
+    assert ti["texture"].spearman == pytest.approx(0.976, abs=0.02)
+    effect = ti["texture"].effect()
+    assert effect is not None and effect[:2] == (0.8, pytest.approx(40.0))
+    assert cross_talk(ti["scene"], found) == pytest.approx(0.1)
+    assert verdict(ti["texture"], found) == "rises with the dose"
+    assert verdict(ti["scene"], found) == "cross-talk 10 % of the own effect"
+
+
+def test_higher_is_better_is_turned_over() -> None:
+    found = responses(measured("CB_avg", {"scene": lambda dose: 0.9 - 0.5 * dose}))
+    points = by_cause(found, "CB_avg")["scene"].points
+    assert [point.bias for point in points] == pytest.approx([10, 20, 30, 40, 50])
+
+
+def test_a_metric_that_answers_to_another_cause_is_named() -> None:
+    found = responses(measured("BG_Gap", {"scene": lambda dose: 20 * dose, "texture": lambda dose: 12 * dose}))
+    bg = by_cause(found, "BG_Gap")
+    assert verdict(bg["texture"], found) == "CROSS-TALK: 60 % of the own effect"
+    assert "CROSS-TALK" in to_markdown(found)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"), [((0.8,), "the validity check fires there"), ((), "NO validity check fires there")]
+)
+def test_a_turn_is_found_and_whether_the_check_fires(bad: tuple[float, ...], words: str) -> None:
+    found = responses(measured("BG_Gap", {"scene": lambda dose: 40 * dose if dose < 0.7 else 10.0}, bad))
+    scene = by_cause(found, "BG_Gap")["scene"]
+    assert scene.turn is not None and scene.turn.dose == 0.8
+    assert words in verdict(scene, found)
+    assert (scene.spearman == pytest.approx(0.97, abs=0.03)) == bool(bad), "invalid points must not count"
+    assert ("10.0±2.1 (x)" in to_markdown(found)) == bool(bad)
+
+
+def test_a_dead_metric_does_not_pass() -> None:
+    found = responses(measured("TI", {"texture": lambda dose: 0.1}))
+    assert verdict(by_cause(found, "TI")["texture"], found).startswith("does not follow the dose")
+
+
+def test_error_holds_items_and_seeds() -> None:
+    found = responses(measured("TI", {"texture": lambda dose: 0.1 + 0.5 * dose}))
+    point = by_cause(found, "TI")["texture"].points[2]
+    sampling, spread = 2 / 1.959964, 0.5 / 3**0.5  # half interval 2 points; seeds at -.5, 0, +.5 points
+    assert point.error == pytest.approx((sampling**2 + spread**2) ** 0.5, rel=1e-4)
+
+
+def test_without_a_balanced_world_nothing_is_said() -> None:
+    with pytest.raises(DataMissing):
+        responses([entry("TI", "texture", 0.4, 0, 0.3)])
+
+
+def test_figure_and_data_are_written(tmp_path: Path) -> None:
+    found = responses(measured("TI", {"texture": lambda dose: dose / 2, "light": lambda dose: 0.0}, bad=(0.6,)))
+    draw(found, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    lines = to_csv(found).splitlines()
+    assert len(lines) == 1 + 2 * len(DOSES)
+    assert sum(",0,accuracy," in line for line in lines) == 2
+
+
+def test_worlds_hold_the_balanced_one_once() -> None:
+    assert worlds(["texture", "all"], ["0", "0.4"]) == ["world:all=0", "world:texture=0.4", "world:all=0.4"]
+    for causes, doses in ((["colour"], ["0.4"]), (["texture"], ["0"]), (["texture"], ["2"]), (["texture"], ["x"])):
+        with pytest.raises(UserError):
+            worlds(causes, doses)
