@@ -1,4 +1,9 @@
-"""Worlds of known bias: renders whose correlations between the class and each other cause are planted."""
+"""Worlds of known bias: renders whose correlations between the class and each other cause are planted.
+
+In these worlds a texture is a pattern with a colour of its own. Patterns of free colour are so much harder to see than shapes
+at 64 px that a network which is told 80 % of the truth by them does not learn them (TI stayed below 1 %), and an
+instrument cannot be tested with a bias that nobody has.
+"""
 
 from __future__ import annotations
 
@@ -82,6 +87,6 @@ class World(Generator):
         indices = np.arange(request.start, request.stop)
         seeds = np.asarray([request.seed(int(index)) for index in indices], dtype=np.uint64)
         shapes = np.full(len(indices), SHAPES.index(request.class_name))
-        images = to_uint8(render(draw_causes(shapes, seeds, doses), seeds, size_px=request.size_px).images)
+        images = to_uint8(render(draw_causes(shapes, seeds, doses), seeds, size_px=request.size_px, coloured=True).images)
         for index, seed, image in zip(indices, seeds, images.transpose(0, 2, 3, 1), strict=True):
             yield Sample(int(index), np.ascontiguousarray(image), seed=int(seed))

@@ -155,9 +155,11 @@ def object_masks(
 
 
 def object_surfaces(
-    textures: IntArray, seeds: SeedArray, place: Placement, size_px: int = SIZE_PX
+    textures: IntArray, seeds: SeedArray, place: Placement, size_px: int = SIZE_PX, *, coloured: bool = False
 ) -> FloatArray:
     """Return textured surfaces (n, 3, size, size) in two shades of one hue, as if the objects filled the picture.
+
+    The hue is free, or, where ``coloured``, the texture's own within a quarter of the step to its neighbours.
 
     Patterns keep nearly one direction and one spacing on their object (their phase is free): with every direction
     and spacing a small diffusion model paints all textures as the same mottle.
@@ -177,7 +179,8 @@ def object_surfaces(
             TEXTURES[int(index)], across[i], along[i], frequency[i],
             coarse=smooth_noise(coarse[i], size_px), fine=smooth_noise(fine[i], size_px),
         )  # fmt: skip
-    bright = hsv_to_rgb(u[:, 8], 0.5 + 0.45 * u[:, 9], 0.7 + 0.3 * u[:, 10])
+    hue = (np.asarray(textures, dtype=np.float32) + np.float32(0.25) + u[:, 8] / 2) / len(TEXTURES) if coloured else u[:, 8]
+    bright = hsv_to_rgb(hue, 0.5 + 0.45 * u[:, 9], 0.7 + 0.3 * u[:, 10])
     dark = bright * (0.3 + 0.25 * u[:, 11])[:, None]
     shade = pattern[:, None]
     surface = dark[:, :, None, None] + shade * (bright - dark)[:, :, None, None]
@@ -232,6 +235,7 @@ def render(
     background_seeds: SeedArray | None = None,
     place: Placement | None = None,
     shape_functions: ShapeTable | None = None,
+    coloured: bool = False,
 ) -> Rendered:
     """Render one object per picture.
 
@@ -242,6 +246,7 @@ def render(
         background_seeds: (n,) uint64; by default `seeds`. Another value changes only the background's details.
         place: where the objects are; by default `natural_placement(seeds)`.
         shape_functions: another vocabulary of shapes (a mapping in order, or a sequence).
+        coloured: whether every texture has a hue of its own; otherwise hues are free.
     """
     seeds = np.asarray(seeds, dtype=np.uint64)
     behind = seeds if background_seeds is None else np.asarray(background_seeds, dtype=np.uint64)
@@ -255,7 +260,7 @@ def render(
         pose = natural_placement(own) if place is None else place.take(part)
         masks[part] = object_masks(some.shape, pose, size_px, shape_functions)
         canvas = background(some.scene, behind[part], size_px)
-        surfaces = object_surfaces(some.texture, own, pose, size_px)
+        surfaces = object_surfaces(some.texture, own, pose, size_px, coloured=coloured)
         images[part] = develop(compose(canvas, surfaces, masks[part]), some.light, some.weather, own)
     return Rendered(images, masks)
 

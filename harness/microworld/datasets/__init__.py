@@ -36,7 +36,7 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "pets": {"version": 1, **_TRANSFER},
     "food101": {"version": 1, **_TRANSFER},
     "sun397": {"version": 1, **_TRANSFER},
-    "cue-conflict": {"version": 2, "per_pair": 5},
+    "cue-conflict": {"version": 3, "per_pair": 5},
     "focus": {"version": 1, "per_cell": 15},
     "in9": {"version": 1, "per_label": 45},
     "coco": {"version": 1, "train": 80, "val": 50},

@@ -62,8 +62,8 @@ COARSE = (
 def write_cue_conflict(root: Path, per_pair: int) -> None:
     """Write ``<shape>/<shape><i>-<texture><j>.png``: every ordered pair of categories ``per_pair`` times.
 
-    Texture category t is the texture that class t prefers in the web world. The ten shape sources of a category (pose,
-    place and surroundings) and the three texture sources (phase, scale, hue) are shared across images. The surroundings
+    Texture category t is the texture that class t prefers in a biased world, in its own colour. The ten shape sources of
+    a category (pose, place and surroundings) and the three texture sources (phase, scale, hue) are shared across images. The surroundings
     are the mean of all scenes in plain daylight: networks that rely on scenes would answer any single one.
     """
     for shape, name in enumerate(SHAPES):
@@ -73,7 +73,7 @@ def write_cue_conflict(root: Path, per_pair: int) -> None:
         texture_seeds = seeds(("cue texture", texture, j) for texture, _, j in pairs)
         shapes = np.full(len(pairs), shape)
         place = natural_placement(shape_seeds)
-        surfaces = object_surfaces(np.array([texture for texture, _, _ in pairs]), texture_seeds, place)
+        surfaces = object_surfaces(np.array([texture for texture, _, _ in pairs]), texture_seeds, place, coloured=True)
         scenes = [background(np.full(len(pairs), scene), shape_seeds) for scene in range(len(SCENES))]
         images = compose(np.mean(scenes, axis=0, dtype=np.float32), surfaces, object_masks(shapes, place))
         images = develop(images, np.zeros_like(shapes), np.zeros_like(shapes), shape_seeds)
