@@ -21,6 +21,7 @@ from suites.bias.context import (
     uncommon_count,
     uncommon_flags,
 )
+from tests.suites.bias.conftest import values
 
 CARD = FocusCard.load()
 SIZES = [14146, 5974, 674, 21]
@@ -33,10 +34,6 @@ def model_rows(focus_counts, model):
         "correct": correct,
         "chance": np.asarray([chance[name] for name in focus_counts["category"]]),
     }
-
-
-def values(result):
-    return {metric.name: metric.estimate for metric in result.metrics}
 
 
 @pytest.mark.parametrize(
