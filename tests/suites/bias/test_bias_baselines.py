@@ -80,7 +80,9 @@ def test_bias_8_3_people_as_rows(save_image, tmp_path, manifest):
         path.write_bytes(b"")
     card = CueConflictCard.load()
     rows = answer_rows(tmp_path, card)
-    assert len(rows["image"]) == 12_800 == len(set(rows["image"])) and set(answers()) == {n.split("/")[1] for n in names}
+    assert len(rows["image"]) == 12_800 == len(set(rows["image"])) and set(answers()) == {
+        n.split("/")[1] for n in names
+    }
     result = texture.score(rows, card)
     ti = values(result)["TI"]
     assert (ti.n, round(100 * ti.value, 4)) == (9236 + 398, 4.1312)
@@ -111,7 +113,9 @@ def focus_set(root, save_image):
     for i, (name, table) in enumerate(FocusCard.load().uncommon.items()):
         for k in range(4 if table.time else 3):
             for copy in range(2):
-                place = ", ".join((*table.locations[:1], "street" if name in ("truck", "car") else "none")[: 1 + (k > 0)])
+                place = ", ".join(
+                    (*table.locations[:1], "street" if name in ("truck", "car") else "none")[: 1 + (k > 0)]
+                )
                 line = (f"/{name}-day/{k}{copy}.jpg", name, "night" if k > 2 else "day", "snowing" if k > 1 else "none",
                         place if k else "none", "no")  # fmt: skip
                 rows.append(line)
@@ -198,7 +202,7 @@ def test_untrained_network_through_the_plan(in100_run):
             [sys.executable, "-m", "harness", "plan", "--checkpoint", f"baseline:{kind}", "--json", "--store", "s"],
             cwd=root, capture_output=True, text=True, timeout=120, check=True,
         )  # fmt: skip
-        counts[kind] = done.stdout.count('"evaluate"')
+        counts[kind] = done.stdout.count('"folder": "evaluate/')
     assert counts["humans"] == 1 and counts["untrained"] > 10
 
 

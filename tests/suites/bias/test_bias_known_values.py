@@ -28,7 +28,9 @@ def test_bias_8_3_ti_of_every_network_from_its_counts(reference_values):
     for row in rows:
         assert row["shape"] + row["texture"] + row["neither"] == 1200
         ti = 100 * ti_statistic(np.asarray([[[row["shape"], row["texture"]]]], dtype=float))[0]
-        assert ti == pytest.approx(row["TI_pct"], abs=1e-4) and 100 - ti == pytest.approx(row["shape_bias_pct"], abs=1e-4)
+        assert ti == pytest.approx(row["TI_pct"], abs=1e-4) and 100 - ti == pytest.approx(
+            row["shape_bias_pct"], abs=1e-4
+        )
     for row in reference_values["published_aggregates"]["rows"]:
         ti = 100 * ti_statistic(np.asarray([[[row["shape"], row["texture"]]]], dtype=float))[0]
         assert ti == pytest.approx(row["TI_pct"], abs=1e-4), row["model"]

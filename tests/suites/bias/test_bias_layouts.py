@@ -154,8 +154,9 @@ def test_network_of_another_size_is_fed_its_size_and_flagged(cues, colour_classi
             return super().__call__(images)
 
     result = texture.score(texture.predict_rows(Large(HEAD), cues, CUES), CUES)
-    assert "non-reference geometry: as stored, 24x24, scaled to 48 (PIL bicubic); the reference is as stored, 24x24" in (
-        result.notes
+    assert (
+        "non-reference geometry: as stored, 24x24, scaled to 48 (PIL bicubic); the reference is as stored, 24x24"
+        in (result.notes)
     )
     reference = texture.score(texture.predict_rows(colour_classifier(HEAD), cues, CUES), CUES)
     assert not any("geometry" in note for note in reference.notes)

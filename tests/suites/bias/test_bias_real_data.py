@@ -100,9 +100,7 @@ def test_bias_8_18_geometry_and_normalisation_are_live(tmp_path):
     wrong = texture.texture_inclination(texture.predict_rows(network(tmp_path, V1, "half"), root, card)).value
     cropped = predict(_Cropped(model), base, [s.name for s in stimuli], Geometry("stored", 224))
     head = ClassMap.of(card.categories).bind(model.classes)
-    rows = texture.stimulus_columns(stimuli) | {
-        "answer": np.asarray(head.categories)[head.decide(cropped.logits)[0]]
-    }
+    rows = texture.stimulus_columns(stimuli) | {"answer": np.asarray(head.categories)[head.decide(cropped.logits)[0]]}
     moved = texture.texture_inclination(rows).value
     print(f"TI {right:.4f}; with 256/224 {moved:.4f}; with another normalisation {wrong:.4f}")
     assert 0.001 < abs(moved - right) < 0.03 and 0.003 < abs(wrong - right) < 0.10

@@ -71,7 +71,9 @@ def test_bias_8_11_ti_carries_its_coverage(stimuli, answers):
     assert names_of(score) == ["TI@7of16"] and all(name.endswith("@7of16") for name in names_of(score, "companion"))
     table, _ = texture.cue_table(rows)
     s, t = table.sum(axis=0)
-    assert values(score)["TI@7of16"].value == pytest.approx(t / (s + t)) and values(score)["cue_coverage@7of16"].n == 210
+    assert (
+        values(score)["TI@7of16"].value == pytest.approx(t / (s + t)) and values(score)["cue_coverage@7of16"].n == 210
+    )
     assert "covers 7 of 16 categories" in score.notes[0] and "dog 17" in score.notes[0] and "cat 1" in score.notes[0]
 
 
@@ -111,7 +113,10 @@ def test_bias_8_11_gap_carries_its_coverage():
     }
     score = background.score(rows, CARDS["in9"])
     assert names_of(score) == ["BG_Gap@8of9"]
-    assert (values(score)["BG_Gap@8of9"].n, values(score)["BG_Gap@8of9"].value) == (3600, pytest.approx(100 * 300 / 3600))
+    assert (values(score)["BG_Gap@8of9"].n, values(score)["BG_Gap@8of9"].value) == (
+        3600,
+        pytest.approx(100 * 300 / 3600),
+    )
 
 
 # --- from files ---------------------------------------------------------------------------------------------
@@ -128,9 +133,7 @@ def four_colours(tmp_path, save_image):
         for j, name in enumerate(COLOURS):
             save_image(tmp_path / shape / f"{shape}{1 + j}-{name}{1 + i}.png", COLOURS[name], noise=1 + i + 10 * j)
     changes = {"name": "four", "attribution": "", "categories": {name: [f"c-{name}"] for name in COLOURS}}
-    return tmp_path, CueConflictCard.load(
-        changes | {"image_size": 24, "expected_images": 16, "expected_conflict": 12}
-    )
+    return tmp_path, CueConflictCard.load(changes | {"image_size": 24, "expected_images": 16, "expected_conflict": 12})
 
 
 def test_bias_8_11_restricted_head_is_measured_on_covered_images_only(four_colours, colour_classifier):
@@ -169,7 +172,7 @@ def test_wide_head_narrowed_to_the_list_is_scored_like_a_head_of_that_list(four_
     rows = texture.predict_rows(wide, root, card, settings=narrow)
     small = texture.predict_rows(colour_classifier(HEAD), root, card, settings=RESTRICTED)
     assert (rows["answer"] == small["answer"]).all() and set(rows["top1"]) <= set(HEAD)
-    assert list(values(texture.score(rows, card)))[0] == "TI@3of4"
+    assert next(iter(values(texture.score(rows, card)))) == "TI@3of4"
     assert f"narrowed to {listed}" in narrow.wording()
     listed.write_text("c-red red\nc-violet violet\n")
     with pytest.raises(UserError, match="cannot be narrowed") as caught:

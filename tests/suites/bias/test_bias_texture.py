@@ -20,7 +20,6 @@ from suites.bias.texture import (
     texture_inclination,
     ti_statistic,
 )
-
 from tests.suites.bias.conftest import values, with_answers
 
 COLOURS = {
@@ -61,9 +60,7 @@ def test_bias_8_3_every_observer_reproduced_exactly(stimuli, answers, reference_
         found = values(score(rows, card))
         assert 100 * found["TI"].value == pytest.approx(row["TI_pct"], abs=1e-4)
         assert 100 * found["shape_bias"].value == pytest.approx(row["shape_bias_pct"], abs=1e-4)
-        assert 100 * found["texture_rate"].value == pytest.approx(
-            row["texture_of_all_conflict_pct"], abs=1e-4
-        )
+        assert 100 * found["texture_rate"].value == pytest.approx(row["texture_of_all_conflict_pct"], abs=1e-4)
         assert 100 * found["cue_coverage"].value == pytest.approx(row["cue_coverage_pct"], abs=1e-4)
         if row["same_class_acc_pct"] is not None:
             same = found["same_category_accuracy"]
@@ -169,9 +166,7 @@ def test_texture_classifier_is_measured_from_files(small_set, colour_classifier)
     assert calls[-1] == (64, 64, "images")
 
 
-def test_bias_8_14_untrained_and_constant_classifiers_are_flagged(
-    small_set, colour_classifier, untrained_network
-):
+def test_bias_8_14_untrained_and_constant_classifiers_are_flagged(small_set, colour_classifier, untrained_network):
     root, card = small_set
     for model in (untrained_network(by_class(COLOURS)), colour_classifier(by_class(COLOURS), gain=0.0)):
         result = score(predict_rows(model, root, card), card)
