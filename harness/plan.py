@@ -313,7 +313,8 @@ class Planner:
         cell = Cell(
             "pretrain", "baseline", baselines.VERSION, params, seeds=seeds, work=work, label=name, fingerprint=mark
         )
-        return Trained(self.plan.add(cell), name, outside.arch, 0, 0, (), classes, "none", baseline.kind)
+        arch = outside.arch if network else "baseline"
+        return Trained(self.plan.add(cell), name, arch, 0, 0, (), classes, "none", baseline.kind)
 
     def _measure(self, suite: Suite, trained: Trained, dataset: Cell | None = None) -> None:
         card = suite.card

@@ -75,6 +75,12 @@ def test_light_commands_import_no_torch_and_answer_at_once(arguments: list[str],
         (["run"], 2, ["nothing to measure"]),
         (["run", "--checkpoint", "w.pth"], 2, ["--arch", "--classes"]),
         (["run", "--checkpoint", "w.pth", "--arch", "resnet50", "--classes", "imagenet1k"], 4, ["does not exist"]),
+        (["run", "--checkpoint", "baseline:constent"], 2, ["unknown baseline", "did you mean 'constant'"]),
+        (
+            ["run", "--checkpoint", "w.pth", "--arch", "a", "--classes", "micro", "--normalisation", "imagnet"],
+            2,
+            ["imagenet"],
+        ),
         (
             ["run", "--generator", "real", "--suite", "in-domain", "--data", "train=/nowhere"],
             4,

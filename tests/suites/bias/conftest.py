@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from suites.bias.texture import parse_name, stimulus_columns
+
 DATA = Path(__file__).parent / "data"
 
 
@@ -34,8 +36,42 @@ def decisions():
 
 
 @pytest.fixture(scope="session")
-def expected():
-    return json.loads((DATA / "cue_conflict_expected.json").read_text(encoding="utf-8"))
+def reference_values():
+    """Counts and values that others published, or that were recomputed from their per-image files."""
+    return json.loads((DATA / "reference_values.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def in100_coverage():
+    return json.loads((DATA / "in100_coverage.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def stimuli(manifest):
+    """Columns of the 1280 stimuli in manifest order."""
+    return stimulus_columns([parse_name(row["relpath"]) for row in manifest])
+
+
+@pytest.fixture(scope="session")
+def answers(manifest, decisions):
+    """Answers per observer in manifest order."""
+    return in_order(decisions, manifest)
+
+
+def in_order(decisions, manifest):
+    """Turn a table of decisions into one array per observer, in manifest order."""
+    by_image = {row["image"]: row for row in decisions}
+    ordered = [by_image[row["relpath"].split("/")[1]] for row in manifest]
+    return {name: np.asarray([row[name] for row in ordered]) for name in ordered[0] if name != "image"}
+
+
+def with_answers(stimuli, answer):
+    quiet = np.zeros(len(answer), dtype=bool)
+    return stimuli | {"answer": np.asarray(answer), "tied": quiet, "converted": quiet, "truncated": quiet}
+
+
+def values(result):
+    return {metric.name: metric.estimate for metric in result.metrics}
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,9 @@ import pytest
 from harness.errors import DataMissing, UserError
 from suites.bias.background import VARIATIONS, foreground_key, predict_rows, read_views, score
 from suites.bias.cards import In9Card
+from tests.suites.bias.conftest import values
 
 CARD = In9Card.load()
-
-
-def values(result):
-    return {metric.name: metric.estimate for metric in result.metrics}
 
 
 def counted_rows(original, same, rand, n=4050, classes=9):

@@ -21,6 +21,7 @@ from suites.bias.context import (
     uncommon_count,
     uncommon_flags,
 )
+from tests.suites.bias.conftest import values
 
 CARD = FocusCard.load()
 SIZES = [14146, 5974, 674, 21]
@@ -33,10 +34,6 @@ def model_rows(focus_counts, model):
         "correct": correct,
         "chance": np.asarray([chance[name] for name in focus_counts["category"]]),
     }
-
-
-def values(result):
-    return {metric.name: metric.estimate for metric in result.metrics}
 
 
 @pytest.mark.parametrize(
@@ -88,9 +85,7 @@ def test_bias_8_6_standardised_ratios_and_small_partition(focus_counts):
     assert (round(found["Acc_3"].low, 2), round(found["Acc_3"].high, 2)) == (0.24, 0.63)
 
 
-@pytest.mark.parametrize(
-    ("category", "cb_avg"), [("car", 241.8), ("dog", 50.3), ("frog", 4.9), ("bird", 51.5)]
-)
+@pytest.mark.parametrize(("category", "cb_avg"), [("car", 241.8), ("dog", 50.3), ("frog", 4.9), ("bird", 51.5)])
 def test_bias_8_6_and_14_constant_classifier_wins_but_is_flagged(focus_counts, category, cb_avg):
     result = score(model_rows(focus_counts, focus_counts["category"] == category), CARD)
     assert 100 * values(result)["CB_avg"].value == pytest.approx(cb_avg, abs=0.05)
@@ -236,9 +231,7 @@ def test_bias_8_8_missing_and_hopeless_files_are_named(small_focus, colour_class
 
 
 def test_unknown_words_and_damaged_databases_are_refused(small_focus):
-    write_database(
-        small_focus, [*ROWS[:-1], ("/car-rain/3.jpg", "car", "dusk", "sunny", "grass,street", "no")]
-    )
+    write_database(small_focus, [*ROWS[:-1], ("/car-rain/3.jpg", "car", "dusk", "sunny", "grass,street", "no")])
     with pytest.raises(UserError, match="unknown time 'dusk', location 'grass,street'"):
         read_annotations(small_focus, SMALL)
     (small_focus / "annotations.db").write_bytes(b"garbage" * 300)

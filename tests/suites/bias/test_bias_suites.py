@@ -88,6 +88,8 @@ def test_suite_measures_rows_and_flags_an_untrained_network(suite_id, context, u
 
 def test_plugin_modules_import_no_heavy_packages():
     modules = ", ".join(module for module, *_ in SUITES.values())
-    code = f"import sys, {modules}; print([m for m in ('torch', 'pandas', 'sklearn', 'scipy', 'PIL') if m in sys.modules])"
+    code = (
+        f"import sys, {modules}; print([m for m in ('torch', 'pandas', 'sklearn', 'scipy', 'PIL') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

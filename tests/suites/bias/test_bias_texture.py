@@ -17,38 +17,15 @@ from suites.bias.texture import (
     predict_rows,
     read_stimuli,
     score,
-    stimulus_columns,
     texture_inclination,
     ti_statistic,
 )
+from tests.suites.bias.conftest import values, with_answers
 
 COLOURS = {
     "red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "grey": (120, 120, 120),
     "pink": (240, 150, 180), "brown": (110, 70, 20), "cyan": (30, 220, 220), "yellow": (230, 220, 40),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def stimuli(manifest):
-    """Columns of the 1280 stimuli in manifest order."""
-    return stimulus_columns([parse_name(row["relpath"]) for row in manifest])
-
-
-@pytest.fixture(scope="module")
-def answers(manifest, decisions):
-    """Answers per observer in manifest order."""
-    by_image = {row["image"]: row for row in decisions}
-    ordered = [by_image[row["relpath"].split("/")[1]] for row in manifest]
-    return {name: np.asarray([row[name] for row in ordered]) for name in ordered[0] if name != "image"}
-
-
-def with_answers(stimuli, answer):
-    quiet = np.zeros(len(answer), dtype=bool)
-    return stimuli | {"answer": answer, "tied": quiet, "converted": quiet, "truncated": quiet}
-
-
-def values(result):
-    return {metric.name: metric.estimate for metric in result.metrics}
 
 
 def test_bias_8_2_manifest_structure(manifest):
@@ -72,19 +49,18 @@ def test_bias_8_2_experiment_prefix_is_dropped():
             parse_name(wrong)
 
 
-def test_bias_8_3_every_observer_reproduced_exactly(stimuli, answers, expected):
+def test_bias_8_3_every_observer_reproduced_exactly(stimuli, answers, reference_values):
     card = CueConflictCard.load()
-    assert len(expected["observers"]) == len(answers) == 19
-    for row in expected["observers"]:
+    expected = [row for row in reference_values["networks_from_per_image_files"]["rows"] if row["observer"] in answers]
+    assert len(expected) == len(answers) == 19
+    for row in expected:
         rows = with_answers(stimuli, answers[row["observer"]])
         table, conflict = cue_table(rows)
         assert table.sum(axis=0).tolist() == [row["shape"], row["texture"]] and conflict.sum() == 1200
         found = values(score(rows, card))
         assert 100 * found["TI"].value == pytest.approx(row["TI_pct"], abs=1e-4)
         assert 100 * found["shape_bias"].value == pytest.approx(row["shape_bias_pct"], abs=1e-4)
-        assert 100 * found["texture_rate"].value == pytest.approx(
-            row["texture_of_all_conflict_pct"], abs=1e-4
-        )
+        assert 100 * found["texture_rate"].value == pytest.approx(row["texture_of_all_conflict_pct"], abs=1e-4)
         assert 100 * found["cue_coverage"].value == pytest.approx(row["cue_coverage_pct"], abs=1e-4)
         if row["same_class_acc_pct"] is not None:
             same = found["same_category_accuracy"]
@@ -190,9 +166,7 @@ def test_texture_classifier_is_measured_from_files(small_set, colour_classifier)
     assert calls[-1] == (64, 64, "images")
 
 
-def test_bias_8_14_untrained_and_constant_classifiers_are_flagged(
-    small_set, colour_classifier, untrained_network
-):
+def test_bias_8_14_untrained_and_constant_classifiers_are_flagged(small_set, colour_classifier, untrained_network):
     root, card = small_set
     for model in (untrained_network(by_class(COLOURS)), colour_classifier(by_class(COLOURS), gain=0.0)):
         result = score(predict_rows(model, root, card), card)

@@ -1,0 +1,227 @@
+"""Trivial baselines: what they answer, that they are flagged, and that the command line puts them on the board."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from harness.baselines import Baseline, BaselineClassifier, parse_baseline
+from harness.classes import load_classes
+from harness.errors import UserError
+from suites.bias import background, context, texture
+from suites.bias.cards import CueConflictCard, FocusCard, In9Card
+from suites.bias.people import answer_rows, answers
+from tests.suites.bias.conftest import values
+
+IN1K = load_classes("imagenet1k").ids
+
+
+def test_names_of_baselines():
+    assert parse_baseline("baseline:constant", IN1K) == Baseline("constant", IN1K[0])
+    assert parse_baseline("baseline:constant:n04285008", IN1K).name == "baseline:constant:n04285008"
+    assert parse_baseline("baseline:humans", IN1K).name == "baseline:humans"
+    for wrong, words in (
+        ("baseline:constent", "did you mean 'constant'"),
+        ("baseline:constant:n0", "not in the class list"),
+        ("baseline:uniform:n04285008", "takes no class"),
+    ):
+        with pytest.raises(UserError, match="baseline|class list") as caught:
+            parse_baseline(wrong, IN1K)
+        assert words in str(caught.value)
+
+
+def test_uniform_answers_depend_on_the_image_only_and_reach_all_classes():
+    import torch
+
+    model = BaselineClassifier(Baseline("uniform"), [f"c{i}" for i in range(8)])
+    images = torch.randint(0, 256, (800, 3, 6, 6), generator=torch.Generator().manual_seed(0)).float() / 255
+    whole = model(images)
+    parts = torch.cat([model(part) for part in images.split(7)])
+    assert torch.equal(whole, parts)
+    assert torch.equal(model(images.flip(0)).flip(0), whole)
+    counts = torch.bincount(whole.argmax(1), minlength=8)
+    assert counts.min() > 60 and counts.max() < 145
+    with pytest.raises(UserError, match="cannot classify images"):
+        BaselineClassifier(Baseline("humans"), ["c0"])(images)
+
+
+def test_bias_8_5_constant_dog_answers_dog(save_image, tmp_path):
+    """One image per ordered pair of the public categories, scored by the 1000-way map."""
+    root, card = cue_set(tmp_path, save_image)
+    dog = BaselineClassifier(Baseline("constant", "n02086240"), IN1K)
+    result = texture.score(texture.predict_rows(dog, root, card), card)
+    found = values(result)
+    assert (found["TI"].value, found["TI"].n, found["cue_coverage"].value) == (0.5, 30, 0.125)
+    assert not any(check.passed for check in result.checks)
+
+
+@pytest.mark.parametrize("kind", ["constant", "uniform"])
+def test_bias_8_14_baselines_are_flagged_by_every_suite(kind, save_image, tmp_path):
+    model = BaselineClassifier(parse_baseline(f"baseline:{kind}", IN1K), IN1K)
+    cues, cue_card = cue_set(tmp_path / "cues", save_image)
+    focus, focus_card = focus_set(tmp_path / "focus", save_image)
+    swaps, in9_card = in9_set(tmp_path / "in9", save_image)
+    for module, root, card in ((texture, cues, cue_card), (context, focus, focus_card), (background, swaps, in9_card)):
+        result = module.score(module.predict_rows(model, root, card), card)
+        assert not all(check.passed for check in result.checks)
+
+
+def test_bias_8_3_people_as_rows(save_image, tmp_path, manifest):
+    names = [row["relpath"] for row in manifest]
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    card = CueConflictCard.load()
+    rows = answer_rows(tmp_path, card)
+    assert len(rows["image"]) == 12_800 == len(set(rows["image"])) and set(answers()) == {
+        n.split("/")[1] for n in names
+    }
+    result = texture.score(rows, card)
+    ti = values(result)["TI"]
+    assert (ti.n, round(100 * ti.value, 4)) == (9236 + 398, 4.1312)
+    assert result.notes[0] == "s = 9236, t = 398, neither = 2366, of 12000 conflict images"
+    assert all(check.passed for check in result.checks)
+    single = texture.texture_inclination({name: column for name, column in rows.items() if name != "stimulus"})
+    assert ti.high - ti.low > 1.1 * (single.high - single.low)  # answers to one image are not independent
+    (tmp_path / names[0]).rename(tmp_path / "airplane" / "airplane99-bicycle2.png")
+    with pytest.raises(UserError, match="nobody was shown 1 of"):
+        answer_rows(tmp_path, card)
+
+
+# --- small sets with the public categories, in the public layouts -------------------------------------------
+
+
+def cue_set(root, save_image):
+    names = list(CueConflictCard.load().categories)
+    for i, shape in enumerate(names):
+        for j, other in enumerate(names):
+            save_image(root / shape / f"{shape}1-{other}1.png", (i * 15, j * 15, 99), (24, 24))
+    card = {"image_size": 24, "expected_images": 256, "expected_conflict": 240}
+    return root, CueConflictCard.load(card)
+
+
+def focus_set(root, save_image):
+    """Two images per category and number of uncommon attributes; frogs have none at night."""
+    rows = []
+    for i, (name, table) in enumerate(FocusCard.load().uncommon.items()):
+        for k in range(4 if table.time else 3):
+            for copy in range(2):
+                place = ", ".join(
+                    (*table.locations[:1], "street" if name in ("truck", "car") else "none")[: 1 + (k > 0)]
+                )
+                line = (f"/{name}-day/{k}{copy}.jpg", name, "night" if k > 2 else "day", "snowing" if k > 1 else "none",
+                        place if k else "none", "no")  # fmt: skip
+                rows.append(line)
+                save_image(root / line[0][1:], (i * 20, k * 60, copy * 100), (30, 26), noise=len(rows))
+    connection = sqlite3.connect(root / "annotations.db")
+    connection.execute("CREATE TABLE annotations (file_name TEXT PRIMARY KEY, category TEXT, time TEXT, weather TEXT, "
+                       "locations TEXT, humans TEXT)")  # fmt: skip
+    connection.executemany("INSERT INTO annotations VALUES (?,?,?,?,?,?)", rows)
+    connection.commit()
+    connection.close()
+    return root, FocusCard.load({"image_size": 24, "expected_images": len(rows)})
+
+
+def in9_set(root, save_image):
+    card = In9Card.load({"image_size": 24, "expected_per_variation": 18})
+    for label, folder in enumerate(card.folders):
+        for i in range(2):
+            key = f"n0{label:07d}_{i:05d}"
+            mixed = f"fg_{key}_bg_n01614925_{i:05d}"
+            for variation, name in (("original", key), ("mixed_same", mixed), ("mixed_rand", mixed)):
+                path = root / "bg_challenge" / variation / "val" / folder / f"{name}.JPEG"
+                save_image(path, (label * 25, i * 90, len(variation) * 9))
+    return root, card
+
+
+@pytest.fixture(scope="module")
+def in100_run(tmp_path_factory, save_image):
+    """The bias suites of profile in100 over the command line, with a head of the CMC list that answers by chance."""
+    root = tmp_path_factory.mktemp("in100")
+    arguments = ["run", "--checkpoint", "baseline:uniform", "--profile", "in100", "--suite", "bias", "--store", "store"]
+    for name, write in (("cue-conflict", cue_set), ("focus", focus_set), ("in9", in9_set)):
+        _, card = write(root / name, save_image)
+        (root / f"{name}.json").write_text(card.model_dump_json(exclude_defaults=False))
+        arguments += ["--set", f"data.{name}.root={root / name}", "--set", f"data.{name}.card={root / name}.json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", *arguments, "--slots", "1", "--quiet"],
+        cwd=root, env=environment, capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    records = {}
+    for path in (root / "store").rglob("record.json"):
+        record = json.loads(path.read_text())
+        records[record["suite"]] = record
+    return done, records, root
+
+
+def test_bias_8_11_profile_in100_runs_to_the_end_with_restricted_names(in100_run):
+    done, records, root = in100_run
+    assert done.returncode == 0, done.stderr
+    primary = {
+        suite: {m["name"]: m["estimate"] for m in record["metrics"] if m["role"] == "primary"}
+        for suite, record in records.items()
+    }
+    assert set(primary["texture-bias"]) == {"TI@7of16"} and set(primary["background-bias"]) == {"BG_Gap@8of9"}
+    assert set(primary["context-bias"]) == {"CB_avg", "CB_1@5of10", "CB_2@5of10"}
+    cb_avg = primary["context-bias"]["CB_avg"]
+    assert cb_avg["value"] is None and cb_avg["reason"] == "10 images in P3"
+    board = (root / "store" / "leaderboard.md").read_text()
+    assert "undefined: 10 images in P3" in board and "baseline:uniform" in board
+    assert not any(all(check["passed"] for check in record["checks"]) for record in records.values())
+
+
+def test_bias_8_13_rows_of_a_run_give_the_record_again(in100_run):
+    import pandas as pd
+
+    _, records, root = in100_run
+    for suite, module, card in (
+        ("texture-bias", texture, CueConflictCard), ("context-bias", context, FocusCard),
+        ("background-bias", background, In9Card),
+    ):  # fmt: skip
+        (path,) = (root / "store").rglob(f"*{suite}*/rows.parquet")
+        data = {"texture-bias": "cue-conflict", "context-bias": "focus", "background-bias": "in9"}[suite]
+        again = module.score(pd.read_parquet(path), card.load(json.loads((root / f"{data}.json").read_text())))
+        stored = {m["name"]: m["estimate"] for m in records[suite]["metrics"]}
+        assert {m.name: m.estimate.to_dict() for m in again.metrics} == stored
+
+
+def test_untrained_network_through_the_plan(in100_run):
+    """The plan of an untrained network measures every suite; people are measured by texture-bias only."""
+    _, _, root = in100_run
+    counts = {}
+    for kind in ("untrained", "humans"):
+        done = subprocess.run(
+            [sys.executable, "-m", "harness", "plan", "--checkpoint", f"baseline:{kind}", "--json", "--store", "s"],
+            cwd=root, capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+        counts[kind] = done.stdout.count('"folder": "evaluate/')
+    assert counts["humans"] == 1 and counts["untrained"] > 10
+
+
+def test_untrained_networks_are_made_equal_every_time(tmp_path):
+    from types import SimpleNamespace
+
+    from harness.backbones.classifier import load_classifier
+    from harness.baselines import make_baseline
+
+    found = []
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        facts = {"kind": "untrained", "class": "", "arch": "resnet10", "image_size": 64}
+        ctx = SimpleNamespace(
+            params=facts | {"mean": [0.5] * 3, "std": [0.5] * 3}, out=folder, classes=load_classes("micro"),
+            seed=lambda *facts: 5,
+        )  # fmt: skip
+        make_baseline(ctx)
+        found.append(load_classifier(folder))
+    assert found[0].identity == found[1].identity and found[0].image_size == 64
+    assert len(found[0].classes) == len(load_classes("micro").ids) and np.isfinite(found[0].info.mean).all()
