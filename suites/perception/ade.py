@@ -43,8 +43,8 @@ def run_ade(job: Job, card: AdeCard, settings: AdeSettings, keep_weights: bool =
     out = job.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     root = settle_ade(job.root)
-    names, ids = _data(root, job, card)
-    early_ends = _check_files(root, card, ids)
+    names, ids = draw(root, job, card)
+    early_ends = check_files(root, card, ids)
     cost = ade_cost(settings, job.fraction)
     job.progress(0, cost.iterations, cost.text(len(early_ends)))
     tensors = toolbox_state(job.state, arch)
@@ -100,7 +100,7 @@ def ade_rows(path: Path) -> pd.DataFrame:
     )
 
 
-def _data(root: Path, job: Job, card: AdeCard) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def draw(root: Path, job: Job, card: AdeCard) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Read the class table, draw the subset and write its list of stems."""
     classes = ade_classes(root, card)
     train, val = ade_stems(root, card.train_folder), ade_stems(root, card.val_folder)
@@ -111,7 +111,7 @@ def _data(root: Path, job: Job, card: AdeCard) -> tuple[tuple[str, ...], tuple[s
     return classes, ids
 
 
-def _check_files(root: Path, card: AdeCard, ids: tuple[str, ...]) -> tuple[Path, ...]:
+def check_files(root: Path, card: AdeCard, ids: tuple[str, ...]) -> tuple[Path, ...]:
     """Look at the pictures and labels of the run; return the pictures that end early."""
     parts = (
         (card.train_folder, card.train_labels, ids),

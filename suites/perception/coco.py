@@ -52,8 +52,8 @@ def run_coco(job: Job, card: CocoCard, settings: CocoSettings, keep_weights: boo
     out = job.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     settings, here = settings.at(job.fraction), settle_coco(job.root, card)
-    truth, names, ids = _data(job, here)
-    early_ends = check_pictures(_pictures(job, here, truth), "COCO")
+    truth, names, ids = draw(job, here)
+    early_ends = check_pictures(pictures(job, here, truth), "COCO")
     cost = coco_cost(settings, len(ids))
     job.progress(0, cost.iterations, cost.text(len(early_ends)))
     tensors = toolbox_state(job.state, arch)
@@ -96,7 +96,7 @@ def coco_cost(settings: CocoSettings, n_train: int) -> Cost:
     return Cost(iterations, n_train * settings.epochs, pixels / 1e6)
 
 
-def _data(job: Job, card: CocoCard) -> tuple[Annotations, tuple[str, ...], tuple[str, ...]]:
+def draw(job: Job, card: CocoCard) -> tuple[Annotations, tuple[str, ...], tuple[str, ...]]:
     """Read the annotations, draw the subset and write its reduced annotation file (categories untouched)."""
     truth, train = read_coco(job.root, card.val_json), read_coco(job.root, card.train_json)
     classes = coco_classes(truth, card)
@@ -114,7 +114,7 @@ def _data(job: Job, card: CocoCard) -> tuple[Annotations, tuple[str, ...], tuple
     return truth, tuple(name for _, name in classes), ids
 
 
-def _pictures(job: Job, card: CocoCard, truth: Annotations) -> list[Path]:
+def pictures(job: Job, card: CocoCard, truth: Annotations) -> list[Path]:
     """List the files of the run: those of the drawn subset, and all of the validation split."""
     drawn = json.loads((job.out / "train.json").read_text())["images"]
     return [

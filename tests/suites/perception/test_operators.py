@@ -70,9 +70,9 @@ def test_perception_4_roi_align(ratio: int, aligned: bool) -> None:
     features = rng.standard_normal((2, 3, 11, 14))
     size, scale = 3, 0.5
     weights = [pooling_weights(roi, size, scale, ratio, aligned, (11, 14)) for roi in ROIS]
-    expected = np.stack([
-        np.einsum("ijhw,chw->cij", w, features[int(roi[0])]) for w, roi in zip(weights, ROIS, strict=True)
-    ])
+    expected = np.stack(
+        [np.einsum("ijhw,chw->cij", w, features[int(roi[0])]) for w, roi in zip(weights, ROIS, strict=True)]
+    )
     keywords = {"spatial_scale": scale, "sampling_ratio": ratio, "aligned": aligned}
     tensor, rois = torch.tensor(features, dtype=torch.float32), torch.tensor(ROIS, dtype=torch.float32)
     found = call_forward(tensor, rois, size, **keywords)

@@ -76,12 +76,17 @@ def test_perception_vit_is_not_planned() -> None:
 
 
 def test_perception_items(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four fractions, three training seeds at the two small ones, each in a process of its own."""
+    """One item per fraction, subset seed and training seed; three training seeds at the two small fractions."""
     monkeypatch.setattr("suites.perception.stages.missing_packages", tuple)
     items = Coco().items(CocoSettings(), "resnet50")
     planned = [(item.params["fraction"], item.probe_seed) for item in items]
     assert planned == [(1.0, 0), (0.5, 0), *((f, s) for f in (0.2, 0.1) for s in range(3))]
     assert all(item.resources.isolated for item in items)
+    assert [item.resources.share for item in items] == [item.params["fraction"] for item in items]
+    several = ADE20K().items(AdeSettings(subset_seeds=(0, 5), fractions=(1.0, 0.1)), "resnet50")
+    assert [(item.params["fraction"], item.params["subset_seed"], item.probe_seed) for item in several] == [
+        (1.0, 0, 0), *((0.1, subset, seed) for subset in (0, 5) for seed in range(3)),
+    ]  # fmt: skip
 
 
 def test_perception_7_subsets() -> None:
@@ -202,6 +207,35 @@ def test_perception_cost() -> None:
     assert "160,000 iterations" in ade_cost(AdeSettings(), 1.0).text()
 
 
+def test_perception_constant_iterations() -> None:
+    """The secondary option keeps the updates at small fractions: all iterations, or more epochs with their steps."""
+    ade, coco = AdeSettings(constant="iterations"), CocoSettings(constant="iterations").at(0.1)
+    assert ade.total_iterations(0.1) == 160_000 and ade.checkpoint_interval(0.1) == 16_000
+    assert (coco.epochs, coco.milestones, coco.checkpoint_epochs) == (240, (160, 220), 10)
+    assert coco_cost(coco, 11_730).iterations == 240 * 734
+    assert CocoSettings().at(0.1) == CocoSettings() and AdeSettings().checkpoint_interval(0.1) == 1_600
+
+
+def test_perception_plan_shows_the_cost(tmp_path: Path) -> None:
+    """Before a run the plan says iterations and pictures of every kind of run, and minutes that scale with the fraction."""
+    (tmp_path / "net.pth").write_bytes(b"planning does not read it")
+    for name in ("coco", "ade20k"):
+        (tmp_path / name).mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "plan", "--profile", "in1k", "--checkpoint", str(tmp_path / "net.pth"),
+         "--arch", "resnet50", "--classes", "imagenet1k", "--suite", "coco,ade20k", "--store", str(tmp_path / "store"),
+         *(part for name in ("coco", "ade20k") for part in ("--data", f"{name}={tmp_path / name}")), "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["costs"]["coco@1: 177,432 iterations, 2,838,888 pictures, 3,027,390 megapixels"] == 1
+    small = {what.partition(":")[0]: number for what, number in facts["costs"].items()}
+    assert small == {f"{task}@{f}": 3 if f < 0.5 else 1 for task in ("coco", "ade20k") for f in (1, 0.5, 0.2, 0.1)}
+    (row,) = (row for row in facts["kinds"] if row["kind"] == "evaluate")
+    assert row["minutes"] == pytest.approx((2400 + 900) * (1 + 0.5 + 3 * 0.2 + 3 * 0.1), abs=0.1)
+
+
 def test_perception_cards(tmp_path: Path) -> None:
     """The public card has 80 categories with ids up to 90; other lists, tables and empty folders are refused."""
     assert len(COCO_NAMES) == len(set(COCO_NAMES)) == 80 and COCO_IDS[-1] == 90
@@ -220,7 +254,7 @@ def test_perception_cards(tmp_path: Path) -> None:
         ade_classes(tmp_path, ADE20K_CARD)
 
 
-def test_perception_4_keys() -> None:
+def test_perception_5_keys() -> None:
     """Wrapper prefixes go, only the classifier is dropped, the stem is renamed, clashes are refused."""
     import torch
 

@@ -105,7 +105,10 @@ def test_perception_6_frozen_parts(toy: Path) -> None:
 @pytest.mark.parametrize("task", ["coco", "ade"])
 def test_perception_10_resume_after_kill(toy: Path, task: str) -> None:
     """A run killed by SIGKILL and started again ends with the weights and rows of an uninterrupted one."""
-    whole, again = load_file(toy / f"{task}_out/weights.safetensors"), load_file(toy / f"{task}_again/weights.safetensors")
+    whole, again = (
+        load_file(toy / f"{task}_out/weights.safetensors"),
+        load_file(toy / f"{task}_again/weights.safetensors"),
+    )
     assert whole.keys() == again.keys()
     for key, tensor in whole.items():
         np.testing.assert_array_equal(tensor.numpy(), again[key].numpy(), err_msg=key)
@@ -115,7 +118,40 @@ def test_perception_10_resume_after_kill(toy: Path, task: str) -> None:
     assert done[:2] == [0, {"coco": 7, "ade": 5}[task]]  # not from the beginning
 
 
-@pytest.mark.long
+def test_perception_workers_change_nothing(toy: Path) -> None:
+    """With two loader workers the run ends with the weights of a run without any."""
+    whole, other = (load_file(toy / f"ade_{name}/weights.safetensors") for name in ("out", "workers"))
+    for key, tensor in whole.items():
+        np.testing.assert_array_equal(tensor.numpy(), other[key].numpy(), err_msg=key)
+
+
+def test_perception_broken_picture_loses_nothing(toy: Path) -> None:
+    """A picture that breaks on the way is named in one line; mended, the run ends as if nothing had happened."""
+    what, why, fix = read(toy, "ade_broken.json")
+    assert what == "a picture cannot be used" and "images/training/ADE_train_" in why and "\n" not in why
+    assert "checkpoint" in fix
+    whole, mended = (load_file(toy / f"ade_{name}/weights.safetensors") for name in ("out", "broken"))
+    for key, tensor in whole.items():
+        np.testing.assert_array_equal(tensor.numpy(), mended[key].numpy(), err_msg=key)
+    done = [mark[0] for mark in read(toy, "ade_broken/calls.json")["marks"]]
+    assert done[:2] == [0, 5]
+
+
+def test_perception_unknown_label_is_named(toy: Path) -> None:
+    """A label above the table's classes is refused by a loader's worker with the picture's name, in one line."""
+    _, why, _ = read(toy, "ade_labels.json")
+    assert "ade_l/images/training/ADE_train_" in why and "label 7 is above the 3 classes" in why and "\n" not in why
+
+
+def test_perception_9_miou_equals_mmsegmentation(toy: Path) -> None:
+    """From rows: mmsegmentation's own numbers to 1e-6, unrounded; 1 for perfect predictions; absent classes left out."""
+    facts = read(toy, "metric.json")
+    assert facts["noisy"]["ours"] == pytest.approx(facts["noisy"]["theirs"], abs=1e-6)
+    assert 0.1 < facts["noisy"]["ours"]["mIoU"] < 0.6
+    assert facts["perfect"]["ours"] == {"mIoU": 1.0, "aAcc": 1.0, "mAcc": 1.0}
+
+
+@pytest.mark.slow
 def test_perception_6_resnet50(tmp_path: Path, start: Callable[..., Mapping[str, Any]]) -> None:
     """With ResNet50 the same holds for all 53 norm layers."""
     import torch

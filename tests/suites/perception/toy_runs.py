@@ -64,11 +64,17 @@ def write_coco(root: Path, train: int = 12, val: int = 4) -> None:
                 x0, y0, x1, y1 = box
                 crowd = int(part == "train" and index == 5)
                 size = {"size": [HEIGHT, WIDTH], "counts": [WIDTH * HEIGHT - 400, 400]}
-                annotations.append({
-                    "id": len(annotations) + 1, "image_id": index + 1, "category_id": COCO_IDS[kind], "iscrowd": crowd,
-                    "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0),
-                    "segmentation": size if crowd else [polygon(kind, box)],
-                })
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": index + 1,
+                        "category_id": COCO_IDS[kind],
+                        "iscrowd": crowd,
+                        "bbox": [x0, y0, x1 - x0, y1 - y0],
+                        "area": (x1 - x0) * (y1 - y0),
+                        "segmentation": size if crowd else [polygon(kind, box)],
+                    }
+                )
         categories = [{"id": i, "name": name} for i, name in zip(COCO_IDS, ("box", "ball"), strict=True)]
         content = {"images": images, "annotations": annotations, "categories": categories}
         (root / "annotations" / f"instances_{part}2017.json").write_text(json.dumps(content))
@@ -123,26 +129,47 @@ def record_calls(calls: list[tuple[str, int, float]]) -> None:
         setattr(module, name, noted)
 
 
-def run_coco(folder: Path, out: str, kill: bool = False, arch: str = "resnet10") -> None:
+def run_coco(folder: Path, out: str, kill: bool = False) -> None:
     """Fine-tune on the toy COCO for two epochs of six iterations; perhaps kill the process on the way."""
+    fine_tune_coco(folder, out, "resnet10", 12, 4, KILL_AT["coco"] if kill else 0)
+
+
+def fine_tune_coco(folder: Path, out: str, arch: str, train: int, val: int, kill_at: int = 0, **changed: Any) -> None:
+    """Fine-tune and write rows, weights, operator calls and progress."""
     from suites.perception.cards import CocoCard
     from suites.perception.coco import run_coco as run
     from suites.perception.jobs import Job
     from suites.perception.settings import CocoSettings
 
-    settings = CocoSettings(
-        image_long=160, image_short=120, min_side=16, batch_size=2, workers=0, epochs=2, milestones=(1,),
-        warmup_iterations=4, fpn_channels=16, anchor_scale=4, rpn_samples=32, rpn_pre_nms_train=100,
-        rpn_pre_nms_test=50, proposals=50, roi_samples=32, fc_channels=32, mask_convs=1, mask_channels=16,
-    )
-    card = CocoCard(classes=((3, "box"), (7, "ball")), train_images=12, val_images=4)
+    sizes: dict[str, Any] = {
+        "image_long": 160,
+        "image_short": 120,
+        "min_side": 16,
+        "batch_size": 2,
+        "workers": 0,
+        "epochs": 2,
+        "milestones": (1,),
+        "warmup_iterations": 4,
+        "fpn_channels": 16,
+        "anchor_scale": 4,
+        "rpn_samples": 32,
+        "rpn_pre_nms_train": 100,
+        "rpn_pre_nms_test": 50,
+        "proposals": 50,
+        "roi_samples": 32,
+        "fc_channels": 32,
+        "mask_convs": 1,
+        "mask_channels": 16,
+    }
+    settings = CocoSettings(**(sizes | changed))
+    card = CocoCard(classes=((3, "box"), (7, "ball")), train_images=train, val_images=val)
     calls: list[tuple[str, int, float]] = []
     marks: list[tuple[int, int, str, int]] = []
     record_calls(calls)
 
     def progress(done: int, total: int, note: str) -> None:
         marks.append((done, total, note, len(calls)))
-        if kill and done == KILL_AT["coco"]:
+        if done and done == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     job = Job(make_network(arch).state_dict(), arch, folder / "coco", folder / out, seed=3, progress=progress)
@@ -150,31 +177,93 @@ def run_coco(folder: Path, out: str, kill: bool = False, arch: str = "resnet10")
     (folder / out / "calls.json").write_text(json.dumps({"calls": calls, "marks": marks}))
 
 
-def run_ade(folder: Path, out: str, kill: bool = False) -> None:
+def run_ade(folder: Path, out: str, kill: bool = False, **changed: Any) -> None:
     """Fine-tune on the toy ADE20K for six iterations; perhaps kill the process on the way."""
+
+    def stop(done: int) -> None:
+        if kill and done == KILL_AT["ade"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    fine_tune_ade(folder, "ade", out, stop, **changed)
+
+
+def fine_tune_ade(folder: Path, data: str, out: str, after: Callable[[int], None], **changed: Any) -> None:
+    """Fine-tune and write rows, weights and progress; ``after`` is called with the number of iterations done."""
     from suites.perception.ade import run_ade as run
     from suites.perception.cards import AdeCard
     from suites.perception.jobs import Job
     from suites.perception.settings import AdeSettings
 
-    settings = AdeSettings(
-        image_long=480, image_short=120, crop=96, batch_size=2, workers=0, iterations=6, checkpoint_iterations=2,
-        head_channels=16, auxiliary_channels=8,
-    )
+    sizes: dict[str, Any] = {
+        "image_long": 480,
+        "image_short": 120,
+        "crop": 96,
+        "batch_size": 2,
+        "workers": 0,
+        "iterations": 6,
+        "checkpoint_iterations": 2,
+        "head_channels": 16,
+        "auxiliary_channels": 8,
+    }
+    settings = AdeSettings(**(sizes | changed))
     calls: list[tuple[str, int, float]] = []
     marks: list[tuple[int, int, str, int]] = []
     record_calls(calls)
 
     def progress(done: int, total: int, note: str) -> None:
         marks.append((done, total, note, len(calls)))
-        if kill and done == KILL_AT["ade"]:
-            os.kill(os.getpid(), signal.SIGKILL)
+        after(done)
 
     state = make_network("resnet10").state_dict()
-    job = Job(state, "resnet10", folder / "ade", folder / out, seed=3, progress=progress)
+    job = Job(state, "resnet10", folder / data, folder / out, seed=3, progress=progress)
     card = AdeCard(n_classes=3, train_images=8, val_images=3)
     run(job, card, settings, keep_weights=True).to_parquet(folder / out / "rows.parquet")
     (folder / out / "calls.json").write_text(json.dumps({"calls": calls, "marks": marks}))
+
+
+def break_pictures(folder: Path) -> dict[Path, bytes]:
+    """Put nothing that can be decoded between the marks of every JPEG file; return what was there."""
+    kept = {path: path.read_bytes() for path in sorted(folder.glob("*.jpg"))}
+    for path in kept:
+        path.write_bytes(b"\xff\xd8" + bytes(900) + b"\xff\xd9")
+    return kept
+
+
+def run_ade_broken(folder: Path) -> None:
+    """Let every training picture break after iteration 4, note the error, mend the files, go on."""
+    from harness.errors import UserError
+
+    write_ade(folder / "ade_b")
+    kept: dict[Path, bytes] = {}
+
+    def stop(done: int) -> None:
+        if done == 4:
+            kept.update(break_pictures(folder / "ade_b" / "images" / "training"))
+
+    try:
+        fine_tune_ade(folder, "ade_b", "ade_broken", stop)
+    except UserError as error:
+        (folder / "ade_broken.json").write_text(json.dumps([error.what, error.why, error.fix]))
+    for path, content in kept.items():
+        path.write_bytes(content)
+
+
+def run_ade_mended(folder: Path) -> None:
+    """Go on where ``run_ade_broken`` stopped."""
+    fine_tune_ade(folder, "ade_b", "ade_broken", lambda done: None)
+
+
+def run_ade_labels(folder: Path) -> None:
+    """Give every label picture a number that the table lacks; the error comes from a loader's worker."""
+    from harness.errors import UserError
+
+    write_ade(folder / "ade_l")
+    for path in (folder / "ade_l" / "annotations" / "training").glob("*.png"):
+        Image.new("L", (WIDTH, HEIGHT), 7).save(path)
+    try:
+        fine_tune_ade(folder, "ade_l", "ade_labels", lambda done: None, workers=2)
+    except UserError as error:
+        (folder / "ade_labels.json").write_text(json.dumps([error.what, error.why, error.fix]))
 
 
 def inspect(folder: Path, name: str) -> None:
@@ -238,8 +327,53 @@ def compare_counts(folder: Path) -> None:
     rows = pd.read_parquet(folder / "ade_out" / "rows.parquet").groupby("class_index").sum(numeric_only=True)
     parts = [torch.tensor(rows[n].to_numpy()) for n in ("intersection", "union", "predicted", "labelled")]
     theirs = IoUMetric.total_area_to_metrics(*parts, metrics=["mIoU"])
-    facts = {"mIoU": float(np.nanmean(theirs["IoU"])), "aAcc": float(theirs["aAcc"]), "mAcc": float(np.nanmean(theirs["Acc"]))}
+    facts = {
+        "mIoU": float(np.nanmean(theirs["IoU"])),
+        "aAcc": float(theirs["aAcc"]),
+        "mAcc": float(np.nanmean(theirs["Acc"])),
+    }
     (folder / "counts.json").write_text(json.dumps(facts))
+
+
+def compare_metric(folder: Path) -> None:
+    """Give one set of predictions to the rows' metric and to mmsegmentation's own; write both, unrounded."""
+    import torch
+    from mmseg.evaluation.metrics import IoUMetric
+
+    from suites.perception.ade import ade_rows
+    from suites.perception.metrics import ade_summary, arrange_ade
+    from suites.perception.segmentation import PixelCounts
+
+    rng, facts = np.random.default_rng(4), {}
+    for name in ("noisy", "perfect"):
+        samples = []
+        for index in range(7):
+            label = rng.integers(0, 6, (20 + index, 31))  # classes 6 and 7 occur in no label
+            wrong = rng.random(label.shape) < 0.4
+            guess = np.where(wrong, rng.integers(0, 7, label.shape), label) if name == "noisy" else label
+            label = np.where(rng.random(label.shape) < 0.1, 255, label)
+            data = {
+                "pred_sem_seg": {"data": torch.tensor(guess)[None]},
+                "gt_sem_seg": {"data": torch.tensor(label)[None]},
+            }
+            samples.append({**data, "img_path": f"somewhere/{index}.jpg"})
+        ours = PixelCounts(str(folder / f"{name}.npz"))
+        theirs = IoUMetric(iou_metrics=["mIoU"])
+        for metric in (ours, theirs):
+            metric.dataset_meta = {"classes": tuple("abcdefgh")}
+            for sample in samples:
+                metric.process({}, [sample])
+        ours.compute_metrics(ours.results)
+        areas = [sum(parts) for parts in zip(*theirs.results, strict=True)]
+        values = IoUMetric.total_area_to_metrics(*areas, metrics=["mIoU"])
+        facts[name] = {
+            "ours": ade_summary(arrange_ade(ade_rows(folder / f"{name}.npz"))),
+            "theirs": {
+                "mIoU": float(np.nanmean(values["IoU"])), "aAcc": float(values["aAcc"]),
+                "mAcc": float(np.nanmean(values["Acc"])),
+            },
+        }  # fmt: skip
+    (folder / "metric.json").write_text(json.dumps(facts))
 
 
 def in_child(log: Path, work: Callable[[], None]) -> int:
@@ -267,8 +401,11 @@ def main(folder: Path) -> None:
     ops = bridge.install()
     from suites.perception import detection, segmentation  # noqa: F401  (imported once, before the forks)
 
-    write_coco(folder / "coco")
-    write_ade(folder / "ade")
+    if os.environ.get("TOY_ARCH"):
+        write_coco(folder / "coco", train=4, val=1)
+    else:
+        write_coco(folder / "coco")
+        write_ade(folder / "ade")
     work: dict[str, Callable[[], None]] = {
         "coco": lambda: run_coco(folder, "coco_out"),
         "coco_killed": lambda: run_coco(folder, "coco_again", kill=True),
@@ -276,13 +413,19 @@ def main(folder: Path) -> None:
         "ade": lambda: run_ade(folder, "ade_out"),
         "ade_killed": lambda: run_ade(folder, "ade_again", kill=True),
         "ade_resumed": lambda: run_ade(folder, "ade_again"),
+        "ade_workers": lambda: run_ade(folder, "ade_workers", workers=2),
+        "ade_broken": lambda: run_ade_broken(folder),
+        "ade_mended": lambda: run_ade_mended(folder),
+        "ade_labels": lambda: run_ade_labels(folder),
+        "metric": lambda: compare_metric(folder),
         "mmdet": lambda: inspect(folder, "mmdet"),
         "mmseg": lambda: inspect(folder, "mmseg"),
         "operators": lambda: check_unsupported(folder),
         "counts": lambda: compare_counts(folder),
     }
     if os.environ.get("TOY_ARCH"):
-        work = {"coco": lambda: run_coco(folder, "coco_out", arch=os.environ["TOY_ARCH"])}
+        sizes = {"image_long": 96, "image_short": 64, "epochs": 1}
+        work = {"coco": lambda: fine_tune_coco(folder, "coco_out", os.environ["TOY_ARCH"], 4, 1, **sizes)}
     codes = {name: in_child(folder / f"{name}.log", one) for name, one in work.items()}
     (folder / "codes.json").write_text(json.dumps({"ops": ops, **codes}))
 
