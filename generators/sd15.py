@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -73,7 +73,7 @@ def load_parts(ctx: Context, field: str = "base", *, pickled: bool = False) -> D
     return load_pipeline(name, revision=revision or None, dtype=dtype, device=ctx.device, pickled=pickled)
 
 
-def missing_base(generator: str, settings: SamplerSettings) -> str:
+def missing_base(generator: str, settings: Any) -> str:
     """Say that there is no base model, or nothing."""
     return "" if settings.base else f"no base model: --set generators.{generator}.base=/path/to/stable-diffusion-v1-5"
 

@@ -70,8 +70,8 @@ class GeneratorCard:
     """What must be known to read its numbers."""
     otherwise: str = ""
     """Generator that stands in where the data of this one are not given."""
-    parents: str = ""
-    """Data set of real images that its images were made from, one to one; read if the profile has it."""
+    real: str = ""
+    """Data set of real images that an import is compared with (duplicates, parents), where the profile has it."""
 
 
 @dataclass(frozen=True)

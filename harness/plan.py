@@ -17,7 +17,7 @@ from harness.data import DataSource, find_data
 from harness.errors import DataMissing, UserError
 from harness.identity import content_key, file_sha256, fingerprint
 from harness.names import near
-from harness.plan_datasets import dataset_cell, generator_table
+from harness.plan_datasets import common_form, dataset_cell, generator_table
 from harness.profile import DataSettings, Profile, local_source, parse_settings
 
 COPY_VERSION = 1
@@ -233,7 +233,7 @@ class Planner:
                 "extract",
                 "training-copy",
                 COPY_VERSION,
-                {"copy_px": self.profile.dataset.copy_px, "classes": told},
+                {"copy_px": self.profile.dataset.copy_px, "classes": told, **common_form(self.profile)},
                 {"dataset": dataset.key},
                 work="harness.tasks:training_copy",
                 label=dataset.label,

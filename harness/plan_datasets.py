@@ -22,6 +22,14 @@ def generator_table(profile: Profile, generator: Generator) -> dict[str, Any]:
     return {key: value for key, value in inherited.items() if key not in generator.own} | family
 
 
+def common_form(profile: Profile) -> dict[str, Any]:
+    """Return the common count and codec of all training copies; nothing where images stay as they are."""
+    size = profile.dataset
+    if not size.common_count and not size.common_codec:
+        return {}
+    return {"common": {"count": size.common_count, "codec": size.common_codec, "px": size.common_px}}
+
+
 def dataset_cell(
     planner: Planner, generator: Generator, settings: Settings, classes: ClassList, generator_seed: int
 ) -> Cell:
@@ -33,8 +41,8 @@ def dataset_cell(
         inputs = inputs | {"weights": _fit(planner, generator, settings, told, inputs, generator_seed).key}
     card, size = generator.card, planner.profile.dataset
     data = generator.data(settings)
-    if card.parents and planner.find(card.parents):
-        data = (*data, card.parents)
+    if card.real and planner.find(card.real):
+        data = (*data, card.real)
     made = {k: v for k, v in values.items() if k not in generator.fit_fields}
     params = {
         "settings": made,

@@ -32,6 +32,12 @@ class DatasetSettings(_Strict):
     size_px: int = Field(default=512, ge=8)
     copy_px: int = Field(default=256, ge=8)
     """Side of the square uint8 training copy."""
+    common_count: int = Field(default=0, ge=0)
+    """Images of each class that every source is cut to, real ones included; 0: as they are."""
+    common_codec: str = ""
+    """Codec that every image goes through before training (``jpeg-95``, ``webp-90``, ``png``); empty: as they are."""
+    common_px: int = Field(default=512, ge=8)
+    """Short side in pixels before the common codec."""
 
 
 class DataSettings(_Strict):
@@ -151,9 +157,13 @@ def local_source(location: str) -> Path | None:
         DataMissing: a folder that does not exist.
     """
     plain = location
-    for prefix in ("open-clip:", "q-align:", "local-dir:"):
+    for prefix in ("open-clip:", "q-align:", "local-dir:", "file:"):
         plain = plain.removeprefix(prefix)
-    if plain in ("", "none") or plain.startswith(("hub:", "open_clip:")) or ("@" in plain and not Path(plain).exists()):
+    if (
+        plain in ("", "none")
+        or plain.startswith(("hub:", "open_clip:", "call:"))
+        or ("@" in plain and not Path(plain).exists())
+    ):
         return None
     return resolve_path(plain)
 

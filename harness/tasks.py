@@ -129,10 +129,14 @@ def image_folder(root: Path) -> Path:
 
 def training_copy(ctx: Context) -> None:
     """Make the uint8 training copy of a dataset artifact."""
+    from harness.images.common import CommonSource
     from harness.images.copy import build_copy
 
+    source, common = open_images(ctx), ctx.params.get("common")
+    if common:
+        source = CommonSource(source, ctx.classes.ids, common["count"], common["codec"], common["px"])
     build_copy(
-        open_images(ctx),
+        source,
         ctx.out,
         ctx.classes.ids,
         ctx.params["copy_px"],
@@ -143,13 +147,17 @@ def training_copy(ctx: Context) -> None:
 def open_images(ctx: Context) -> Any:
     """Return the images of the ``dataset`` input as a source with names, labels and bytes."""
     from harness.images.copy import FolderSource, ShardSource
+    from harness.images.published import PublishedSource
 
     dataset = ctx.inputs["dataset"]
     shards = [dataset.path(name) for name in dataset.files(".tar")]
     if shards:
         return ShardSource(shards, ctx.classes.ids)
     origin = dataset.json("source.json")
-    chosen = {json.loads(line)["path"] for line in dataset.path(INDEX).read_text(encoding="utf-8").splitlines()}
+    rows = [json.loads(line) for line in dataset.path(INDEX).read_text(encoding="utf-8").splitlines()]
+    if "layout" in origin:
+        return PublishedSource(ctx.data(origin["data"]), rows)
+    chosen = {row["path"] for row in rows}
     source = FolderSource(image_folder(ctx.data(origin["data"])), ctx.classes.ids)
     kept = [i for i, name in enumerate(source.names) if name in chosen]
     source.names, source.labels = [source.names[i] for i in kept], [source.labels[i] for i in kept]

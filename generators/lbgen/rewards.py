@@ -18,6 +18,7 @@ from generators.lbgen.losses import (
     quality_loss,
 )
 from generators.lbgen.quality.api import QualityScorer
+from generators.lbgen.released import GENERATOR_TERMS, all_pairs_loss
 from generators.lbgen.settings import RecipeSettings
 from generators.lbgen.towers import FeatureTower, Towers
 from harness.errors import UserError
@@ -59,6 +60,7 @@ class Rewards:
             if weight > 0
         }
         self._form = settings.adversarial
+        self._released = settings.variant == "released"
         self._clip: FeatureTower | None = towers.clip if settings.uses_clip else None
         self._quality: QualityScorer | None = towers.quality if settings.weight_q > 0 else None
         if (settings.uses_clip and self._clip is None) or (settings.weight_q > 0 and self._quality is None):
@@ -108,13 +110,15 @@ class Rewards:
             leaf = batch.features.clone().requires_grad_(True)
             with torch.enable_grad():
                 losses = self._feature_losses(leaf, batch, discriminator)
-                weighted = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
+                reaching = [name for name in losses if not self._released or name in GENERATOR_TERMS]
+                weighted = torch.stack([self.weights[name] * losses[name] for name in reaching]).sum()
             gradient += pullback(torch.autograd.grad(weighted, leaf)[0])
             values |= {name: float(loss.detach()) for name, loss in losses.items()}
         if self._quality is not None:
             scores, slope = self._quality.score_and_grad(batch.images)
             values["L_q"] = float(quality_loss(scores))
-            gradient -= self.weights["L_q"] / (5 * len(scores)) * slope.to(gradient)
+            if not self._released:
+                gradient -= self.weights["L_q"] / (5 * len(scores)) * slope.to(gradient)
         return values, gradient
 
     def _feature_losses(self, features: Tensor, batch: Batch, discriminator: Discriminator | None) -> dict[str, Tensor]:
@@ -123,7 +127,8 @@ class Rewards:
             assert discriminator is not None
             losses["L_en"] = alignment_loss(discriminator(features), self._form)
         if "L_in" in self.weights:
-            losses["L_in"] = individual_loss(features, self.caption_features[list(batch.classes)].to(features))
+            loss = all_pairs_loss if self._released else individual_loss
+            losses["L_in"] = loss(features, self.caption_features[list(batch.classes)].to(features))
         return losses
 
     def discriminator_terms(self, batch: Batch, discriminator: Discriminator) -> tuple[Tensor, dict[str, float]]:

@@ -47,6 +47,8 @@ class RecipeSettings:
     discriminator_betas: tuple[float, float] = (0.0, 0.999)
     discriminator_clip: float = 1.0
     weight_decay: float = 0.01
+    variant: Literal["paper", "released"] = "paper"
+    """``released``: what the released code trains, mistakes included (see ``released.py``)."""
     checkpoint_every: int = 8
     """Optimizer steps between checkpoints."""
 
@@ -66,6 +68,8 @@ class RecipeSettings:
             )
         if min(self.weight_en, self.weight_in, self.weight_q) < 0 or not self.uses_any_loss:
             raise _bad("the loss weights", "they must not be negative, nor all zero", "set at least one to 1")
+        if self.variant == "released" and self.weight_en == 0:
+            raise _bad("the released variant without L_en", "it trains on nothing else", "leave weight_en at 1")
         if "{name}" not in self.caption:
             raise _bad(f"the caption {self.caption!r}", "it does not contain {name}", "use 'photo of {name}'")
         if min(self.rank, self.epochs, self.discriminator_width, self.checkpoint_every) < 1 or self.warmup_passes < 0:

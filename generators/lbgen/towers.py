@@ -111,3 +111,15 @@ def load_open_clip(
         return OpenClipTower(made, open_clip.get_tokenizer(model), device, dtype)
     except (RuntimeError, FileNotFoundError, OSError) as error:
         raise DataMissing(f"cannot load the CLIP tower {model}", str(error).splitlines()[0], fix) from error
+
+
+def load_named_tower(source: str, device: torch.device | str = "cpu") -> OpenClipTower:
+    """Load the tower that a setting names: an open_clip folder, or ``open_clip:NAME@TAG``.
+
+    Raises:
+        DataMissing: the folder, the name or the weights are not there.
+    """
+    if not source.startswith("open_clip:"):
+        return load_open_clip(f"{LOCAL}{source}", device=device)
+    name, _, tag = source.removeprefix("open_clip:").partition("@")
+    return load_open_clip(name, tag or None, device=device)

@@ -29,6 +29,7 @@ from generators.diffusion.sampling import decode_latents, guided_noise
 from generators.lbgen.adjoint import image_pullback, staged_adjoint
 from generators.lbgen.discriminator import Discriminator
 from generators.lbgen.distributed import Communicator, SingleProcess
+from generators.lbgen.released import NO_CLIP, first_names, noise_track, process_batch
 from generators.lbgen.rewards import Batch, Rewards
 from generators.lbgen.sampler import (
     NoisePredictor,
@@ -132,6 +133,8 @@ class Trainer:
     ) -> None:
         self.parts, self.settings, self.names = parts, settings, tuple(names)
         self.seed, self.comm = seed, comm
+        self.released = settings.variant == "released"
+        self.discriminator_clip = NO_CLIP if self.released else settings.discriminator_clip
         self.plan = plan_steps(settings, len(names), seed)
         self.steps = ancestral_steps(settings.steps, parts.scheduler_config)
         self.rewards = Rewards(settings, towers, self.names, parts.device)
@@ -231,7 +234,7 @@ class Trainer:
             self.discriminator_optimizer,
             self.discriminator_list,
             gradients,
-            self.settings.discriminator_clip,
+            self.discriminator_clip,
             record,
         )
 
@@ -242,7 +245,7 @@ class Trainer:
         for index in range(self.comm.rank, count, self.comm.world_size):
             ids = range(index * size, (index + 1) * size)
             classes = [planned.classes[each] for each in ids]
-            noise = SampleNoise(self.seed, position, ids, self.parts.latent_shape)
+            noise = SampleNoise(self.seed, position, self._tracks(planned, ids), self.parts.latent_shape)
             trajectory = sample_trajectory(
                 self._predictor(self.fused, classes),
                 self.steps,
@@ -252,12 +255,21 @@ class Trainer:
             )
             with torch.no_grad():
                 images = decode_latents(self.parts, trajectory.final)
-            negatives = (
-                [negative_class(self.names, planned.classes[each], self.seed, position, each) for each in ids]
-                if self.discriminator is not None
-                else []
-            )
+            negatives = self._negatives(position, planned, ids) if self.discriminator is not None else []
             yield Batch(classes, negatives, images), trajectory
+
+    def _tracks(self, planned: PlannedStep, ids: Sequence[int]) -> list[int]:
+        """Return which noise each sample gets: its own, in the released variant that of its place in a process."""
+        if not self.released:
+            return list(ids)
+        return [noise_track(each, process_batch(self.settings, planned.phase)) for each in ids]
+
+    def _negatives(self, position: int, planned: PlannedStep, ids: Sequence[int]) -> list[int]:
+        """Return the class whose name stands for "real" beside each sample."""
+        if self.released:
+            batch = process_batch(self.settings, planned.phase)
+            return [first_names(each, batch, len(self.names)) for each in ids]
+        return [negative_class(self.names, planned.classes[each], self.seed, position, each) for each in ids]
 
     def _predictor(self, unet: Any, classes: Sequence[int]) -> NoisePredictor:
         cond = self.prompts[list(classes)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -95,3 +97,16 @@ def full_caption(causes: Causes, index: int) -> str:
 def level_prompts(noun: str = "photo") -> tuple[str, ...]:
     """Return the five prompts that the quality tower compares a picture with, best first."""
     return tuple(f"{level} {noun}" for level in LEVELS)
+
+
+def training_captions(paths: Sequence[str]) -> list[str]:
+    """Return the oracle captions of training images of the web world, named ``<class id>/<class id>_<index>.JPEG``."""
+    from harness.microworld.causes import Doses, draw_causes
+    from harness.microworld.datasets import PARAMETERS
+    from harness.microworld.datasets.files import seeds
+
+    stems = [PurePosixPath(path).stem.split("_") for path in paths]
+    shapes = [int(class_id[1:]) - 1 for class_id, _ in stems]
+    own = seeds(("web-train", shape, int(index)) for shape, (_, index) in zip(shapes, stems, strict=True))
+    causes = draw_causes(np.array(shapes), own, Doses.all(PARAMETERS["web-train"]["dose"]))
+    return [caption.text for caption in oracle_captions(causes, own)]

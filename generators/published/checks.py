@@ -1,0 +1,249 @@
+"""The eight checks of an import: pure functions from the rows of a scan to named findings with counts."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from harness.classes import ClassList, load_classes
+from harness.errors import UserError
+from harness.profile import resolve_path
+
+Rows = Sequence[Mapping[str, Any]]
+NEAR_CONSTANT = 2.0
+"""Standard deviation over pixels (0..255) below which an image is near-constant: a black safety-checker answer."""
+_SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "WEBP": (".webp",), "BMP": (".bmp",)}
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check."""
+
+    number: int
+    """Check 1 to 8."""
+    name: str
+    text: str
+    paths: tuple[str, ...] = ()
+    """Images it is about."""
+    question: str = ""
+    """Key of the decision it asks for; empty: nothing to decide."""
+    fatal: bool = False
+    """True where no decision can help."""
+
+    @property
+    def count(self) -> int:
+        """Return the number of images it is about."""
+        return len(self.paths)
+
+
+def class_map(spec: str, classes: ClassList) -> dict[str, int]:
+    """Return class index by published folder or label.
+
+    Args:
+        spec: ``wnid`` (folders are class ids), ``index`` (positions in the sorted list), ``names`` (class names), or
+            the path of a file of lines ``folder wnid``.
+        classes: The class list.
+
+    Raises:
+        UserError: names that two classes share, or a line of the file that names no class.
+    """
+    position = {wnid: index for index, wnid in enumerate(classes.ids)}
+    if spec == "wnid":
+        return position
+    if spec == "index":
+        return {str(index): index for index in range(len(classes))}
+    if spec == "names":
+        double = classes.duplicate_names()
+        if double:
+            raise UserError(
+                "folders named by class cannot be told apart",
+                f"{len(double)} names stand for several classes, such as {next(iter(double))!r}",
+                "write a file of lines 'folder wnid' and give its path as class_map",
+            )
+        return {name: index for index, name in enumerate(classes.names)}
+    lines = [
+        line.rsplit(None, 1) for line in resolve_path(spec).read_text(encoding="utf-8").splitlines() if line.strip()
+    ]
+    bad = [line for line in lines if len(line) != 2]
+    if bad:
+        raise UserError(f"{spec} is not a class map", f"line {bad[0]!r}", "write one 'folder wnid' a line")
+    return {folder: position[wnid] for folder, wnid in lines if wnid in position}
+
+
+def check_all(
+    rows: Rows,
+    classes: ClassList,
+    labels: Mapping[str, int],
+    *,
+    total: int = 0,
+    size_px: int = 0,
+    per_class: int = 0,
+    real_sha1: Collection[str] = (),
+    parents: Collection[str] = (),
+    identity: Mapping[str, float] | None = None,
+) -> list[Finding]:
+    """Return the findings of all eight checks, in order.
+
+    Args:
+        rows: One row per image, from ``scan``.
+        classes: Class list of the run.
+        labels: Class index by published folder.
+        total: Documented number of images; 0 where none is documented.
+        size_px: Documented side of the images; 0 where none is documented.
+        per_class: Images asked for of each class.
+        real_sha1: SHA-1 of real images whose size equals that of some image here.
+        parents: ``wnid/stem`` of the real parents; empty where they are unknown.
+        identity: Share of images per class that a CLIP names right.
+    """
+    return [
+        *_folders(rows, classes, labels),
+        *_counts(rows, classes, labels, total, per_class),
+        *_files(rows, size_px),
+        *_constant(rows),
+        *_duplicates(rows, real_sha1),
+        *_codecs(rows),
+        *_parents(rows, labels, classes, parents),
+        *_identity(identity, classes),
+    ]
+
+
+def _folders(rows: Rows, classes: ClassList, labels: Mapping[str, int]) -> Iterable[Finding]:
+    counts = Counter(row["folder"] for row in rows)
+    elsewhere = set(load_classes("imagenet1k").ids)
+    unknown = {name: n for name, n in counts.items() if name not in labels and name not in elsewhere}
+    outside = {name: n for name, n in counts.items() if name not in labels and name in elsewhere}
+    if unknown:
+        shown = ", ".join(f"{name} ({n})" for name, n in sorted(unknown.items())[:_SHOWN])
+        hint = "; they look like indices: class_map=index" if all(name.isdigit() for name in unknown) else ""
+        paths = tuple(row["path"] for row in rows if row["folder"] in unknown)
+        text = f"{len(unknown)} folders name no class of {classes.name}: {shown}{hint}"
+        yield Finding(1, "folders", text, paths, "unknown-folders")
+    if outside:
+        yield Finding(
+            1, "folders", f"{len(outside)} classes ({sum(outside.values())} images) are not in {classes.name}"
+        )
+    missing = [classes.ids[i] for i in sorted(set(range(len(classes))) - {labels.get(name, -1) for name in counts})]
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (" ..." if len(missing) > _SHOWN else "")
+        yield Finding(1, "folders", f"{len(missing)} of {len(classes)} classes have no folder: {shown}", fatal=True)
+    if not unknown and not missing:
+        yield Finding(1, "folders", f"all {len(classes)} classes are there, no unknown folder")
+
+
+def _counts(rows: Rows, classes: ClassList, labels: Mapping[str, int], total: int, per_class: int) -> Iterable[Finding]:
+    counts = Counter(labels[row["folder"]] for row in rows if row["folder"] in labels)
+    if not counts:
+        return
+    text = f"{sum(counts.values())} images, {min(counts.values())} to {max(counts.values())} of a class"
+    if total:
+        text += f"; documented: {total} ({sum(counts.values()) - total:+d})"
+    yield Finding(2, "counts", text)
+    usual = per_class or max(counts.values())
+    short = sorted((n, classes.ids[label]) for label, n in counts.items() if n < usual)
+    if short:
+        shown = ", ".join(f"{wnid} ({n})" for n, wnid in short[:_SHOWN])
+        yield Finding(2, "short classes", f"{len(short)} classes have fewer than {usual} images: {shown}")
+
+
+def _files(rows: Rows, size_px: int) -> Iterable[Finding]:
+    broken = [row for row in rows if row["error"]]
+    if broken:
+        first = broken[0]
+        text = f"{len(broken)} files cannot be decoded, such as {first['path']}: {first['error']}"
+        yield Finding(3, "files", text, _paths(broken), "undecodable")
+    whole = [row for row in rows if not row["error"]]
+    modes = Counter(row["mode"] for row in whole if row["mode"] != "RGB")
+    if modes:
+        shown = ", ".join(f"{mode} {n}" for mode, n in sorted(modes.items()))
+        yield Finding(3, "files", f"{sum(modes.values())} images are not RGB and will be converted: {shown}")
+    odd = [row for row in whole if size_px and (row["width"], row["height"]) != (size_px, size_px)]
+    if odd:
+        sizes = Counter(f"{row['width']}x{row['height']}" for row in odd)
+        shown = ", ".join(f"{size} ({n})" for size, n in sizes.most_common(_SHOWN))
+        yield Finding(3, "sizes", f"{len(odd)} images are not {size_px}x{size_px}: {shown}", _paths(odd))
+    if not broken and not modes and not odd:
+        yield Finding(3, "files", "every file decodes as RGB" + (f" of {size_px}x{size_px}" if size_px else ""))
+
+
+def _constant(rows: Rows) -> Iterable[Finding]:
+    flat = [row for row in rows if not row["error"] and row["spread"] < NEAR_CONSTANT]
+    if not flat:
+        yield Finding(4, "near-constant", "no image is near-constant")
+        return
+    counts = Counter(row["folder"] for row in flat)
+    shown = ", ".join(f"{folder} {n}" for folder, n in counts.most_common(_SHOWN))
+    text = (
+        f"{len(flat)} images ({len(flat) / len(rows):.2%}) in {len(counts)} classes are near-constant (black): {shown}"
+    )
+    yield Finding(4, "near-constant", text, _paths(flat), "near-constant")
+
+
+def _duplicates(rows: Rows, real_sha1: Collection[str]) -> Iterable[Finding]:
+    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["sha1"]:
+            groups[row["sha1"]].append(row)
+    within = sum(len(group) - len({row["folder"] for row in group}) for group in groups.values())
+    across = [row for group in groups.values() if len({row["folder"] for row in group}) > 1 for row in group]
+    if within:
+        yield Finding(5, "duplicates", f"{within} images repeat another of their own class")
+    if across:
+        text = f"{len(across)} images are the same file under different classes, such as {across[0]['path']}"
+        yield Finding(5, "duplicates", text, _paths(across), "across-classes")
+    copies = [row for row in rows if row["sha1"] in real_sha1]
+    if copies:
+        text = f"{len(copies)} images are files of the real training set, such as {copies[0]['path']}"
+        yield Finding(5, "duplicates", text, _paths(copies), "real-duplicates")
+    if not within and not across and not copies:
+        yield Finding(5, "duplicates", "no two files are equal")
+
+
+def _codecs(rows: Rows) -> Iterable[Finding]:
+    whole = [row for row in rows if not row["error"]]
+    kinds = Counter(
+        f"JPEG quality about {row['quality']}" if row["format"] == "JPEG" else str(row["format"]) for row in whole
+    )
+    yield Finding(6, "codec", ", ".join(f"{kind}: {n}" for kind, n in kinds.most_common(_SHOWN)) or "no image")
+    wrong = [row for row in whole if _suffix(row) and _suffix(row) not in _SUFFIXES.get(row["format"], (_suffix(row),))]
+    if wrong:
+        pairs = Counter(f"{row['format']} called {_suffix(row)}" for row in wrong)
+        shown = ", ".join(f"{pair} {n}" for pair, n in pairs.most_common())
+        text = f"{len(wrong)} files have the suffix of another format: {shown}"
+        yield Finding(6, "codec", text, _paths(wrong), "wrong-suffix")
+
+
+def _suffix(row: Mapping[str, Any]) -> str:
+    """Return the suffix that claims a format; empty for names that claim none (rows of parquet files)."""
+    suffix = PurePosixPath(row["path"]).suffix.lower()
+    return suffix if any(suffix in known for known in _SUFFIXES.values()) else ""
+
+
+def _parents(rows: Rows, labels: Mapping[str, int], classes: ClassList, parents: Collection[str]) -> Iterable[Finding]:
+    if not parents:
+        return
+    found = {
+        f"{classes.ids[labels[row['folder']]]}/{Path(row['path']).stem}" for row in rows if row["folder"] in labels
+    }
+    covered = len(found & set(parents))
+    orphans = len(found - set(parents))
+    text = f"{covered} of {len(parents)} real images have a child of their name; {orphans} images have no parent"
+    yield Finding(7, "parents", text)
+
+
+def _identity(identity: Mapping[str, float] | None, classes: ClassList) -> Iterable[Finding]:
+    if identity is None:
+        return
+    mean = sum(identity.values()) / max(len(identity), 1)
+    wrong = sorted(wnid for wnid, share in identity.items() if share <= 0.1)
+    text = f"a CLIP names {mean:.0%} of ten images a class"
+    if wrong:
+        text += f"; {len(wrong)} classes are hardly ever named (wrongly mapped?): {', '.join(wrong[:_SHOWN])}"
+    yield Finding(8, "identity", text)
+
+
+def _paths(rows: Rows) -> tuple[str, ...]:
+    return tuple(str(row["path"]) for row in rows)

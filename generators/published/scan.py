@@ -1,0 +1,170 @@
+"""Look at every image of a published data set once: an extract cell that the import and its report are made from."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from generators.api import Context
+from harness.errors import UserError
+from harness.files import write_json, write_text
+from harness.images.published import Entry, EntryReader, list_images
+
+ROWS = "rows.jsonl"
+FACTS = "facts.json"
+_CHUNK = 512
+_LUMINANCE = (
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
+    87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
+    72, 92, 95, 98, 112, 100, 103, 99,
+)  # fmt: skip
+"""Luminance quantisation of ITU-T T.81, annex K, which encoders scale by their quality setting."""
+
+
+def scan(ctx: Context) -> None:
+    """Write one row per image: class as published, size, mode, format, quality, spread, SHA-1; goes on after a kill."""
+    (name,) = ctx.cell.data
+    listing = list_images(ctx.data(name))
+    part = ctx.scratch / ROWS
+    done = _whole_lines(part)
+    reader = EntryReader(listing.base)
+    with part.open("a", encoding="utf-8") as stream, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for first in range(done, len(listing.entries), _CHUNK):
+            chunk = listing.entries[first : first + _CHUNK]
+            for row in pool.map(lambda entry: look(reader, entry), chunk):
+                stream.write(json.dumps(row, sort_keys=True) + "\n")
+            stream.flush()
+            ctx.progress(first + len(chunk), len(listing.entries), "images")
+    write_text(ctx.out / ROWS, part.read_text(encoding="utf-8"))
+    write_json(ctx.out / FACTS, {"layout": listing.layout, "prompts": _prompts(ctx.data(name))})
+
+
+def _whole_lines(path: Path) -> int:
+    """Cut a torn last line and return how many rows are there."""
+    if not path.is_file():
+        return 0
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    path.write_text(whole, encoding="utf-8")
+    return whole.count("\n")
+
+
+def read_rows(folder_file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a scan."""
+    with folder_file.open(encoding="utf-8") as stream:
+        yield from map(json.loads, stream)
+
+
+def look(reader: EntryReader, entry: Entry) -> dict[str, Any]:
+    """Return the facts of one image; what cannot be decoded has an ``error``."""
+    facts: dict[str, Any] = {
+        "path": entry.path,
+        "folder": entry.folder,
+        "container": entry.container,
+        "offset": entry.offset,
+        "error": "",
+    }
+    try:
+        content = reader.read(entry)
+    except (OSError, UserError) as error:
+        return facts | {"bytes": entry.size, "sha1": "", "error": str(error).splitlines()[0]}
+    facts |= {"bytes": len(content), "sha1": hashlib.sha1(content, usedforsecurity=False).hexdigest()}
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            facts |= {"width": image.width, "height": image.height, "mode": image.mode, "format": image.format}
+            facts["quality"] = jpeg_quality(getattr(image, "quantization", None) or {})
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        return facts | {"error": str(error).splitlines()[0] or type(error).__name__}
+    return facts | {"spread": round(float(pixels.std()), 3)}
+
+
+def jpeg_quality(tables: Mapping[int, Any]) -> int:
+    """Estimate the quality setting (1 to 100) of a JPEG from its luminance table; 0 where there is none.
+
+    The tables of the common encoder for all settings are compared by their sum, which falls with the quality.
+    """
+    if not tables:
+        return 0
+    total = sum(tables[min(tables)])
+    return min(range(1, 101), key=lambda quality: abs(_table_sum(quality) - total))
+
+
+def _table_sum(quality: int) -> int:
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return sum(min(max((value * scale + 50) // 100, 1), 255) for value in _LUMINANCE)
+
+
+def _prompts(root: Path) -> dict[str, str]:
+    """Return the prompts that a release lists by image path (``train_captions.csv``: path, class, prompt)."""
+    import csv
+
+    found: dict[str, str] = {}
+    for place in (root, root / "train"):
+        path = place / "train_captions.csv"
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as stream:
+                for row in csv.reader(stream):
+                    if len(row) >= 2 and "/" in row[0]:
+                        found["/".join(Path(row[0]).parts[-2:])] = row[-1]
+    return found
+
+
+def identity(ctx: Context) -> None:
+    """Name ten images of every class with a CLIP among all class names: ``identity.json``, class id to share named right.
+
+    A class under a wrong folder shows as a share near zero.
+    """
+    import torch
+
+    from generators.lbgen.preprocess import preprocess
+    from generators.lbgen.towers import load_named_tower
+    from generators.published.checks import class_map
+
+    tower = load_named_tower(ctx.source("clip"), ctx.device)
+    labels = class_map(ctx.params["settings"]["class_map"], ctx.classes)
+    (name,) = ctx.cell.data
+    listing = list_images(ctx.data(name))
+    reader = EntryReader(listing.base)
+    with torch.no_grad():
+        text = torch.nn.functional.normalize(
+            tower.text_features([f"photo of {label}" for label in ctx.classes.names]), dim=1
+        )
+    shares: dict[str, float] = {}
+    for label, entries in _first_of_each(listing.entries, labels).items():
+        rows = []
+        for entry in entries:
+            pixels = _square(reader.read(entry), tower.size)
+            with torch.no_grad():
+                rows.append(tower.model.encode_image(preprocess(pixels, tower.size, tower.mean, tower.std)).float())
+        hits = (torch.cat(rows) @ text.T).argmax(1) == label if rows else torch.zeros(0)
+        shares[ctx.classes.ids[label]] = round(float(hits.float().mean()), 3) if rows else 0.0
+    write_json(ctx.out / "identity.json", shares)
+
+
+def _first_of_each(entries: tuple[Entry, ...], labels: Mapping[str, int], count: int = 10) -> dict[int, list[Entry]]:
+    found: dict[int, list[Entry]] = {}
+    for entry in entries:
+        label = labels.get(entry.folder)
+        if label is not None and len(found.setdefault(label, [])) < count:
+            found[label].append(entry)
+    return found
+
+
+def _square(content: bytes, size: int) -> Any:
+    import torch
+
+    from harness.images.copy import square
+    from harness.images.shards import decode
+
+    pixels = np.asarray(square(decode(content, "image"), size), dtype=np.uint8)
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255

@@ -1,0 +1,164 @@
+"""The import itself: findings to a report, decisions to a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from generators.api import Context
+from generators.published.checks import Finding, check_all, class_map
+from generators.published.questions import ANSWERS
+from generators.published.scan import FACTS, ROWS, read_rows
+from harness.errors import UserError
+from harness.files import write_json, write_text
+from harness.images.copy import FolderSource
+from harness.tasks import INDEX, image_folder
+
+REPORT = "report"
+
+
+def import_dataset(ctx: Context) -> None:
+    """Write the manifest of a published data set and the report of its checks; no image is copied.
+
+    Raises:
+        UserError: a finding waits for a decision, or classes are missing; the report is written all the same.
+    """
+    settings, name = ctx.params["settings"], ctx.cell.data[0]
+    labels = class_map(settings["class_map"], ctx.classes)
+    scan = ctx.inputs["scan"]
+    rows, facts = list(read_rows(scan.path(ROWS))), scan.json(FACTS)
+    findings = check_all(
+        rows,
+        ctx.classes,
+        labels,
+        total=settings["documented_total"],
+        size_px=settings["documented_px"],
+        per_class=ctx.params["dataset"]["images_per_class"],
+        real_sha1=_real_hashes(ctx, rows),
+        parents=_real_stems(ctx) if settings["paired"] else (),
+        identity=ctx.inputs["identity"].json("identity.json") if "identity" in ctx.inputs else None,
+    )
+    decisions = settings["decisions"]
+    _write_report(ctx.out, facts["layout"], findings, decisions)
+    _ask(ctx, findings, decisions)
+    dropped = {path for each in findings if decisions.get(each.question) == "drop" for path in each.paths}
+    manifest = _manifest(ctx, rows, labels, dropped, facts["prompts"])
+    _check_emptied(ctx, manifest)
+    write_text(ctx.out / INDEX, "".join(json.dumps(row, sort_keys=True) + "\n" for row in manifest))
+    source = {"data": name, "fingerprint": ctx.sources[name].fingerprint, "layout": facts["layout"]}
+    write_json(ctx.out / "source.json", source)
+
+
+def _real_hashes(ctx: Context, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the SHA-1 of those real images whose size in bytes some image here has, too."""
+    if len(ctx.cell.data) < 2:
+        return set()
+    root = image_folder(ctx.data(ctx.cell.data[1]))
+    sizes = {row["bytes"] for row in rows}
+    found = set()
+    for path in FolderSource(root, ctx.classes.ids).names:
+        file = root / path
+        if file.stat().st_size in sizes:
+            found.add(hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest())
+    return found
+
+
+def _real_stems(ctx: Context) -> set[str]:
+    if len(ctx.cell.data) < 2:
+        return set()
+    names = FolderSource(image_folder(ctx.data(ctx.cell.data[1])), ctx.classes.ids).names
+    return {str(PurePosixPath(name).with_suffix("")) for name in names}
+
+
+def _write_report(out: Path, layout: str, findings: Sequence[Finding], decisions: Mapping[str, str]) -> None:
+    lines = [f"layout: {layout}"]
+    for each in findings:
+        lines.append(f"{each.number} {each.name}: {each.text}")
+        if each.question:
+            lines.append(f"    decision {each.question}: {decisions.get(each.question, 'open')}")
+    write_text(out / f"{REPORT}.txt", "\n".join(lines) + "\n")
+    listed = [
+        {
+            "check": each.number,
+            "name": each.name,
+            "text": each.text,
+            "images": each.count,
+            "question": each.question,
+            "decision": decisions.get(each.question, "") if each.question else "",
+            "paths": each.paths[:1000],
+        }
+        for each in findings
+    ]
+    write_json(out / f"{REPORT}.json", {"layout": layout, "findings": listed})
+
+
+def _ask(ctx: Context, findings: Sequence[Finding], decisions: Mapping[str, str]) -> None:
+    family = ctx.cell.name.partition(":")[0]
+    fatal = [each for each in findings if each.fatal]
+    if fatal:
+        raise UserError(
+            f"{ctx.cell.name} cannot be imported",
+            "; ".join(each.text for each in fatal),
+            f"complete it, correct class_map, or use a class list of the classes it has; report: {ctx.out / REPORT}.txt",
+        )
+    wrong = [f"{key}={value}" for key, value in decisions.items() if value not in ANSWERS[key]]
+    if wrong:
+        raise UserError(f"{wrong[0]} is not possible", "such images cannot be used", "the only decision is drop")
+    open_ = [each for each in findings if each.question and each.question not in decisions]
+    if open_:
+        answers = " ".join(
+            f"--set generators.{family}.decisions.{each.question}={'|'.join(ANSWERS[each.question])}" for each in open_
+        )
+        raise UserError(
+            f"{ctx.cell.name}: {len(open_)} findings need your decision",
+            "; ".join(each.text for each in open_),
+            f"decide: {answers}; whole report: {ctx.out / REPORT}.txt",
+        )
+
+
+def _manifest(
+    ctx: Context,
+    rows: Sequence[Mapping[str, Any]],
+    labels: Mapping[str, int],
+    dropped: set[str],
+    prompts: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """Return one row per image that is used, in the order (class, path), at most ``images_per_class`` of a class."""
+    limit = ctx.params["dataset"]["images_per_class"]
+    used = [row for row in rows if row["folder"] in labels and row["path"] not in dropped]
+    used.sort(key=lambda row: (labels[row["folder"]], row["path"]))
+    counts: dict[int, int] = {}
+    manifest = []
+    for row in used:
+        label = labels[row["folder"]]
+        index = counts.get(label, 0)
+        counts[label] = index + 1
+        if index < limit:
+            manifest.append(
+                {
+                    "path": row["path"],
+                    "class_index": label,
+                    "wnid": ctx.classes.ids[label],
+                    "index": index,
+                    "prompt": prompts.get(row["path"], ""),
+                    "seed": None,
+                    "sha1": row["sha1"],
+                    "bytes": row["bytes"],
+                    "container": row["container"],
+                    "offset": row["offset"],
+                }
+            )
+    return manifest
+
+
+def _check_emptied(ctx: Context, manifest: Sequence[Mapping[str, Any]]) -> None:
+    empty = sorted(set(range(len(ctx.classes))) - {row["class_index"] for row in manifest})
+    if empty:
+        raise UserError(
+            f"{ctx.cell.name} cannot be imported",
+            f"nothing is left of {len(empty)} classes, such as {ctx.classes.ids[empty[0]]}",
+            "decide otherwise, or complete the data set",
+        )

@@ -1,0 +1,37 @@
+"""CLIP features of the real images: the projected image embedding, not normalised, as float16."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from generators.api import Context
+from generators.diffusion.real_images import RealImages, to_signed
+from generators.lbgen.preprocess import preprocess
+from generators.lbgen.towers import OpenClipTower, load_named_tower
+from harness.files import atomic_path
+from harness.images.copy import square
+
+FILE = "features.npy"
+_EVERY = 64
+
+
+def write_features(ctx: Context) -> None:
+    """Write ``features.npy``, (images, width) float16, in the order (class, file name)."""
+    images = RealImages.of(ctx)
+    tower = load_named_tower(ctx.source("clip"), ctx.device)
+    rows = []
+    for position in range(len(images)):
+        rows.append(feature(tower, images, position, ctx.device))
+        if position % _EVERY == 0:
+            ctx.progress(position + 1, len(images), "features")
+    with atomic_path(ctx.out / FILE) as temporary, temporary.open("wb") as stream:
+        np.save(stream, np.stack(rows))
+
+
+@torch.no_grad()
+def feature(tower: OpenClipTower, images: RealImages, position: int, device: str) -> np.ndarray:
+    """Return the feature of one image, (width,) float16: short side to the tower's size, centre crop, one at a time."""
+    pixels = to_signed(square(images.picture(position), tower.size))[None] / 2 + 0.5
+    normalised = preprocess(pixels.to(device), tower.size, tower.mean, tower.std)
+    return tower.model.encode_image(normalised)[0].half().cpu().numpy()

@@ -1,0 +1,234 @@
+"""Image data sets as others publish them: class folders, tar shards, webdataset shards, parquet files; never copied."""
+
+from __future__ import annotations
+
+import bisect
+import json
+import tarfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from harness.errors import DataMissing, UserError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+_LABEL_KEYS = ("label", "cls", "class", "wnid")
+_COMPRESSED = ("*.tar.gz", "*.tgz", "*.tar.bz2", "*.zip")
+_FIX = "give the folder that holds class folders, .tar shards or .parquet files (of the training images)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a published data set: where it is and which class it is published under."""
+
+    path: str
+    """Name that is unique in the data set: ``n01440764/a.jpg``, ``00001.tar::n01440764/a.jpg``, ``p.parquet::17``."""
+    folder: str
+    """Class as published: a folder's name, a label, or the name of a shard that holds one class."""
+    container: str = ""
+    """File that holds it, relative to the root; empty for a file of its own."""
+    offset: int = 0
+    """Byte offset in a tar file, or row of a parquet file."""
+    size: int = 0
+    """Encoded bytes, where the container tells."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All images of a data set."""
+
+    layout: str
+    base: Path
+    entries: tuple[Entry, ...]
+
+
+def list_images(root: Path) -> Listing:
+    """List a published data set in the order of its names; nothing is decoded.
+
+    ``root/train`` is taken where there is one (a ``val`` beside it is not read).
+
+    Raises:
+        DataMissing: no images in a known layout.
+        UserError: several layouts in one folder, or compressed archives.
+    """
+    base = root / "train" if (root / "train").is_dir() else root
+    tars, parquets = sorted(base.glob("*.tar")), _parquets(base)
+    folders = [each for each in sorted(base.iterdir()) if each.is_dir() and _images(each)]
+    found = {"class folders": folders, "tar shards": tars, "parquet": parquets}
+    present = [name for name, items in found.items() if items]
+    if len(present) > 1:
+        raise UserError(
+            f"{base} holds {' and '.join(present)}",
+            "one data set has one layout",
+            "give a folder with only one of them",
+        )
+    if not present:
+        packed = [each.name for pattern in _COMPRESSED for each in base.glob(pattern)]
+        why = (
+            f"{packed[0]} is compressed and cannot be read in place" if packed else "there is nothing in a known layout"
+        )
+        raise DataMissing(f"no images in {base}", why, "unpack it first" if packed else _FIX)
+    if folders:
+        return Listing("class folders", base, tuple(_folder_entries(folders)))
+    if tars:
+        return Listing("tar shards", base, tuple(entry for tar in tars for entry in _tar_entries(base, tar)))
+    return Listing("parquet", base, tuple(entry for file in parquets for entry in _parquet_entries(base, file)))
+
+
+def _parquets(base: Path) -> list[Path]:
+    files = sorted(base.rglob("*.parquet"))
+    training = [file for file in files if file.name.startswith("train")]
+    return training or files
+
+
+def _images(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+def _folder_entries(folders: Sequence[Path]) -> Iterator[Entry]:
+    for folder in folders:
+        for name in _images(folder):
+            yield Entry(f"{folder.name}/{name}", folder.name)
+
+
+def _tar_entries(base: Path, path: Path) -> Iterator[Entry]:
+    """Yield the images of a tar file: webdataset samples with a label, members in class folders, or one class a file."""
+    container = path.relative_to(base).as_posix()
+    try:
+        with tarfile.open(path, mode="r:") as tar:
+            members = [info for info in tar if info.isfile() and not Path(info.name).name.startswith(".")]
+            labels = _webdataset_labels(tar, members)
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(f"{path} is not a whole tar file", str(error), "fetch it again") from error
+    for info in members:
+        name = info.name.removeprefix("./")
+        if Path(name).suffix.lower() in SUFFIXES:
+            label = labels.get(_key(name)) or Path(name).parent.name or path.stem
+            yield Entry(f"{container}::{name}", label, container, info.offset_data, info.size)
+
+
+def _key(name: str) -> str:
+    """Return the sample a webdataset member belongs to: its path up to the first dot of the file name."""
+    folder, _, file = name.rpartition("/")
+    return f"{folder}/{file.partition('.')[0]}"
+
+
+def _webdataset_labels(tar: tarfile.TarFile, members: Sequence[tarfile.TarInfo]) -> dict[str, str]:
+    labels = {}
+    for info in members:
+        suffix = Path(info.name).suffix
+        if suffix not in (".cls", ".json"):
+            continue
+        stream = tar.extractfile(info)
+        text = stream.read().decode("utf-8", "replace").strip() if stream is not None else ""
+        value = text if suffix == ".cls" else _json_label(text)
+        if value:
+            labels[_key(info.name.removeprefix("./"))] = value
+    return labels
+
+
+def _json_label(text: str) -> str:
+    try:
+        facts = json.loads(text)
+    except json.JSONDecodeError:
+        return ""
+    if not isinstance(facts, dict):
+        return ""
+    return next((str(facts[key]) for key in _LABEL_KEYS if facts.get(key) is not None), "")
+
+
+def _parquet_entries(base: Path, path: Path) -> Iterator[Entry]:
+    container = path.relative_to(base).as_posix()
+    _, column = _columns(path)
+    for row, label in enumerate(_open_parquet(path).read(columns=[column]).column(column).to_pylist()):
+        yield Entry(f"{container}::{row}", str(label), container, row)
+
+
+def _columns(path: Path) -> tuple[str, str]:
+    """Return the image and the label column of a parquet file.
+
+    Raises:
+        UserError: there is no such pair.
+    """
+    names = list(_open_parquet(path).schema_arrow.names)
+    image = next((name for name in ("image", "img", "jpg", "png") if name in names), "")
+    label = next((name for name in _LABEL_KEYS if name in names), "")
+    if not image or not label:
+        raise UserError(
+            f"{path} holds no labelled images",
+            f"its columns are {', '.join(names)}",
+            "an image column (image, bytes inside) and a label column (label, cls, class or wnid) are needed",
+        )
+    return image, label
+
+
+@lru_cache(maxsize=64)
+def _open_parquet(path: Path) -> Any:
+    import pyarrow.parquet as parquet
+
+    try:
+        return parquet.ParquetFile(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a parquet file", str(error).splitlines()[0], "fetch it again") from error
+
+
+class EntryReader:
+    """Read encoded bytes of entries; safe to share between threads."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self._lock = threading.Lock()
+        self._group: tuple[tuple[str, int], list[bytes]] | None = None
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the encoded bytes of one image.
+
+        Raises:
+            UserError: the file ends before the image does.
+        """
+        if not entry.container:
+            return (self.base / entry.path).read_bytes()
+        path = self.base / entry.container
+        if path.suffix == ".parquet":
+            return self._row(path, entry.offset)
+        with path.open("rb") as stream:
+            stream.seek(entry.offset)
+            content = stream.read(entry.size)
+        if len(content) != entry.size:
+            raise UserError(f"{path} is truncated", f"{entry.path} ends too early", "fetch it again")
+        return content
+
+    def _row(self, path: Path, row: int) -> bytes:
+        with self._lock:
+            file = _open_parquet(path)
+            ends = list(accumulate(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)))
+            group = bisect.bisect_right(ends, row)
+            key = (str(path), group)
+            if self._group is None or self._group[0] != key:
+                column = _columns(path)[0]
+                values = file.read_row_group(group, columns=[column]).column(column).to_pylist()
+                self._group = (key, [each["bytes"] if isinstance(each, dict) else each for each in values])
+            return self._group[1][row - (ends[group - 1] if group else 0)]
+
+
+class PublishedSource:
+    """Images of an imported data set, in the order of its manifest.
+
+    Args:
+        root: Root of the data set.
+        rows: Manifest rows: ``path``, ``class_index``, ``container``, ``offset``, ``bytes``.
+    """
+
+    def __init__(self, root: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.names = [str(row["path"]) for row in rows]
+        self.labels = [int(row["class_index"]) for row in rows]
+        self._entries = [Entry(row["path"], "", row["container"], row["offset"], row["bytes"]) for row in rows]
+        self._reader = EntryReader(root / "train" if (root / "train").is_dir() else root)
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded bytes of one image."""
+        return self._reader.read(self._entries[index])
