@@ -15,12 +15,13 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from suites.transfer.solver import MAX_ITERATIONS, Fit, IntArray, Mode, Problem, Solution, thread_limit
 from suites.transfer.splits import Fold
 
 Search = Literal["grid", "tpe30", "fixed"]
+Path = tuple[Solution, ...]
+"""Solutions of one problem for ascending C; a fit starts where the last two point to."""
 Progress = Callable[[int, int], None]
 """Called with (points tried, points expected)."""
 
@@ -60,6 +61,8 @@ class SearchPoint:
     iterations: int
     gradient: float
     """Largest over the folds."""
+    gap: float
+    """Largest over the folds; see ``Solution.gap``."""
     converged: bool
 
     @property
@@ -153,36 +156,40 @@ class _Trial:
         self.val_x = [problem.project(x[fold.val]) for problem, fold in zip(self.problems, folds, strict=True)]
         self.val_y = [y[fold.val] for fold in folds]
 
-    def __call__(
-        self, c: float, starts: Sequence[torch.Tensor] | None = None
-    ) -> tuple[SearchPoint, tuple[torch.Tensor, ...]]:
-        """Return the point of one C, and where the solver stopped in every fold."""
+    def __call__(self, c: float, paths: Sequence[Path] = ()) -> tuple[SearchPoint, tuple[Solution, ...]]:
+        """Return the point of one C, and where the solver stopped in every fold.
+
+        Args:
+            c: The C.
+            paths: Per fold the solutions to start from; none for a cold start.
+        """
         solutions: list[Solution] = []
         correct = 0
         for i, problem in enumerate(self.problems):
-            solution = problem.solve(c, starts[i] if starts else None, mode=self.settings.solver,
+            solution = problem.solve(c, paths[i] if paths else (), mode=self.settings.solver,
                                      max_iterations=self.settings.max_iterations)
-            columns = (self.val_x[i] @ solution.theta).cpu().numpy().argmax(axis=1)
+            columns = problem.product(self.val_x[i], solution.theta).cpu().numpy().argmax(axis=1)
             correct += int((problem.labels[columns] == self.val_y[i]).sum())
             solutions.append(solution)
         total = sum(len(labels) for labels in self.val_y)
         point = SearchPoint(c, correct, total, sum(s.iterations for s in solutions), max(s.gradient for s in solutions),
-                            all(s.converged for s in solutions))
-        return point, tuple(solution.theta for solution in solutions)
+                            max(s.gap for s in solutions), all(s.converged for s in solutions))
+        return point, tuple(solutions)
 
 
-def _grid(trial: _Trial, progress: Progress) -> tuple[SearchPoint, ...]:
+def _grid(trial: Callable[..., tuple[SearchPoint, tuple[Solution, ...]]], progress: Progress) -> tuple[SearchPoint, ...]:
     points: list[SearchPoint] = []
-    thetas: tuple[torch.Tensor, ...] | None = None
-    best_thetas: tuple[torch.Tensor, ...] | None = None
+    paths: list[Path] = []
+    best_paths: list[Path] = []
     falling = 0
     for c in GRID:
-        point, thetas = trial(c, thetas)
+        point, solutions = trial(c, paths)
+        paths = [(*path[-1:], solution) for path, solution in zip(paths or [()] * len(solutions), solutions, strict=True)]
         best = max(points, key=lambda p: p.accuracy, default=None)
         points.append(point)
         progress(len(points), len(GRID) + 2)
         if best is None or point.accuracy > best.accuracy:
-            best_thetas, falling = thetas, 0
+            best_paths, falling = [(solution,) for solution in solutions], 0
             continue
         falling = falling + 1 if point.accuracy < best.accuracy - best.standard_error else 0
         if falling >= FALLING_POINTS:
@@ -191,7 +198,7 @@ def _grid(trial: _Trial, progress: Progress) -> tuple[SearchPoint, ...]:
     for step in (-REFINE_DECADES, REFINE_DECADES):
         c = centre * 10**step
         if LOG_RANGE[0] <= math.log10(c) <= LOG_RANGE[1]:
-            points.append(trial(c, best_thetas)[0])
+            points.append(trial(c, best_paths)[0])
     progress(len(GRID) + 2, len(GRID) + 2)
     return tuple(points)
 

@@ -1,18 +1,19 @@
 """Multinomial logistic regression by L-BFGS, for probing.
 
 Objective: C * sum_i CE(softmax(W'x_i + b), y_i) + |W|^2 / 2 with an unpenalised bias, minimised in its mean form
-(1/n) sum_i CE_i + (lambda/2) |W|^2 with lambda = 1 / (C n). Three things make it fast, all of them exact:
+(1/n) sum_i CE_i + (lambda/2) |W|^2 with lambda = 1 / (C n). What makes it fast is exact:
 
 - features are centred by the fitting set's mean, which the free bias undoes;
 - with fewer samples than features, samples are replaced by their coordinates in the row space (QR);
 - the loss along a search direction needs no new pass over the features: one product X p gives all logits, so the line
-  search costs n * K per trial and an iteration two passes over X, whatever the line search does.
+  search costs n * K per trial and an iteration two passes over X, whatever the line search does;
+- along a path of C, a fit starts where the last two point to (found without a pass over X) and with their curvature.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -25,11 +26,17 @@ Mode = Literal["reference", "converged"]
 TOLERANCE: dict[Mode, float] = {"reference": 1e-4, "converged": 1e-6}
 """Stop when the largest entry of the mean form's gradient is this small; ``reference`` is scikit-learn's since 1.4."""
 MAX_ITERATIONS = 2000
-_HISTORY = 10
+_HISTORY = 20
+"""Kept pairs; each costs d * K, little beside a pass over the features."""
 _ARMIJO = 1e-4
 _WOLFE = 0.5
 _LINE_STEPS = 40
 _ROUNDING = 1e-13
+_GAP: dict[Mode, float] = {"reference": 5e-7, "converged": 1e-8}
+"""Stop when the decrease that the curvature pairs still promise is this share of the objective. A cold ``reference`` fit
+stops by its gradient alone, like scikit-learn; along a path, where the gradient is small from the start, both must hold."""
+_EXACT = 1e-2
+"""Share of the slope that a search along a predicted direction may leave."""
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -50,6 +57,8 @@ class Fit:
     """C-form objective."""
     gradient: float
     """Largest absolute gradient entry of the mean form, in the solver's coordinates."""
+    gap: float
+    """Decrease that the solver's curvature still promises, as a share of the objective."""
     iterations: int
     converged: bool
 
@@ -116,11 +125,27 @@ class Problem:
         return torch.cat([raw, raw.new_ones(len(raw), 1)], dim=1)
 
     def solve(
-        self, c: float, start: torch.Tensor | None = None, *, mode: Mode = "reference",
-        max_iterations: int = MAX_ITERATIONS,
+        self, c: float, path: Sequence[Solution] = (), *, mode: Mode = "reference", max_iterations: int = MAX_ITERATIONS
     ) -> Solution:
-        """Minimise for one C from ``start`` (zero by default)."""
-        return _lbfgs(self, 1.0 / (c * self.n), self.zero if start is None else start, TOLERANCE[mode], max_iterations)
+        """Minimise for one C, from zero or from where the solutions of smaller C point to.
+
+        Args:
+            c: Inverse regularisation strength.
+            path: Solutions of this problem in the order in which they were found; the last two are used.
+            mode: Which tolerance.
+            max_iterations: After these the solver stops without having converged.
+        """
+        lam = 1.0 / (c * self.n)
+        if not path:
+            point, pairs = _point(self, lam, self.zero, self.product(self.x, self.zero)), _Pairs(maxlen=_HISTORY)
+        else:
+            point, pairs = _predicted(self, lam, path)
+        gap = _GAP[mode] if path or mode == "converged" else float("inf")
+        return _lbfgs(self, lam, point, pairs, _Stop(TOLERANCE[mode], gap, max_iterations))
+
+    def product(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """Return the matrix product; on a CPU by numpy's BLAS, which is the faster one on many processors."""
+        return torch.from_numpy(a.numpy() @ b.numpy()) if a.device.type == "cpu" else a @ b
 
     def fit(self, c: float, solution: Solution) -> Fit:
         """Return a solution in the coordinates of the raw features."""
@@ -129,7 +154,11 @@ class Problem:
             weights = self.basis @ weights
         bias = bias - self.mean @ weights
         return Fit(c, weights.double().cpu().numpy(), bias.double().cpu().numpy(), self.labels,
-                   solution.value * c * self.n, solution.gradient, solution.iterations, solution.converged)
+                   solution.value * c * self.n, solution.gradient, solution.gap, solution.iterations, solution.converged)
+
+
+_Pairs = deque[tuple[torch.Tensor, torch.Tensor, float]]
+"""(step, change of the gradient, their product), the newest last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +170,24 @@ class Solution:
     value: float
     """Mean-form objective."""
     gradient: float
+    """Largest absolute entry of the mean form's gradient."""
+    gap: float
+    """Decrease that the curvature pairs still promise, as a share of the objective."""
     iterations: int
     converged: bool
+    logits: torch.Tensor
+    """(n, K) of the fitting set."""
+    lam: float
+    pairs: _Pairs
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """When a solution is good enough, or given up."""
+
+    gradient: float
+    gap: float
+    iterations: int
 
 
 @dataclass(eq=False)
@@ -151,7 +196,8 @@ class _Point:
 
     theta: torch.Tensor
     logits: torch.Tensor
-    probabilities: torch.Tensor
+    residual: torch.Tensor
+    """(n, K) probabilities minus one-hot labels."""
     value: float
     gradient: torch.Tensor
 
@@ -163,38 +209,63 @@ def _loss(problem: Problem, logits: torch.Tensor) -> tuple[float, torch.Tensor]:
 
 def _point(problem: Problem, lam: float, theta: torch.Tensor, logits: torch.Tensor) -> _Point:
     loss, probabilities = _loss(problem, logits)
-    gradient = problem.x.T @ (probabilities - problem.one_hot) / problem.n
+    residual = probabilities - problem.one_hot
+    gradient = problem.product(problem.x.T, residual) / problem.n
     gradient[:-1] += lam * theta[:-1]
-    return _Point(theta, logits, probabilities, loss + 0.5 * lam * float((theta[:-1] ** 2).sum()), gradient)
+    return _Point(theta, logits, residual, loss + 0.5 * lam * float((theta[:-1] ** 2).sum()), gradient)
 
 
-def _lbfgs(problem: Problem, lam: float, start: torch.Tensor, tolerance: float, max_iterations: int) -> Solution:
-    point = _point(problem, lam, start, problem.x @ start)
-    pairs: deque[tuple[torch.Tensor, torch.Tensor, float]] = deque(maxlen=_HISTORY)
+def _predicted(problem: Problem, lam: float, path: Sequence[Solution]) -> tuple[_Point, _Pairs]:
+    """Return where the path points to, with the curvature of its last solution under the new lambda.
+
+    The new objective is minimised along the last change and then along the solution itself: with separable data and
+    little regularisation the weights mostly grow. Logits of both are known, so neither search passes over the features.
+    """
+    last = path[-1]
+    theta, logits = last.theta, last.logits
+    lines = [(theta - path[-2].theta, logits - path[-2].logits)] if len(path) > 1 else []
+    for direction, change in [*lines, (None, None)]:
+        line = _Line(problem, lam, theta, logits, theta if direction is None else direction,
+                     logits if change is None else change)
+        length = line.search(_EXACT)
+        if length is not None:
+            theta, logits = theta + length * line.direction, logits + length * line.change
+    shift = lam - last.lam
+    pairs = _Pairs(maxlen=_HISTORY)
+    for s, g, curvature in last.pairs:
+        steps = s.view_as(theta).clone()
+        steps[-1] = 0
+        pairs.append((s, g + shift * steps.flatten(), curvature + shift * float((steps**2).sum())))
+    return _point(problem, lam, theta, logits), pairs
+
+
+def _lbfgs(problem: Problem, lam: float, point: _Point, pairs: _Pairs, stop: _Stop) -> Solution:
     iterations = 0
     while True:
         largest = float(point.gradient.abs().max())
-        if largest <= tolerance or iterations >= max_iterations:
-            break
         direction = _direction(point.gradient, pairs)
-        step = _line_search(problem, lam, point, direction)
-        if step is None:  # rounding: not even the gradient gives a decrease any more
+        gap = -0.5 * float((point.gradient * direction).sum()) / point.value if pairs and point.value else 0.0
+        converged = largest <= stop.gradient and gap <= stop.gap
+        if converged or iterations >= stop.iterations:
+            break
+        line = _Line(problem, lam, point.theta, point.logits, direction, problem.product(problem.x, direction))
+        length = line.search(_WOLFE)
+        if length is None:  # rounding: not even the gradient gives a decrease any more
             if not pairs:
                 break
             pairs.clear()
             continue
-        length, logits = step
-        moved = _point(problem, lam, point.theta + length * direction, logits)
+        moved = _point(problem, lam, point.theta + length * line.direction, point.logits + length * line.change)
         s, g = (moved.theta - point.theta).flatten(), (moved.gradient - point.gradient).flatten()
         curvature = float(torch.dot(s, g))
         if curvature > 0:
             pairs.append((s, g, curvature))
         point = moved
         iterations += 1
-    return Solution(point.theta, point.value, largest, iterations, largest <= tolerance)
+    return Solution(point.theta, point.value, largest, gap, iterations, converged, point.logits, lam, pairs)
 
 
-def _direction(gradient: torch.Tensor, pairs: deque[tuple[torch.Tensor, torch.Tensor, float]]) -> torch.Tensor:
+def _direction(gradient: torch.Tensor, pairs: _Pairs) -> torch.Tensor:
     """Return minus the inverse-Hessian estimate times the gradient (two-loop recursion)."""
     q = gradient.neg().flatten()
     alphas = []
@@ -210,34 +281,50 @@ def _direction(gradient: torch.Tensor, pairs: deque[tuple[torch.Tensor, torch.Te
     return q.view_as(gradient)
 
 
-def _line_search(
-    problem: Problem, lam: float, point: _Point, direction: torch.Tensor
-) -> tuple[float, torch.Tensor] | None:
-    """Return (step length, logits there) that fulfil the strong Wolfe conditions, or None.
+class _Line:
+    """The objective along a line, of which every point costs n * K."""
 
-    The loss along the direction is convex with known second derivative, so this is Newton's method on its slope,
-    started at the unit step and kept inside the interval where the slope changes sign.
-    """
-    change = problem.x @ direction
-    w, p = point.theta[:-1], direction[:-1]
-    ww, wp, pp = (float((a * b).sum()) for a, b in ((w, w), (w, p), (p, p)))
-    slope0 = float((point.gradient * direction).sum())
-    if slope0 >= 0:
-        return None
-    low, high, length = 0.0, float("inf"), 1.0
-    for _ in range(_LINE_STEPS):
-        logits = point.logits + length * change
-        loss, probabilities = _loss(problem, logits)
-        value = loss + 0.5 * lam * (ww + 2 * length * wp + length**2 * pp)
-        slope = float(((probabilities - problem.one_hot) * change).sum()) / problem.n + lam * (wp + length * pp)
-        bound = point.value + _ARMIJO * length * slope0 + _ROUNDING * abs(point.value)
-        if abs(slope) <= -_WOLFE * slope0 and value <= bound:
-            return length, logits
-        low, high = (length, high) if slope < 0 else (low, length)
-        bend = float((probabilities * change**2).sum() - ((probabilities * change).sum(dim=1) ** 2).sum())
-        newton = length - slope / (bend / problem.n + lam * pp)
-        inside = low < newton < high
-        length = newton if inside else (2 * low if high == float("inf") else 0.5 * (low + high))
-        if not low < length < high:
+    def __init__(
+        self, problem: Problem, lam: float, theta: torch.Tensor, logits: torch.Tensor, direction: torch.Tensor,
+        change: torch.Tensor,
+    ) -> None:
+        self.problem, self.lam, self.logits = problem, lam, logits
+        w, p = theta[:-1], direction[:-1]
+        self.ww, self.wp, self.pp = (float((a * b).sum()) for a, b in ((w, w), (w, p), (p, p)))
+        self.direction, self.change = direction, change
+        self.value, self.slope, _ = self.at(0.0)
+        if self.slope > 0:
+            self.direction, self.change = -direction, -change
+            self.wp, self.slope = -self.wp, -self.slope
+
+    def at(self, length: float) -> tuple[float, float, float]:
+        """Return value, slope and second derivative."""
+        n, lam = self.problem.n, self.lam
+        loss, probabilities = _loss(self.problem, self.logits + length * self.change)
+        value = loss + 0.5 * lam * (self.ww + 2 * length * self.wp + length**2 * self.pp)
+        slope = float(((probabilities - self.problem.one_hot) * self.change).sum()) / n
+        mean = (probabilities * self.change).sum(dim=1)
+        bend = float((probabilities * self.change**2).sum() - (mean**2).sum()) / n
+        return value, slope + lam * (self.wp + length * self.pp), bend + lam * self.pp
+
+    def search(self, wolfe: float) -> float | None:
+        """Return a step length that fulfils the strong Wolfe conditions, or None.
+
+        The objective along the line is convex with known second derivative, so this is Newton's method on its slope,
+        started at the unit step and kept inside the interval where the slope changes sign.
+        """
+        if self.slope >= 0:
             return None
-    return None
+        low, high, length = 0.0, float("inf"), 1.0
+        for _ in range(_LINE_STEPS):
+            value, slope, bend = self.at(length)
+            bound = self.value + _ARMIJO * length * self.slope + _ROUNDING * abs(self.value)
+            if abs(slope) <= -wolfe * self.slope and value <= bound:
+                return length
+            low, high = (length, high) if slope < 0 else (low, length)
+            newton = length - slope / bend if bend > 0 else float("inf")
+            inside = low < newton < high
+            length = newton if inside else (2 * low if high == float("inf") else 0.5 * (low + high))
+            if not low < length < high:
+                return None
+        return None

@@ -119,9 +119,9 @@ def write_search(ctx: Context, results: Mapping[int, ProbeResult]) -> None:
     """Write every C that was tried, in order, with its validation accuracy and how the solver ended."""
     write_json(ctx.out / "search.json", [
         {"seed": seed, "chosen_c": found.c, "objective": found.fit.objective, "gradient": found.fit.gradient,
-         "iterations": found.fit.iterations, "converged": found.fit.converged, "warnings": found.warnings,
+         "gap": found.fit.gap, "iterations": found.fit.iterations, "converged": found.fit.converged, "warnings": found.warnings,
          "tried": [{"c": p.c, "accuracy": p.accuracy, "iterations": p.iterations, "gradient": p.gradient,
-                    "converged": p.converged} for p in found.points]}
+                    "gap": p.gap, "converged": p.converged} for p in found.points]}
         for seed, found in results.items()])
 
 

@@ -81,7 +81,7 @@ def test_transfer_search_tpe_sequence():
 
 def test_transfer_search_ties_and_one_standard_error():
     def point(c, correct):
-        return SearchPoint(c, correct, 100, 1, 0.0, True)
+        return SearchPoint(c, correct, 100, 1, 0.0, 0.0, True)
 
     points = [point(10.0, 80), point(0.1, 80), point(1.0, 79), point(0.01, 76), point(0.001, 70)]
     assert choose(points) == 0.1
@@ -115,9 +115,9 @@ class Scripted:
     def __init__(self, accuracy):
         self.accuracy, self.starts = accuracy, []
 
-    def __call__(self, c, starts=None):
-        self.starts.append(starts)
-        return SearchPoint(c, round(1000 * self.accuracy(np.log10(c))), 1000, 1, 0.0, True), (c,)
+    def __call__(self, c, paths=()):
+        self.starts.append(list(paths))
+        return SearchPoint(c, round(1000 * self.accuracy(np.log10(c))), 1000, 1, 0.0, 0.0, True), (c,)
 
 
 def test_transfer_search_early_stop_and_warm_starts():
@@ -125,8 +125,9 @@ def test_transfer_search_early_stop_and_warm_starts():
     points = _grid(peak, lambda done, total: None)
     tried = [round(np.log10(p.c), 6) for p in points]
     assert tried == [-5.0, -4.5, -4.0, -3.5, -3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, -2.25, -1.75]
-    assert peak.starts[0] is None and peak.starts[5] == (points[4].c,)
-    assert peak.starts[-1] == peak.starts[-2] == (points[6].c,)  # the refinement starts at the best
+    assert peak.starts[0] == [] and peak.starts[1] == [(points[0].c,)]
+    assert peak.starts[5] == [(points[3].c, points[4].c)]  # the last two
+    assert peak.starts[-1] == peak.starts[-2] == [(points[6].c,)]  # the refinement starts at the best
     flat = Scripted(lambda e: 0.8 if e < -1 else 0.795)  # within the standard error: not falling, no stop
     points = _grid(flat, lambda done, total: None)
     assert len(points) == 24 and choose(points) == pytest.approx(1e-5)  # the refinement stays inside the range

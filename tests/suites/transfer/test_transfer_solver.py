@@ -112,14 +112,34 @@ def test_transfer_solver_row_space_is_exact():
     assert np.allclose((reduced.project(fresh) @ reduced.solve(0.01).theta).numpy().argmax(1), a.predict(fresh))
 
 
-def test_transfer_solver_warm_start_finds_the_same_optimum(digits):
+def test_transfer_solver_path_finds_the_same_optimum(digits):
+    """From the last two solutions: the same optimum in a fraction of the iterations."""
     x, y, tx, _ = digits
     problem = Problem(x, y)
-    near = problem.solve(1e-2, mode="converged")
-    warm, cold = problem.solve(3e-2, near.theta, mode="converged"), problem.solve(3e-2, mode="converged")
-    assert warm.value == pytest.approx(cold.value, rel=1e-7)
-    assert warm.iterations < cold.iterations
+    path = []
+    for exponent in np.arange(-3, -1.6, 0.5):
+        path.append(problem.solve(10.0**exponent, path))
+    warm, cold = problem.solve(3e-2, path, mode="converged"), problem.solve(3e-2, mode="converged")
+    assert warm.converged and warm.value == pytest.approx(cold.value, rel=1e-7)
+    assert problem.solve(3e-2, path).iterations < 0.8 * problem.solve(3e-2).iterations
     assert np.mean(problem.fit(3e-2, warm).predict(tx) == problem.fit(3e-2, cold).predict(tx)) > 0.99
+
+
+EXPONENTS = np.arange(-5, 3.1, 0.5)
+
+
+def test_transfer_solver_certificate(digits):
+    """A path that stops by gradient and promised decrease is near the optimum where the gradient alone stops far off."""
+    x, y, _, _ = digits
+    problem, path = Problem(x, y), []
+    for exponent in EXPONENTS:
+        path.append(problem.solve(10.0**exponent, path))
+    for exponent, found in zip(EXPONENTS, path, strict=True):
+        best = problem.solve(10.0**exponent, [found], mode="converged", max_iterations=5000)
+        assert found.gradient <= 1e-4 and found.gap <= 5e-7
+        assert found.value <= best.value * (1 + 1e-3), exponent
+    large = problem.solve(1e3)
+    assert large.gradient <= 1e-4 and large.value > 1.05 * path[-1].value  # separable: the gradient says too little
 
 
 def test_transfer_solver_missing_convergence_is_said(digits):
@@ -162,7 +182,7 @@ def test_transfer_solver_agrees_with_scikit_learn():
     for c in (1e-3, 1e-1):
         other = LogisticRegression(C=c, tol=1e-9, max_iter=20000).fit(x, y)
         ours = fit(x, y, c)
-        theirs = Fit(c, other.coef_.T, other.intercept_, ours.labels, 0.0, 0.0, 0, True)
+        theirs = Fit(c, other.coef_.T, other.intercept_, ours.labels, 0.0, 0.0, 0.0, 0, True)
         assert objective(ours, x, y) <= objective(theirs, x, y) * (1 + 1e-7)
         assert np.array_equal(ours.predict(fresh), other.predict(fresh))
 
@@ -172,7 +192,7 @@ def test_transfer_solver_speed_is_not_lost(digits):
     x, y, _, _ = digits
     started = time.process_time()
     with thread_limit(1):
-        problem, theta = Problem(x, y), None
+        problem, path = Problem(x, y), []
         for exponent in np.arange(-5, 6.1, 0.5):
-            theta = problem.solve(10**exponent, theta).theta
+            path.append(problem.solve(10**exponent, path))
     assert time.process_time() - started < 10
