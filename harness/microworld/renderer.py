@@ -179,7 +179,9 @@ def object_surfaces(
             TEXTURES[int(index)], across[i], along[i], frequency[i],
             coarse=smooth_noise(coarse[i], size_px), fine=smooth_noise(fine[i], size_px),
         )  # fmt: skip
-    hue = (np.asarray(textures, dtype=np.float32) + np.float32(0.25) + u[:, 8] / 2) / len(TEXTURES) if coloured else u[:, 8]
+    hue: FloatArray = u[:, 8]
+    if coloured:
+        hue = ((textures + 0.25 + hue / 2) / len(TEXTURES)).astype(np.float32)
     bright = hsv_to_rgb(hue, 0.5 + 0.45 * u[:, 9], 0.7 + 0.3 * u[:, 10])
     dark = bright * (0.3 + 0.25 * u[:, 11])[:, None]
     shade = pattern[:, None]
