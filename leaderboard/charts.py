@@ -45,7 +45,7 @@ class Axis:
         """Return about five round positions."""
         span = self.high - self.low
         step = 10.0 ** math.floor(math.log10(span / 4))
-        step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 5.5)
+        step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 6)
         first = math.ceil(self.low / step)
         return [k * step for k in range(first, math.floor(self.high / step) + 1)]
 

@@ -81,7 +81,7 @@ def to_html(tables: list[Table], places: Sequence[Path], published: bool) -> str
         parts.append(f'<div id="published">{from_markdown(to_markdown())}</div>')
     page = importlib.resources.files("leaderboard").joinpath("page")
     style, script = (page.joinpath(name).read_text("utf-8") for name in ("style.css", "script.js"))
-    data = json.dumps({"values": facts.values, "records": facts.records}, sort_keys=True).replace("</", "<\\/")
+    data = json.dumps({"values": facts.values, "records": facts.records}, sort_keys=True).replace("<", "\\u003c")
     index = "".join(f'<a href="#{anchor}">{html.escape(text)}</a>' for anchor, text in links)
     legend = html.escape(LEGEND.replace("*recorded*", "Recorded"))
     return (
@@ -98,16 +98,28 @@ def to_html(tables: list[Table], places: Sequence[Path], published: bool) -> str
 
 
 def _tables(table: Table, facts: Facts) -> list[str]:
-    parts = []
-    for suite in dict.fromkeys(column.suite for column in table.columns):
-        columns = [column for column in table.columns if column.suite == suite]
-        keys = [key for key in table.rows if any(column in table.rows[key] for column in columns)]
-        heads = "".join(f'<th data-sort="{c.better}">{html.escape(c.name)}{ARROWS[c.better]}</th>' for c in columns)
-        rows = "".join(_row(table, key, columns, facts) for key in keys)
-        parts.append(f'<h3>{html.escape(suite)}</h3><div class="scroll"><table><thead><tr><th class="name" data-sort="text">generator'
-                     f'</th><th class="name" data-sort="text">backbone</th><th class="name" data-sort="text">seeds</th>{heads}</tr>'
-                     f"</thead><tbody>{rows}</tbody></table></div>")  # fmt: skip
+    """Return one table of the main columns, and one per suite whose members the main one leaves out."""
+    by_suite = {c.suite: [column for column in table.columns if column.suite == c.suite] for c in table.columns}
+    means = {suite: [column for column in columns if column.position] for suite, columns in by_suite.items()}
+    main = [column for suite, columns in by_suite.items() for column in means[suite] or columns]
+    parts = [_grid(table, main, facts, whole_names=True)]
+    for suite, columns in by_suite.items():
+        if means[suite] and len(columns) > len(means[suite]):
+            parts.append(f"<h3>{html.escape(suite)}: its parts</h3>" + _grid(table, columns, facts))
     return parts
+
+
+def _grid(table: Table, columns: Sequence[Column], facts: Facts, whole_names: bool = False) -> str:
+    keys = [key for key in table.rows if any(column in table.rows[key] for column in columns)]
+    names = [(c, html.escape(c.name)) for c in columns]
+    if whole_names:
+        names = [
+            (c, f"<small>{html.escape(c.suite)}</small><br>{name}" if c.suite != c.name else name) for c, name in names
+        ]
+    heads = "".join(f'<th data-sort="{c.better}">{name}{ARROWS[c.better]}</th>' for c, name in names)
+    rows = "".join(_row(table, key, columns, facts) for key in keys)
+    first = "".join(f'<th class="name" data-sort="text">{name}</th>' for name in ("generator", "backbone", "seeds"))
+    return f'<div class="scroll"><table><thead><tr>{first}{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def _row(table: Table, key: RowKey, columns: Sequence[Column], facts: Facts) -> str:
