@@ -120,8 +120,10 @@ def rescore(
     for one in found:
         if one.outcome != "unchanged":
             print(f"{one.folder.name} ({one.label}): {one.outcome}")
-    changed = sum(one.changed for one in found)
-    print(f"{len(found)} evaluations rescored, {changed} with other numbers than before", file=sys.stderr)
+    changed, failed = sum(one.changed for one in found), sum(one.failed for one in found)
+    print(f"{len(found) - failed} evaluations rescored, {changed} with other numbers than before", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)
 
 
 def verify(folder: OneStore = None, store: StoreOption = DEFAULT_STORE) -> None:

@@ -60,16 +60,14 @@ class Units:
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.strata) == len(self.features):
             raise ValueError(f"{self.metric}: ids, strata and features differ in length")
-        if len(set(self.ids)) != len(self.ids):
-            raise ValueError(f"{self.metric}: item names are not unique")
 
-    def only(self, ids: Sequence[str]) -> Units:
+    def only(self, ids: tuple[str, ...]) -> Units:
         """Return the units of some items, in their order."""
-        if tuple(ids) == self.ids:
+        if ids == self.ids:
             return self
         place = {name: i for i, name in enumerate(self.ids)}
         index = [place[name] for name in ids]
-        return replace(self, ids=tuple(ids), strata=self.strata[index], features=self.features[index])
+        return replace(self, ids=ids, strata=self.strata[index], features=self.features[index])
 
     def tables(self) -> list[FloatArray]:
         """Return the features per stratum."""
@@ -86,23 +84,35 @@ class Units:
     def contributions(self) -> FloatArray:
         """Return each item's first-order share in the error: (items,); their squares sum to the variance.
 
-        This is the infinitesimal jackknife (Efron 1982) with the gradient taken by central differences.
+        This is the infinitesimal jackknife (Efron 1982) with the gradient taken by central differences where it
+        has no closed form.
         """
         totals, found = totals_of(self.tables()), np.zeros(len(self.ids))
-        steps = np.maximum(1e-4 * np.abs(totals[0]), 1e-3)
+        gradient = self._share_gradient(totals[0]) if self.statistic == "share" else self._gradient(totals)
         for place, stratum in enumerate(np.unique(self.strata)):
             member = self.strata == stratum
             centred = self.features[member] - self.features[member].mean(axis=0)
-            gradient = np.zeros(totals.shape[-1])
-            for f in range(totals.shape[-1]):
-                if totals[0, place, f] or centred[:, f].any():
-                    up, down = totals.copy(), totals.copy()
-                    up[0, place, f] += steps[place, f]
-                    down[0, place, f] -= steps[place, f]
-                    gradient[f] = (self.apply(up)[0] - self.apply(down)[0]) / (2 * steps[place, f])
             size = int(member.sum())
-            found[member] = centred @ gradient * math.sqrt(size / max(1, size - 1))
+            found[member] = centred @ gradient[place] * math.sqrt(size / max(1, size - 1))
         return found
+
+    def _share_gradient(self, totals: FloatArray) -> FloatArray:
+        top, bottom = totals.sum(axis=0)
+        slopes = [1 / bottom, -top / bottom**2] if bottom else [0.0, 0.0]
+        return np.tile(self.scale * np.asarray(slopes), (len(totals), 1))
+
+    def _gradient(self, totals: FloatArray) -> FloatArray:
+        gradient, steps = np.zeros(totals.shape[1:]), np.maximum(1e-4 * np.abs(totals[0]), 1e-3)
+        for place, feature in np.argwhere(self._moving()):
+            up, down, step = totals.copy(), totals.copy(), steps[place, feature]
+            up[0, place, feature] += step
+            down[0, place, feature] -= step
+            gradient[place, feature] = (self.apply(up)[0] - self.apply(down)[0]) / (2 * step)
+        return gradient
+
+    def _moving(self) -> npt.NDArray[np.bool_]:
+        """Return which features differ between the items of a stratum: (strata, features)."""
+        return np.stack([np.ptp(table, axis=0) > 0 for table in self.tables()])
 
 
 def flag_units(metric: str, ids: Sequence[str], flags: npt.ArrayLike, strata: npt.ArrayLike | None = None) -> Units:
@@ -147,6 +157,8 @@ def pack(units: Mapping[str, Sequence[Units]]) -> bytes:
     listed: list[dict[str, object]] = []
     for owner in sorted(units):
         for one in sorted(units[owner], key=lambda u: u.metric):
+            if len(set(one.ids)) != len(one.ids):
+                raise ValueError(f"{one.metric}: item names are not unique")
             number, pool = len(listed), pools.setdefault(one.ids, len(pools))
             listed.append(
                 {"owner": owner, "metric": one.metric, "statistic": one.statistic, "scale": one.scale, "ids": pool}
@@ -246,6 +258,8 @@ class Difference:
     n: int
     """Common test items."""
     method: str
+    df_items: float = 1.0
+    df_seeds: float | None = None
 
     @property
     def se(self) -> float:
@@ -296,20 +310,41 @@ def difference(
     drawn = _replicates(spaces, replicates, seed) if replicates else None
     se_items = _linear_error(spaces) if drawn is None else float(np.nanstd(drawn, ddof=1))
     used = spread or pooled_spread(*values)
-    se_seeds = None if used is None else used.sd * math.sqrt(1 / len(first) + 1 / len(second))
     n = sum(len(parts[0][0].ids) for parts in spaces.values())
-    df = _satterthwaite(se_items, min(len(p[0][0].ids) for p in spaces.values()) - 1, se_seeds, used)
-    se = math.hypot(se_items, se_seeds or 0.0)
-    upper = tail(value / se, df) if se > 0 else (0.5 if value == 0 else float(value < 0))
-    p, method = 2 * min(upper, 1 - upper), "paired bootstrap" if drawn is not None else "paired, linearised"
-    low, high = value - quantile(df) * se, value + quantile(df) * se
-    if se_seeds is None and drawn is not None:
-        low, high = (float(end) for end in np.nanquantile(drawn, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2]))
-        exact = _mcnemar(first, second)
-        p, method = (p, method) if exact is None else (exact, method + ", exact McNemar")
-    elif se_seeds is not None:
-        method += " + seed spread"
-    return Difference(value, low, high, se_items, se_seeds, df, min(1.0, p), upper, 1 - upper, n, method)
+    df_items = max(1.0, min(len(parts[0][0].ids) for parts in spaces.values()) - 1.0)
+    method = "paired bootstrap" if drawn is not None else "paired, linearised"
+    plain = Difference(value, value, value, se_items, None, df_items, 1.0, 0.5, 0.5, n, method, df_items)
+    if used is not None:
+        se_seeds = used.sd * math.sqrt(1 / len(first) + 1 / len(second))
+        return with_seeds(replace(plain, method=f"{method} + seed spread"), se_seeds, used.df)
+    found = with_seeds(plain, None, None)
+    if drawn is None:
+        return found
+    low, high = (float(end) for end in np.nanquantile(drawn, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2]))
+    exact = _mcnemar(first, second)
+    if exact is not None:
+        return replace(found, low=low, high=high, p=exact, method=f"{method}, exact McNemar")
+    return replace(found, low=low, high=high)
+
+
+def with_seeds(found: Difference, se_seeds: float | None, df_seeds: float | None) -> Difference:
+    """Return the difference with interval and p-values for another seed error; Welch-Satterthwaite degrees of freedom."""
+    df, se = found.df_items, math.hypot(found.se_items, se_seeds or 0.0)
+    if se_seeds and df_seeds:
+        df = se**4 / (found.se_items**4 / found.df_items + se_seeds**4 / df_seeds)
+    upper = tail(found.value / se, df) if se > 0 else (0.5 if found.value == 0 else float(found.value < 0))
+    half = quantile(df) * se
+    return replace(
+        found,
+        low=found.value - half,
+        high=found.value + half,
+        se_seeds=se_seeds,
+        df=df,
+        p=min(1.0, 2 * min(upper, 1 - upper)),
+        p_higher=upper,
+        p_lower=1 - upper,
+        df_seeds=df_seeds,
+    )
 
 
 def _common(first: System, second: System) -> tuple[System, System]:
@@ -319,13 +354,16 @@ def _common(first: System, second: System) -> tuple[System, System]:
     spaces = [{part.space for parts in system for part in parts} for system in (first, second)]
     if spaces[0] != spaces[1]:
         raise ValueError(f"measured on different parts: {', '.join(sorted(spaces[0] ^ spaces[1]))}")
-    kept: dict[str, list[str]] = {}
+    kept: dict[str, tuple[str, ...]] = {}
     for space, units in groups.items():
-        shared = set(units[0].ids).intersection(*(one.ids for one in units[1:]))
-        kept[space] = [name for name in units[0].ids if name in shared]
+        kept[space] = units[0].ids
+        if any(one.ids != units[0].ids for one in units[1:]):
+            shared = set(units[0].ids).intersection(*(one.ids for one in units[1:]))
+            kept[space] = tuple(name for name in units[0].ids if name in shared)
         if len(kept[space]) < 2:
             raise ValueError(f"{space}: no test items in common")
-        if len({tuple(one.only(kept[space]).strata.tolist()) for one in units}) > 1:
+        first_strata = units[0].only(kept[space]).strata
+        if any((one.only(kept[space]).strata != first_strata).any() for one in units[1:]):
             raise ValueError(f"{space}: the same items stand in different groups")
 
     def cut(system: System) -> System:
@@ -372,10 +410,3 @@ def _mcnemar(first: System, second: System) -> float | None:
             return None
         sides.append(units.features[:, 0])
     return mcnemar_exact(int((sides[0] > sides[1]).sum()), int((sides[0] < sides[1]).sum()))
-
-
-def _satterthwaite(se_items: float, df_items: float, se_seeds: float | None, spread: Spread | None) -> float:
-    if not se_seeds or spread is None:
-        return max(1.0, float(df_items))
-    total = (se_items**2 + se_seeds**2) ** 2
-    return total / (se_items**4 / max(1.0, float(df_items)) + se_seeds**4 / spread.df)

@@ -26,12 +26,17 @@ class Rescored:
     folder: Path
     label: str
     outcome: str
-    """``unchanged``, ``metrics as before, record brought up to date``, or ``metrics changed: ...``."""
+    """``unchanged``, ``metrics as before, record brought up to date``, ``metrics changed: ...`` or ``not rescored: ...``."""
 
     @property
     def changed(self) -> bool:
         """Return whether a number changed."""
         return self.outcome.startswith("metrics changed")
+
+    @property
+    def failed(self) -> bool:
+        """Return whether it could not be rescored."""
+        return self.outcome.startswith("not rescored")
 
 
 def rescore(store: Path, profile: str = "") -> list[Rescored]:
@@ -43,7 +48,6 @@ def rescore(store: Path, profile: str = "") -> list[Rescored]:
 
     Raises:
         DataMissing: the store has no finished evaluations.
-        CorruptArtifact: rows differ from their manifest; nothing is written for that cell or any after it.
     """
     folders = sorted(
         path.parent for path in (store / "evaluate").glob(f"*/{MANIFEST}") if ".set-aside-" not in str(path)
@@ -54,6 +58,14 @@ def rescore(store: Path, profile: str = "") -> list[Rescored]:
 
 
 def _rescore_one(store: Path, folder: Path, profile: str) -> Rescored:
+    """Rescore one evaluation; one that cannot be is named and left as it is, and harms no other."""
+    try:
+        return _rescored(store, folder, profile)
+    except UserError as error:
+        return Rescored(folder, "", f"not rescored: {error.what}: {error.why}")
+
+
+def _rescored(store: Path, folder: Path, profile: str) -> Rescored:
     import pandas as pd
 
     manifest = read_manifest(folder) or {}

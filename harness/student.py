@@ -28,8 +28,17 @@ def tail(t: float, df: float) -> float:
 
 def quantile(df: float, level: float = LEVEL) -> float:
     """Return the two-sided quantile of Student's t."""
-    low, high = 0.0, max(10.0, 2 * normal_quantile(level)) * (1e4 if df < 3 else 10)
-    for _ in range(80):
+    if df > 1e6:
+        return normal_quantile(level)
+    if df >= 3:  # Newton from a Cornish-Fisher start
+        z = normal_quantile(level)
+        t = z + (z**3 + z) / (4 * df)
+        factor = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(df * math.pi)
+        for _ in range(8):
+            t += (tail(t, df) - (1 - level) / 2) / (factor * (1 + t * t / df) ** (-(df + 1) / 2))
+        return t
+    low, high = 0.0, 1e5
+    for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if tail(middle, df) > (1 - level) / 2 else (low, middle)
     return (low + high) / 2

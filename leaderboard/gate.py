@@ -1,9 +1,9 @@
 """The gate: has a change of the code made a number worse? Pass, fail or inconclusive per metric, with a direction.
 
 For every gated value the candidate's difference to the baseline is taken on their common test items. Its standard error
-adds the paired error of the test items and the measured spread over seeds, pooled over baseline and candidate; the response
-noise of single runs is in both, which errs on the side of passing. The one-sided p-values of "worse" are Holm-adjusted over
-the whole set.
+adds the paired error of the test items and the measured spread over seeds, pooled over baseline and candidate and moderated
+over the metrics; the response noise of single runs is in both, which errs on the side of passing. The one-sided p-values
+of "worse" are Holm-adjusted over the whole set.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from harness.inference import Difference, Spread, difference, pooled_spread, see
 from harness.stats import holm
 from leaderboard.baseline import Gated, same_terms
 from leaderboard.compare import unpaired
+from leaderboard.moderate import moderate
 from leaderboard.tables import Value
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -123,7 +124,9 @@ def gated_difference(old: Value, new: Value) -> Difference:
 
 
 def judge(findings: Sequence[Finding]) -> list[Finding]:
-    """Turn differences into verdicts; Holm over all of them."""
+    """Turn differences into verdicts: seed spreads moderated over all of them, then Holm."""
+    moderated = iter(moderate([f.difference for f in findings if f.difference is not None]))
+    findings = [f if f.difference is None else replace(f, difference=next(moderated)) for f in findings]
     tested = [finding for finding in findings if finding.difference is not None]
     raw = [_p_worse(finding) for finding in tested]
     adjusted = dict(zip((id(finding) for finding in tested), holm(raw), strict=True))

@@ -361,9 +361,9 @@ def tie_groups(table: Table, column: Column, backbone: str) -> dict[RowKey, int]
     number = 0
     while rest:
         number += 1
-        tied = [key for key in rest if key == rest[0] or not separable(found[rest[0]], found[key])]
-        groups |= dict.fromkeys(tied, number)
-        rest = [key for key in rest if key not in tied]
+        last = max(i for i, key in enumerate(rest) if i == 0 or not separable(found[rest[0]], found[key]))
+        groups |= dict.fromkeys(rest[: last + 1], number)  # whatever lies between two tied rows is tied with them
+        rest = rest[last + 1 :]
     return groups
 
 

@@ -91,4 +91,4 @@ class BackgroundBias(Suite):
         """Return foregrounds for paired comparisons of BG_Gap."""
         from suites.bias.units import background_units
 
-        return tuple(background_units(rows, name) for name in names if name == "BG_Gap")
+        return tuple(background_units(rows, name) for name in names if name.split("@")[0] == "BG_Gap")

@@ -79,7 +79,7 @@ class ContextBias(Suite):
     def units(
         self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
-        """Return images for paired comparisons of CB_avg."""
-        from suites.bias.units import context_units
+        """Return images for paired comparisons of CB_avg and, of restricted heads, CB_1 and CB_2."""
+        from suites.bias.units import CONTEXT_METRICS, context_units
 
-        return tuple(context_units(rows, name) for name in names if name == "CB_avg")
+        return tuple(context_units(rows, name) for name in names if name.split("@")[0] in CONTEXT_METRICS)

@@ -85,4 +85,4 @@ class TextureBias(Suite):
         """Return conflict images for paired comparisons of TI."""
         from suites.bias.units import texture_units
 
-        return tuple(texture_units(rows, name) for name in names if name == "TI")
+        return tuple(texture_units(rows, name) for name in names if name.split("@")[0] == "TI")

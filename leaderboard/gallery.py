@@ -1,0 +1,108 @@
+"""What a store holds besides numbers: sample images, training curves, cost. Everything optional; nothing is copied."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leaderboard.sources import MANIFEST
+from leaderboard.tables import RowKey, Table
+
+PER_CLASS, CLASSES, SIDE = 2, 16, 72
+"""Shown per generator: images of a class, classes, and the side in pixels."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one artifact took."""
+
+    kind: str
+    wall_seconds: float
+    cpu_seconds: float
+    bytes: int
+    images: int
+    """Images made; 0 where it makes none."""
+
+
+def artifact(places: Sequence[Path], key: str) -> Path | None:
+    """Return the folder of a finished artifact, or None."""
+    for place in places:
+        for folder in sorted(place.glob(f"*/*-{key[:16]}")):
+            if (folder / MANIFEST).is_file():
+                return folder
+    return None
+
+
+def inputs_of(table: Table, key: RowKey) -> dict[str, str]:
+    """Return path of roles to key over all records of a row's first seed."""
+    found: dict[str, str] = {}
+    first = min(table.seeds(key))
+    for value in table.rows[key].values():
+        for entry in value.sources:
+            s = entry.record.subject
+            if (s.generator_seed, s.train_seed) == first and s.backbone != "-":
+                found = dict(entry.record.inputs) | found
+    return found
+
+
+def read_log(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """Return the lines of an append-only log, and whether a torn last line was left out."""
+    lines, torn = path.read_text(encoding="utf-8", errors="replace").splitlines(), False
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            if number < len(lines):
+                raise
+            torn = True
+    return rows, torn
+
+
+def loss_curve(places: Sequence[Path], key: str) -> list[tuple[float, float]]:
+    """Return (epoch, training loss) of a backbone; empty where its log is not there."""
+    folder = artifact(places, key)
+    if folder is None or not (folder / "log.jsonl").is_file():
+        return []
+    return [(float(row["epoch"]) + 1, float(row["loss"])) for row in read_log(folder / "log.jsonl")[0]]
+
+
+def sample_grid(places: Sequence[Path], key: str) -> str:
+    """Return the first images of the first classes of a training copy as a data address, or an empty text."""
+    folder = artifact(places, key)
+    if folder is None or not (folder / "images.npy").is_file():
+        return ""
+    import numpy as np
+    from PIL import Image
+
+    images, labels = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
+    classes = np.unique(labels)[:CLASSES]
+    sheet = Image.new("RGB", (SIDE * len(classes), SIDE * PER_CLASS), "white")
+    for column, label in enumerate(classes):
+        for row, index in enumerate(np.flatnonzero(labels == label)[:PER_CLASS]):
+            picture = Image.fromarray(np.asarray(images[index])).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+            sheet.paste(picture, (column * SIDE, row * SIDE))
+    stream = io.BytesIO()
+    sheet.save(stream, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def cost(places: Sequence[Path], key: str) -> Cost | None:
+    """Return what an artifact took, or None where its manifest is not there."""
+    folder = artifact(places, key)
+    if folder is None:
+        return None
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    size = sum(int(entry["bytes"]) for entry in manifest["files"].values())
+    images = 0
+    if folder.parent.name == "synthesise" and (folder / "images.jsonl").is_file():
+        with (folder / "images.jsonl").open("rb") as stream:
+            images = sum(1 for _ in stream)
+    return Cost(
+        folder.parent.name, float(manifest.get("wall_seconds", 0)), float(manifest.get("cpu_seconds", 0)), size, images
+    )

@@ -1,0 +1,325 @@
+"""One self-contained HTML page: tables, charts, samples, cost, and the provenance of every number one click away."""
+
+from __future__ import annotations
+
+import html
+import importlib.resources
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from leaderboard import charts, gallery
+from leaderboard.charts import Point
+from leaderboard.exports import LEGEND, by_accuracy, mark, matched
+from leaderboard.sources import Entry
+from leaderboard.tables import Column, RowKey, Table, Value, varied
+
+ARROWS = {"higher": " ↑", "lower": " ↓", "neither": ""}
+
+
+class Facts:
+    """The provenance of every shown number, each record once."""
+
+    def __init__(self) -> None:
+        self.values: list[dict[str, Any]] = []
+        self.records: list[dict[str, Any]] = []
+        self._places: dict[str, int] = {}
+
+    def add(self, table: Table, key: RowKey, column: Column, value: Value) -> int:
+        """Keep the facts of one value and return its number."""
+        e, scale = value.estimate, column.scale
+        rows = [("value", _percent(e.value, scale)), ("95 % interval", f"{_percent(e.low, scale)} to {_percent(e.high, scale)}"),
+                ("n", str(e.n)), ("method", e.method), ("speaks for", e.population), ("seeds", varied(value.seeds))]  # fmt: skip
+        if value.spread is not None:
+            rows.append(("standard deviation over seeds", _percent(value.spread.sd, scale)))
+        if len(value.seeds) > 1:
+            by_seed = (f"{g}/{t}: {_percent(one.value, scale)}" for (g, t), one in sorted(value.by_seed.items()))
+            rows.append(("by generator/train seed", ", ".join(by_seed)))
+        if e.reason:
+            rows.append(("remark", e.reason))
+        title = f"{column.title} · {key.label} · {key.backbone}"
+        records = [self._record(entry) for entry in value.sources]
+        self.values.append({"title": title, "rows": rows, "records": records})
+        return len(self.values) - 1
+
+    def _record(self, entry: Entry) -> int:
+        r = entry.record
+        if r.key not in self._places:
+            self._places[r.key] = len(self.records)
+            s, c = r.subject, r.comparability
+            checks = [f"{k.name}: {'passed' if k.passed else 'FAILED'} ({k.value:.3g}, wanted {k.threshold:.3g}; {k.meaning})"
+                      if k.value is not None else f"{k.name}: FAILED (undefined)" for k in r.checks]  # fmt: skip
+            code = ", ".join(f"{name} {value}" for name, value in r.code.items() if value)
+            rows = [("generator / train / probe seed", f"{s.generator_seed} / {s.train_seed} / {r.probe_seed}"),
+                    ("told", ", ".join(s.information)), ("validity", "; ".join(checks) or "no check"), ("profile", c.profile),
+                    ("suite version", str(c.suite_version)), ("data", ", ".join(f"{n} {v[:16]}" for n, v in sorted(c.data.items()))),
+                    ("class list", c.classes), ("protocol", c.protocol), ("pre-training recipe", c.recipe), ("code", code),
+                    ("notes", "; ".join(r.notes)), ("cell", r.key),
+                    *((f"made from: {path}", key) for path, key in sorted(r.inputs.items()))]  # fmt: skip
+            self.records.append({"title": f"{r.suite} {r.item}", "rows": [row for row in rows if row[1]]})
+        return self._places[r.key]
+
+
+def _percent(value: float | None, scale: float) -> str:
+    return "–" if value is None else f"{scale * value:.2f}"
+
+
+def to_html(tables: list[Table], places: Sequence[Path], published: bool) -> str:
+    """Return the page; no network, no time, no path of this machine."""
+    facts = Facts()
+    parts, links = [], []
+    for number, table in enumerate(tables):
+        links.append((f"t{number}", table.title))
+        parts.append(f'<h2 id="t{number}">{html.escape(table.title)}</h2>')
+        parts += [f"<p><b>{html.escape(note)}</b></p>" for note in table.notes]
+        parts += _tables(table, facts) + _pictures(table, places)
+    if published:
+        from leaderboard.published import to_markdown
+
+        links.append(("published", "published numbers"))
+        parts.append(f'<div id="published">{from_markdown(to_markdown())}</div>')
+    page = importlib.resources.files("leaderboard").joinpath("page")
+    style, script = (page.joinpath(name).read_text("utf-8") for name in ("style.css", "script.js"))
+    data = json.dumps({"values": facts.values, "records": facts.records}, sort_keys=True).replace("<", "\\u003c")
+    index = "".join(f'<a href="#{anchor}">{html.escape(text)}</a>' for anchor, text in links)
+    legend = html.escape(LEGEND.replace("*recorded*", "Recorded"))
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<link rel="icon" href="data:,"><title>Bias of training data</title><style>{style}</style></head><body>'
+        '<h1>Bias of training data: leaderboard</h1><p class="soft">Click a number for its provenance, a column head to sort. '
+        f'{legend}</p><nav>{index}<button id="theme">light / dark</button></nav>{"".join(parts)}'
+        f'<dialog id="provenance"></dialog><script type="application/json" id="facts">{data}</script>'
+        f"<script>{script}</script></body></html>\n"
+    )
+
+
+# --- tables -------------------------------------------------------------------------------------------------------------
+
+
+def _tables(table: Table, facts: Facts) -> list[str]:
+    """Return one table of the main columns, and one per suite whose members the main one leaves out."""
+    by_suite = {c.suite: [column for column in table.columns if column.suite == c.suite] for c in table.columns}
+    means = {suite: [column for column in columns if column.position] for suite, columns in by_suite.items()}
+    main = [column for suite, columns in by_suite.items() for column in means[suite] or columns]
+    parts = [_grid(table, main, facts, whole_names=True)]
+    for suite, columns in by_suite.items():
+        if means[suite] and len(columns) > len(means[suite]):
+            parts.append(f"<h3>{html.escape(suite)}: its parts</h3>" + _grid(table, columns, facts))
+    return parts
+
+
+def _grid(table: Table, columns: Sequence[Column], facts: Facts, whole_names: bool = False) -> str:
+    keys = [key for key in table.rows if any(column in table.rows[key] for column in columns)]
+    names = [(c, html.escape(c.name)) for c in columns]
+    if whole_names:
+        names = [
+            (c, f"<small>{html.escape(c.suite)}</small><br>{name}" if c.suite != c.name else name) for c, name in names
+        ]
+    heads = "".join(f'<th data-sort="{c.better}">{name}{ARROWS[c.better]}</th>' for c, name in names)
+    rows = "".join(_row(table, key, columns, facts) for key in keys)
+    first = "".join(f'<th class="name" data-sort="text">{name}</th>' for name in ("generator", "backbone", "seeds"))
+    return f'<div class="scroll"><table><thead><tr>{first}{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _row(table: Table, key: RowKey, columns: Sequence[Column], facts: Facts) -> str:
+    origin = "<small>recorded</small>" if key.origin == "recorded" else ""
+    told = "+".join(table.information.get(key, ()))
+    cells = [f'<td class="name" title="told: {html.escape(told, quote=True)}"><b>{html.escape(key.label)}</b>{origin}</td>',
+             f'<td class="name">{html.escape(key.backbone)}</td>', f'<td class="name">{varied(table.seeds(key))}</td>']  # fmt: skip
+    return f"<tr>{''.join([*cells, *(_cell(table, key, column, facts) for column in columns)])}</tr>"
+
+
+def _cell(table: Table, key: RowKey, column: Column, facts: Facts) -> str:
+    value = table.rows[key].get(column)
+    if value is None:
+        return '<td data-v="">–</td>'
+    e, scale, number = value.estimate, column.scale, facts.add(table, key, column, value)
+    if e.value is None:
+        return f'<td data-v="" data-p="{number}">undefined<small>{html.escape(e.reason[:40])}</small></td>'
+    sign, text = mark(table, key, column), f"{scale * e.value:.1f}"
+    shown = (
+        f"<b>{text}*</b>" if sign == "*" else f'<span class="bad">{text}!</span>' if sign == "!" else f"{text}{sign}"
+    )
+    small = [] if e.low is None or e.high is None else [f"{scale * e.low:.1f} – {scale * e.high:.1f}"]
+    small += [f"seed sd {scale * value.spread.sd:.2f}"] if value.spread is not None else []
+    small += [f"not ranked: {html.escape(', '.join(value.failed))}"] if not value.valid else []
+    ranked = repr(float(e.value)) if value.valid else ""
+    return f'<td data-v="{ranked}" data-p="{number}">{shown}{"".join(f"<small>{line}</small>" for line in small)}</td>'
+
+
+def from_markdown(text: str) -> str:
+    """Return headings, paragraphs and tables of simple Markdown as HTML."""
+    parts: list[str] = []
+    rows: list[list[str]] = []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("|"):
+            rows.append([html.escape(cell.strip()) for cell in line.strip("|").split("|")])
+            continue
+        if rows:
+            body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows[2:])
+            head = "".join(f"<th>{cell}</th>" for cell in rows[0])
+            parts.append(
+                f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+            )
+            rows = []
+        if line.startswith("#"):
+            level = len(line) - len(line.lstrip("#"))
+            parts.append(f"<h{level}>{html.escape(line.lstrip('# '))}</h{level}>")
+        elif line.strip():
+            parts.append(f"<p>{html.escape(line)}</p>")
+    return "".join(parts)
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------------
+
+
+def _pictures(table: Table, places: Sequence[Path]) -> list[str]:
+    names = sorted({key.label for key in table.rows})
+    colours = {name: i for i, name in enumerate(names)}
+    found = [
+        ("bias, with 95 % intervals", _bias(table, colours)),
+        ("bias against in-domain accuracy: compare neighbours", _accuracy(table, colours)),
+        ("few-shot transfer: mean over data sets by share of training images", _few_shot(table, colours)),
+        ("training loss of the first seed", _training(table, colours, places)),
+    ]
+    parts = []
+    for title, drawn in found:
+        if any(drawn):
+            key = charts.legend(list(colours.items()))
+            parts.append(f'<h3>{title}</h3>{key}<div class="charts">{"".join(drawn)}</div>')
+    return parts + _samples(table, places) + _costs(table, places)
+
+
+def _point(x: float, column: Column, key: RowKey, value: Value, colour: int) -> Point | None:
+    e, scale = value.estimate, column.scale
+    if e.value is None:
+        return None
+    low, high = (None if end is None else scale * end for end in (e.low, e.high))
+    flag = "" if value.valid else " (not ranked)"
+    label = f"{key.label} {key.backbone}: {scale * e.value:.1f}{flag}"
+    return Point(x, scale * e.value, label, colour, low, high, hollow=not value.valid)
+
+
+def _backbones(table: Table) -> list[str]:
+    return sorted({key.backbone for key in table.rows if key.backbone != "-"})
+
+
+def _bias(table: Table, colours: dict[str, int]) -> list[str]:
+    found = matched(table)
+    drawn = []
+    for backbone in _backbones(table) if found else []:
+        for column in found[1] if found else []:
+            keys = [key for key in table.rows if key.backbone == backbone and column in table.rows[key]]
+            points = [_point(i, column, key, table.rows[key][column], colours[key.label]) for i, key in enumerate(keys)]
+            title = f"{column.name}{ARROWS[column.better]}, {backbone}"
+            drawn.append(charts.dots(title, [key.label for key in keys], [p for p in points if p]))
+    return drawn
+
+
+def _accuracy(table: Table, colours: dict[str, int]) -> list[str]:
+    found = matched(table)
+    if found is None:
+        return []
+    accuracy, biases = found
+    drawn = []
+    for backbone in _backbones(table):
+        for column in biases:
+            points = []
+            for key in by_accuracy(table, accuracy, [column]):
+                first = table.rows[key][accuracy].estimate
+                if key.backbone == backbone and first.value is not None:
+                    point = _point(100 * first.value, column, key, table.rows[key][column], colours[key.label])
+                    points += [point] if point else []
+            drawn.append(charts.scatter(f"{column.name}{ARROWS[column.better]}, {backbone}", "in-domain top-1", points))
+    return drawn
+
+
+def _few_shot(table: Table, colours: dict[str, int]) -> list[str]:
+    columns = [(_share(column), column) for column in table.columns if column.suite in ("few-shot", "linear-probe")]
+    drawn = []
+    for backbone in _backbones(table):
+        series = []
+        for key in (key for key in table.rows if key.backbone == backbone):
+            points: dict[float, Point] = {}
+            for share, column in columns:
+                if share is not None and column in table.rows[key]:
+                    point = _point(share, column, key, table.rows[key][column], colours[key.label])
+                    points |= {share: point} if point else {}
+            series.append((key.label, colours[key.label], list(points.values())))
+        drawn.append(charts.lines(f"top-1, {backbone}", "share of the training images", series, logarithmic=True))
+    return drawn
+
+
+def _share(column: Column) -> float | None:
+    """Return the share of training images of a mean over data sets, or None for other columns."""
+    name, _, amount = column.name.partition("@")
+    if not column.position or name != "transfer":
+        return None
+    try:
+        return float(amount or 1)
+    except ValueError:  # so many shots, no share
+        return None
+
+
+def _training(table: Table, colours: dict[str, int], places: Sequence[Path]) -> list[str]:
+    drawn = []
+    for backbone in _backbones(table):
+        series = []
+        for key in (key for key in table.rows if key.backbone == backbone):
+            inputs = gallery.inputs_of(table, key)
+            trained = next((k for path, k in sorted(inputs.items()) if path.split("/")[-1] == "checkpoint"), "")
+            curve = gallery.loss_curve(places, trained) if trained else []
+            series.append(
+                (key.label, colours[key.label], [Point(x, y, key.label, colours[key.label]) for x, y in curve])
+            )
+        drawn.append(charts.lines(f"training loss, {backbone}", "epoch", [one for one in series if one[2]]))
+    return drawn
+
+
+def _rows_with(table: Table, role: str) -> dict[str, str]:
+    """Return row label to the key of an input of its first seed, each input once."""
+    found: dict[str, str] = {}
+    for key in table.rows:
+        inputs = gallery.inputs_of(table, key)
+        made = next((k for path, k in sorted(inputs.items()) if path.split("/")[-1] == role), "")
+        if made and made not in found.values():
+            found[key.label] = made
+    return found
+
+
+def _samples(table: Table, places: Sequence[Path]) -> list[str]:
+    figures = []
+    for label, key in _rows_with(table, "copy").items():
+        picture = gallery.sample_grid(places, key)
+        if picture:
+            name = html.escape(label, quote=True)
+            figures.append(
+                f'<figure><img src="{picture}" alt="samples of {name}"><figcaption>{name}</figcaption></figure>'
+            )
+    note = (
+        "First images of the first classes, one class a column; generators with one sampler start from the same noise."
+    )
+    return [f'<h3>samples</h3><p class="soft">{note}</p>', *figures] if figures else []
+
+
+def _costs(table: Table, places: Sequence[Path]) -> list[str]:
+    rows: list[tuple[str, str]] = []
+    for key in table.rows:
+        inputs = gallery.inputs_of(table, key)
+        for path, made in sorted(inputs.items(), key=lambda item: -item[0].count("/")):
+            role = path.split("/")[-1]
+            spent = gallery.cost(places, made) if role in ("weights", "dataset", "copy", "checkpoint") else None
+            if spent is not None and not any(made == row[0] for row in rows):
+                speed = f"{spent.images / spent.wall_seconds:.1f}" if spent.images and spent.wall_seconds else "–"
+                cells = [key.label, key.backbone if role == "checkpoint" else "", spent.kind, f"{spent.wall_seconds:.0f}",
+                         f"{spent.cpu_seconds:.0f}", speed, f"{spent.bytes / 2**20:.1f}"]  # fmt: skip
+                rows.append((made, "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)))
+    if not rows:
+        return []
+    names = ("generator", "backbone", "work", "wall seconds", "CPU-seconds", "images/s", "MiB")
+    head = "".join(f"<th>{name}</th>" for name in names)
+    body = "".join(f"<tr>{cells}</tr>" for _, cells in rows)
+    return [
+        f'<h3>cost, first seed</h3><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    ]

@@ -1,0 +1,152 @@
+"""Metrics anew from stored rows: byte-equal where nothing changed, and damage is named."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.cells import Cell
+from harness.cli import app
+from harness.errors import DataMissing
+from harness.inference import unpack
+from harness.records import Record
+from harness.rescore import rescore, verify
+from harness.scoring import lineage, score_rows, write_scored
+from harness.store import Store
+from harness.tasks import write_rows_table
+from suites.texture_bias import TextureBias
+
+CATEGORIES = ("a", "b", "c")
+CARDS = {"cue-conflict": {"name": "toy", "categories": {name: [f"n{i}"] for i, name in enumerate(CATEGORIES)},
+                          "expected_images": 90, "expected_conflict": 60}}  # fmt: skip
+
+
+def rows(seed: int) -> pd.DataFrame:
+    """Return rows of 90 cue-conflict images."""
+    rng = np.random.default_rng(seed)
+    shape, texture = np.repeat(CATEGORIES, 30), np.tile(np.repeat(CATEGORIES, 10), 3)
+    answer = np.where(rng.random(90) < 0.6, shape, texture)
+    return pd.DataFrame({"image": [f"{i}.png" for i in range(90)], "shape": shape, "shape_source": np.char.add(shape, "1"),
+                         "texture": texture, "texture_source": np.char.add(texture, "2"), "answer": answer, "tied": False,
+                         "converted": False, "truncated": False})  # fmt: skip
+
+
+def cell(seed: int, inputs: dict[str, str]) -> Cell:
+    """Return an evaluate cell of the texture suite."""
+    subject = {"generator": "lbgen", "backbone": "resnet10", "generator_seed": seed, "train_seed": seed, "information": [],
+               "profile": "toy", "recipe": "r", "class_list": "c"}  # fmt: skip
+    params = {
+        "settings": {},
+        "item": "texture-bias",
+        "item_params": {},
+        "data": {"cue-conflict": "f"},
+        "subject": subject,
+    }
+    return Cell("evaluate", "texture-bias", TextureBias.card.version, params, inputs, {"probe_seed": 0})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Return a store of two finished evaluations, one with a known ancestor."""
+    made = Store(tmp_path / "store")
+    parent = Cell("pretrain", "resnet10", 1, {}, {"copy": "c" * 64})
+    made.folder(parent).mkdir(parents=True)
+    (made.folder(parent) / "weights").write_bytes(b"w")
+    made.seal(parent, {})
+    for seed in (0, 1):
+        one = cell(seed, {"checkpoint": parent.key})
+        folder = made.folder(one)
+        folder.mkdir(parents=True)
+        write_rows_table(folder / "rows.parquet", rows(seed))
+        code = {"harness": "0", "commit": "abc", "dirty": "no"}
+        scored = score_rows(one.spec, one.key, rows(seed), CARDS, lineage(made.root, one.inputs), code)
+        write_scored(folder, scored, CARDS)
+        made.seal(one, {"provenance": {"code": code}})
+    return made
+
+
+def contents(store: Store) -> dict[str, bytes]:
+    """Return every file's bytes."""
+    return {
+        str(path.relative_to(store.root)): path.read_bytes() for path in sorted(store.root.rglob("*")) if path.is_file()
+    }
+
+
+def test_an_unchanged_store_is_byte_equal_after_rescoring(store: Store) -> None:
+    before = contents(store)
+    assert [one.outcome for one in rescore(store.root)] == ["unchanged", "unchanged"]
+    assert contents(store) == before and verify(store.root) == []
+
+
+def test_bias_8_13_records_name_what_they_were_made_from(store: Store) -> None:
+    path = next(store.root.glob("evaluate/*/record.json"))
+    record = Record.from_json(path.read_text())
+    assert set(record.inputs) == {"checkpoint", "checkpoint/copy"} and record.inputs["checkpoint/copy"] == "c" * 64
+    assert record.code == {"harness": "0", "commit": "abc", "dirty": "no"} and record.schema == 2
+    (units,) = unpack(path.with_name("units.npz").read_bytes(), "units")["record"]
+    assert units.metric == "TI" and units.value() == next(m.estimate.value for m in record.metrics if m.name == "TI")
+
+
+def test_a_hand_edited_record_is_named_and_mended_from_its_rows(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(store)
+    path = sorted(store.root.glob("evaluate/*/record.json"))[1]
+    path.write_text(path.read_text().replace('"value": 0.', '"value": 0.1'))
+    (problem,) = verify(store.root)
+    assert path.parent.name in problem and "record.json" in problem
+    with pytest.raises(SystemExit) as caught:
+        app(["verify", str(store.root)])
+    assert caught.value.code == 1 and path.parent.name in capsys.readouterr().out
+    assert [one.changed for one in rescore(store.root)] == [False, True]
+    assert contents(store) == before
+
+
+def test_an_edited_spec_or_file_list_is_named(store: Store) -> None:
+    first, second = sorted(store.root.glob("evaluate/*/manifest.json"))
+    raw = json.loads(first.read_text())
+    raw["spec"]["params"]["subject"]["generator"] = "better"
+    first.write_text(json.dumps(raw))
+    raw = json.loads(second.read_text())
+    raw["files"]["extra"] = {"bytes": 1, "sha256": "0"}
+    second.write_text(json.dumps(raw))
+    problems = verify(store.root)
+    assert any(first.parent.name in p and "spec was edited" in p for p in problems)
+    assert any(second.parent.name in p and "extra is gone" in p for p in problems)
+
+
+def test_truncated_rows_are_named_and_only_their_cell_is_to_be_redone(store: Store) -> None:
+    cells = [cell(seed, {"checkpoint": Cell("pretrain", "resnet10", 1, {}, {"copy": "c" * 64}).key}) for seed in (0, 1)]
+    path = store.folder(cells[1]) / "rows.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert [store.state(one) for one in cells] == ["done", "corrupt"]
+    outcomes = {one.folder: one.outcome for one in rescore(store.root)}
+    assert outcomes[store.folder(cells[0])] == "unchanged"
+    assert re.match("not rescored: .*rows.parquet has [0-9]+ bytes", outcomes[store.folder(cells[1])])
+    store.discard(cells[1])
+    assert [store.state(one) for one in cells] == ["done", "missing"] and len(rescore(store.root)) == 1
+
+
+def test_results_of_schema_1_are_brought_up_to_date_with_the_same_numbers(store: Store) -> None:
+    after = contents(store)
+    for path in store.root.glob("evaluate/*/record.json"):
+        raw = json.loads(path.read_text()) | {"schema": 1}
+        del raw["inputs"], raw["code"]
+        path.write_text(json.dumps(raw))
+        manifest = json.loads(path.with_name("manifest.json").read_text())
+        for name in ("units.npz",):
+            path.with_name(name).unlink()
+            del manifest["files"][name]
+        path.with_name("manifest.json").write_text(json.dumps(manifest))
+    assert {one.outcome for one in rescore(store.root)} == {"metrics as before, record brought up to date"}
+    assert contents(store) == after
+
+
+def test_an_empty_folder_has_nothing_to_rescore(tmp_path: Path) -> None:
+    with pytest.raises(DataMissing, match="no results"):
+        rescore(tmp_path)

@@ -1,0 +1,219 @@
+"""Comparing two systems: verdicts, reasons, Holm; merging stores; tampering; seeds and variants on the board."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.errors import UserError
+from harness.inference import flag_units
+from harness.records import Check, Record
+from harness.stats import holm, mcnemar_exact
+from leaderboard.board import Board
+from leaderboard.compare import compare, systems
+from leaderboard.sources import Entry, from_store, gather
+from leaderboard.tables import build_tables, tie_groups, varied
+from tests.leaderboard.conftest import MakeStore, flags, make_record, put
+
+
+def test_verdicts_are_paired_and_holm_adjusted(make_store: MakeStore) -> None:
+    rng, first = np.random.default_rng(0), flags(600, 0.7, 0)
+    worse = [right and rng.random() > 0.1 for right in first]
+    store = make_store("s", {"lbgen": {"in-domain": [first], "texture-bias": [flags(600, 0.3, 1)], "x": [first]},
+                             "sd15": {"in-domain": [worse], "texture-bias": [flags(600, 0.31, 2)], "x": [worse]}})  # fmt: skip
+    found = {one.column.suite: one for one in compare(*systems(("lbgen", "sd15"), [store]))}
+    assert found["in-domain"].verdict == "better" and found["texture-bias"].verdict == "not separable"
+    lost = sum(a and not b for a, b in zip(first, worse, strict=True))
+    raw = [one.difference.p for one in found.values() if one.difference]
+    assert found["in-domain"].difference is not None and found["in-domain"].difference.p == mcnemar_exact(lost, 0)
+    assert [one.holm for one in found.values()] == holm(raw) and found["in-domain"].why == "these weights, new images"
+    back = {one.column.suite: one.verdict for one in compare(*systems(("sd15", "lbgen"), [store]))}
+    assert back["in-domain"] == "worse" and back["texture-bias"] == "not separable"
+
+
+def test_a_claim_beyond_these_weights_needs_seeds(make_store: MakeStore) -> None:
+    many = {"in-domain": [flags(400, rate, i) for i, rate in enumerate((0.8, 0.82, 0.81))]}
+    less = {"in-domain": [flags(400, rate, 9 + i) for i, rate in enumerate((0.6, 0.62, 0.61))]}
+    store = make_store("s", {"lbgen": many, "sd15": less})
+    (one,) = compare(*systems(("lbgen", "sd15"), [store]))
+    assert (one.verdict, one.why) == ("better", "new seeds and images")
+    assert one.difference is not None and one.difference.se_seeds is not None
+
+
+def test_what_may_not_be_compared_says_why(make_store: MakeStore, tmp_path: Path) -> None:
+    def against(**changes: object) -> str:
+        name = f"s{len(list(tmp_path.iterdir()))}"
+        store = make_store(name, {"lbgen": {"in-domain": [flags(200, 0.9, 0)]}}, **changes)
+        make_store(name, {"sd15": {"in-domain": [flags(200, 0.5, 1)]}})
+        (one,) = compare(*systems(("lbgen", "sd15"), [store]))
+        assert one.verdict == "not comparable" and one.difference is None
+        return one.why
+
+    plain = make_record("in-domain", "x", flags(10, 0.5, 0)).comparability
+    assert against(comparability=replace(plain, protocol="another crop")) == "protocol differ"
+    assert (
+        against(comparability=replace(plain, suite_version=2, recipe="long"))
+        == "suite version, pre-training recipe differ"
+    )
+    broken = (Check("floor", False, 0.0, 0.5, "m"),)
+    assert against(checks=broken) == "the first fails its validity check: floor"
+
+
+def test_unknown_systems_and_ambiguous_variants_are_user_errors(make_store: MakeStore) -> None:
+    store = make_store("s", {"lbgen": {"in-domain": [flags(50, 0.5, 0)]}, "sd15": {"in-domain": [flags(50, 0.5, 1)]}})
+    with pytest.raises(UserError, match="did you mean 'lbgen'"):
+        systems(("lbgn", "sd15"), [store])
+    other = make_record(
+        "in-domain", "lbgen", flags(50, 0.9, 3), key="f" * 64, inputs={"checkpoint/copy/dataset": "abcdef9" * 9}
+    )
+    put(store, other, [])
+    with pytest.raises(UserError, match="does not name one dataset"):
+        systems(("lbgen", "sd15"), [store])
+    (one,) = compare(*systems(("lbgen:abcdef", "sd15"), [store]))
+    assert one.first is not None and one.first.estimate.value == pytest.approx(0.9)
+    assert one.difference is not None and one.difference.method.startswith("unpaired")
+
+
+def test_the_same_system_of_two_stores_can_be_compared(make_store: MakeStore) -> None:
+    old, new = (
+        make_store(name, {"lbgen": {"in-domain": [flags(300, rate, 0)]}}) for name, rate in (("old", 0.5), ("new", 0.8))
+    )
+    text = Board().compare(f"lbgen@{new}", f"lbgen@{old}", [], "csv")
+    (row,) = csv.DictReader(text.splitlines())
+    assert row["verdict"] == "better" and float(row["difference"]) == pytest.approx(0.3)
+
+
+# --- merging ------------------------------------------------------------------------------------------------------------
+
+
+def test_stores_merge_and_equal_duplicates_count_once(make_store: MakeStore) -> None:
+    one = make_store("one", {"lbgen": {"in-domain": [flags(100, 0.5, 0)]}, "real": {"in-domain": [flags(100, 0.6, 1)]}})
+    two = make_store("two", {"lbgen": {"in-domain": [flags(100, 0.5, 0)]}, "sd15": {"in-domain": [flags(100, 0.4, 2)]}})
+    assert sorted(e.record.subject.generator for e in gather([one, two])) == ["lbgen", "real", "sd15"]
+    assert Board().render([one, two], "csv", False) == Board().render([two, one], "csv", False)
+
+
+def test_duplicates_that_disagree_are_refused_and_both_are_named(make_store: MakeStore) -> None:
+    one = make_store("one", {"lbgen": {"in-domain": [flags(100, 0.5, 0)]}})
+    two = make_store("two", {"lbgen": {"in-domain": [flags(100, 0.7, 0)]}})
+    with pytest.raises(UserError, match="disagree") as caught:
+        gather([one, two])
+    assert str(one) in caught.value.why and str(two) in caught.value.why and "metrics" in caught.value.why
+
+
+def test_records_of_schema_1_are_read_and_merge_with_newer_ones(make_store: MakeStore) -> None:
+    record = make_record("in-domain", "lbgen", flags(100, 0.5, 0))
+    raw = json.loads(record.to_json()) | {"schema": 1}
+    del raw["inputs"], raw["code"]
+    old = Record.from_json(json.dumps(raw))
+    assert old.metrics == record.metrics and old.inputs == {} and old.schema == 1
+    store = make_store("s", {"lbgen": {"in-domain": [flags(100, 0.5, 0)]}})
+    from leaderboard.sources import merge
+
+    (kept,) = merge([Entry(old, "run", "old"), *from_store(store)])
+    assert kept.record.schema == 2 and kept.units
+
+
+@pytest.mark.parametrize("name", ["record.json", "rows.parquet", "units.npz"])
+def test_an_edited_file_of_an_evaluation_is_named(make_store: MakeStore, name: str) -> None:
+    store = make_store("s", {"lbgen": {"in-domain": [flags(100, 0.5, 0)]}})
+    (path,) = store.glob(f"evaluate/*/{name}")
+    path.write_bytes(path.read_bytes()[:-1] + b"\n\n")
+    with pytest.raises(UserError, match="was changed after it was written") as caught:
+        from_store(store)
+    assert str(path) in caught.value.what
+
+
+# --- the board ----------------------------------------------------------------------------------------------------------
+
+
+def test_seeds_are_averaged_and_their_spread_has_its_own_column(make_store: MakeStore) -> None:
+    rates = (0.5, 0.6, 0.7)
+    store = make_store("s", {"lbgen": {"in-domain": [flags(200, rate, i) for i, rate in enumerate(rates)]}})
+    (table,) = build_tables(from_store(store))
+    ((key, cells),) = table.rows.items()
+    (value,) = cells.values()
+    assert (
+        value.estimate.value == pytest.approx(0.6)
+        and value.spread is not None
+        and value.spread.sd == pytest.approx(0.1)
+    )
+    assert value.estimate.high is not None and value.estimate.low is not None
+    assert value.estimate.high - value.estimate.low == pytest.approx(
+        2 * 1.96 * (0.5 * 0.5 / 200) ** 0.5, rel=0.1
+    )  # sampling alone
+    assert varied(table.seeds(key)) == "3 seeds (generator and train vary)"
+    (row,) = csv.DictReader(Board().render([store], "csv", False).splitlines())
+    assert float(row["in-domain/top1.seed_sd"]) == pytest.approx(0.1) and row["seeds"] == "0/0 1/1 2/2"
+    assert "10.00 (3 seeds)" in Board().render([store], "md", False)
+
+
+def test_two_settings_of_one_generator_are_two_rows_never_repeats(make_store: MakeStore) -> None:
+    store = make_store("s", {"lbgen": {"in-domain": [flags(100, 0.5, 0)]}})
+    put(
+        store,
+        make_record(
+            "in-domain", "lbgen", flags(100, 0.9, 1), key="e" * 64, inputs={"checkpoint/copy/dataset": "9" * 64}
+        ),
+        [],
+    )
+    (table,) = build_tables(from_store(store))
+    assert sorted(key.variant for key in table.rows) == sorted(
+        ["999999", make_record("in-domain", "lbgen", [True]).dataset[:6]]
+    )
+
+
+def test_each_further_table_holds_one_key_a_column_too() -> None:
+    base = make_record("in-domain", "real", flags(100, 0.5, 0))
+    others = [
+        replace(base, key=str(v) * 64, comparability=replace(base.comparability, suite_version=v)) for v in (2, 3)
+    ]
+    tables = build_tables([Entry(base, "run"), Entry(replace(base, key="8" * 64, subject=replace(base.subject, generator="sd15")), "run"),
+                           *(Entry(other, "run") for other in others)])  # fmt: skip
+    assert len(tables) == 3 and all("suite version" in table.notes[0] for table in tables[1:])
+
+
+def test_tie_groups_hold_all_between_two_tied_rows(make_store: MakeStore) -> None:
+    rates = {"a": 0.9, "b": 0.89, "c": 0.6, "d": 0.59, "e": 0.2}
+    store = make_store(
+        "s", {name: {"in-domain": [flags(400, rate, i)]} for i, (name, rate) in enumerate(rates.items())}
+    )
+    (table,) = build_tables(from_store(store))
+    groups = tie_groups(table, table.columns[0], "resnet10")
+    assert {key.generator: number for key, number in groups.items()} == {"a": 1, "b": 1, "c": 2, "d": 2, "e": 3}
+
+
+def test_bias_is_shown_against_accuracy_and_latex_escapes(make_store: MakeStore) -> None:
+    store = make_store("s", {g: {"in-domain": [flags(200, r, 0)], "texture-bias": [flags(200, 0.3, 1)]}
+                             for g, r in (("a_1", 0.5), ("b", 0.9))})  # fmt: skip
+    text = Board().render([store], "md", False)
+    block = text[text.index("bias against in-domain accuracy") :]
+    assert block.index("| b |") < block.index("| a_1 |") and "TI ↓" in block
+    latex = Board().render([store], "latex", False)
+    assert (
+        r"a\_1" in latex
+        and r"\textbf{90.0}" in latex
+        and latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 2
+    )
+    assert "a_1" not in latex.replace(r"a\_1", "")
+
+
+def test_units_of_other_items_never_pair() -> None:
+    first = Entry(
+        make_record("in-domain", "a", flags(50, 0.9, 0)),
+        "run",
+        units=(flag_units("top1", [f"x{i}" for i in range(50)], flags(50, 0.9, 0)),),
+    )
+    other = Entry(
+        make_record("in-domain", "b", flags(50, 0.2, 0)),
+        "run",
+        units=(flag_units("top1", [f"y{i}" for i in range(50)], flags(50, 0.2, 0)),),
+    )
+    (a,), (b,) = build_tables([first]), build_tables([other])
+    (one,) = compare(a, b)
+    assert one.verdict == "not comparable" and "no test items in common" in one.why

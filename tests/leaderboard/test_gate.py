@@ -1,0 +1,177 @@
+"""The gate: verdicts, exit codes, baselines, and how often it errs."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import digamma as scipy_digamma
+from scipy.special import polygamma
+
+from harness.cli import app
+from harness.errors import DataMissing, UserError
+from harness.inference import Difference, with_seeds
+from harness.records import Check
+from leaderboard.moderate import digamma, moderate, trigamma
+from leaderboard.simulate import TWELVE, simulate_gate
+from tests.leaderboard.conftest import MakeStore, flags
+
+
+def gate(*arguments: object) -> int:
+    """Run the command; returns its exit code."""
+    result = app(["gate", *map(str, arguments)], standalone_mode=False)
+    return int(result or 0)
+
+
+def runs(rate: float, first_seed: int, count: int = 4, n: int = 800) -> Sequence[Sequence[bool]]:
+    """Return runs of one accuracy with seeds that differ a little, on items of persistent difficulty."""
+    hard = np.random.default_rng(99).random(n)
+    found = []
+    for seed in range(first_seed, first_seed + count):
+        rng = np.random.default_rng(seed)
+        found.append(((hard + 0.15 * rng.standard_normal(n)) < rate + 0.004 * rng.standard_normal()).tolist())
+    return found
+
+
+def test_pass_fail_and_missing_baseline_have_their_exit_codes(
+    make_store: MakeStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = make_store("old", {"lbgen": {"in-domain": runs(0.8, 0), "texture-bias": runs(0.3, 10)}})
+    same = make_store("same", {"lbgen": {"in-domain": runs(0.8, 50), "texture-bias": runs(0.3, 60)}})
+    worse = make_store("worse", {"lbgen": {"in-domain": runs(0.8, 50), "texture-bias": runs(0.5, 60)}})
+    base = tmp_path / "base"
+    with pytest.raises(DataMissing, match="no baseline") as caught:
+        gate(old, "--baseline", base)
+    assert caught.value.code == 4 and (tmp_path / "base.candidate" / "baseline.json").is_file() and not base.exists()
+    assert gate(old, "--baseline", base, "--update", "--reason", "first") == 0
+    head = json.loads((base / "baseline.json").read_text())
+    assert head["reason"] == "first" and head["measured_by"] == ["abc"] and "commit" in head["code"]
+    assert head["values"]["lbgen resnet10 in-domain top1"]["seeds"] == "4 seeds (generator and train vary)"
+    assert head["values"]["lbgen resnet10 in-domain top1"]["n"] == 800
+    assert gate(same, "--baseline", base) == 0 and gate(same, "--baseline", base, "--strict") == 0
+    summary, cases = tmp_path / "summary.md", tmp_path / "cases.xml"
+    assert gate(worse, "--baseline", base, "--markdown", summary, "--junit", cases) == 3
+    text = summary.read_text()
+    assert (
+        text.startswith("## Gate: ❌ fail")
+        and "texture-bias TI ↓ | 26.8 | 46.3" in text
+        and "1 worse, 0 inconclusive, 1 passed" in text
+    )
+    tree = ElementTree.fromstring(cases.read_text())
+    assert tree.attrib["failures"] == "1" and tree.attrib["tests"] == "2"
+    assert [case.attrib["name"] for case in tree if case.find("failure") is not None] == [
+        "lbgen resnet10 texture-bias TI"
+    ]
+    assert text in capsys.readouterr().out
+
+
+def test_a_better_number_passes(make_store: MakeStore, tmp_path: Path) -> None:
+    old = make_store("old", {"lbgen": {"in-domain": runs(0.7, 0), "texture-bias": runs(0.5, 10)}})
+    new = make_store("new", {"lbgen": {"in-domain": runs(0.9, 50), "texture-bias": runs(0.2, 60)}})
+    gate(old, "--baseline", tmp_path / "b", "--update", "--reason", "r")
+    assert gate(new, "--baseline", tmp_path / "b", "--strict") == 0
+
+
+def test_inconclusive_warns_and_fails_only_under_strict(
+    make_store: MakeStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = make_store("old", {"lbgen": {"in-domain": runs(0.8, 0, 1)}})
+    worse = make_store("new", {"lbgen": {"in-domain": runs(0.6, 50, 1)}})
+    gate(old, "--baseline", tmp_path / "b", "--update", "--reason", "r")
+    assert gate(worse, "--baseline", tmp_path / "b") == 0
+    assert "no seed spread was measured" in capsys.readouterr().out
+    assert gate(worse, "--baseline", tmp_path / "b", "--strict") == 3
+
+
+def test_what_the_candidate_lacks_or_measures_otherwise_is_never_passed(
+    make_store: MakeStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = make_store(
+        "old",
+        {"lbgen": {"in-domain": runs(0.8, 0), "texture-bias": runs(0.3, 10)}, "sd15": {"in-domain": runs(0.7, 20)}},
+    )
+    gate(old, "--baseline", tmp_path / "b", "--update", "--reason", "r")
+    part = make_store("part", {"lbgen": {"in-domain": runs(0.8, 50)}})
+    assert gate(part, "--baseline", tmp_path / "b", "--strict") == 3
+    text = capsys.readouterr().out
+    assert "has not measured it" in text and "sd15 resnet10 | – | –" in text and "no results for it" in text
+    broken = make_store(
+        "broken", {"lbgen": {"in-domain": runs(0.8, 50)}}, checks=(Check("floor", False, 0.1, 0.5, "m"),)
+    )
+    assert gate(broken, "--baseline", tmp_path / "b") == 3 and "validity check failed: floor" in capsys.readouterr().out
+
+
+def test_updating_needs_a_reason_and_known_metrics(make_store: MakeStore, tmp_path: Path) -> None:
+    old = make_store("old", {"lbgen": {"in-domain": runs(0.8, 0)}})
+    with pytest.raises(UserError, match="needs a reason"):
+        gate(old, "--baseline", tmp_path / "b", "--update")
+    with pytest.raises(UserError, match="cannot gate TI"):
+        gate(old, "--baseline", tmp_path / "b", "--update", "--reason", "r", "--metrics", "TI")
+    with pytest.raises(UserError, match="go with --update"):
+        gate(old, "--baseline", tmp_path / "b", "--reason", "r")
+
+
+def test_a_damaged_baseline_is_named(make_store: MakeStore, tmp_path: Path) -> None:
+    old = make_store("old", {"lbgen": {"in-domain": runs(0.8, 0)}})
+    gate(old, "--baseline", tmp_path / "b", "--update", "--reason", "r")
+    path = tmp_path / "b" / "records.jsonl"
+    path.write_text(path.read_text().replace("0.8", "0.9"))
+    with pytest.raises(UserError, match="records.jsonl was changed after it was written"):
+        gate(old, "--baseline", tmp_path / "b")
+
+
+def test_a_baseline_of_micro_size_stays_below_two_megabytes(make_store: MakeStore, tmp_path: Path) -> None:
+    suites = {f"suite-{i}": [flags(528, 0.4, 10 * i + seed) for seed in range(4)] for i in range(30)}
+    store = make_store("big", dict.fromkeys(("real", "sd15", "lbgen"), suites))
+    gate(store, "--baseline", tmp_path / "b", "--update", "--reason", "r")
+    assert sum(path.stat().st_size for path in (tmp_path / "b").iterdir()) < 2_000_000
+
+
+def test_baselines_are_byte_identical_for_identical_results(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store("s", {"lbgen": {"in-domain": runs(0.8, 0)}, "real": {"in-domain": runs(0.7, 4)}})
+    for name in ("one", "two"):
+        gate(store, "--baseline", tmp_path / name, "--update", "--reason", "r")
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+# --- errors of the gate; the whole table is made by benchmarks/gate_power.py ----------------------------------------------
+
+
+def test_identical_code_seldom_fails_and_a_planted_loss_is_found() -> None:
+    rng, errors, failed = np.random.default_rng(5), np.zeros(len(TWELVE)), 0
+    for _ in range(60):
+        found = simulate_gate(TWELVE, 5, 3, rng)
+        failed += any(f.verdict == "fail" for f in found)
+        errors += [f.difference.se / 60 for f in found if f.difference is not None]
+    assert failed <= 7  # at 5 % more than seven of sixty happen less than once in a hundred runs
+    caught = 0
+    for pair in range(48):
+        index = pair % len(TWELVE)
+        loss = [3.5 * errors[index] if i == index else 0.0 for i in range(len(TWELVE))]
+        caught += simulate_gate(TWELVE, 5, 3, rng, loss)[index].verdict == "fail"
+    assert caught >= 32  # at 80 % fewer happen less than once in a hundred runs
+
+
+@pytest.mark.parametrize("x", [0.3, 1.0, 2.5, 40.0])
+def test_digamma_and_trigamma_agree_with_scipy(x: float) -> None:
+    assert digamma(x) == pytest.approx(scipy_digamma(x), abs=1e-7) and trigamma(x) == pytest.approx(
+        polygamma(1, x), rel=1e-6
+    )
+
+
+def test_spreads_that_differ_by_chance_alone_are_pooled_and_others_keep_their_own() -> None:
+    def at(ratio: float, df: float) -> Difference:
+        return with_seeds(Difference(0.1, 0, 0, 1.0, None, 500, 1, 0.5, 0.5, 500, "m", 500), ratio**0.5, df)
+
+    alike = [at(ratio, 6) for ratio in np.random.default_rng(0).chisquare(6, 200) / 6]
+    pooled = [d.se_seeds or 0 for d in moderate(alike)]
+    assert np.ptp(pooled) < 0.35 and np.mean(pooled) == pytest.approx(1.0, abs=0.1)
+    apart = [at(ratio, 400) for ratio in (0.1, 1.0, 10.0, 100.0)]
+    kept = [d.se_seeds or 0 for d in moderate(apart)]
+    assert kept == pytest.approx([d.se_seeds for d in apart], rel=0.05)
+    assert moderate(alike[:3]) == alike[:3]

@@ -1,0 +1,157 @@
+"""The HTML report, looked at by a real browser where there is one."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.identity import content_key
+from harness.records import Check
+from leaderboard import gallery
+from leaderboard.board import Board
+from leaderboard.charts import Axis, Point, lines, scatter
+from tests.leaderboard.conftest import MakeStore, flags, make_record, put, seal
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+GENERATORS = ("real", "sd15", "lbgen", "genrobust", "realfake", "folder", "lbgen-released")
+PROBE = """
+<script>
+const out = {errors: [], external: []};
+window.onerror = message => out.errors.push(String(message));
+addEventListener("load", () => {
+  const table = document.querySelector("table");
+  const column = [...table.tHead.rows[0].cells].findIndex(cell => cell.textContent.includes("top1"));
+  const read = () => [...table.tBodies[0].rows].map(row => row.cells[column].dataset.v);
+  table.tHead.rows[0].cells[column].click(); out.down = read();
+  table.tHead.rows[0].cells[column].click(); out.up = read();
+  table.tBodies[0].rows[0].cells[column].click();
+  const box = document.getElementById("provenance");
+  out.open = box.open; out.text = box.innerText; box.querySelector("button").click(); out.closed = !box.open;
+  const ink = () => getComputedStyle(document.body).backgroundColor;
+  const before = ink(); document.getElementById("theme").click(); out.themes = before !== ink();
+  out.pictures = [...document.images].map(image => image.naturalWidth);
+  out.charts = document.querySelectorAll("svg").length;
+  out.external = performance.getEntriesByType("resource").map(e => e.name).filter(name => !name.startsWith("data:"));
+  out.wide = document.documentElement.scrollWidth <= innerWidth;
+  document.documentElement.dataset.probe = JSON.stringify(out);
+});
+</script>"""
+
+
+@pytest.fixture
+def page(make_store: MakeStore) -> str:
+    """Return the report of seven generators with samples, curves and costs; the last fails its validity check."""
+    store = Path()
+    for place, name in enumerate(GENERATORS):
+        broken = {"checks": (Check("floor", False, 0.1, 0.5, "m"),)} if place == 6 else {}
+        store = make_store("s", {name: {"in-domain": [flags(300, 0.4 + 0.07 * place, place)],
+                                        "texture-bias": [flags(300, 0.3, place)]}}, **broken)  # fmt: skip
+        for amount in ("transfer@0.1", "transfer@0.5"):
+            record = make_record("few-shot", name, flags(300, 0.4, place), key=content_key([amount, name]))
+            metric = record.metrics[0].__class__(
+                "d" + amount[8:], record.metrics[0].estimate, role="companion", group=amount, group_size=1
+            )
+            put(store, make_record("few-shot", name, [True], key=record.key, metrics=(metric,)), [])
+    _artifacts(store)
+    return Board().render([store], "html", False, published=True)
+
+
+def _artifacts(store: Path) -> None:
+    for name in GENERATORS:
+        path = next(
+            p
+            for p in store.glob("evaluate/in-domain-*/record.json")
+            if json.loads(p.read_text())["subject"]["generator"] == name
+        )
+        raw = json.loads(path.read_text())
+        keys = {role: content_key([role, name]) for role in ("checkpoint", "copy")}
+        raw["inputs"] = {"checkpoint": keys["checkpoint"], "checkpoint/copy": keys["copy"], **raw["inputs"]}
+        path.write_text(json.dumps(raw))
+        seal(path.parent, raw["key"])
+        copy, trained = (
+            store / "extract" / f"training-copy-{keys['copy'][:16]}",
+            store / "pretrain" / f"r-{keys['checkpoint'][:16]}",
+        )
+        for folder in (copy, trained):
+            folder.mkdir(parents=True)
+        np.save(copy / "images.npy", np.random.default_rng(0).integers(0, 256, (36, 64, 64, 3), dtype=np.uint8))
+        np.save(copy / "labels.npy", np.repeat(np.arange(12), 3))
+        (trained / "log.jsonl").write_text(
+            "".join(json.dumps({"epoch": e, "loss": 2.0 / (e + 1)}) + "\n" for e in range(9)) + '{"epo'
+        )
+        for folder, key in ((copy, keys["copy"]), (trained, keys["checkpoint"])):
+            seal(folder, key)
+
+
+def test_the_report_is_small_whole_and_fetches_nothing(page: str) -> None:
+    assert len(page.encode()) < 5_000_000
+    assert not re.search(r"""(src|href)=["']?(https?:|//)""", page) and "@import" not in page and "url(" not in page
+    html.parser.HTMLParser().feed(page)
+    assert page.count("<img ") == len(GENERATORS) and "published (arXiv 2412.10831v3)" in page
+
+
+def test_the_report_has_the_same_bytes_twice(make_store: MakeStore) -> None:
+    results = {name: {"in-domain": [flags(100, 0.5, i)]} for i, name in enumerate(GENERATORS)}
+    one, two = make_store("one", results), make_store("two", dict(reversed(results.items())))
+    assert Board().render([one], "html", False) == Board().render([two], "html", False)
+    assert str(one) not in Board().render([one], "html", False)
+
+
+def test_text_from_outside_is_escaped(make_store: MakeStore) -> None:
+    store = make_store(
+        "s", {"<b>bold</b>": {"in-domain": [flags(50, 0.5, 0)]}}, notes=("</script><script>alert(1)</script>",)
+    )
+    text = Board().render([store], "html", False)
+    assert "<b>bold</b>" not in text and "<script>alert" not in text and "&lt;b&gt;bold" in text
+
+
+@pytest.mark.skipif(
+    BROWSER is None, reason="no Chromium is installed: sorting, pictures and printing are not looked at"
+)
+def test_chromium_opens_sorts_shows_and_prints_without_an_error(page: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page.replace("<body>", "<body>" + PROBE, 1), encoding="utf-8")
+    base = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run([*base, "--window-size=1300,900", "--enable-logging=stderr", "--dump-dom", path.as_uri()],
+                          capture_output=True, text=True, timeout=240, check=True)  # fmt: skip
+    assert "CONSOLE" not in done.stderr, done.stderr
+    found = json.loads(html.unescape(re.search(r'data-probe="([^"]*)"', done.stdout)[1]))  # type: ignore[index]
+    assert found["errors"] == [] and found["external"] == []
+    ranked = [float(v) for v in found["down"] if v]
+    assert ranked == sorted(ranked, reverse=True) and len(ranked) == 6 and found["down"][-1] == found["up"][-1] == ""
+    assert [float(v) for v in found["up"] if v] == sorted(ranked)
+    assert found["open"] and found["closed"] and found["themes"] and found["wide"]
+    assert (
+        "95 % interval" in found["text"]
+        and "made from: checkpoint/copy" in found["text"]
+        and "commit abc" in found["text"]
+    )
+    assert len(found["pictures"]) == len(GENERATORS) and min(found["pictures"]) > 100 and found["charts"] >= 4
+    pdf = tmp_path / "report.pdf"
+    subprocess.run([*base, f"--print-to-pdf={pdf}", path.as_uri()], capture_output=True, timeout=240, check=True)
+    assert pdf.read_bytes().startswith(b"%PDF") and pdf.stat().st_size > 20_000
+
+
+def test_a_torn_last_line_of_a_log_is_left_out_and_said_so(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"epoch": 0, "loss": 1}\n{"epoch": 1, "lo')
+    assert gallery.read_log(path) == ([{"epoch": 0, "loss": 1}], True)
+    path.write_text('{"epoch": 0, "lo\n{"epoch": 1, "loss": 1}\n')
+    with pytest.raises(ValueError):
+        gallery.read_log(path)
+
+
+def test_charts_place_marks_inside_their_frame() -> None:
+    points = [Point(float(x), x * 10.0, f"p{x}", x, x * 10 - 5, x * 10 + 5) for x in range(1, 6)]
+    for drawn in (scatter("t", "x", points), lines("t", "x", [("s", 0, points)], logarithmic=True)):
+        places = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn)]
+        assert len(places) == 5 and all(46 <= x <= 408 and 26 <= y <= 210 for x, y in places)
+    assert Axis.over("", [0.0, 100.0]).ticks() == [0, 20, 40, 60, 80, 100]
+    assert scatter("t", "x", []) == ""
