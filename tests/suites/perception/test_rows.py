@@ -22,7 +22,6 @@ from suites.perception.metrics import (
     coco_summary,
     precision_summary,
 )
-
 from suites.perception.settings import AdeSettings
 
 SIDE = 220
