@@ -22,6 +22,7 @@ from suites.perception.metrics import (
     coco_summary,
     precision_summary,
 )
+from suites.perception.settings import AdeSettings
 
 SIDE = 220
 
@@ -187,6 +188,26 @@ def test_perception_scores_have_intervals() -> None:
     assert gone.estimate.value is None and "size" in gone.estimate.reason
     again = stages.coco_score(rows.sample(frac=1, random_state=0), item, replicates=40)
     assert again == score
+
+
+def test_perception_ade_scores_have_intervals() -> None:
+    """mIoU is primary, with an ordered interval over images; by default of 1,000 replicates."""
+    rng = np.random.default_rng(0)
+    union = rng.integers(50, 90, (30, 4))
+    hit = (union * rng.uniform(0.3, 0.9, union.shape)).astype(int)
+    rows = pd.DataFrame({
+        "stem": np.repeat([f"v{i:02d}" for i in range(30)], 4), "class_index": np.tile(np.arange(4), 30),
+        "intersection": hit.ravel(), "union": union.ravel(), "predicted": union.ravel(), "labelled": union.ravel(),
+    })  # fmt: skip
+    item = stages.Item("ade20k@0.1", ("ade20k",), {"fraction": 0.1})
+    score = stages.ade_score(rows, item, AdeSettings().replicates)
+    named = {metric.name: metric for metric in score.metrics}
+    best = named["ADE20K_mIoU@0.1"]
+    assert best.role == "primary" and named["ADE20K_aAcc@0.1"].role == "companion"
+    assert best.estimate.value == pytest.approx(float((hit.sum(0) / union.sum(0)).mean()), abs=1e-12)
+    assert best.estimate.low is not None and best.estimate.high is not None and best.estimate.n == 30
+    assert 0 < best.estimate.value - best.estimate.low < 0.1 and 0 < best.estimate.high - best.estimate.value < 0.1
+    assert best.estimate.method == "bootstrap (image), 1000 replicates"
 
 
 def test_perception_bootstrap_of_a_mean() -> None:
