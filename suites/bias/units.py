@@ -21,11 +21,17 @@ def texture_units(rows: Mapping[str, Any], metric: str) -> Units:
     return Units(metric, "share", names, np.zeros(len(names), dtype=np.int64), features)
 
 
+PARTITIONS = {"CB_avg": (0, 1, 2, 3), "CB_1": (0, 1), "CB_2": (0, 2)}
+"""Numbers of uncommon attributes that a metric of FOCUS uses."""
+
+
 def context_units(rows: Mapping[str, Any], metric: str) -> Units:
-    """Return images with (correct, 1), one stratum per number of uncommon attributes."""
-    correct = np.asarray(rows["correct"], dtype=np.float64)
-    names = tuple(str(name) for name in np.asarray(rows["image"]))
-    return Units(metric, "relative", names, uncommon_count(rows), np.stack([correct, np.ones(len(correct))], axis=1))
+    """Return images with (correct, 1), one stratum per number of uncommon attributes that the metric uses."""
+    k = uncommon_count(rows)
+    used = np.isin(k, PARTITIONS[metric.partition("@")[0]])
+    correct = np.asarray(rows["correct"], dtype=np.float64)[used]
+    names = tuple(str(name) for name in np.asarray(rows["image"])[used])
+    return Units(metric, "relative", names, k[used], np.stack([correct, np.ones(len(correct))], axis=1))
 
 
 def background_units(rows: Mapping[str, Any], metric: str) -> Units:
