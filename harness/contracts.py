@@ -204,15 +204,15 @@ class SuiteCard:
     """Position of its columns on the board."""
     data: tuple[str, ...]
     """Names of all data sets it may read; items whose data the profile lacks are listed as not run."""
+    baselines: tuple[str, ...] = ()
+    """Trivial baselines without a network that it measures: ``constant``, ``uniform``, ``humans``."""
     groups: tuple[str, ...] = ()
     default: bool = True
     subject: Literal["backbone", "dataset"] = "backbone"
     sources: tuple[str, ...] = ()
-    """Where its data come from and under which terms."""
-    known_disagreements: tuple[str, ...] = ()
-    """Where published numbers or texts contradict each other or this suite."""
-    baselines: tuple[str, ...] = ()
-    """Trivial baselines without a network that it measures: ``constant``, ``uniform``, ``humans``."""
+    """Where each part of the protocol comes from."""
+    disagreements: tuple[str, ...] = ()
+    """What published numbers or descriptions contradict, and which side is taken here."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,9 @@ def show_card(name: str, as_json: bool) -> None:
     """
     plugin = _find(name)
     facts: dict[str, Any] = asdict(plugin.card)
+    if isinstance(plugin, Suite):
+        facts["protocol"] = plugin.protocol(plugin.Settings())
+        facts["known disagreements"] = facts.pop("disagreements")
     facts["settings"] = {
         key: {"default": field.get_default(call_default_factory=True), "meaning": field.description or ""}
         for key, field in plugin.Settings.model_fields.items()
@@ -75,8 +78,6 @@ def show_card(name: str, as_json: bool) -> None:
     print(f"{facts.pop('id')} (version {facts.pop('version')})\n")
     print(textwrap.fill(facts.pop("summary"), 100))
     settings = facts.pop("settings")
-    if isinstance(plugin, Suite):
-        _print_fact("protocol", plugin.protocol(plugin.Settings()))
     for key, value in facts.items():
         if value not in ("", (), None):
             _print_fact(key.replace("_", " "), value)

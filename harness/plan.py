@@ -309,7 +309,7 @@ class Planner:
         }
         seeds = {"train_seed": 0} if network else {}
         name = f"{baseline.name} {outside.arch}" if network else baseline.name
-        work, mark = "harness.baselines:make_baseline", registry.code_fingerprint("harness.backbones")
+        work, mark = "harness.baselines:make_baseline", registry.code_fingerprint("harness.baselines")
         cell = Cell(
             "pretrain", "baseline", baselines.VERSION, params, seeds=seeds, work=work, label=name, fingerprint=mark
         )

@@ -46,7 +46,7 @@ class BackgroundBias(Suite):
             "validation images, so every user fetches them); 4,050 images in each variation",
             "class map: MadryLab/backgrounds_challenge; 370 of 1000 classes are mapped",
         ),
-        known_disagreements=(
+        disagreements=(
             "lbGen's 8,100 images are 4,050 in each of the two variations; its gaps are not adjusted for accuracy "
             "(76.2 against 46.1 top-1), and its 6.8 against 6.4 is within the noise",
             "Singh et al. (2024) do not normalise the input: their gap of 5.68 for a ResNet-50 is no target",
@@ -91,4 +91,4 @@ class BackgroundBias(Suite):
         """Return foregrounds for paired comparisons of BG_Gap."""
         from suites.bias.units import background_units
 
-        return tuple(background_units(rows, name) for name in names if name.split("@")[0] == "BG_Gap")
+        return tuple(background_units(rows, name) for name in names if name.partition("@")[0] == "BG_Gap")

@@ -36,7 +36,7 @@ class ContextBias(Suite):
             "passing them on, so every user fetches them; 20,815 images, P0..P3 = 14146 / 5974 / 674 / 21",
             "accepted classes and uncommon attributes: the evaluation script of FOCUS",
         ),
-        known_disagreements=(
+        disagreements=(
             "lbGen counts 23,902 images: a superseded release with duplicate files; the current one has 20,815",
             "Singh et al. (2024), whom lbGen follows, report k = 1 and 2 only; k = 3 and the average are lbGen's own",
             "one of the 21 images at k = 3 moves CB_avg by about 2.2 points, half of lbGen's gain of 4.7",
@@ -79,7 +79,10 @@ class ContextBias(Suite):
     def units(
         self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
-        """Return images for paired comparisons of CB_avg and, of restricted heads, CB_1 and CB_2."""
-        from suites.bias.units import CONTEXT_METRICS, context_units
+        """Return images for paired comparisons of CB_avg, or of CB_1 and CB_2 for restricted heads."""
+        from suites.bias.heads import coverage_of
+        from suites.bias.units import PARTITIONS, context_units
 
-        return tuple(context_units(rows, name) for name in names if name.split("@")[0] in CONTEXT_METRICS)
+        defined = [name for name in names if name.partition("@")[0] in PARTITIONS]
+        defined = [name for name in defined if name != "CB_avg" or not coverage_of(rows)]
+        return tuple(context_units(rows, name) for name in defined)

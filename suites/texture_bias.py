@@ -37,7 +37,7 @@ class TextureBias(Suite):
             "rgeirhos/texture-vs-shape (CC BY 4.0); 1280 files, 1200 with conflicting cues",
             "class map and answers of ten people: bethgelab/model-vs-human (MIT)",
         ),
-        known_disagreements=(
+        disagreements=(
             "lbGen prints TI 60.9 for a ResNet-50 on real data; ten public recipes give 79.0-87.2 for t / (s + t) and "
             "50.5-64.2 for t / 1200, while its ViT-S (67.0) fits the first reading only: agreement is not expected",
             "lbGen's text says 1200 images, its data table 1280: 80 images have the same category twice",
@@ -85,4 +85,4 @@ class TextureBias(Suite):
         """Return conflict images for paired comparisons of TI."""
         from suites.bias.units import texture_units
 
-        return tuple(texture_units(rows, name) for name in names if name.split("@")[0] == "TI")
+        return tuple(texture_units(rows, name) for name in names if name.partition("@")[0] == "TI")

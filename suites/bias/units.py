@@ -21,17 +21,17 @@ def texture_units(rows: Mapping[str, Any], metric: str) -> Units:
     return Units(metric, "share", names, np.zeros(len(names), dtype=np.int64), features)
 
 
-CONTEXT_METRICS = {"CB_avg": (1, 2, 3), "CB_1": (1,), "CB_2": (2,)}
-"""Metrics relative to common context, and the numbers of uncommon attributes they average over."""
+PARTITIONS = {"CB_avg": (0, 1, 2, 3), "CB_1": (0, 1), "CB_2": (0, 2)}
+"""Numbers of uncommon attributes that a metric of FOCUS uses."""
 
 
 def context_units(rows: Mapping[str, Any], metric: str) -> Units:
-    """Return the images a metric is about with (correct, 1), one stratum per number of uncommon attributes."""
-    count = uncommon_count(rows)
-    used = np.isin(count, (0, *CONTEXT_METRICS[metric.split("@")[0]]))
+    """Return images with (correct, 1), one stratum per number of uncommon attributes that the metric uses."""
+    k = uncommon_count(rows)
+    used = np.isin(k, PARTITIONS[metric.partition("@")[0]])
     correct = np.asarray(rows["correct"], dtype=np.float64)[used]
     names = tuple(str(name) for name in np.asarray(rows["image"])[used])
-    return Units(metric, "relative", names, count[used], np.stack([correct, np.ones(len(correct))], axis=1))
+    return Units(metric, "relative", names, k[used], np.stack([correct, np.ones(len(correct))], axis=1))
 
 
 def background_units(rows: Mapping[str, Any], metric: str) -> Units:

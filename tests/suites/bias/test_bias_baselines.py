@@ -141,25 +141,40 @@ def in9_set(root, save_image):
     return root, card
 
 
-@pytest.fixture(scope="module")
-def in100_run(tmp_path_factory, save_image):
-    """The bias suites of profile in100 over the command line, with a head of the CMC list that answers by chance."""
-    root = tmp_path_factory.mktemp("in100")
+def run_in100(root, save_image, spoil=None):
+    """Run the bias suites of profile in100 from the command line, with a head of the CMC list that answers by chance."""
     arguments = ["run", "--checkpoint", "baseline:uniform", "--profile", "in100", "--suite", "bias", "--store", "store"]
     for name, write in (("cue-conflict", cue_set), ("focus", focus_set), ("in9", in9_set)):
         _, card = write(root / name, save_image)
-        (root / f"{name}.json").write_text(card.model_dump_json(exclude_defaults=False))
+        (root / f"{name}.json").write_text(card.model_dump_json())
         arguments += ["--set", f"data.{name}.root={root / name}", "--set", f"data.{name}.card={root / name}.json"]
+    if spoil is not None:
+        spoil(root)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [sys.executable, "-m", "harness", *arguments, "--slots", "1", "--quiet"],
         cwd=root, env=environment, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
-    records = {}
-    for path in (root / "store").rglob("record.json"):
-        record = json.loads(path.read_text())
-        records[record["suite"]] = record
-    return done, records, root
+    records = [json.loads(path.read_text()) for path in (root / "store").rglob("record.json")]
+    return done, {record["suite"]: record for record in records}, root
+
+
+@pytest.fixture(scope="module")
+def in100_run(tmp_path_factory, save_image):
+    return run_in100(tmp_path_factory.mktemp("in100"), save_image)
+
+
+@pytest.mark.slow
+def test_one_corrupt_file_loses_its_suite_only_and_is_named(tmp_path, save_image):
+    def spoil(root):
+        victim = root / "in9" / "bg_challenge" / "mixed_same" / "val" / "02_wheeled vehicle"
+        min(victim.iterdir()).write_bytes(b"\xff\xd8\xff not a picture")
+
+    done, records, _ = run_in100(tmp_path, save_image, spoil)
+    assert done.returncode == 1 and set(records) == {"texture-bias", "context-bias"}
+    lines = [line for line in done.stderr.splitlines() if "cannot be decoded" in line]
+    assert len(lines) == 1 and "02_wheeled vehicle/fg_n00000002_00000" in lines[0]
+    assert "1 cells did not finish" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_bias_8_11_profile_in100_runs_to_the_end_with_restricted_names(in100_run):

@@ -8,10 +8,12 @@ import pytest
 from harness.classes import load_classes
 from harness.errors import UserError
 from harness.profile import load_profile, parse_settings
+from harness.stats import totals_of
 from suites.bias import background, context, texture
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
 from suites.bias.heads import BiasSettings, narrowed
 from suites.bias.maps import ClassMap
+from suites.context_bias import ContextBias
 from tests.suites.bias.conftest import values, with_answers
 
 CARDS = {"cue_conflict": CueConflictCard.load(), "in9": In9Card.load(), "focus": FocusCard.load()}
@@ -96,6 +98,10 @@ def test_bias_8_11_cb_avg_is_undefined_with_its_six_images(focus_counts):
     k, correct = context.uncommon_count(rows), rows["correct"]
     assert found["CB_1@5of10"].value == pytest.approx(correct[k == 1].mean() / correct[k == 0].mean())
     assert found["CB_2@5of10"].n == 238 and "CB_12@5of10" in found and "CB_1" not in found
+    paired = ContextBias().units(rows | {"image": np.arange(len(label)).astype(str)}, None, None, {}, names_of(score))
+    assert [units.metric for units in paired] == ["CB_1@5of10", "CB_2@5of10"]
+    for units in paired:
+        assert units.apply(totals_of(units.tables()))[0] == pytest.approx(found[units.metric].value)
 
 
 def test_bias_8_11_gap_carries_its_coverage():
