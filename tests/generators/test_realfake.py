@@ -98,6 +98,7 @@ def test_generators_4_visual_token_is_the_feature_bit_for_bit() -> None:
     joined = with_visual_token(hidden, feature.float())
     assert torch.equal(joined[:, 76], feature.float()) and torch.equal(joined[:, :76], hidden[:, :76])
     assert not torch.equal(hidden[:, 76], joined[:, 76]), "the given states stay as they are"
+    assert torch.equal(with_visual_token(hidden, feature.float(), 0.5)[:, 76], 0.5 * feature.float())
     with pytest.raises(UserError, match="width is 512"):
         with_visual_token(hidden, torch.zeros(3, 512))
 
