@@ -303,7 +303,9 @@ def doctor(
 
 
 add_commands(app)
-app.command(epilog=_EXAMPLES.format("calibrate", "calibrate --causes texture,scene --doses 0,0.4,0.8 --seeds 1"))(calibrate)
+app.command(epilog=_EXAMPLES.format("calibrate", "calibrate --causes texture,scene --doses 0,0.4,0.8 --seeds 1"))(
+    calibrate
+)
 
 
 def main() -> None:

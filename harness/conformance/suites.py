@@ -27,8 +27,8 @@ from harness.errors import DataMissing
 from harness.plan import Outside, Plan, Selection
 from harness.profile import Profile
 from harness.records import Record
+from harness.scoring import CARDS, RECORD, ROWS, score_rows
 from harness.store import MANIFEST, Store
-from harness.tasks import RECORD, ROWS
 
 
 def check_suite(
@@ -53,7 +53,7 @@ def check_suite(
     )
     yield _numbers(store, cells)
     yield from _again(suite, profile, plan, cells, store, root)
-    yield _order(suite, plan, cells, store)
+    yield _order(cells, store)
     yield _missing(suite, selection)
 
 
@@ -117,7 +117,7 @@ def _again(
     own = Store(root / "alone")
     with opened() as paths:
         for cell in reversed(cells):
-            borrow(own, store, [plan.cells[key] for key in cell.inputs.values()])
+            borrow(own, store, [plan.cells[key] for key in closure(plan, [cell]) if key != cell.key])
             do_here(plan, cell, own)
     problems = [
         f"{name} of {cell.label} has other bytes"
@@ -151,18 +151,13 @@ def _all_data(plan: Plan, cell: Cell) -> set[str]:
     return {*cell.data, *(name for made_by in plan.inputs(cell).values() for name in made_by.data)}
 
 
-def _order(suite: Suite, plan: Plan, cells: list[Cell], store: Store) -> Outcome:
+def _order(cells: list[Cell], store: Store) -> Outcome:
     """Score rows in another order: values are functions of the rows, not of their order."""
-    from harness.tasks import score
-    from harness.work import Context
-
     problems = []
     for cell in cells:
-        rows = _table(store, cell)
-        inputs = {role: store.open(made_by) for role, made_by in plan.inputs(cell).items()}
-        ctx = Context(cell, store.folder(cell), inputs, plan.sources)
+        rows, cards = _table(store, cell), store.open(cell).json(CARDS)
         first = _record(store, cell)
-        second = score(suite.card.id, ctx, rows.iloc[::-1].reset_index(drop=True))
+        second = score_rows(cell.spec, cell.key, rows.iloc[::-1].reset_index(drop=True), cards, {}, {}).record
         for a, b in zip(first.metrics, second.metrics, strict=True):
             x, y = a.estimate.value, b.estimate.value
             if x != y and (x is None or y is None or not math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-9)):

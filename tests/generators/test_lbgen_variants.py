@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,13 +86,3 @@ def test_released_card_lists_every_difference_and_settings() -> None:
     assert (settings.discriminator_activation, settings.weight_q, settings.micro_batch) == ("leaky_relu", 0.0, 4)
     with pytest.raises(UserError, match="released variant"):
         recipe(variant="released", weight_en=0.0)
-
-
-def test_no_generator_names_the_embedded_world() -> None:
-    root = Path(registry.__file__).parents[1] / "generators"
-    found = [
-        path
-        for path in root.rglob("*.py")
-        if "micro" in path.read_text().lower().replace("micro_batch", "").replace("micro-batch", "")
-    ]
-    assert not found
