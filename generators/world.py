@@ -37,6 +37,8 @@ class World(Generator):
         real_pixels_at_training=False,
         real_pixels_at_synthesis=False,
         sampler="procedural renderer",
+        cost="a millisecond an image",
+        citation="none: an instrument of this harness",
         licence="Apache-2.0",
         reading="not a generator under test: its bias is known, so what a metric says of it tests the metric",
         default=False,
@@ -87,6 +89,8 @@ class World(Generator):
         indices = np.arange(request.start, request.stop)
         seeds = np.asarray([request.seed(int(index)) for index in indices], dtype=np.uint64)
         shapes = np.full(len(indices), SHAPES.index(request.class_name))
-        images = to_uint8(render(draw_causes(shapes, seeds, doses), seeds, size_px=request.size_px, coloured=True).images)
+        images = to_uint8(
+            render(draw_causes(shapes, seeds, doses), seeds, size_px=request.size_px, coloured=True).images
+        )
         for index, seed, image in zip(indices, seeds, images.transpose(0, 2, 3, 1), strict=True):
             yield Sample(int(index), np.ascontiguousarray(image), seed=int(seed))

@@ -257,6 +257,37 @@ def describe(name: Annotated[str, typer.Argument(help="A generator or suite.")],
     show_card(name, as_json)
 
 
+@app.command(epilog=_EXAMPLES.format("check sd15 --images 1", "check texture-bias --json"))
+def check(
+    name: Annotated[str, typer.Argument(help="A generator or suite, a plugin's too.")],
+    profile: ProfileOption = "micro",
+    data: DataOption = [],
+    set_: SetOption = [],
+    images: Annotated[int, typer.Option("--images", min=1, help="Images of each class.")] = 2,
+    items: Annotated[int, typer.Option("--items", min=1, help="Evaluations of a suite that are checked.")] = 2,
+    generator: Annotated[
+        str, typer.Option("--with", help="Generator whose images a suite of images is checked on.")
+    ] = "real",
+    keep: Annotated[Path | None, typer.Option("--keep", help="Keep the artifacts in this folder.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the conformance suite on a generator or suite: does it keep its contract?"""
+    from harness.conformance.run import check as run_check
+
+    if not run_check(
+        name,
+        profile=profile,
+        overrides=set_,
+        data=data,
+        images=images,
+        items=items,
+        generator=generator,
+        as_json=as_json,
+        keep=keep.resolve() if keep else None,
+    ):
+        raise typer.Exit(1)
+
+
 @app.command(epilog=_EXAMPLES.format("doctor", "doctor --profile in100 --data train=/data/imagenet100"))
 def doctor(
     profile: ProfileOption = "micro",
@@ -272,7 +303,9 @@ def doctor(
 
 
 add_commands(app)
-app.command(epilog=_EXAMPLES.format("calibrate", "calibrate --causes texture,scene --doses 0,0.4,0.8 --seeds 1"))(calibrate)
+app.command(epilog=_EXAMPLES.format("calibrate", "calibrate --causes texture,scene --doses 0,0.4,0.8 --seeds 1"))(
+    calibrate
+)
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ def show_card(name: str, as_json: bool) -> None:
     Raises:
         UserError: no such generator or suite.
     """
-    plugin = _find(name)
+    plugin = find_plugin(name)
     facts: dict[str, Any] = asdict(plugin.card)
     if isinstance(plugin, Suite):
         facts["protocol"] = plugin.protocol(plugin.Settings())
@@ -109,7 +109,12 @@ def _print_fact(name: str, value: object) -> None:
         print(f"  {line}")
 
 
-def _find(name: str) -> Generator | Suite:
+def find_plugin(name: str) -> Generator | Suite:
+    """Return the generator or suite of a name.
+
+    Raises:
+        UserError: there is none.
+    """
     if name in registry.generators().ids():
         return registry.generators().get(name)
     if name in registry.suites().ids():

@@ -102,7 +102,8 @@ def _shard_images(samples: Iterator[Sample], class_id: str, class_index: int) ->
     from harness.images.shards import ShardImage
 
     for sample in samples:
-        yield ShardImage(class_id, class_index, sample.index, sample.image, sample.prompt, sample.seed)
+        facts = (sample.prompt, sample.seed, sample.negative_prompt, sample.parent)
+        yield ShardImage(class_id, class_index, sample.index, sample.image, *facts)
 
 
 def import_images(ctx: Context) -> None:

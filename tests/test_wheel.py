@@ -22,6 +22,7 @@ DATA = (
     "suites/bias/data/focus.json",
     "suites/transfer/cards.py",
     "generators/lbgen/quality/levels.py",
+    "generators/genrobust/templates.txt",
     "harness/py.typed",
 )
 

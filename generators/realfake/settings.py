@@ -21,6 +21,9 @@ class RealFakeSettings(Settings):
     clip: str = Field(
         "open_clip:ViT-L-14-quickgelu@openai", description="CLIP of the visual token: a folder or open_clip:NAME@TAG"
     )
+    token_scale: float = Field(
+        1.0, gt=0, description="Factor on the visual token, for a CLIP whose features are larger than the text's states"
+    )
     rank: int = Field(4, ge=1, description="LoRA rank; alpha equals it")
     epochs: float = Field(100.0, gt=0, description="Passes over the real images (published script; meant for a subset)")
     batch: int = Field(8, ge=1, description="Images per update; the matching term sums over them")
@@ -36,5 +39,5 @@ class RealFakeSettings(Settings):
 
 
 FIT = ("rank", "epochs", "batch", "lr", "matching", "fit_threads")
-SHARED = ("base", "precision")
+SHARED = ("base", "precision", "token_scale")
 EXTRACTED = ("captioner", "clip")

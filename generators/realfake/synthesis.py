@@ -31,6 +31,7 @@ class Material:
     rows: Sequence[Mapping[str, Any]]
     by_class: Mapping[int, Sequence[int]]
     features: np.ndarray
+    token_scale: float
 
 
 def load_material(ctx: Context) -> Material:
@@ -40,7 +41,7 @@ def load_material(ctx: Context) -> Material:
     images = RealImages.of(ctx)
     rows = captions.read_captions(ctx.inputs["captions"].path(captions.FILE))
     found = np.load(ctx.inputs["features"].path(features.FILE))
-    return Material(parts, images, rows, images.by_class, found)
+    return Material(parts, images, rows, images.by_class, found, ctx.params["settings"]["token_scale"])
 
 
 def make_images(ctx: Context, material: Material, request: Request) -> Iterator[Sample]:
@@ -75,7 +76,7 @@ def make_images(ctx: Context, material: Material, request: Request) -> Iterator[
 def _condition(material: Material, prompts: Sequence[str], positions: Sequence[int]) -> Tensor:
     hidden = encode_prompts(material.parts, prompts)
     token = torch.from_numpy(material.features[list(positions)].astype(np.float32)).to(hidden.device)
-    return with_visual_token(hidden, token)
+    return with_visual_token(hidden, token, material.token_scale)
 
 
 @torch.no_grad()

@@ -26,8 +26,9 @@ class CaptionedImages:
     """Real images, randomly cropped, with their caption and their visual token; neither is ever dropped."""
 
     def __init__(
-        self, images: RealImages, parts: DiffusionParts, texts: Sequence[str], image_features: np.ndarray
+        self, images: RealImages, parts: DiffusionParts, texts: Sequence[str], image_features: np.ndarray, scale: float
     ) -> None:
+        self.scale = scale
         self.images, self.parts, self.texts = images, parts, texts
         self.features = torch.from_numpy(image_features.astype(np.float32))
 
@@ -41,7 +42,7 @@ class CaptionedImages:
     def condition(self, positions: Sequence[int]) -> Tensor:
         """Return text states with the visual token in the last position."""
         hidden = encode_prompts(self.parts, [self.texts[position] for position in positions])
-        return with_visual_token(hidden, self.features[list(positions)].to(hidden.device))
+        return with_visual_token(hidden, self.features[list(positions)].to(hidden.device), self.scale)
 
 
 def train_lora(ctx: Context, parts: DiffusionParts, settings: RealFakeSettings) -> None:
@@ -56,7 +57,7 @@ def train_lora(ctx: Context, parts: DiffusionParts, settings: RealFakeSettings) 
         parts,
         unet,
         lora,
-        CaptionedImages(images, parts, texts, found),
+        CaptionedImages(images, parts, texts, found, settings.token_scale),
         Schedule(updates_of(settings.epochs, len(images), settings.batch), settings.batch, settings.batch, settings.lr),
         partial(realfake_loss, matching=settings.matching),
         seed=ctx.seed("realfake"),

@@ -7,12 +7,13 @@ from torch import Tensor
 from harness.errors import UserError
 
 
-def with_visual_token(hidden: Tensor, features: Tensor) -> Tensor:
+def with_visual_token(hidden: Tensor, features: Tensor, scale: float = 1.0) -> Tensor:
     """Return text states whose last position is overwritten by the image's feature; all others stay as they are.
 
     Args:
         hidden: (B, tokens, width) states of the text encoder (77 tokens of 768 for Stable Diffusion 1.5).
         features: (B, width).
+        scale: Factor on the features; 1 is the published value.
 
     Raises:
         UserError: the feature has another width than the text.
@@ -24,5 +25,5 @@ def with_visual_token(hidden: Tensor, features: Tensor) -> Tensor:
             "use a CLIP whose projection is as wide as the pipeline's text encoder (ViT-L/14 for Stable Diffusion 1.5)",
         )
     joined = hidden.clone()
-    joined[:, -1] = features.to(joined)
+    joined[:, -1] = scale * features.to(joined)
     return joined

@@ -26,7 +26,7 @@ class Entry:
     """One image of a published data set: where it is and which class it is published under."""
 
     path: str
-    """Name that is unique in the data set: ``n01440764/a.jpg``, ``00001.tar::n01440764/a.jpg``, ``p.parquet::17``."""
+    """Name that is unique in the data set: ``n01440764/a.jpg``, ``00001.tar::n01440764/a.jpg``, ``p.parquet::00000017``."""
     folder: str
     """Class as published: a folder's name, a label, or the name of a shard that holds one class."""
     container: str = ""
@@ -145,7 +145,7 @@ def _parquet_entries(base: Path, path: Path) -> Iterator[Entry]:
     container = path.relative_to(base).as_posix()
     _, column = _columns(path)
     for row, label in enumerate(_open_parquet(path).read(columns=[column]).column(column).to_pylist()):
-        yield Entry(f"{container}::{row}", str(label), container, row)
+        yield Entry(f"{container}::{row:08d}", str(label), container, row)
 
 
 def _columns(path: Path) -> tuple[str, str]:

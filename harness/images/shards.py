@@ -32,6 +32,8 @@ class ShardImage:
         pixels: (H, W, 3) uint8.
         prompt: The text the image was made from; empty for photographs and renders.
         seed: Seed of the image's noise.
+        negative_prompt: The text it was steered away from.
+        parent: Path of the real image it was made from, if any.
     """
 
     wnid: str
@@ -40,6 +42,8 @@ class ShardImage:
     pixels: np.ndarray
     prompt: str
     seed: int
+    negative_prompt: str = ""
+    parent: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class ImageRow:
     seed: int
     sha1: str
     bytes: int
+    negative_prompt: str = ""
+    parent: str = ""
 
 
 def member_name(wnid: str, index: int) -> str:
@@ -103,6 +109,8 @@ def write_shard(path: Path, images: Iterable[ShardImage]) -> list[ImageRow]:
                     image.seed,
                     sha1,
                     len(content),
+                    image.negative_prompt,
+                    image.parent,
                 )
             )
     return rows

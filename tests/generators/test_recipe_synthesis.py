@@ -120,7 +120,7 @@ def test_recipe_Y4(tmp_path: Path) -> None:
     assert make(Store(tmp_path / "calm"), one) == rows
 
 
-def test_null_adapter_equals_sd15_byte_for_byte(tmp_path: Path) -> None:
+def test_generators_6_null_adapter_equals_sd15_byte_for_byte(tmp_path: Path) -> None:
     """lbGen with a LoRA of zeros makes the images of sd15 (generators, check 6)."""
     import torch
 

@@ -1,0 +1,195 @@
+"""Acceptance checks of the generators by their numbers, their cards, and how names are selected."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from generators.genrobust.prompts import PHOTO, choose_template, prompt, templates
+from generators.realfake import prompts as realfake
+from harness import registry
+from harness.classes import load_classes
+from harness.contracts import Request
+from harness.describe import show_card
+from harness.plan import Plan, Planner, Selection
+from harness.profile import load_profile
+
+NOT_PHOTOGRAPHS = (
+    "sculpture", "rendering", "graffiti", "tattoo", "embroidered", "drawing", "plastic", "painting", "video", "doodle",
+    "origami", "sketch", "toy", "rendition", "cartoon", "art", "plushie",
+)  # fmt: skip
+DEGRADED = ("bad", "low", "blurry", "corrupted", "pixelated")
+
+
+def words(template: str) -> set[str]:
+    return set(re.findall(r"[a-z]+", template.replace("{name}", "")))
+
+
+def test_generators_1_name_tables() -> None:
+    classes = load_classes("imagenet1k")
+    assert len(classes) == 1000
+    digest = hashlib.sha256("\n".join(classes.names).encode()).hexdigest()
+    assert digest == "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
+    assert {name: len(ids) for name, ids in classes.duplicate_names().items()} == {"missile": 2, "sunglasses": 2}
+    names = [realfake.class_name(i, n) for i, n in zip(classes.ids, classes.names, strict=True)]
+    differing = [i for i, (ours, theirs) in enumerate(zip(classes.names, names, strict=True)) if ours != theirs]
+    assert differing == [421, 478, 692, 744, 789, 836, 842]
+    assert [names[i] for i in differing] == [
+        "baluster handrail", "cardboard box carton", "product packet packaging", "projectile missile",
+        "shoji screen room divider", "sunglass", "swim trunks shorts",
+    ]  # fmt: skip
+    assert max(Counter(names).values()) == 1
+
+
+def test_generators_1_both_text_only_generators_say_the_same_name() -> None:
+    """lbGen's prompt and GenRobust's bare-name prompt are the same string for every class."""
+    classes = load_classes("imagenet1k")
+    for index in range(0, 1000, 37):
+        request = Request(index, classes.ids[index], classes.names[index], 0, 1, 512, 0)
+        assert prompt(request, 0, "name") == classes.names[index]
+        assert (
+            prompt(request, 0, "photo")
+            == f"a photo of a {classes.names[index]}"
+            == PHOTO.replace("{name}", classes.names[index])
+        )
+
+
+def test_generators_2_templates() -> None:
+    import open_clip
+
+    found = templates()
+    assert len(found) == len(set(found)) == 80
+    assert all(each.endswith(".") and each.count("{name}") == 1 for each in found)
+    assert [each.replace("{name}", "x") for each in found] == [t("x") for t in open_clip.OPENAI_IMAGENET_TEMPLATES]
+    counts = Counter(word for each in found for word in words(each) & set(NOT_PHOTOGRAPHS))
+    assert counts == dict.fromkeys(NOT_PHOTOGRAPHS, 2)
+    assert sum(bool(words(each) & set(NOT_PHOTOGRAPHS)) for each in found) == 34
+    assert sum("itap" in words(each) for each in found) == 3
+    assert sum(bool(words(each) & set(DEGRADED)) for each in found) == 10
+
+
+def test_generators_2_draws_are_uniform_and_belong_to_the_image() -> None:
+    request = Request(0, "n01440764", "tench", 0, 8000, 512, 0)
+    drawn = Counter(choose_template(request.seed(index, "template")) for index in range(8000))
+    statistic = sum((drawn[each] - 100) ** 2 / 100 for each in templates())
+    assert statistic < 117.5, "the 99.7 % point of chi-square with 79 degrees of freedom is 117.5"
+    assert prompt(request, 5, "clip80") == choose_template(request.seed(5, "template")).replace("{name}", "tench")
+    other = Request(0, "n01440764", "tench", 0, 8000, 512, 1)
+    assert [prompt(request, i, "clip80") for i in range(9)] != [prompt(other, i, "clip80") for i in range(9)]
+
+
+def test_realfake_texts() -> None:
+    caption = "a vacuum cleaner sitting on a tiled floor"
+    assert realfake.training_text("vacuum cleaner", caption) == f"photo of vacuum cleaner, {caption}"
+    assert realfake.prompt("vacuum cleaner", caption) == f"photo of vacuum cleaner, {caption}, best quality"
+    assert realfake.prompt("vacuum cleaner", "") == "vacuum cleaner, photo, best quality"
+    assert realfake.NEGATIVE == "distorted, unrealistic, blurry, out of frame, cropped, deformed"
+
+
+def test_generators_8_every_card_prints_inputs_and_both_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = registry.generators().available()
+    assert not bad and len(good) >= 14
+    for generator in good:
+        show_card(generator.card.id, as_json=False)
+        printed = capsys.readouterr().out
+        for fact in ("real pixels at training: ", "real pixels at synthesis: ", "prompts: ", "sampler:", "modes: "):
+            assert fact in printed or fact.replace(": ", ":\n") in printed, (generator.card.id, fact)
+        for information in generator.card.information:
+            assert information in printed
+        assert generator.card.licence and generator.card.count, generator.card.id
+        show_card(generator.card.id, as_json=True)
+        facts = json.loads(capsys.readouterr().out)
+        assert isinstance(facts["real_pixels_at_training"], bool) and isinstance(facts["information"], list)
+
+
+def test_declared_information_is_consistent() -> None:
+    for generator in registry.generators().available()[0]:
+        card = generator.card
+        if card.real_pixels_at_synthesis and card.id != "folder":
+            assert "real_images" in card.information, card.id
+        if "real_images" in card.information:
+            assert card.real_pixels_at_training, card.id
+        if generator.imports or card.id == "real":
+            continue
+        assert ("train+regenerate" in card.modes) == bool(generator.fit_fields), card.id
+        assert card.cost and card.citation, card.id
+
+
+def test_describe_realfake_says_why_it_is_near_real(capsys: pytest.CaptureFixture[str]) -> None:
+    show_card("realfake", as_json=False)
+    printed = " ".join(capsys.readouterr().out.split())
+    for phrase in ("near real because", "real training image, noised to 75 %", "CLIP feature", "43-46 %"):
+        assert phrase in printed
+
+
+def planned(generators: str, profile: str = "micro", sets: tuple[str, ...] = (), data: tuple[str, ...] = ()) -> Plan:
+    return Planner(Selection(load_profile(profile, sets, data).profile, generators, "")).build()
+
+
+def made(plan: Plan) -> list[str]:
+    return [cell.name for cell in plan.cells.values() if cell.kind == "synthesise"]
+
+
+def test_all_is_the_seven_generators_here() -> None:
+    plan = planned("all")
+    seven = {"real", "sd15", "genrobust-base", "genrobust-ft", "realfake-reimpl", "lbgen", "lbgen-released"}
+    assert set(made(plan)) == seven and not plan.not_run
+
+
+def test_groups_and_stand_ins(tmp_path: Path) -> None:
+    assert made(planned("genrobust")) == ["genrobust-base", "genrobust-ft"]
+    assert made(planned("realfake")) == ["realfake-reimpl"]
+    (tmp_path / "n01440764").mkdir()
+    assert made(planned("realfake", "in1k", data=(f"realfake={tmp_path}",))) == ["realfake"]
+    without = planned("realfake", "in1k")
+    assert made(without) == [] and without.not_run[0].asked and "realfake-reimpl" in without.not_run[0].what
+    sets = ("generators.realfake-reimpl.captioner=none",)
+    assert made(planned("realfake", "in1k", sets, (f"train={tmp_path}",))) == ["realfake-reimpl"]
+    sweep = made(planned("lbgen-ablation"))
+    assert sorted(sweep) == ["lbgen-clip-base", "lbgen-no-en", "lbgen-no-in", "lbgen-no-q"]
+    assert planned("folder").not_run[0].reason == "write folder:PATH"
+
+
+def settings_of(plan: Plan, kind: str, name: str) -> Any:
+    return next(dict(c.params["settings"]) for c in plan.cells.values() if (c.kind, c.name) == (kind, name))
+
+
+def test_variants_take_the_settings_of_lbgen_but_their_own() -> None:
+    plan = planned(
+        "lbgen,lbgen-ablation,lbgen-released", sets=("generators.lbgen.rank=8", "generators.lbgen.clip=none")
+    )
+    full = settings_of(plan, "fit", "lbgen")
+    own = {
+        "lbgen-no-en": {"weight_en": 0},
+        "lbgen-no-in": {"weight_in": 0},
+        "lbgen-no-q": {"weight_q": 0, "quality": "none"},
+        "lbgen-clip-base": {"clip": "package:harness.microworld/weights/clip_base"},
+        "lbgen-released": {
+            "discriminator_activation": "leaky_relu", "weight_q": 0, "quality": "none", "micro_batch": 4
+        },
+    }  # fmt: skip
+    for name, changes in own.items():
+        found = settings_of(plan, "fit", name)
+        assert {key for key in full if found[key] != full[key]} == set(changes), name
+        assert found == full | changes
+
+
+def test_published_weights_need_no_fit_and_no_real_images(tmp_path: Path) -> None:
+    plan = planned("genrobust-ft", "in1k", (f"generators.genrobust-ft.weights={tmp_path}",))
+    assert next(cell.kind for cell in plan.cells.values()) == "synthesise" and not plan.not_run
+    asked = planned("genrobust-ft", "in1k")
+    assert made(asked) == [] and "train" in asked.not_run[0].reason
+
+
+def test_captions_and_features_are_shared_between_seeds() -> None:
+    plan = Planner(Selection(load_profile("micro").profile, "realfake", "", seeds=3)).build()
+    kinds = Counter(cell.name for cell in plan.cells.values() if cell.kind in ("extract", "fit", "synthesise"))
+    assert kinds["captions"] == kinds["clip-features"] == 1 and kinds["realfake-reimpl"] == 6
+    fit = next(cell for cell in plan.cells.values() if cell.kind == "fit")
+    assert set(fit.inputs) == {"captions", "features"} and fit.params["data"]["train"]

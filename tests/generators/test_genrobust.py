@@ -1,0 +1,73 @@
+"""GenRobust: weights published as pickles, and the settings that were run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from generators.diffusion.pipeline import load_pipeline
+from generators.diffusion.real_images import crop_for_training, squash
+from generators.genrobust.settings import GenRobustFtSettings, GenRobustSettings
+from generators.genrobust.train import with_unet
+from harness.errors import CorruptArtifact
+
+
+def test_defaults_are_the_published_values() -> None:
+    base, tuned = GenRobustSettings(), GenRobustFtSettings()
+    assert (base.guidance, base.sampling_steps, base.scheduler, base.prompts) == (7.5, 50, "pndm", "clip80")
+    assert (tuned.lr, tuned.epochs, tuned.batch) == (1e-6, 1.0, 20)
+
+
+def test_a_pipeline_published_as_pickles_loads_as_tensors(tiny_pipeline_dir: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "old"
+    shutil.copytree(tiny_pipeline_dir, folder)
+    for part, name in (
+        ("unet", "diffusion_pytorch_model"),
+        ("vae", "diffusion_pytorch_model"),
+        ("text_encoder", "pytorch_model"),
+    ):
+        (file,) = (folder / part).glob("*.safetensors")
+        torch.save(load_file(file), folder / part / f"{name}.bin")
+        file.unlink()
+    old, new = load_pipeline(folder, pickled=True), load_pipeline(tiny_pipeline_dir)
+    for part in ("unet", "vae", "text_encoder"):
+        a, b = getattr(old, part).state_dict(), getattr(new, part).state_dict()
+        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_weights_of_another_network_are_refused(tiny_parts: Any, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, tmp_path / "unet.safetensors")
+    with pytest.raises(CorruptArtifact, match="does not fit"):
+        with_unet(tiny_parts, tmp_path / "unet.safetensors")
+
+
+def test_crops() -> None:
+    """Short side to the size, centre or random crop, flip by a fair coin; or squashed without regard to the aspect."""
+    import numpy as np
+    from PIL import Image
+
+    ramp = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8)[None, :, None] * 4, (32, 1, 3)))
+    flips = []
+    for seed in range(40):
+        pixels = crop_for_training(ramp, 32, "centre", torch.Generator().manual_seed(seed))
+        assert pixels.shape == (3, 32, 32)
+        row = sorted(((pixels[0, 0] + 1) * 127.5).round().int().tolist())
+        assert row == [4 * x for x in range(16, 48)]
+        flips.append(bool(pixels[0, 0, 0] > pixels[0, 0, -1]))
+    assert 8 < sum(flips) < 32
+    places = {
+        float(crop_for_training(ramp, 32, "random", torch.Generator().manual_seed(seed))[0, 0].min())
+        for seed in range(20)
+    }
+    assert len(places) > 8
+    whole = squash(ramp, 32)[0, 0]
+    assert whole[0] < -0.95 and whole[-1] > 0.95

@@ -1,0 +1,1 @@
+"""A generator and a suite from outside the project."""
