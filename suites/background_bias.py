@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -61,6 +61,7 @@ class BackgroundBias(Suite):
     )
     Settings = BackgroundSettings
     modules = ("suites.bias",)
+    looks: ClassVar[Mapping[str, str]] = {"in9": "suites.bias.look:in9"}
 
     def protocol(self, settings: BackgroundSettings) -> str:
         """Say how images reach the network."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from suites.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
 from suites.bias.heads import BiasSettings
@@ -52,6 +52,7 @@ class ContextBias(Suite):
     )
     Settings = BiasSettings
     modules = ("suites.bias",)
+    looks: ClassVar[Mapping[str, str]] = {"focus": "suites.bias.look:focus"}
 
     def protocol(self, settings: BiasSettings) -> str:
         """Say how images reach the network."""

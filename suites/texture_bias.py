@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from suites.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
 from suites.bias.heads import BiasSettings
@@ -53,6 +53,7 @@ class TextureBias(Suite):
     )
     Settings = BiasSettings
     modules = ("suites.bias",)
+    looks: ClassVar[Mapping[str, str]] = {"cue-conflict": "suites.bias.look:cue_conflict"}
 
     def protocol(self, settings: BiasSettings) -> str:
         """Say how images reach the network."""
