@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +52,48 @@ class ClassList:
             for name, count in counts.items()
             if count > 1
         }
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Which of the wanted classes a head can answer with."""
+
+    wanted: tuple[str, ...]
+    outputs: tuple[int, ...]
+    """Output of every wanted class that the head has, in the order of ``wanted``."""
+    missing: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether the head has all of them."""
+        return not self.missing
+
+    @property
+    def text(self) -> str:
+        """Return what restricted metrics are named after, such as ``100of1000``."""
+        return f"{len(self.outputs)}of{len(self.wanted)}"
+
+
+def coverage(head: Sequence[str], wanted: Sequence[str]) -> Coverage:
+    """Find wanted classes among the outputs of a head; only ids count, so permuting head and list changes nothing.
+
+    Raises:
+        UserError: the head comes without its ordered list, or the list names a class twice.
+    """
+    if not head:
+        raise UserError(
+            "the head has no ordered class list",
+            "its width does not say which output is which class",
+            "give the class list the head was trained with (--classes)",
+        )
+    position = {class_id: index for index, class_id in enumerate(head)}
+    if len(position) != len(head):
+        raise UserError("the head's class list names a class twice", "ids must be unique", "mend the class list")
+    return Coverage(
+        tuple(wanted),
+        tuple(position[class_id] for class_id in wanted if class_id in position),
+        tuple(class_id for class_id in wanted if class_id not in position),
+    )
 
 
 def load_classes(name: str) -> ClassList:

@@ -211,8 +211,26 @@ class SuiteCard:
     subject: Literal["backbone", "dataset"] = "backbone"
     sources: tuple[str, ...] = ()
     """Where each part of the protocol comes from."""
-    disagreements: tuple[str, ...] = ()
+    known_disagreements: tuple[str, ...] = ()
     """What published numbers or descriptions contradict, and which side is taken here."""
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What a look at a data set on disk has found; one line of ``doctor``."""
+
+    layout: str
+    """Which of the layouts in circulation it is."""
+    counts: str
+    """Numbers of images per part, in words."""
+    classes: str
+    """Which class list, in words."""
+    sample: tuple[str, ...] = ()
+    """Paths of a few images whose decoding is tried."""
+    verified: tuple[str, ...] = ()
+    """Files whose hashes are those expected."""
+    wrong: tuple[str, ...] = ()
+    """Files whose hashes differ, each with what was expected."""
 
 
 @dataclass(frozen=True)
@@ -262,6 +280,9 @@ class Suite(ABC):
     sources: ClassVar[tuple[str, ...]] = ()
     modules: ClassVar[tuple[str, ...]] = ()
     """Packages whose code counts as the suite's own, for noticing a forgotten version bump."""
+    looks: ClassVar[Mapping[str, str]] = {}
+    """Data set name to ``module:function``, called with (name, root, card), that returns a ``DataReport`` or raises a
+    ``UserError``; ``doctor`` calls it. It reads lists and counts files, and decodes nothing."""
 
     def items(self, settings: Any, arch: str) -> Sequence[Item]:
         """Return the evaluations of one backbone; by default one over all its data sets.

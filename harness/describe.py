@@ -67,7 +67,6 @@ def show_card(name: str, as_json: bool) -> None:
     facts: dict[str, Any] = asdict(plugin.card)
     if isinstance(plugin, Suite):
         facts["protocol"] = plugin.protocol(plugin.Settings())
-        facts["known disagreements"] = facts.pop("disagreements")
     facts["settings"] = {
         key: {"default": field.get_default(call_default_factory=True), "meaning": field.description or ""}
         for key, field in plugin.Settings.model_fields.items()

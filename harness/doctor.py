@@ -7,30 +7,17 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
 from harness import registry
-from harness.data import DataSource, find_data
-from harness.errors import UserError
-from harness.profile import load_profile
+from harness.datacheck import Finding, data_findings
 from harness.provenance import package_versions
 
 PACKAGES = ("harness", "generators", "suites", "leaderboard")
 TOOLBOXES = ("mmcv", "mmengine", "mmdet", "mmseg")
 _FREE_GB = 2.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One check's outcome."""
-
-    check: str
-    status: str
-    """``ok``, ``warning`` (something is limited) or ``problem`` (something will fail)."""
-    text: str
-    fix: str = ""
 
 
 def shadowing() -> list[str]:
@@ -66,7 +53,7 @@ def _checks(profile: str, store: Path, data: list[str]) -> tuple[Callable[[], It
         _shadows,
         lambda: _disk(store),
         _processors,
-        lambda: _data(profile, data),
+        lambda: data_findings(profile, data),
     )
 
 
@@ -155,28 +142,3 @@ def _processors() -> Iterator[Finding]:
     yield Finding(
         "processors", "ok", f"{count} usable; one worker each, one thread per worker unless a cell says otherwise"
     )
-
-
-def _data(profile: str, data: list[str]) -> Iterator[Finding]:
-    try:
-        resolved = load_profile(profile, (), data).profile
-    except UserError as error:
-        yield Finding(f"profile {profile}", "problem", f"{error.what}: {error.why}", error.fix)
-        return
-    for name, settings in resolved.data.items():
-        found = find_data(name, settings)
-        if isinstance(found, str):
-            yield Finding(f"data {name}", "warning", found, f"--data {name}=PATH")
-        else:
-            yield Finding(
-                f"data {name}",
-                "ok",
-                found.root + ("" if Path(found.root).is_dir() or not found.writer else " (written at first use)"),
-            )
-    unused = [
-        found
-        for found in resolved.data.values()
-        if not isinstance(found, DataSource) and found.root and not Path(found.root).is_dir()
-    ]
-    for settings in unused:
-        yield Finding("data root", "problem", f"{settings.root} does not exist", "correct the path")

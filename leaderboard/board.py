@@ -10,10 +10,10 @@ from pathlib import Path
 from harness.errors import DataMissing, UserError
 from leaderboard.exports import to_csv, to_latex, to_markdown, to_terminal
 from leaderboard.sources import BASELINE, Entry, from_store, gather, recorded, shipped
-from leaderboard.tables import build_tables
+from leaderboard.tables import Table, build_tables
 
 STYLES = ("csv", "md", "latex", "html")
-CSV_NAME, MARKDOWN_NAME = "leaderboard.csv", "leaderboard.md"
+CSV_NAME, MARKDOWN_NAME, CURVES_NAME = "leaderboard.csv", "leaderboard.md", "few-shot"
 PUBLISHED_PROFILES = ("in1k", "in100")
 """Profiles whose numbers may be read beside the paper's."""
 
@@ -32,8 +32,20 @@ class Board:
         beside = [entry for entry in recorded() if entry.record.comparability.profile in profiles]
         write_text(store / CSV_NAME, self.render([store], "csv", True))
         write_text(store / MARKDOWN_NAME, self.render([store], "md", True))
+        self._curves(store, build_tables(from_store(store) + beside))
         sys.stdout.write(to_terminal(build_tables(mine + beside), max(60, shutil.get_terminal_size((80, 24)).columns)))
         print(f"whole board: {store / MARKDOWN_NAME} and {CSV_NAME}", file=sys.stderr)
+
+    def _curves(self, store: Path, tables: list[Table]) -> None:
+        """Write accuracy against training images as data and picture, where few-shot probes have run."""
+        from harness.files import atomic_path, write_text
+        from leaderboard.curves import curves_csv, dots, draw_curves
+
+        found = dots(tables)
+        if found:
+            write_text(store / f"{CURVES_NAME}.csv", curves_csv(found))
+            with atomic_path(store / f"{CURVES_NAME}.png") as temporary:
+                draw_curves(found, temporary)
 
     def render(self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False) -> str:
         """Return the board of stores and baseline folders, merged.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from suites.api import Context, Item, Score, Suite, SuiteCard, Units
 from suites.perception.settings import AdeSettings
@@ -38,6 +38,7 @@ class ADE20K(Suite):
         groups=("perception",),
     )
     Settings = AdeSettings
+    looks: ClassVar[Mapping[str, str]] = {"ade20k": "suites.perception.look:ade20k"}
 
     def items(self, settings: AdeSettings, arch: str) -> Sequence[Item]:
         """Return one evaluation per fraction and training seed."""

@@ -1,6 +1,6 @@
 """What a suite's author needs, in one import."""
 
-from harness.contracts import Item, Need, NoSettings, NotPlanned, Score, Settings, Suite, SuiteCard
+from harness.contracts import DataReport, Item, Need, NoSettings, NotPlanned, Score, Settings, Suite, SuiteCard
 from harness.inference import Units
 from harness.records import Check, Metric
 from harness.stats import Estimate
@@ -10,6 +10,7 @@ from harness.work import Context
 __all__ = [
     "Check",
     "Context",
+    "DataReport",
     "Estimate",
     "Item",
     "Metric",

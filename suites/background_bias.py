@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -46,7 +46,7 @@ class BackgroundBias(Suite):
             "validation images, so every user fetches them); 4,050 images in each variation",
             "class map: MadryLab/backgrounds_challenge; 370 of 1000 classes are mapped",
         ),
-        disagreements=(
+        known_disagreements=(
             "lbGen's 8,100 images are 4,050 in each of the two variations; its gaps are not adjusted for accuracy "
             "(76.2 against 46.1 top-1), and its 6.8 against 6.4 is within the noise",
             "Singh et al. (2024) do not normalise the input: their gap of 5.68 for a ResNet-50 is no target",
@@ -61,6 +61,7 @@ class BackgroundBias(Suite):
     )
     Settings = BackgroundSettings
     modules = ("suites.bias",)
+    looks: ClassVar[Mapping[str, str]] = {"in9": "suites.bias.look:in9"}
 
     def protocol(self, settings: BackgroundSettings) -> str:
         """Say how images reach the network."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from suites.api import Context, Item, Score, Suite, SuiteCard, Units
 from suites.perception.settings import CocoSettings
@@ -39,6 +39,7 @@ class Coco(Suite):
         groups=("perception",),
     )
     Settings = CocoSettings
+    looks: ClassVar[Mapping[str, str]] = {"coco": "suites.perception.look:coco"}
 
     def items(self, settings: CocoSettings, arch: str) -> Sequence[Item]:
         """Return one evaluation per fraction and training seed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from suites.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
 from suites.bias.heads import BiasSettings
@@ -36,7 +36,7 @@ class ContextBias(Suite):
             "passing them on, so every user fetches them; 20,815 images, P0..P3 = 14146 / 5974 / 674 / 21",
             "accepted classes and uncommon attributes: the evaluation script of FOCUS",
         ),
-        disagreements=(
+        known_disagreements=(
             "lbGen counts 23,902 images: a superseded release with duplicate files; the current one has 20,815",
             "Singh et al. (2024), whom lbGen follows, report k = 1 and 2 only; k = 3 and the average are lbGen's own",
             "one of the 21 images at k = 3 moves CB_avg by about 2.2 points, half of lbGen's gain of 4.7",
@@ -52,6 +52,7 @@ class ContextBias(Suite):
     )
     Settings = BiasSettings
     modules = ("suites.bias",)
+    looks: ClassVar[Mapping[str, str]] = {"focus": "suites.bias.look:focus"}
 
     def protocol(self, settings: BiasSettings) -> str:
         """Say how images reach the network."""

@@ -9,7 +9,7 @@ from pydantic import field_validator
 
 from harness.cells import Resources
 from suites.api import Context, Item, Score, Suite, SuiteCard, Units
-from suites.transfer.cards import DATASETS
+from suites.transfer.cards import DATASETS, SOURCES
 from suites.transfer.settings import TransferSettings, features_need
 
 if TYPE_CHECKING:
@@ -63,10 +63,14 @@ class FewShot(Suite):
             "one image per class leaves nothing to validate on: C comes from the full training part of the same seed",
             f"twice the seeds where a subset holds at most {FEW} images per class",
             "fraction 1 is the linear probe itself, with the toolbox's validation",
-            "the paper shows this as a figure (Figure 3) without fractions, seeds or numbers",
         ),
         citation="lbGen, CVPR 2025, Figure 3",
         order=300,
+        sources=SOURCES,
+        known_disagreements=(
+            "the paper shows this as a figure (Figure 3) without fractions, seeds, sampling rule or numbers",
+            "its remark that epochs are kept constant for few images can only concern detection and segmentation",
+        ),
         data=DATASETS,
         groups=("transfer",),
     )
@@ -87,6 +91,7 @@ class FewShot(Suite):
 
     def rows(self, ctx: Context) -> pd.DataFrame:
         """Return one row per test image and probe seed."""
+        from suites.transfer.splits import membership
         from suites.transfer.stages import load_features, probe_rows, write_search
 
         settings: FewShotSettings = ctx.settings(FewShotSettings)
@@ -100,7 +105,8 @@ class FewShot(Suite):
             if len(found) == 1 and len(found[base].subset) <= FEW * len(features.train.classes):
                 seeds = 2 * settings.probe_seeds
             ctx.progress(len(found), seeds, "probe seeds")
-        write_search(ctx, {seed: one.probe for seed, one in found.items()})
+        write_search(ctx, {seed: one.probe for seed, one in found.items()},
+                     {seed: {"subset_sha256": membership(features.train.names, one.subset)} for seed, one in found.items()})
         rows = probe_rows(features, {seed: one.probe for seed, one in found.items()},
                           {seed: one.validation for seed, one in found.items()})
         rows["train_images"] = rows["seed"].map({seed: len(one.subset) for seed, one in found.items()})

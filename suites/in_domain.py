@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -52,10 +52,20 @@ class InDomain(Suite):
         ),
         citation="lbGen, CVPR 2025, Tables 1 and 4; evaluation of ConvNeXt (Liu et al., CVPR 2022)",
         order=100,
+        sources=(
+            "numbers: lbGen, CVPR 2025, Tables 1 and 4; transform and score: released evaluation code of ConvNeXt",
+            "ImageNet-100: the list published with CMC; several other lists of that name circulate (compare the hash)",
+        ),
+        known_disagreements=(
+            "the ConvNeXt script reports the best epoch on the validation images; for synthetic training data that would be "
+            "selection on real images, so the last weights are measured here",
+            "Table 6 calls the validation images test sets of 50,000 and 5,000",
+        ),
         data=(DATA,),
     )
     Settings = InDomainSettings
     modules = ("suites.transfer",)
+    looks: ClassVar[Mapping[str, str]] = {DATA: "suites.transfer.look:validation"}
 
     def protocol(self, settings: InDomainSettings) -> str:
         """Say how images reach the network."""
@@ -105,15 +115,13 @@ class InDomain(Suite):
 
 
 def _outputs(head: tuple[str, ...], card: ValidationCard) -> tuple[tuple[str, ...], list[int]]:
-    """Return the classes to be told apart and the outputs that stand for them."""
-    if not card.classes:
-        return head, list(range(len(head)))
-    from harness.classes import load_classes
+    """Return the classes to be told apart, in the order of the head, and the outputs that stand for them."""
+    from harness.classes import coverage, load_classes
 
-    shared = set(load_classes(card.classes).ids)
-    outputs = [i for i, class_id in enumerate(head) if class_id in shared]
-    if len(outputs) < 2:
-        raise UserError(f"{DATA}: the head knows {len(outputs)} of the images' classes",
+    found = coverage(head, load_classes(card.classes).ids if card.classes else head)
+    if len(found.outputs) < 2:
+        raise UserError(f"{DATA}: the head knows {len(found.outputs)} of the images' classes",
                         f"the images have the classes of {card.classes}; the head's list begins with {head[0]}",
                         "use validation images of the classes the backbone was trained on")
+    outputs = sorted(found.outputs)
     return tuple(head[i] for i in outputs), outputs

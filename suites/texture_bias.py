@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from suites.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
 from suites.bias.heads import BiasSettings
@@ -37,7 +37,7 @@ class TextureBias(Suite):
             "rgeirhos/texture-vs-shape (CC BY 4.0); 1280 files, 1200 with conflicting cues",
             "class map and answers of ten people: bethgelab/model-vs-human (MIT)",
         ),
-        disagreements=(
+        known_disagreements=(
             "lbGen prints TI 60.9 for a ResNet-50 on real data; ten public recipes give 79.0-87.2 for t / (s + t) and "
             "50.5-64.2 for t / 1200, while its ViT-S (67.0) fits the first reading only: agreement is not expected",
             "lbGen's text says 1200 images, its data table 1280: 80 images have the same category twice",
@@ -53,6 +53,7 @@ class TextureBias(Suite):
     )
     Settings = BiasSettings
     modules = ("suites.bias",)
+    looks: ClassVar[Mapping[str, str]] = {"cue-conflict": "suites.bias.look:cue_conflict"}
 
     def protocol(self, settings: BiasSettings) -> str:
         """Say how images reach the network."""

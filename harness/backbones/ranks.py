@@ -43,6 +43,11 @@ class Ranks:
         front = np.arange(self.rank * part, (self.rank + 1) * part)
         return np.concatenate([front, batch_size - 1 - front[::-1]])
 
+    def wait(self) -> None:
+        """Return when every rank has come here."""
+        if self.world > 1:
+            dist.barrier()
+
     def any(self, flag: bool) -> bool:
         """Tell whether the flag is set on any rank."""
         if self.world == 1:

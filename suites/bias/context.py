@@ -77,6 +77,24 @@ def read_annotations(root: Path, card: FocusCard) -> tuple[Path, list[Annotation
         UserError: a damaged database, an unknown category or attribute value, a wrong number of rows, or
             byte-identical files.
     """
+    base, items = list_annotations(root, card)
+    twins = find_duplicates(base, [item.name for item in items])
+    if twins and not card.allow_duplicates:
+        raise UserError(
+            f"{len(twins)} groups of byte-identical images in {base}",
+            f"e.g. {', '.join(twins[0])}",
+            "fetch the current release, or set allow_duplicates in the card",
+        )
+    return base, items
+
+
+def list_annotations(root: Path, card: FocusCard) -> tuple[Path, list[Annotation]]:
+    """Read the rows of the database below `root` without opening the images.
+
+    Raises:
+        DataMissing: no database.
+        UserError: a damaged database, an unknown category or attribute value, or a wrong number of rows.
+    """
     base = find_root(root, lambda folder: (folder / DATABASE).is_file(), INNER_FOLDERS, f"FOCUS set ({DATABASE})")
     items = sorted((_annotation(row, card) for row in _query(base / DATABASE)), key=lambda item: item.name)
     if len(items) != card.expected_images:
@@ -84,13 +102,6 @@ def read_annotations(root: Path, card: FocusCard) -> tuple[Path, list[Annotation
             f"{base / DATABASE} lists {len(items)} images, expected {card.expected_images}",
             "another release or an incomplete one (an old release of FOCUS has 23,904 rows with duplicates)",
             "fetch the current release, or give a card with expected_images of your version",
-        )
-    twins = find_duplicates(base, [item.name for item in items])
-    if twins and not card.allow_duplicates:
-        raise UserError(
-            f"{len(twins)} groups of byte-identical images in {base}",
-            f"e.g. {', '.join(twins[0])}",
-            "fetch the current release, or set allow_duplicates in the card",
         )
     return base, items
 

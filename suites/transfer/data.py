@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -75,14 +76,32 @@ def find_root(card: TransferCard, root: Path, places: Iterable[str], marker: Cal
 
     Raises:
         DataMissing: no folder holds the layout.
+        UserError: none of the usual places does, and several folders below the root do.
     """
-    for place in places:
-        folder = root / place if place else root
-        if folder.is_dir() and marker(folder):
-            return folder
+    places = tuple(places)
+    found = _first(root, places, marker)
+    if found is not None:
+        return found
+    nested = [entry for entry in _folders(root) if _first(entry, places, marker) is not None]
+    if len(nested) == 1:  # a mirror that has put everything into one more folder, whatever its name
+        return cast(Path, _first(nested[0], places, marker))
+    if nested:
+        raise UserError(f"{card.name}: several copies in {root}",
+                        f"expected {wants} once; found it in {', '.join(entry.name for entry in nested)}",
+                        f"point the data set '{card.dataset}' to one of them")
     state = "the folder does not exist" if not root.is_dir() else f"expected {wants}; found {_listing(root)}"
     raise DataMissing(f"{card.name}: no known layout in {root}", state,
                       f"point the data set '{card.dataset}' to the folder that holds {wants}")
+
+
+def _first(root: Path, places: Iterable[str], marker: Callable[[Path], bool]) -> Path | None:
+    folders = (root / place if place else root for place in places)
+    return next((folder for folder in folders if folder.is_dir() and marker(folder)), None)
+
+
+def _folders(root: Path) -> list[Path]:
+    entries = sorted(root.iterdir()) if root.is_dir() else []
+    return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
 
 
 def _listing(folder: Path) -> str:
@@ -137,6 +156,11 @@ def checked(images: LabelledImages, card: TransferCard) -> LabelledImages:
     for name, part in (("trainval", images.trainval), ("test", images.test)):
         _check_labels(card, name, part, len(images.classes))
     _check_disjoint(card, images)
+    if card.listing and images.fingerprint != card.listing:
+        raise UserError(f"{card.name}: the list of files is not that of the public release",
+                        f"expected the fingerprint {card.listing[:12]}, found {images.fingerprint[:12]}: files are named or "
+                        "sorted into classes differently, so the split would be another one",
+                        "use the public release, or a data set card with listing = \"\"")
     _check_files(card, images)
     return images
 

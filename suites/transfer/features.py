@@ -99,6 +99,29 @@ def extract_features(
     Raises:
         UserError: more than one per cent of the files is unreadable, or features are not finite.
     """
+    found = extract_share(classifier, root, paths, labels, transform, kind=kind, batch_size=batch_size, workers=workers,
+                          progress=progress, name=name)
+    refuse_damaged(name, found.report.unreadable, len(paths))
+    return found
+
+
+def share_of(count: int, rank: int, world: int) -> slice:
+    """Return the run of items that one of ``world`` processes works on; runs in rank order are all items in order."""
+    return slice(count * rank // world, count * (rank + 1) // world)
+
+
+def joined(shares: Sequence[Features]) -> Features:
+    """Return the shares of all ranks as one, in rank order."""
+    report = DecodeReport(tuple(line for share in shares for line in share.report.truncated),
+                          tuple(line for share in shares for line in share.report.unreadable))
+    return Features(np.concatenate([share.x for share in shares]), np.concatenate([share.labels for share in shares]), report)
+
+
+def extract_share(
+    classifier: FeatureModel, root: Path, paths: Sequence[str], labels: npt.NDArray[np.int64], transform: EvalTransform,
+    *, kind: str, batch_size: int, workers: int, progress: Progress | None, name: str,
+) -> Features:
+    """Return the features of a part of a list, whose damaged files are only counted: see ``extract_features``."""
     import torch
 
     rows: list[npt.NDArray[np.float32]] = []
@@ -113,7 +136,6 @@ def extract_features(
             done += len(states)
             if progress is not None:
                 progress(done, len(paths))
-    refuse_damaged(name, unreadable, len(paths))
     x = np.concatenate(rows).astype(np.float32, copy=False)
     if not np.isfinite(x).all():
         raise UserError(f"{name}: the backbone gives features that are not finite",

@@ -24,7 +24,7 @@ def load_mat(dataset: str, path: Path, *names: str) -> dict[str, Any]:
                           "unpack the annotation archive of this data set again")
     try:
         content = loadmat(path, squeeze_me=True, chars_as_strings=True)
-    except (ValueError, OSError, NotImplementedError, TypeError) as error:
+    except Exception as error:  # a damaged file makes scipy fail in any way, down to IndexError and zlib.error
         raise UserError(f"{dataset}: {path.name} cannot be read", f"{type(error).__name__}: {error}",
                         f"replace {path} by the file of the public release") from error
     absent = [name for name in names if name not in content]

@@ -16,10 +16,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from suites.transfer.solver import MAX_ITERATIONS, Fit, IntArray, Mode, Problem, Solution, thread_limit
+from suites.transfer.solver import MAX_ITERATIONS, Fit, FloatArray, IntArray, Mode, Problem, Solution, thread_limit
 from suites.transfer.splits import Fold
 
 Search = Literal["grid", "tpe30", "fixed"]
+Normalise = Literal["none", "l2", "standardise"]
 Path = tuple[Solution, ...]
 """Solutions of one problem for ascending C; a fit starts where the last two point to."""
 Progress = Callable[[int, int], None]
@@ -29,6 +30,8 @@ LOG_RANGE = (-5.0, 6.0)
 """Decimal logarithms of the ends of the search range."""
 GRID = tuple(float(10**exponent) for exponent in np.arange(LOG_RANGE[0], LOG_RANGE[1] + 0.25, 0.5))
 REFINE_DECADES = 0.25
+SMALL = 1e-5
+"""Least length and least standard deviation that features are divided by."""
 TRIALS = 30
 STARTUP_TRIALS = 10
 FALLING_POINTS = 4
@@ -46,6 +49,7 @@ class ProbeSettings:
     """Take the smallest C within one standard error of the best."""
     fixed_c: float = 1.0
     """C of the search ``fixed``."""
+    normalise: Normalise = "none"
     threads: int = 1
     max_iterations: int = MAX_ITERATIONS
     device: str = "cpu"
@@ -87,6 +91,8 @@ class ProbeResult:
     predictions: IntArray
     """(n_test,)."""
     warnings: tuple[str, ...]
+    reference: IntArray | None = None
+    """(n_test,) predictions of the reference solver at the same C, beside those of the converged one."""
 
 
 def fit_probe(
@@ -114,10 +120,28 @@ def fit_probe(
             report = progress or (lambda done, total: None)
             points = _grid(trial, report) if settings.search == "grid" else _tpe(trial, seed, report)
             c = choose(points, settings.one_standard_error)
-        problem = Problem(x, y, device=settings.device)
+        scaled, scaled_test = normalised(settings.normalise, x, np.asarray(test_x, dtype=np.float64))
+        problem = Problem(scaled, y, device=settings.device)
         fit = problem.fit(c, problem.solve(c, mode=settings.solver, max_iterations=settings.max_iterations))
-        predictions = fit.predict(test_x)
-    return ProbeResult(c, points, fit, predictions, _warnings(c, points, fit))
+        predictions = fit.predict(scaled_test)
+        reference = None
+        if settings.solver == "converged":
+            reference = problem.fit(c, problem.solve(c, max_iterations=settings.max_iterations)).predict(scaled_test)
+    return ProbeResult(c, points, fit, predictions, _warnings(c, points, fit), reference)
+
+
+def normalised(how: Normalise, fit_x: FloatArray, other_x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return both feature sets normalised; statistics come from the first, which is fitted on.
+
+    ``l2`` divides every vector by its length, ``standardise`` subtracts the mean and divides by the unbiased standard
+    deviation of every dimension, both clipped from below at 1e-5. Scaling changes what the penalty penalises.
+    """
+    if how == "l2":
+        fit_x, other_x = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), SMALL) for x in (fit_x, other_x))
+    elif how == "standardise":
+        mean, spread = fit_x.mean(axis=0), np.maximum(fit_x.std(axis=0, ddof=1), SMALL)
+        fit_x, other_x = (fit_x - mean) / spread, (other_x - mean) / spread
+    return fit_x, other_x
 
 
 def choose(points: Sequence[SearchPoint], one_standard_error: bool = False) -> float:
@@ -152,8 +176,10 @@ class _Trial:
         if not folds:
             raise ValueError("a search needs at least one fold")
         self.settings = settings
-        self.problems = [Problem(x[fold.fit], y[fold.fit], device=settings.device) for fold in folds]
-        self.val_x = [problem.project(x[fold.val]) for problem, fold in zip(self.problems, folds, strict=True)]
+        parts = [normalised(settings.normalise, x[fold.fit], x[fold.val]) for fold in folds]
+        self.problems = [Problem(fit_x, y[fold.fit], device=settings.device)
+                         for (fit_x, _), fold in zip(parts, folds, strict=True)]
+        self.val_x = [problem.project(val_x) for problem, (_, val_x) in zip(self.problems, parts, strict=True)]
         self.val_y = [y[fold.val] for fold in folds]
 
     def __call__(self, c: float, paths: Sequence[Path] = ()) -> tuple[SearchPoint, tuple[Solution, ...]]:
@@ -184,12 +210,13 @@ def _grid(trial: Callable[..., tuple[SearchPoint, tuple[Solution, ...]]], progre
     falling = 0
     for c in GRID:
         point, solutions = trial(c, paths)
-        paths = [(*path[-1:], solution) for path, solution in zip(paths or [()] * len(solutions), solutions, strict=True)]
+        before: list[Path] = [tuple(s.bare for s in path[-1:]) for path in paths] or [()] * len(solutions)
+        paths = [(*path, solution) for path, solution in zip(before, solutions, strict=True)]
         best = max(points, key=lambda p: p.accuracy, default=None)
         points.append(point)
         progress(len(points), len(GRID) + 2)
         if best is None or point.accuracy > best.accuracy:
-            best_paths, falling = [(solution,) for solution in solutions], 0
+            best_paths, falling = [(solution.bare,) for solution in solutions], 0
             continue
         falling = falling + 1 if point.accuracy < best.accuracy - best.standard_error else 0
         if falling >= FALLING_POINTS:

@@ -22,6 +22,8 @@ class TransferSettings(Settings):
     """Side of the probe's crop; the shorter side is resized straight to it."""
     features: Literal["pooled", "cls", "gap"] = "pooled"
     """``pooled`` is what the classifier head sees: the pooled map, or the class token after the last norm."""
+    normalise: Literal["none", "l2", "standardise"] = "none"
+    """``none`` is the protocol; ``l2`` scales every vector, ``standardise`` every dimension by the fitting set."""
     batch_size: int = Field(128, ge=1)
     search: Literal["grid", "tpe30"] = "grid"
     """``tpe30`` is the search of the toolbox the paper names."""
@@ -32,6 +34,8 @@ class TransferSettings(Settings):
     """Seeds of splits, subsets and samplers; each fits its own probe."""
     threads: int = Field(1, ge=1)
     """Threads of the extraction (decoding) and of the solver."""
+    devices: int = Field(1, ge=1)
+    """Processes of the extraction, each with a device of its own; features do not depend on it beyond rounding."""
     solver_device: str = "cpu"
     """Where the solver runs: ``cpu``, or ``cuda`` for float64 on a data-centre GPU."""
 
@@ -46,9 +50,9 @@ class TransferSettings(Settings):
     def wording(self) -> str:
         """Return what makes two numbers comparable, in words."""
         rule = ", one-standard-error rule" if self.one_standard_error else ""
-        return (f"shorter side {self.image_size} bicubic, centre crop {self.image_size}; {self.features} features, not "
-                f"normalised; logistic regression, {self.solver} solver, {self.search} search{rule}; "
-                f"{self.probe_seeds} probe seed(s)")
+        scale = "not normalised" if self.normalise == "none" else self.normalise
+        return (f"shorter side {self.image_size} bicubic, centre crop {self.image_size}; {self.features} features, {scale}; "
+                f"logistic regression, {self.solver} solver, {self.search} search{rule}; {self.probe_seeds} probe seed(s)")
 
 
 def features_need(dataset: str, settings: TransferSettings) -> Need:
@@ -57,7 +61,7 @@ def features_need(dataset: str, settings: TransferSettings) -> Need:
         role="features", name=f"features-{dataset}", version=EXTRACT_VERSION, work="suites.transfer.stages:extract",
         params={"dataset": dataset, "image_size": settings.image_size, "features": settings.features,
                 "batch_size": settings.batch_size},
-        data=(dataset,), resources=Resources(threads=settings.threads, minutes=0.1))
+        data=(dataset,), resources=Resources(devices=settings.devices, threads=settings.threads, minutes=0.1))
 
 
 def check_device(settings: TransferSettings) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,13 +26,15 @@ Mode = Literal["reference", "converged"]
 TOLERANCE: dict[Mode, float] = {"reference": 1e-4, "converged": 1e-6}
 """Stop when the largest entry of the mean form's gradient is this small; ``reference`` is scikit-learn's since 1.4."""
 MAX_ITERATIONS = 2000
-_HISTORY = 20
-"""Kept pairs; each costs d * K, little beside a pass over the features."""
+_HISTORY = 10
+"""Kept pairs of a cold fit, as in scikit-learn."""
+_PATH_HISTORY = 30
+"""Kept pairs along a path; each costs d * K, little beside a pass over the features."""
 _ARMIJO = 1e-4
 _WOLFE = 0.5
 _LINE_STEPS = 40
 _ROUNDING = 1e-13
-_GAP: dict[Mode, float] = {"reference": 5e-7, "converged": 1e-8}
+_GAP: dict[Mode, float] = {"reference": 1e-6, "converged": 1e-8}
 """Stop when the decrease that the curvature pairs still promise is this share of the objective. A cold ``reference`` fit
 stops by its gradient alone, like scikit-learn; along a path, where the gradient is small from the start, both must hold."""
 _EXACT = 1e-2
@@ -110,6 +112,7 @@ class Problem:
             self.basis, upper = torch.linalg.qr(centred.T)  # (d, n), (n, n)
             centred = upper.T.contiguous()
         self.x = torch.cat([centred, torch.ones(self.n, 1, device=device, dtype=dtype)], dim=1)
+        self.codes = torch.as_tensor(codes, device=device).view(-1, 1)
         self.one_hot = torch.nn.functional.one_hot(torch.as_tensor(codes, device=device), len(labels)).to(dtype)
 
     @property
@@ -180,6 +183,11 @@ class Solution:
     lam: float
     pairs: _Pairs
 
+    @property
+    def bare(self) -> Solution:
+        """Return the solution without its curvature, which takes 60 times its memory."""
+        return replace(self, pairs=_Pairs())
+
 
 @dataclass(frozen=True)
 class _Stop:
@@ -204,7 +212,7 @@ class _Point:
 
 def _loss(problem: Problem, logits: torch.Tensor) -> tuple[float, torch.Tensor]:
     log_p = torch.log_softmax(logits, dim=1)
-    return -float((log_p * problem.one_hot).sum()) / problem.n, log_p.exp()
+    return -float(log_p.gather(1, problem.codes).sum()) / problem.n, log_p.exp_()
 
 
 def _point(problem: Problem, lam: float, theta: torch.Tensor, logits: torch.Tensor) -> _Point:
@@ -231,7 +239,7 @@ def _predicted(problem: Problem, lam: float, path: Sequence[Solution]) -> tuple[
         if length is not None:
             theta, logits = theta + length * line.direction, logits + length * line.change
     shift = lam - last.lam
-    pairs = _Pairs(maxlen=_HISTORY)
+    pairs = _Pairs(maxlen=_PATH_HISTORY)
     for s, g, curvature in last.pairs:
         steps = s.view_as(theta).clone()
         steps[-1] = 0
@@ -248,7 +256,8 @@ def _lbfgs(problem: Problem, lam: float, point: _Point, pairs: _Pairs, stop: _St
         converged = largest <= stop.gradient and gap <= stop.gap
         if converged or iterations >= stop.iterations:
             break
-        line = _Line(problem, lam, point.theta, point.logits, direction, problem.product(problem.x, direction))
+        start = (point.value, float((point.gradient * direction).sum()))
+        line = _Line(problem, lam, point.theta, point.logits, direction, problem.product(problem.x, direction), start)
         length = line.search(_WOLFE)
         if length is None:  # rounding: not even the gradient gives a decrease any more
             if not pairs:
@@ -286,25 +295,28 @@ class _Line:
 
     def __init__(
         self, problem: Problem, lam: float, theta: torch.Tensor, logits: torch.Tensor, direction: torch.Tensor,
-        change: torch.Tensor,
+        change: torch.Tensor, start: tuple[float, float] | None = None,
     ) -> None:
+        """Take the line through ``theta``; ``start`` is (value, slope) there, where they are known."""
         self.problem, self.lam, self.logits = problem, lam, logits
         w, p = theta[:-1], direction[:-1]
         self.ww, self.wp, self.pp = (float((a * b).sum()) for a, b in ((w, w), (w, p), (p, p)))
         self.direction, self.change = direction, change
-        self.value, self.slope, _ = self.at(0.0)
+        self.right = float(change.gather(1, problem.codes).sum())
+        self.value, self.slope = self.at(0.0)[:2] if start is None else start
         if self.slope > 0:
             self.direction, self.change = -direction, -change
-            self.wp, self.slope = -self.wp, -self.slope
+            self.wp, self.slope, self.right = -self.wp, -self.slope, -self.right
 
     def at(self, length: float) -> tuple[float, float, float]:
         """Return value, slope and second derivative."""
         n, lam = self.problem.n, self.lam
         loss, probabilities = _loss(self.problem, self.logits + length * self.change)
         value = loss + 0.5 * lam * (self.ww + 2 * length * self.wp + length**2 * self.pp)
-        slope = float(((probabilities - self.problem.one_hot) * self.change).sum()) / n
-        mean = (probabilities * self.change).sum(dim=1)
-        bend = float((probabilities * self.change**2).sum() - (mean**2).sum()) / n
+        weighted = probabilities.mul_(self.change)
+        mean = weighted.sum(dim=1)
+        slope = (float(mean.sum()) - self.right) / n
+        bend = (float(torch.dot(weighted.flatten(), self.change.flatten())) - float(torch.dot(mean, mean))) / n
         return value, slope + lam * (self.wp + length * self.pp), bend + lam * self.pp
 
     def search(self, wolfe: float) -> float | None:

@@ -53,6 +53,11 @@ def class_orders(
         yield label, members[order]
 
 
+def membership(names: Sequence[str], positions: IntArray) -> str:
+    """Return the SHA-256 of the names at ``positions``, sorted and joined by line feeds: the checksum of a part."""
+    return hashlib.sha256("\n".join(sorted(names[i] for i in positions.tolist())).encode()).hexdigest()
+
+
 def toolbox_split(dataset: str, names: Sequence[str], labels: IntArray, classes: Sequence[str], seed: int) -> Fold:
     """Split 80/20 per class: the last ``floor(0.2 n)`` of the class's order, at least one, validate.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,16 @@ import numpy.typing as npt
 from harness.errors import UserError
 from harness.files import atomic_path, write_json
 from suites.transfer.cards import card_for
-from suites.transfer.features import Features, extract_features, image_batches, refuse_damaged
+from suites.transfer.data import LabelledImages, Part
+from suites.transfer.features import (
+    DecodeReport,
+    Features,
+    extract_share,
+    image_batches,
+    joined,
+    refuse_damaged,
+    share_of,
+)
 from suites.transfer.fewshot import TrainingSet
 from suites.transfer.metrics import mean_per_class, top1
 from suites.transfer.readers import read
@@ -25,11 +35,14 @@ from suites.transfer.transforms import EvalTransform, probe_transform
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.backbones.ranks import Ranks
     from harness.store import Artifact
     from harness.work import Context
     from suites.api import Metric
 
 PARTS = ("trainval", "test")
+AGREE_POINTS = 0.2
+"""Converged and reference solver should agree to this once C is chosen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,38 +58,72 @@ class FeatureSet:
 
 
 def extract(ctx: Context) -> None:
-    """Write the features of both parts of a data set with the list of items they belong to."""
+    """Write the features of both parts of a data set with the list of items they belong to.
+
+    Under torchrun every rank extracts a run of the items and rank 0 joins and writes them.
+    """
+    from harness.backbones.ranks import join
     from suites.api import classifier
 
     params = ctx.params
     name = str(params["dataset"])
     images = read(ctx.data(name), card_for(name, ctx.card(name)))
     model, transform = classifier(ctx), probe_transform(params["image_size"])
-    listing: dict[str, Any] = {"dataset": name, "layout": images.layout, "classes": images.classes,
-                               "fingerprint": images.fingerprint, "transform": transform.id, "notes": []}
-    total = len(images.trainval) + len(images.test)
-    done = 0
+    total, done = len(images.trainval) + len(images.test), 0
+    with join(ctx.device) as ranks:
+        found: dict[str, Features] = {}
+        for part in PARTS:
+            items: Part = getattr(images, part)
+            share = share_of(len(items), ranks.rank, ranks.world)
+            found[part] = extract_share(
+                model, images.root, items.paths[share], items.labels[share], transform, kind=params["features"], name=name,
+                batch_size=params["batch_size"], workers=ctx.cell.resources.threads,
+                progress=partial(_report, ctx, done, total))
+            done += len(items)
+        if ranks.world > 1:
+            found = _gather(ctx, ranks, found)
+        if ranks.rank == 0:
+            _write(ctx, images, transform.id, found)
+
+
+def _write(ctx: Context, images: LabelledImages, transform: str, found: Mapping[str, Features]) -> None:
+    listing: dict[str, Any] = {"dataset": images.dataset, "layout": images.layout, "classes": images.classes,
+                               "fingerprint": images.fingerprint, "transform": transform, "notes": []}
     for part in PARTS:
-        items = getattr(images, part)
-        found = extract_features(
-            model, images.root, items.paths, items.labels, transform, kind=params["features"], name=name,
-            batch_size=params["batch_size"], workers=ctx.cell.resources.threads,
-            progress=partial(_report, ctx, done, total))
-        _save(ctx, part, found)
+        items, features = getattr(images, part), found[part]
+        refuse_damaged(images.dataset, features.report.unreadable, len(items))
+        _save(ctx.out / f"{part}.npy", features.x)
         listing[part] = {"paths": items.paths, "labels": items.labels.tolist()}
-        listing["notes"] += [f"{name} {part}: {line}" for line in found.report.lines()]
-        done += len(items)
+        listing["notes"] += [f"{images.dataset} {part}: {line}" for line in features.report.lines()]
     listing["official_val"] = None if images.official_val is None else images.official_val.astype(int).tolist()
     write_json(ctx.out / "items.json", listing)
+
+
+def _gather(ctx: Context, ranks: Ranks, mine: Mapping[str, Features]) -> dict[str, Features]:
+    """Return on rank 0 the features of all ranks; they meet in the cell's scratch folder."""
+    for part in PARTS:
+        report = mine[part].report
+        _save(ctx.scratch / f"{part}-{ranks.rank}.npy", mine[part].x)
+        write_json(ctx.scratch / f"{part}-{ranks.rank}.json", {
+            "labels": mine[part].labels.tolist(), "truncated": report.truncated, "unreadable": report.unreadable})
+    ranks.wait()
+    return {part: joined([_load_share(ctx.scratch / f"{part}-{rank}") for rank in range(ranks.world)])
+            for part in PARTS} if ranks.rank == 0 else {}
+
+
+def _load_share(stem: Path) -> Features:
+    facts = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+    return Features(np.load(stem.with_suffix(".npy"), allow_pickle=False), np.array(facts["labels"], dtype=np.int64),
+                    DecodeReport(tuple(facts["truncated"]), tuple(facts["unreadable"])))
 
 
 def _report(ctx: Context, before: int, total: int, done: int, _: int) -> None:
     ctx.progress(before + done, total, "images")
 
 
-def _save(ctx: Context, part: str, found: Features) -> None:
-    with atomic_path(ctx.out / f"{part}.npy") as temporary, temporary.open("wb") as stream:
-        np.save(stream, found.x, allow_pickle=False)
+def _save(path: Path, x: npt.NDArray[np.float32]) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, x, allow_pickle=False)
 
 
 def load_features(artifact: Artifact) -> FeatureSet:
@@ -94,7 +141,7 @@ def load_features(artifact: Artifact) -> FeatureSet:
 def probe_settings(settings: TransferSettings) -> ProbeSettings:
     """Return the probe's own settings."""
     return ProbeSettings(settings.search, settings.solver, settings.one_standard_error, threads=settings.threads,
-                         max_iterations=settings.max_iterations, device=check_device(settings))
+                         normalise=settings.normalise, max_iterations=settings.max_iterations, device=check_device(settings))
 
 
 def probe_rows(features: FeatureSet, results: Mapping[int, ProbeResult], extra: Mapping[int, str]) -> pd.DataFrame:
@@ -107,18 +154,26 @@ def probe_rows(features: FeatureSet, results: Mapping[int, ProbeResult], extra: 
     """
     import pandas as pd
 
+    reference = {seed: {"predicted_reference": found.reference} for seed, found in results.items()
+                 if found.reference is not None}
     frames = [pd.DataFrame({
-        "item": features.test_names, "label": features.test_labels, "predicted": found.predictions, "seed": seed,
+        **reference.get(seed, {}), "item": features.test_names, "label": features.test_labels, "predicted": found.predictions, "seed": seed,
         "c": found.c, "train_images": len(features.train.labels), "validation": extra[seed],
         "remark": "; ".join(found.warnings),
     }) for seed, found in results.items()]
     return pd.concat(frames, ignore_index=True)
 
 
-def write_search(ctx: Context, results: Mapping[int, ProbeResult]) -> None:
-    """Write every C that was tried, in order, with its validation accuracy and how the solver ended."""
+def write_search(ctx: Context, results: Mapping[int, ProbeResult], members: Mapping[int, Mapping[str, str]]) -> None:
+    """Write every C that was tried, in order, with its validation accuracy and how the solver ended.
+
+    Args:
+        ctx: The cell.
+        results: Probe seed to its probe.
+        members: Probe seed to hashes of the split or subset, equal for all backbones.
+    """
     write_json(ctx.out / "search.json", [
-        {"seed": seed, "chosen_c": found.c, "objective": found.fit.objective, "gradient": found.fit.gradient,
+        {"seed": seed, **members[seed], "chosen_c": found.c, "objective": found.fit.objective, "gradient": found.fit.gradient,
          "gap": found.fit.gap, "iterations": found.fit.iterations, "converged": found.fit.converged, "warnings": found.warnings,
          "tried": [{"c": p.c, "accuracy": p.accuracy, "iterations": p.iterations, "gradient": p.gradient,
                     "gap": p.gap, "converged": p.converged} for p in found.points]}
@@ -144,6 +199,10 @@ def probe_notes(rows: pd.DataFrame) -> tuple[str, ...]:
         lines.append(f"standard deviation over {len(accuracy)} probe seeds: {100 * float(np.std(accuracy, ddof=1)):.2f} points")
     lines += [f"C chosen by {how}" for how in sorted(set(first["validation"]))]
     lines += [f"seed {seed}: {remark}" for seed, remark in first["remark"].items() if remark]
+    if "predicted_reference" in rows:
+        gap = 100 * float((rows["label"] == rows["predicted"]).mean() - (rows["label"] == rows["predicted_reference"]).mean())
+        if abs(gap) > AGREE_POINTS:
+            lines.append(f"warning: converged and reference solver differ by {gap:+.2f} points at the chosen C")
     return tuple(lines)
 
 

@@ -32,14 +32,15 @@ def _consolidated(folder: Path) -> bool:
 
 
 def _split(folder: Path) -> bool:
-    return (folder / "cars_train").is_dir() and (folder / "devkit").is_dir()
+    return (folder / "cars_train").is_dir() and ((folder / "devkit").is_dir() or (folder / "cars_annos.mat").is_file())
 
 
 def _read_consolidated(card: TransferCard, base: Path) -> LabelledImages:
     path = base / "cars_annos.mat"
     content = load_mat(card.name, path, "annotations", "class_names")
     table = content["annotations"]
-    files = np.array([str(name) for name in struct_field(card.name, table, "relative_im_path", path)])
+    nested = "car_ims/" if (base / "car_ims" / "car_ims").is_dir() else ""
+    files = np.array([nested + str(name) for name in struct_field(card.name, table, "relative_im_path", path)])
     labels = np.array(struct_field(card.name, table, "class", path), dtype=np.int64) - 1
     in_test = np.array(struct_field(card.name, table, "test", path), dtype=bool)
     parts = [Part(tuple(files[mask].tolist()), labels[mask]) for mask in (~in_test, in_test)]
@@ -48,6 +49,11 @@ def _read_consolidated(card: TransferCard, base: Path) -> LabelledImages:
 
 def _read_split(card: TransferCard, base: Path) -> LabelledImages:
     devkit = base / "devkit"
+    if not devkit.is_dir():
+        raise DataMissing(f"{card.name}: cars_annos.mat does not fit these images",
+                          f"it names the 16,185 files of car_ims/, but {base} holds cars_train/ and cars_test/, which are "
+                          "numbered otherwise, and no devkit/",
+                          "get devkit/ with cars_train_annos.mat and the labelled test annotations, or car_ims/")
     if (devkit / "devkit").is_dir():
         devkit = devkit / "devkit"
     classes = strings(load_mat(card.name, devkit / "cars_meta.mat", "class_names")["class_names"])

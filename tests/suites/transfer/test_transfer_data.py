@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
 from pathlib import Path
@@ -15,26 +13,7 @@ from harness.errors import DataMissing, UserError
 from suites.transfer.cards import DATASETS, PUBLIC_CARDS, card_for
 from suites.transfer.data import file_md5_report
 from suites.transfer.readers import read
-
-SIZES = """dataset,classes,trainval,test
-aircraft,100,6667,3333
-cars196,196,8144,8041
-dtd,47,3760,1880
-eurosat,10,18900,8100
-flowers,102,2040,6149
-pets,37,3680,3669
-food101,101,75750,25250
-sun397,397,19850,19850
-"""
-
-
-def test_transfer_data_public_sizes():
-    rows = list(csv.DictReader(io.StringIO(SIZES)))
-    assert [row["dataset"] for row in rows] == list(DATASETS)
-    for row in rows:
-        card = PUBLIC_CARDS[row["dataset"]]
-        assert (card.classes, card.trainval, card.test) == (int(row["classes"]), int(row["trainval"]), int(row["test"]))
-    assert sum(c.trainval + c.test for c in PUBLIC_CARDS.values()) == 215063
+from suites.transfer.splits import toolbox_split
 
 
 def test_transfer_data_every_layout(written):
@@ -192,11 +171,17 @@ def test_transfer_data_cards():
         card_for("cifar", {})
 
 
+VAL_20 = {"aircraft": 1300, "cars196": 1546, "dtd": 752, "eurosat": 3780, "flowers": 408, "pets": 734, "food101": 15150,
+          "sun397": 3970}  # fmt: skip
+
+
 @pytest.mark.skipif("HARNESS_DATA" not in os.environ, reason="wants HARNESS_DATA: a folder with the eight public data sets")
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_transfer_data_real(dataset):
     root = Path(os.environ["HARNESS_DATA"]) / dataset
     images = read(root, PUBLIC_CARDS[dataset])
+    fold = toolbox_split(dataset, images.trainval.paths, images.trainval.labels, images.classes, 22)
+    assert len(fold.val) == VAL_20[dataset]
     if dataset == "flowers":
         assert file_md5_report(PUBLIC_CARDS[dataset], images.root) == ()
         assert images.trainval.paths[:3] == tuple(f"jpg/image_{i:05d}.jpg" for i in (6765, 6755, 6768))
@@ -205,3 +190,6 @@ def test_transfer_data_real(dataset):
     if dataset == "cars196":
         counts = np.bincount(images.trainval.labels)
         assert (counts.min(), counts.max()) == (24, 68)
+        first = next(i for i, path in enumerate(images.trainval.paths) if path.endswith("/00001.jpg"))
+        assert images.layout != "split" or images.trainval.labels[first] == 13
+        assert images.classes[0] == "AM General Hummer SUV 2000"

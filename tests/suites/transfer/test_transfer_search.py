@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -109,6 +109,17 @@ def test_transfer_search_shuffled_labels_are_at_chance():
     assert abs(np.mean(found.predictions == ty) - 1 / 6) < 0.06
 
 
+@dataclass(frozen=True)
+class Stop:
+    """Stands for a solution."""
+
+    c: float
+
+    @property
+    def bare(self):
+        return Stop(-self.c)
+
+
 class Scripted:
     """Stands for the fits: validation accuracy as a function of log10 C."""
 
@@ -117,7 +128,7 @@ class Scripted:
 
     def __call__(self, c, paths=()):
         self.starts.append(list(paths))
-        return SearchPoint(c, round(1000 * self.accuracy(np.log10(c))), 1000, 1, 0.0, 0.0, True), (c,)
+        return SearchPoint(c, round(1000 * self.accuracy(np.log10(c))), 1000, 1, 0.0, 0.0, True), (Stop(c),)
 
 
 def test_transfer_search_early_stop_and_warm_starts():
@@ -125,9 +136,9 @@ def test_transfer_search_early_stop_and_warm_starts():
     points = _grid(peak, lambda done, total: None)
     tried = [round(np.log10(p.c), 6) for p in points]
     assert tried == [-5.0, -4.5, -4.0, -3.5, -3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, -2.25, -1.75]
-    assert peak.starts[0] == [] and peak.starts[1] == [(points[0].c,)]
-    assert peak.starts[5] == [(points[3].c, points[4].c)]  # the last two
-    assert peak.starts[-1] == peak.starts[-2] == [(points[6].c,)]  # the refinement starts at the best
+    assert peak.starts[0] == [] and peak.starts[1] == [(Stop(points[0].c),)]
+    assert peak.starts[5] == [(Stop(-points[3].c), Stop(points[4].c))]  # the last two
+    assert peak.starts[-1] == peak.starts[-2] == [(Stop(-points[6].c),)]  # the refinement starts at the best
     flat = Scripted(lambda e: 0.8 if e < -1 else 0.795)  # within the standard error: not falling, no stop
     points = _grid(flat, lambda done, total: None)
     assert len(points) == 24 and choose(points) == pytest.approx(1e-5)  # the refinement stays inside the range

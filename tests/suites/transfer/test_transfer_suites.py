@@ -107,6 +107,7 @@ def test_transfer_suite_linear_probe(features, tmp_path):
     assert main.estimate.value > 0.6 and second.name == "pets.mean_per_class" and second.role == "companion"
     assert any("chosen C" in note for note in score.notes) and any("standard deviation" in note for note in score.notes)
     tried = json.loads((tmp_path / "a" / "search.json").read_text())
+    assert len({entry["validation_sha256"] for entry in tried}) == 2 and all(len(e["validation_sha256"]) == 64 for e in tried)
     assert [entry["seed"] for entry in tried] == [0, 1] and len(tried[0]["tried"]) >= 8
     again, _ = evaluate(LinearProbe(), settings, item, features, tmp_path / "b")
     assert again.equals(rows)

@@ -1,0 +1,124 @@
+"""Checks of data sets: one line each, with what to do. What a layout means is known to the suites, through the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from harness import registry
+from harness.classes import load_classes
+from harness.contracts import DataReport
+from harness.data import DONE, DataSource, find_data
+from harness.errors import UserError
+from harness.profile import Profile, load_profile
+
+Look = Callable[[str, Path, object], DataReport]
+"""Called with (name, root, card)."""
+SAMPLE = 12
+"""Images decoded per data set."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's outcome."""
+
+    check: str
+    status: str
+    """``ok``, ``warning`` (something is limited) or ``problem`` (something will fail)."""
+    text: str
+    fix: str = ""
+
+
+def data_findings(profile: str, data: list[str]) -> Iterator[Finding]:
+    """Look at every data set of a profile: presence, layout, counts, classes, hashes, and whether a sample decodes."""
+    try:
+        resolved = load_profile(profile, (), data).profile
+    except UserError as error:
+        yield Finding(f"profile {profile}", "problem", f"{error.what}: {error.why}", error.fix)
+        return
+    looks = _looks()
+    for name, settings in resolved.data.items():
+        try:
+            found = find_data(name, settings)
+        except UserError as error:
+            yield Finding(f"data {name}", "problem", f"{error.what}: {error.why}", error.fix)
+            continue
+        if isinstance(found, str):
+            missing = bool(settings.root)
+            fix = "correct the path" if missing else f"--data {name}=PATH"
+            yield Finding(f"data {name}", "problem" if missing else "warning", found, fix)
+        elif found.writer and not (Path(found.root) / DONE).is_file():
+            yield Finding(f"data {name}", "ok", f"{found.root} (written at first use)")
+        else:
+            yield _inspect(found, looks.get(name), resolved)
+
+
+def _looks() -> dict[str, str]:
+    """Return data set name to the function that looks at it; the first suite that offers one is asked."""
+    found: dict[str, str] = {}
+    for suite in registry.suites().available()[0]:
+        for name, look in suite.looks.items():
+            found.setdefault(name, look)
+    return found
+
+
+def _inspect(source: DataSource, look: str | None, profile: Profile) -> Finding:
+    name, root = f"data {source.name}", Path(source.root)
+    try:
+        if source.name == profile.train_data:
+            report = _training_images(root, profile.classes)
+        elif look is not None:
+            report = cast(Look, registry.load_attribute(look))(source.name, root, source.card)
+        else:
+            return Finding(name, "ok", f"{root} (nothing is known about its layout)")
+    except UserError as error:
+        return Finding(name, "problem", f"{error.what}: {error.why}", error.fix)
+    good, damaged = decoded(root, report.sample)
+    parts = [str(root), report.layout, report.counts, report.classes, f"{good} of {len(report.sample)} sampled images decode"]
+    parts += [f"expected hash: {', '.join(report.verified)}"] if report.verified else []
+    trouble = [*report.wrong, *damaged]
+    return Finding(name, "warning" if trouble else "ok", "; ".join([*parts, *trouble]),
+                   "fetch or unpack the files named here again" if trouble else "")
+
+
+def _training_images(root: Path, classes: str) -> DataReport:
+    """Look at an ImageFolder of the profile's classes."""
+    from harness.images.copy import FolderSource
+    from harness.tasks import image_folder
+
+    listed = load_classes(classes)
+    folder = image_folder(root)
+    source = FolderSource(folder, listed.ids)
+    counts = [0] * len(listed)
+    for label in source.labels:
+        counts[label] += 1
+    return DataReport(
+        "class folders" + (" in train/" if folder != root else ""),
+        f"{len(source.names)} images, {min(counts)} to {max(counts)} per class",
+        f"{len(listed)} classes of {listed.name} ({listed.fingerprint[:12]})",
+        spread([str(folder / name) for name in source.names]),
+    )
+
+
+def spread(paths: list[str] | tuple[str, ...], count: int = SAMPLE) -> tuple[str, ...]:
+    """Return at most ``count`` paths at even distances, the first and the last among them."""
+    if len(paths) <= count:
+        return tuple(paths)
+    return tuple(paths[round(i * (len(paths) - 1) / (count - 1))] for i in range(count))
+
+
+def decoded(root: Path, paths: tuple[str, ...]) -> tuple[int, list[str]]:
+    """Decode images; return how many are whole, and one line for the damaged ones."""
+    from PIL import Image
+
+    damaged: list[str] = []
+    for path in paths:
+        try:
+            with Image.open(root / path) as image:
+                image.load()
+        except (OSError, ValueError, SyntaxError, IndexError, Image.DecompressionBombError) as error:
+            damaged.append(f"{path} ({type(error).__name__}: {error})")
+    line = [f"{len(damaged)} damaged, first {damaged[0]}"] if damaged else []
+    return len(paths) - len(damaged), line

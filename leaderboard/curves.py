@@ -1,0 +1,110 @@
+"""Accuracy against the number of training images: the paper's Figure 3 as data and picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leaderboard.sources import Origin
+from leaderboard.tables import Table
+
+SUITE, GROUP, SHOTS = "few-shot", "transfer@", "shot"
+FIELDS = ("table", "backbone", "generator", "origin", "kind", "amount", "top1", "low", "high", "n", "seeds")
+_COLOURS = ("#3b6fb6", "#d1703c", "#2f8f6b", "#8b5fbf", "#c2456b", "#7a6a3d", "#4f9fb0")
+_MARKERS = "osD^vPX"
+
+
+@dataclass(frozen=True)
+class Dot:
+    """The mean over the data sets for one backbone and one amount of training images."""
+
+    table: str
+    backbone: str
+    generator: str
+    origin: Origin
+    kind: str
+    """``fraction`` of the training images, or ``shots`` per class."""
+    amount: float
+    top1: float
+    low: float | None
+    high: float | None
+    """Interval of sampling error; the values are means over seeds."""
+    n: int
+    seeds: int
+
+
+def dots(tables: Sequence[Table]) -> list[Dot]:
+    """Return the few-shot means of tables, ordered by table, backbone, generator, kind and amount."""
+    found = []
+    for table in tables:
+        for key, cells in table.rows.items():
+            for column, value in cells.items():
+                e = value.estimate
+                if column.suite != SUITE or not column.name.startswith(GROUP) or e.value is None:
+                    continue
+                text = column.name.removeprefix(GROUP)
+                kind = "shots" if text.endswith(SHOTS) else "fraction"
+                found.append(Dot(table.title, key.backbone, key.label, key.origin, kind, float(text.removesuffix(SHOTS)),
+                                 e.value, e.low, e.high, e.n, len(value.seeds)))
+    return sorted(found, key=lambda dot: (*(str(getattr(dot, name)) for name in FIELDS[:5]), dot.amount))
+
+
+def curves_csv(found: Sequence[Dot]) -> str:
+    """Return the data of the picture: fractions, one line per point."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(FIELDS)
+    for dot in found:
+        values = [getattr(dot, name) for name in FIELDS]
+        writer.writerow(["" if v is None else repr(v) if isinstance(v, float) else v for v in values])
+    return stream.getvalue()
+
+
+def draw_curves(found: Sequence[Dot], path: Path) -> None:
+    """Draw one panel per backbone and kind of amount, percent against a logarithmic amount, with 95 % intervals."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = sorted({(dot.kind, dot.table, dot.backbone) for dot in found})
+    generators = sorted({dot.generator for dot in found})
+    figure = Figure(figsize=(0.6 + 4.4 * len(panels), 3.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (kind, table, backbone) in zip(axes, panels, strict=True):
+        here = [dot for dot in found if (dot.kind, dot.table, dot.backbone) == (kind, table, backbone)]
+        for generator, origin in sorted({(dot.generator, dot.origin) for dot in here}):
+            points = [dot for dot in here if (dot.generator, dot.origin) == (generator, origin)]
+            _line(axis, points, generators.index(generator))
+        _dress(axis, f"{backbone} ({table})", kind, sorted({dot.amount for dot in here}))
+    axes[0].set_ylabel("top-1, mean of the transfer sets (%)")
+    figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
+
+
+def _line(axis: Any, points: Sequence[Dot], number: int) -> None:
+    first = points[0]
+    y = [100 * dot.top1 for dot in points]
+    spread = None
+    if all(dot.low is not None and dot.high is not None for dot in points):
+        spread = [[100 * (dot.top1 - (dot.low or 0.0)) for dot in points],
+                  [100 * ((dot.high or 0.0) - dot.top1) for dot in points]]
+    shift = 1 + 0.012 * number  # so that intervals do not hide one another
+    axis.errorbar([dot.amount * shift for dot in points], y, yerr=spread, color=_COLOURS[number % len(_COLOURS)],
+                  marker=_MARKERS[number % len(_MARKERS)], markersize=5, linewidth=1.6, capsize=2,
+                  linestyle="--" if first.origin == "recorded" else "-",
+                  label=first.generator + (" (recorded)" if first.origin == "recorded" else ""))
+
+
+def _dress(axis: Any, title: str, kind: str, amounts: Sequence[float]) -> None:
+    axis.set_xscale("log")
+    axis.set_xticks(amounts, [f"{amount:g}" for amount in amounts])
+    axis.minorticks_off()
+    axis.set_xlabel("share of the training images" if kind == "fraction" else "training images per class")
+    axis.set_title(title, fontsize=10)
+    axis.grid(axis="y", linewidth=0.4, alpha=0.6)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    axis.legend(fontsize=8, frameon=False)

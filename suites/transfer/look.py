@@ -1,0 +1,83 @@
+"""What ``doctor`` says about the transfer data sets and the validation images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.datacheck import spread
+from suites.api import DataReport
+from suites.transfer.cards import card_for
+from suites.transfer.data import file_md5_report
+from suites.transfer.readers import read
+
+ARCHIVES = {
+    "eurosat": {"EuroSAT.zip": "c8fa014336c82ac7804f0398fcb19387"},
+    "in-val": {"ILSVRC2012_devkit_t12.tar.gz": "fa75699e90404af021442c21a62c3abf",
+               "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622"},
+}
+"""MD5 of public archives, checked where they still lie in the root or beside it."""
+_BLOCK = 2**22
+
+
+def transfer(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
+    """Read the lists of a transfer data set and compare annotation files and archives with the known hashes."""
+    expected = card_for(name, card)
+    images = read(root, expected)
+    wrong = file_md5_report(expected, images.root)
+    verified = () if wrong else tuple(sorted(expected.md5))
+    good, bad = archives(name, root)
+    if expected.listing:
+        verified = (*verified, f"the list of files {images.fingerprint[:12]}")
+    digest = hashlib.sha256("\n".join(images.classes).encode()).hexdigest()[:12]
+    paths = [f"{images.root / path}" for path in (*images.trainval.paths, *images.test.paths)]
+    return DataReport(
+        f"{images.layout} in {images.root}",
+        f"{len(images.trainval)} trainval and {len(images.test)} test images",
+        f"{len(images.classes)} classes, {images.classes[0]} to {images.classes[-1]} ({digest})",
+        spread(paths), (*verified, *good), (*wrong, *bad))
+
+
+def validation(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
+    """Look at validation images; every class folder counts, whatever head will be measured."""
+    from harness.classes import load_classes
+    from suites.imagefolder import read_validation
+    from suites.in_domain import ValidationCard
+
+    expected = ValidationCard.model_validate(dict(card))
+    listed = load_classes(expected.classes) if expected.classes else _fitting(root)
+    images = read_validation(root, listed.ids, name=name, per_class=expected.per_class)
+    good, bad = archives(name, root)
+    outside = f", {images.outside} of other classes" if images.outside else ""
+    return DataReport(images.layout, f"{len(images.paths)} images{outside}",
+                      f"{len(listed)} classes of {listed.name} ({listed.fingerprint[:12]})",
+                      spread([str(images.root / path) for path in images.paths]), good, bad)
+
+
+def _fitting(root: Path) -> Any:
+    """Return the smallest ImageNet list that covers the class folders; the full one for a flat archive."""
+    from harness.classes import load_classes
+
+    small, full = load_classes("imagenet100"), load_classes("imagenet1k")
+    folders = {entry.name for place in (root / "val", root) if place.is_dir() for entry in place.iterdir() if entry.is_dir()}
+    return small if folders & set(full.ids) and not (folders & set(full.ids)) - set(small.ids) else full
+
+
+def archives(name: str, root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the archives with the expected MD5, and a line for each that differs."""
+    good, bad = [], []
+    for file, expected in ARCHIVES.get(name, {}).items():
+        path = next((place / file for place in (root, root.parent) if (place / file).is_file()), None)
+        if path is None:
+            continue
+        digest = hashlib.md5(usedforsecurity=False)
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+        if digest.hexdigest() == expected:
+            good.append(file)
+        else:
+            bad.append(f"{file} has MD5 {digest.hexdigest()}, expected {expected}")
+    return tuple(good), tuple(bad)
