@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard.sources import Origin
-from leaderboard.tables import Table
+from leaderboard.tables import Column, Table
 
 SUITE, GROUP, SHOTS = "few-shot", "transfer@", "shot"
+PROBE, WHOLE = ("linear-probe", "transfer"), ("fraction", 1.0)
 FIELDS = ("table", "backbone", "generator", "origin", "kind", "amount", "top1", "low", "high", "n", "seeds")
 _COLOURS = ("#3b6fb6", "#d1703c", "#2f8f6b", "#8b5fbf", "#c2456b", "#7a6a3d", "#4f9fb0")
 _MARKERS = "osD^vPX"
@@ -38,19 +39,30 @@ class Dot:
 
 
 def dots(tables: Sequence[Table]) -> list[Dot]:
-    """Return the few-shot means of tables, ordered by table, backbone, generator, kind and amount."""
+    """Return the few-shot means of tables, ordered by table, backbone, generator, kind and amount.
+
+    All images are the linear probe itself: where few-shot probes leave fraction 1 out, its mean stands in.
+    """
     found = []
     for table in tables:
         for key, cells in table.rows.items():
-            for column, value in cells.items():
+            amounts = {_amount(column): value for column, value in cells.items() if column.suite == SUITE}
+            amounts |= {WHOLE: value for column, value in cells.items() if (column.suite, column.name) == PROBE
+                        and amounts and WHOLE not in amounts}  # fmt: skip
+            for (kind, amount), value in amounts.items():
                 e = value.estimate
-                if column.suite != SUITE or not column.name.startswith(GROUP) or e.value is None:
-                    continue
-                text = column.name.removeprefix(GROUP)
-                kind = "shots" if text.endswith(SHOTS) else "fraction"
-                found.append(Dot(table.title, key.backbone, key.label, key.origin, kind, float(text.removesuffix(SHOTS)),
-                                 e.value, e.low, e.high, e.n, len(value.seeds)))
+                if kind and e.value is not None:
+                    found.append(Dot(table.title, key.backbone, key.label, key.origin, kind, amount, e.value, e.low, e.high,
+                                     e.n, len(value.seeds)))  # fmt: skip
     return sorted(found, key=lambda dot: (*(str(getattr(dot, name)) for name in FIELDS[:5]), dot.amount))
+
+
+def _amount(column: Column) -> tuple[str, float]:
+    """Return kind and amount of a few-shot mean; no kind for any other column."""
+    if not column.name.startswith(GROUP):
+        return "", 0.0
+    text = column.name.removeprefix(GROUP)
+    return "shots" if text.endswith(SHOTS) else "fraction", float(text.removesuffix(SHOTS))
 
 
 def curves_csv(found: Sequence[Dot]) -> str:

@@ -1,0 +1,93 @@
+"""`doctor` on data sets: one line each, through the readers of the suites, with what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from harness.data import DONE, DataSource, find_data, materialise
+from harness.datacheck import Finding, data_findings, decoded, spread
+from harness.profile import load_profile
+
+NAMES = ("cue-conflict", "focus", "in9", "coco", "ade20k")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write five embedded data sets into a cache of their own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_CACHE", str(folder))
+        for name in NAMES:
+            source = find_data(name, load_profile("micro").profile.data[name])
+            assert isinstance(source, DataSource)
+            materialise(source)
+    return folder
+
+
+def found(cache: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Finding]:
+    """Return the findings of the embedded profile by data set."""
+    monkeypatch.setenv("HARNESS_CACHE", str(cache))
+    return {finding.check.removeprefix("data "): finding for finding in data_findings("micro", [])}
+
+
+def test_every_data_set_has_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = found(cache, monkeypatch)
+    assert set(lines) == set(load_profile("micro").profile.data)
+    for name, line in lines.items():
+        assert line.status == "ok" and "\n" not in line.text, line
+        assert ("written at first use" in line.text) == (name not in NAMES)
+    for name in NAMES:
+        assert "12 of 12 sampled images decode" in lines[name].text
+    assert "with conflicting cues" in lines["cue-conflict"].text and "annotations.db" in lines["focus"].text
+    assert "foregrounds in 3 variations" in lines["in9"].text
+    assert "val images with" in lines["coco"].text and "with label maps" in lines["ade20k"].text
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "words"),
+    [
+        ("cue-conflict", "**/*.png", "the card of"),
+        ("focus", "**/*.jpg", "listed images are missing"),
+        ("in9", "**/mixed_rand/val/*/*", "mixed_rand"),
+        ("coco", "val2017/*.jpg", "val images are missing"),
+        ("ade20k", "annotations/validation/*.png", "label maps are missing"),
+    ],
+)
+def test_a_missing_file_is_a_problem_with_a_remedy(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, pattern: str, words: str
+) -> None:
+    root = next(entry for entry in cache.iterdir() if entry.name.startswith(f"{name}-") and (entry / DONE).is_file())
+    victim = sorted(root.glob(pattern))[0]
+    content = victim.read_bytes()
+    victim.unlink()
+    try:
+        line = found(cache, monkeypatch)[name]
+    finally:
+        victim.write_bytes(content)
+    assert line.status == "problem" and words in line.text and line.fix, line
+    victim.write_bytes(b"damaged")
+    try:
+        line = found(cache, monkeypatch)[name]
+    finally:
+        victim.write_bytes(content)
+    sampled = name in ("cue-conflict", "focus")  # the first image is in the sample; label maps are only counted
+    assert line.status == ("warning" if sampled else "ok"), line
+    assert not sampled or "1 damaged, first" in line.text
+
+
+def test_the_sample_is_spread_and_each_damaged_file_counts(tmp_path: Path) -> None:
+    paths = [str(i) for i in range(100)]
+    assert spread(paths)[0] == "0" and spread(paths)[-1] == "99" and len(spread(paths)) == 12
+    assert spread(paths[:3]) == ("0", "1", "2") and spread([]) == ()
+    (tmp_path / "a.png").write_bytes(b"x")
+    good, lines = decoded(tmp_path, ("a.png", "none.png"))
+    assert good == 0 and len(lines) == 1 and lines[0].startswith("2 damaged, first a.png")
+
+
+def test_a_profile_that_does_not_load_is_a_finding(tmp_path: Path) -> None:
+    (finding,) = data_findings("mikro", [])
+    assert finding.status == "problem" and "unknown profile" in finding.text and finding.fix
+    assert dataclasses.asdict(finding)["check"] == "profile mikro"
