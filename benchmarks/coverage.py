@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from harness.files import write_text
 from harness.inference import Part, Units, difference, seed_values
@@ -18,8 +19,7 @@ from harness.stats import Estimate, bootstrap, mean_over, student_mean, wilson
 from suites.bias.background import gap_statistic
 from suites.bias.context import cb
 from suites.bias.texture import texture_inclination
-from suites.perception.metrics import Ade, ade_summary
-from suites.perception.metrics import bootstrap as image_bootstrap
+from suites.perception.metrics import THRESHOLDS, Ade, ade_summary, arrange_coco, jackknife
 from suites.transfer.metrics import mean_per_class
 
 Rng = np.random.Generator
@@ -159,8 +159,41 @@ def _segmentation(images: int) -> Callable[[Rng], Estimate]:
         union = share * (1.6 - 0.5 * quality)
         ade = Ade(share * quality, union, share)
         value = ade_summary(ade)["mIoU"]
-        low, high = image_bootstrap(lambda w: ade_summary(ade, w), images, 200, 0)["mIoU"]
+        low, high = jackknife(lambda w: ade_summary(ade, w), [str(i) for i in range(images)], 200)["mIoU"]
         return Estimate(value, low, high, images, "", "")
+
+    return draw
+
+
+def _detection(images: int, categories: int) -> Callable[[Rng], Estimate]:
+    """Detections whose quality depends on their image; each truth is found at most once."""
+
+    def category(rng: Rng) -> pd.DataFrame:
+        hard, truth = rng.normal(0, 1, images), rng.poisson(0.8, images)
+        rows = []
+        for image in range(images):
+            found = int(rng.poisson(2.0)) + int(truth[image] > 0)
+            overlap = np.clip(rng.beta(2, 2.2, found) + 0.12 * hard[image], 0, 1)
+            real = np.cumsum(rng.random(found) < 0.6) <= truth[image]
+            score = np.round(0.5 * real * overlap + 0.7 * rng.random(found), 6)
+            order = np.argsort(-score)
+            bits = [sum(1 << t for t, limit in enumerate(THRESHOLDS) if real[i] and overlap[i] >= limit) for i in order]
+            rows.append(
+                {
+                    "image_id": image,
+                    "n_gt": int(truth[image]),
+                    "scores": score[order],
+                    "matches": bits,
+                    "ignored": [0] * found,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def draw(rng: Rng) -> Estimate:
+        table = pd.concat([category(rng).assign(category_id=c, iou_type="bbox", area="all") for c in range(categories)])
+        arranged = arrange_coco(table, "bbox")
+        low, high = jackknife(arranged.summary, [str(i) for i in range(images)], 200)["AP"]
+        return Estimate(arranged.summary()["AP"], low, high, images, "", "")
 
     return draw
 
@@ -213,6 +246,7 @@ CASES = (
     Case("mean of 5 seeds", "new training seeds", _seeds(5)),
     Case("paired difference, n = 440, one seed", "new images, these weights", _paired(440, 1, 0.0)),
     Case("paired difference, n = 440, 5 + 5 seeds", "new images and seeds", _paired(440, 5, 0.15), conservative=True),
+    Case("AP, 40 images of 2 categories", "new images", _detection(40, 2)),
 )
 
 

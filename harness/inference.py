@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -79,6 +80,10 @@ class Units:
 
     def value(self) -> float:
         """Return the statistic of the items; NaN where undefined."""
+        return self._value
+
+    @cached_property
+    def _value(self) -> float:
         return float(self.apply(totals_of(self.tables()))[0])
 
     def contributions(self) -> FloatArray:

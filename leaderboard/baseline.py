@@ -1,12 +1,13 @@
 """Baselines of the gate: a reviewed folder of records with the units that pairing needs.
 
 baseline.json    reason, commit, n, seeds, which columns are gated, their values for the reviewer, hashes of the others
-records.jsonl    one record a line
+records.jsonl.gz  one record a line
 units.npz        test items with their sums, compressed
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Sequence
@@ -101,7 +102,8 @@ def write_baseline(
     }
     units = {e.record.key: [u for u in e.units if u.metric in names] for e in kept if e.units}
     lines = [json.dumps(asdict(_slim(entry.record)), sort_keys=True, allow_nan=False) for entry in kept]
-    contents = {BASELINE_RECORDS: ("\n".join(lines) + "\n").encode(), BASELINE_UNITS: pack(units)}
+    records = gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0)
+    contents = {BASELINE_RECORDS: records, BASELINE_UNITS: pack(units)}
     for name, content in contents.items():
         write_bytes(folder / name, content)
     write_json(

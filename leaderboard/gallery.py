@@ -64,12 +64,20 @@ def read_log(path: Path) -> tuple[list[dict[str, Any]], bool]:
     return rows, torn
 
 
+CURVES = {"log.jsonl": ("epoch", "loss"), "training-log.jsonl": ("step", "total")}
+"""Logs of backbones and of fitted generators: the columns of place and loss."""
+_MOST = 200
+
+
 def loss_curve(places: Sequence[Path], key: str) -> list[tuple[float, float]]:
-    """Return (epoch, training loss) of a backbone; empty where its log is not there."""
+    """Return (epoch or step, training loss) of an artifact, thinned to 200 places; empty where it has no log."""
     folder = artifact(places, key)
-    if folder is None or not (folder / "log.jsonl").is_file():
-        return []
-    return [(float(row["epoch"]) + 1, float(row["loss"])) for row in read_log(folder / "log.jsonl")[0]]
+    for name, (place, loss) in CURVES.items() if folder is not None else ():
+        path = (folder or Path()) / name
+        if path.is_file():
+            rows = [(float(row[place]) + 1, float(row[loss])) for row in read_log(path)[0] if loss in row]
+            return rows[:: max(1, len(rows) // _MOST)]
+    return []
 
 
 def sample_grid(places: Sequence[Path], key: str) -> str:

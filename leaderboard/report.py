@@ -265,24 +265,35 @@ def _share(column: Column) -> float | None:
 def _training(table: Table, colours: dict[str, int], places: Sequence[Path]) -> list[str]:
     drawn = []
     for backbone in _backbones(table):
-        series = []
-        for key in (key for key in table.rows if key.backbone == backbone):
-            inputs = gallery.inputs_of(table, key)
-            trained = next((k for path, k in sorted(inputs.items()) if path.split("/")[-1] == "checkpoint"), "")
-            curve = gallery.loss_curve(places, trained) if trained else []
-            series.append(
-                (key.label, colours[key.label], [Point(x, y, key.label, colours[key.label]) for x, y in curve])
-            )
-        drawn.append(charts.lines(f"training loss, {backbone}", "epoch", [one for one in series if one[2]]))
-    return drawn
+        keys = [key for key in table.rows if key.backbone == backbone]
+        drawn.append(_curves(f"pre-training of {backbone}", "epoch", table, keys, "checkpoint", colours, places))
+    return [*drawn, _curves("fit of the generator", "step", table, list(table.rows), "weights", colours, places)]
+
+
+def _curves(title: str, unit: str, table: Table, keys: Sequence[RowKey], role: str, colours: dict[str, int],
+            places: Sequence[Path]) -> str:  # fmt: skip
+    """Return the loss of each row's artifact of a role, each generator once."""
+    series: dict[str, tuple[str, int, list[Point]]] = {}
+    for key in keys:
+        made = _input(table, key, role)
+        curve = gallery.loss_curve(places, made) if made else []
+        if curve and key.label not in series:
+            colour = colours[key.label]
+            series[key.label] = (key.label, colour, [Point(x, y, key.label, colour) for x, y in curve])
+    return charts.lines(title, unit, list(series.values()))
+
+
+def _input(table: Table, key: RowKey, role: str) -> str:
+    """Return the key of a row's input of a role, or an empty text."""
+    inputs = gallery.inputs_of(table, key)
+    return next((made for path, made in sorted(inputs.items()) if path.split("/")[-1] == role), "")
 
 
 def _rows_with(table: Table, role: str) -> dict[str, str]:
     """Return row label to the key of an input of its first seed, each input once."""
     found: dict[str, str] = {}
     for key in table.rows:
-        inputs = gallery.inputs_of(table, key)
-        made = next((k for path, k in sorted(inputs.items()) if path.split("/")[-1] == role), "")
+        made = _input(table, key, role)
         if made and made not in found.values():
             found[key.label] = made
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib.resources
 import json
@@ -16,7 +17,7 @@ from harness.records import Record
 
 Origin = Literal["run", "recorded"]
 RECORD, UNITS, MANIFEST = "record.json", "units.npz", "manifest.json"
-BASELINE, BASELINE_RECORDS, BASELINE_UNITS = "baseline.json", "records.jsonl", "units.npz"
+BASELINE, BASELINE_RECORDS, BASELINE_UNITS = "baseline.json", "records.jsonl.gz", "units.npz"
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def from_baseline(folder: Path, origin: Origin = "run") -> list[Entry]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / BASELINE} cannot be read", f"{type(error).__name__}: {error}",
                         "restore the folder from version control") from error  # fmt: skip
-    lines = _verified(folder / BASELINE_RECORDS, marks[BASELINE_RECORDS]).decode("utf-8").splitlines()
+    lines = gzip.decompress(_verified(folder / BASELINE_RECORDS, marks[BASELINE_RECORDS])).decode("utf-8").splitlines()
     units = unpack(_verified(folder / BASELINE_UNITS, marks[BASELINE_UNITS]), str(folder / BASELINE_UNITS))
     records = [Record.from_json(line, f"{folder / BASELINE_RECORDS} line {i}") for i, line in enumerate(lines, 1)]
     return [Entry(record, origin, str(folder), units.get(record.key, ())) for record in sorted(records, key=_order)]

@@ -11,17 +11,21 @@ ADE20K rows, one per (image, class): stem, class_index, intersection, union, pre
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.student import quantile
+
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = npt.NDArray[np.float64]
+Statistics = Callable[[Floats], dict[str, float]]
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 AREAS = ("all", "small", "medium", "large")
@@ -183,31 +187,39 @@ def _defined_mean(numerator: Floats, denominator: Floats) -> float:
     return float(np.mean(numerator[known] / denominator[known])) if known.any() else float("nan")
 
 
-def bootstrap(
-    statistics: Callable[[Floats], dict[str, float]],
-    n_images: int,
-    replicates: int,
-    seed: int,
-    level: float = 0.95,
-) -> dict[str, tuple[float, float]]:
-    """Return percentile intervals of statistics of image weights under resampling of images.
+def left_out(statistics: Statistics, names: Sequence[str], most: int) -> tuple[tuple[str, ...], dict[str, Floats]]:
+    """Return statistics without each image in turn, or, with more than ``most`` images, without each group of them.
 
     Args:
-        statistics: Maps how often each image counts, (n_images,), to named numbers; NaN replicates are left out.
-        n_images: Images to draw with replacement.
-        replicates: Number of draws.
-        seed: Seed of the draws.
-        level: Coverage.
+        statistics: Maps how often each image counts, (images,), to named numbers.
+        names: Names of the images; groups follow from the names alone, so that they are the same for every backbone.
+        most: Number of groups above which images are left out together.
+
+    Returns:
+        Names of what is left out, and each statistic without it.
     """
-    generator = np.random.default_rng(seed)
-    draws = generator.multinomial(n_images, np.full(n_images, 1 / n_images), size=replicates)
-    found = [statistics(draw.astype(np.float64)) for draw in draws]
-    return {name: _interval(np.array([one[name] for one in found]), level) for name in found[0]}
+    groups = list(names)
+    if len(groups) > most:
+        groups = [f"group {int(hashlib.sha256(name.encode()).hexdigest(), 16) % most}" for name in names]
+    labels, member = np.unique(groups, return_inverse=True)
+    found = [statistics((member != place).astype(np.float64)) for place in range(len(labels))]
+    return tuple(map(str, labels)), {name: np.array([one[name] for one in found]) for name in found[0]}
 
 
-def _interval(values: Floats, level: float) -> tuple[float, float]:
-    values = values[~np.isnan(values)]
-    if values.size == 0:
-        return float("nan"), float("nan")
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def jackknife(statistics: Statistics, names: Sequence[str], most: int) -> dict[str, tuple[float, float]]:
+    """Return 95 % intervals of statistics over images: jackknife error, Student's t, cut at 0 and 1; NaN where undefined.
+
+    The percentile bootstrap is not used: AP and mIoU of a resample are biased (repeated images, lost classes), and its
+    interval covered 90 to 93 % in simulation where this one covers 95 %.
+    """
+    labels, found = left_out(statistics, names, most)
+    whole, count = statistics(np.ones(len(names))), len(labels)
+    if count < 2:
+        return dict.fromkeys(found, (float("nan"), float("nan")))
+    ends = {}
+    for name, values in found.items():
+        error = float(np.sqrt((count - 1) / count * ((values - values.mean()) ** 2).sum()))
+        half = quantile(count - 1) * error
+        ends[name] = (max(0.0, whole[name] - half), min(1.0, whole[name] + half))
+    return ends
+

@@ -47,6 +47,7 @@ class _Common(Settings):
     backbone_lr: float = 1.0
     """Multiplies the rate of the backbone's weights; 1 in all recipes."""
     replicates: Count = 1000
+    """Most images, or groups of images, that the jackknife leaves out in turn."""
     workers: int = 12
 
     def seeds_for(self, fraction: float) -> int:

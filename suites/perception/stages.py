@@ -17,7 +17,6 @@ from suites.perception.settings import AdeSettings, CocoSettings
 if TYPE_CHECKING:
     import pandas as pd
 
-BOOTSTRAP_SEED = 0
 MEMORY_GB, MINUTES = 3.0, 2.0
 POPULATION = "new images"
 NO_PART = {"fractions", "small_fraction_seeds", "workers", "replicates"}
@@ -116,14 +115,14 @@ def coco_score(rows: pd.DataFrame, item: Item, replicates: int) -> Score:
     Args:
         rows: COCO rows as described in ``metrics``.
         item: The evaluation; its fraction is part of the metric names.
-        replicates: Bootstrap draws.
+        replicates: Most images or groups of images that are left out in turn.
     """
-    from suites.perception.metrics import arrange_coco, bootstrap, coco_summary
+    from suites.perception.metrics import arrange_coco, coco_summary, jackknife
 
     metrics: list[Metric] = []
     for kind, word in (("bbox", "box"), ("segm", "mask")):
         arranged = arrange_coco(rows, kind)
-        ends = bootstrap(arranged.summary, arranged.n_images, replicates, BOOTSTRAP_SEED)
+        ends = jackknife(arranged.summary, [str(image) for image in sorted(set(rows["image_id"]))], replicates)
         for name, value in coco_summary(rows, kind).items():
             label = f"COCO_{name}_{word}{_suffix(item)}"
             reason = "no object of this size" if name not in ends else "no ground truth"
@@ -137,13 +136,13 @@ def ade_score(rows: pd.DataFrame, item: Item, replicates: int) -> Score:
     Args:
         rows: ADE20K rows as described in ``metrics``.
         item: The evaluation; its fraction is part of the metric names.
-        replicates: Bootstrap draws.
+        replicates: Most images or groups of images that are left out in turn.
     """
-    from suites.perception.metrics import ade_summary, arrange_ade, bootstrap
+    from suites.perception.metrics import ade_summary, arrange_ade, jackknife
 
     arranged = arrange_ade(rows)
     n = len(arranged.union)
-    ends = bootstrap(lambda w: ade_summary(arranged, w), n, replicates, BOOTSTRAP_SEED)
+    ends = jackknife(lambda w: ade_summary(arranged, w), sorted(set(rows["stem"])), replicates)
     return Score(
         tuple(
             _metric(f"ADE20K_{name}{_suffix(item)}", value, ends[name], n, replicates, name == "mIoU", "no labels")
@@ -169,6 +168,6 @@ def _metric(
     known = not math.isnan(value)
     bounded = known and ends is not None and not math.isnan(ends[0])
     low, high = ends if bounded and ends is not None else (None, None)
-    method = f"bootstrap (image), {replicates} replicates" if bounded else "none"
+    method = f"jackknife (image{'' if n <= replicates else f', {replicates} groups'})" if bounded else "none"
     estimate = Estimate(value if known else None, low, high, n, method, POPULATION, "" if known else reason)
     return Metric(name, estimate, role="primary" if primary else "companion")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.inference import Units
-from suites.perception.metrics import arrange_coco
+from suites.perception.metrics import arrange_coco, left_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,18 +23,12 @@ def coco_units(rows: pd.DataFrame, kind: str, metric: str) -> Units:
     (Tukey 1958), shifted so that their mean is AP itself.
     """
     arranged = arrange_coco(rows, kind)
-    images = sorted(set(rows["image_id"]))
-    names = [str(image) for image in images]
-    if len(images) > GROUPS:  # by name, so that systems whose rows hold different images share their groups
-        names = [f"group {int(hashlib.sha256(name.encode()).hexdigest(), 16) % GROUPS}" for name in names]
-    labels, group = np.unique(names, return_inverse=True)
-    count = len(labels)
-    whole = arranged.summary()["AP"]
-    without = np.array([arranged.summary((group != g).astype(np.float64))["AP"] for g in range(count)])
+    labels, found = left_out(arranged.summary, [str(image) for image in sorted(set(rows["image_id"]))], GROUPS)
+    whole, without, count = arranged.summary()["AP"], found["AP"], len(labels)
     pseudo = np.nan_to_num(count * whole - (count - 1) * without, nan=whole)
     pseudo += whole - pseudo.mean()
     features = np.stack([pseudo, np.ones(count)], axis=1)
-    return Units(metric, "share", tuple(str(label) for label in labels), np.zeros(count, dtype=np.int64), features)
+    return Units(metric, "share", labels, np.zeros(count, dtype=np.int64), features)
 
 
 def ade_units(rows: pd.DataFrame, metric: str) -> Units:

@@ -33,6 +33,7 @@ print(f"HEAVY={heavy} CPU={used.ru_utime + used.ru_stime:.2f} CODE={code}", file
         ["describe", "lbgen"],
         ["describe", "texture-bias"],
         ["leaderboard", "--format", "csv"],
+        ["leaderboard", "--format", "html"],
         ["list", "--json"],
         ["--help"],
     ],
@@ -89,6 +90,10 @@ def test_light_commands_import_no_torch_and_answer_at_once(arguments: list[str],
         (["run", "--generator", "rotten"], 2, ["broken", "a_package_that_does_not_exist"]),
         (["describe", "lbgn"], 2, ["lbgn", "did you mean 'lbgen'"]),
         (["leaderboard", "--format", "xls"], 2, ["xls", "csv"]),
+        (["leaderboard", "/nowhere", "/neither"], 4, ["/nowhere", "does not exist"]),
+        (["compare", "lbgen", "sd15", "--store", "/nowhere"], 4, ["/nowhere", "does not exist"]),
+        (["gate", "/nowhere", "--baseline", "none"], 4, ["/nowhere", "does not exist"]),
+        (["rescore", "/nowhere"], 4, ["no results"]),
         (["list", "things"], 2, ["things"]),
     ],
 )
@@ -139,7 +144,7 @@ def test_doctor_warns_of_shadowing_folders(harness: Run, tmp_path: Path) -> None
 
 
 def test_every_help_ends_with_two_examples() -> None:
-    for command in ("run", "plan", "list", "describe", "doctor", "leaderboard"):
+    for command in ("run", "plan", "list", "describe", "doctor", "leaderboard", "compare", "gate", "rescore", "verify"):
         done = subprocess.run(
             [sys.executable, "-m", "harness", command, "--help"], capture_output=True, text=True, timeout=60, check=True
         )

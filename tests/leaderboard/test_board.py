@@ -95,7 +95,7 @@ def test_export_bytes_do_not_depend_on_hash_seed_locale_or_file_order(tmp_path: 
             put(tmp_path / place, one)
     outputs = set()
     for place, seed, locale in (("one", "0", "C"), ("two", "1", "C.UTF-8")):
-        for style in ("csv", "md"):
+        for style in ("csv", "md", "latex", "html"):
             done = subprocess.run(
                 [sys.executable, "-m", "harness", "leaderboard", str(tmp_path / place), "--format", style],
                 env=os.environ | {"PYTHONHASHSEED": seed, "LC_ALL": locale},
@@ -104,7 +104,7 @@ def test_export_bytes_do_not_depend_on_hash_seed_locale_or_file_order(tmp_path: 
                 cwd=tmp_path,
             )
             outputs.add((style, done.stdout))
-    assert len(outputs) == 2
+    assert len(outputs) == 4
     for _, content in outputs:
         assert str(tmp_path).encode() not in content
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
@@ -118,9 +119,9 @@ def test_updating_needs_a_reason_and_known_metrics(make_store: MakeStore, tmp_pa
 def test_a_damaged_baseline_is_named(make_store: MakeStore, tmp_path: Path) -> None:
     old = make_store("old", {"lbgen": {"in-domain": runs(0.8, 0)}})
     gate(old, "--baseline", tmp_path / "b", "--update", "--reason", "r")
-    path = tmp_path / "b" / "records.jsonl"
-    path.write_text(path.read_text().replace("0.8", "0.9"))
-    with pytest.raises(UserError, match="records.jsonl was changed after it was written"):
+    path = tmp_path / "b" / "records.jsonl.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()).replace(b"0.8", b"0.9")))
+    with pytest.raises(UserError, match="records.jsonl.gz was changed after it was written"):
         gate(old, "--baseline", tmp_path / "b")
 
 

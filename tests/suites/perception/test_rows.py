@@ -18,8 +18,8 @@ from suites.perception.metrics import (
     ade_summary,
     arrange_ade,
     arrange_coco,
-    bootstrap,
     coco_summary,
+    jackknife,
     precision_summary,
 )
 from suites.perception.settings import AdeSettings
@@ -154,7 +154,7 @@ def test_perception_9_miou() -> None:
     assert ade_summary(arrange_ade(same))["mIoU"] == 1.0
 
 
-def test_perception_bootstrap_weights_are_repeats() -> None:
+def test_perception_weights_are_repeats() -> None:
     """Counting images by weight equals repeating their rows under new ids; zero weight removes them."""
     truth, found = toy_truth(3), noisy_detections(toy_truth(3), 3)
     for number, items in enumerate(found.values()):
@@ -191,7 +191,7 @@ def test_perception_scores_have_intervals() -> None:
 
 
 def test_perception_ade_scores_have_intervals() -> None:
-    """mIoU is primary, with an ordered interval over images; by default of 1,000 replicates."""
+    """mIoU is primary, with an ordered interval over images; each left out in turn."""
     rng = np.random.default_rng(0)
     union = rng.integers(50, 90, (30, 4))
     hit = (union * rng.uniform(0.3, 0.9, union.shape)).astype(int)
@@ -207,12 +207,22 @@ def test_perception_ade_scores_have_intervals() -> None:
     assert best.estimate.value == pytest.approx(float((hit.sum(0) / union.sum(0)).mean()), abs=1e-12)
     assert best.estimate.low is not None and best.estimate.high is not None and best.estimate.n == 30
     assert 0 < best.estimate.value - best.estimate.low < 0.1 and 0 < best.estimate.high - best.estimate.value < 0.1
-    assert best.estimate.method == "bootstrap (image), 1000 replicates"
+    assert best.estimate.method == "jackknife (image)"
 
 
-def test_perception_bootstrap_of_a_mean() -> None:
-    """The interval of a mean has about the width that theory gives."""
-    values = np.random.default_rng(0).normal(5, 2, 400)
-    ends = bootstrap(lambda w: {"mean": float(w @ values / w.sum())}, 400, 2000, seed=1)["mean"]
-    assert ends[0] < values.mean() < ends[1]
-    assert ends[1] - ends[0] == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+def test_perception_jackknife_of_a_mean() -> None:
+    """The interval of a mean is that of theory, whatever the order of the images; groups of images give about the same."""
+    values = np.random.default_rng(0).uniform(0.2, 0.8, 400)
+    names = [f"image {i}" for i in range(400)]
+
+    def mean(weights: Any, chosen: Any = values) -> dict[str, float]:
+        return {"mean": float(weights @ chosen / weights.sum())}
+
+    low, high = jackknife(mean, names, 1000)["mean"]
+    assert (low + high) / 2 == pytest.approx(values.mean())
+    assert high - low == pytest.approx(2 * 1.966 * values.std(ddof=1) / 20, rel=1e-3)
+    order = np.random.default_rng(1).permutation(400)
+    turned = jackknife(lambda w: mean(w, values[order]), [names[i] for i in order], 1000)["mean"]
+    assert turned == pytest.approx((low, high), abs=1e-12)
+    grouped = jackknife(mean, names, 40)["mean"]
+    assert grouped[1] - grouped[0] == pytest.approx(high - low, rel=0.35)

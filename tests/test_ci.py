@@ -1,0 +1,86 @@
+"""The commands of the workflows, executed on a tiny data root in the real layout."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.classes import load_classes
+from tests.leaderboard.conftest import MakeStore, flags, make_store
+
+ROOT = Path(__file__).parents[1]
+TINY = " ".join(
+    f"--set {setting}"
+    for setting in (
+        "dataset.images_per_class=2", "dataset.copy_px=40", "backbones.resnet50.epochs=1", "backbones.resnet50.warmup_epochs=0",
+        "backbones.resnet50.batch_size=50", "backbones.resnet50.image_size=32", "suites.in-domain.image_size=32",
+    )
+)  # fmt: skip
+__all__ = ["make_store"]
+
+
+def commands() -> list[str]:
+    """Return the harness commands of the ImageNet-100 workflow, in order."""
+    text = (ROOT / ".github" / "workflows" / "in100.yml").read_text(encoding="utf-8")
+    return [line for line in re.findall(r"- run: (.*)", text) if ".ci/" in line]
+
+
+def step(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one of the workflow's commands with data, store and baseline below a folder."""
+    places: Mapping[str, str] = {f"IN100_{name.upper()}": str(folder / name) for name in ("data", "store", "baseline")}
+    return subprocess.run(command.split(), cwd=ROOT, capture_output=True, text=True, timeout=850, check=False,
+                          env=os.environ | dict(places) | {"PYTHON": sys.executable} | environment)  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Write ImageNet-100 as folders of its class ids: two training and fifty validation images each."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8))
+    image.save(tmp_path / "one.JPEG")
+    content = (tmp_path / "one.JPEG").read_bytes()
+    for place, class_id in enumerate(load_classes("imagenet100").ids):
+        for part, count in (("train", 2), ("in-val", 50)):
+            folder = tmp_path / "data" / part / class_id
+            folder.mkdir(parents=True)
+            for number in range(count):
+                name = f"{class_id}_{number}" if part == "train" else f"ILSVRC2012_val_{50 * place + number + 1:08d}"
+                (folder / f"{name}.JPEG").write_bytes(content)
+    return tmp_path
+
+
+def test_the_workflow_runs_the_script_step_by_step() -> None:
+    assert commands() == [f"bash .ci/in100 {name}" for name in ("plan", "run", "gate")]
+
+
+def test_the_plan_finds_the_data_and_lists_what_is_missing(data: Path) -> None:
+    done = step(commands()[0], data)
+    assert done.returncode == 0, done.stderr
+    assert "pretrain" in done.stdout and "evaluate" in done.stdout
+    assert "no root for data set 'dtd'" in done.stdout + done.stderr
+
+
+def test_the_gate_step_writes_a_candidate_first_and_then_decides(make_store: MakeStore, tmp_path: Path) -> None:
+    make_store("store", {"real": {"in-domain": [flags(400, 0.8, seed) for seed in range(3)]}})
+    first = step(commands()[2], tmp_path)
+    assert first.returncode == 4 and "a candidate was written" in first.stderr
+    (tmp_path / "baseline.candidate").rename(tmp_path / "baseline")
+    again = step(commands()[2], tmp_path)
+    assert again.returncode == 0 and again.stdout.startswith("## Gate: ✅ pass"), again.stdout + again.stderr
+
+
+@pytest.mark.slow
+def test_the_whole_workflow_on_a_tiny_data_root(data: Path) -> None:
+    codes = [step(command, data, IN100_SEEDS="1", IN100_EXTRA=TINY) for command in commands()]
+    assert [done.returncode for done in codes] == [0, 0, 4], "\n".join(done.stderr for done in codes)
+    assert (data / "baseline.candidate" / "baseline.json").is_file()
+    (data / "baseline.candidate").rename(data / "baseline")
+    done = step(commands()[2], data)
+    assert done.returncode == 0 and "real resnet50 in-domain top1" in done.stdout, done.stdout + done.stderr
