@@ -47,8 +47,9 @@ def dots(tables: Sequence[Table]) -> list[Dot]:
     for table in tables:
         for key, cells in table.rows.items():
             amounts = {_amount(column): value for column, value in cells.items() if column.suite == SUITE}
-            amounts |= {WHOLE: value for column, value in cells.items() if (column.suite, column.name) == PROBE
-                        and amounts and WHOLE not in amounts}  # fmt: skip
+            whole = [value for column, value in cells.items() if (column.suite, column.name) == PROBE]
+            if amounts and whole:
+                amounts.setdefault(WHOLE, whole[0])
             for (kind, amount), value in amounts.items():
                 e = value.estimate
                 if kind and e.value is not None:
