@@ -103,11 +103,12 @@ class Context:
 
 
 def shared(key: str, build: Callable[[], T]) -> T:
-    """Build something costly once per worker; the last few things are kept."""
+    """Build something costly once per worker; what was used last is kept."""
     if key not in _CACHE:
         while len(_CACHE) >= _CACHE_LIMIT:
             _CACHE.pop(next(iter(_CACHE)))
         _CACHE[key] = build()
+    _CACHE[key] = _CACHE.pop(key)
     return cast(T, _CACHE[key])
 
 

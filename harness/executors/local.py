@@ -120,7 +120,8 @@ class LocalExecutor:
         self.state.shards[cell.key] = set(cell.shards)
         tasks = [Task(cell, shard) for shard in cell.shards] or [Task(cell)]
         self.state.ready += tasks
-        self.state.ready.sort(key=lambda task: (-self.rank_of.get(task.cell.key, FIRST), task.shard))
+        # Cells of equal rank stay apart: a worker that changes its cell with every shard loads a model for each.
+        self.state.ready.sort(key=lambda task: (-self.rank_of.get(task.cell.key, FIRST), task.cell.key, task.shard))
 
     def _start(self) -> None:
         running = [worker.task.cell.resources for worker in self.workers if worker.task]
