@@ -42,7 +42,7 @@ class Size:
 
 
 DTD, PETS = Size("dtd", 3008, 752, 1880, 47, 2048), Size("pets", 2946, 734, 3669, 37, 2048)
-QUICK = Size("quick", 600, 150, 600, 12, 256)
+QUICK = Size("quick", 400, 100, 400, 10, 192)
 NORM, SIGNAL, WRONG = 60.0, 0.42, 0.1
 """Mean length of a feature vector; distance of the classes; share of random labels."""
 

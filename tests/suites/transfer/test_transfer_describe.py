@@ -73,7 +73,7 @@ def test_transfer_benchmark_small_sizes_show_the_same(capsys, monkeypatch):
     probe.main()
     (row,) = json.loads(capsys.readouterr().out)
     assert row["speedup"] > 1.5 and row["worst_objective_excess"] < 1e-5
-    assert abs(row["mean_accuracy_difference"]) <= 0.01  # 600 test images, two seeds
+    assert abs(row["mean_accuracy_difference"]) <= 0.015  # 400 test images, two seeds
     page = probe.to_markdown([row])
     assert "| quick | 2 |" in page and page.startswith("# The probe's search")
     data = probe.make(probe.QUICK, 0)
