@@ -42,7 +42,7 @@ class Size:
 
 
 DTD, PETS = Size("dtd", 3008, 752, 1880, 47, 2048), Size("pets", 2946, 734, 3669, 37, 2048)
-QUICK = Size("quick", 600, 150, 600, 12, 256)
+QUICK = Size("quick", 400, 100, 400, 10, 192)
 NORM, SIGNAL, WRONG = 60.0, 0.42, 0.1
 """Mean length of a feature vector; distance of the classes; share of random labels."""
 
@@ -146,15 +146,21 @@ def compare(size: Size, seeds: int) -> dict[str, Any]:
             found["ours"].append(ours(data, path=True))
             found["ours_cold"].append(ours(data, path=False))
             found["sklearn"].append(theirs(data))
-            print(f"{size.name} seed {seed}: " + ", ".join(f"{name} {runs[-1].seconds:.1f} s" for name, runs in found.items()),
-                  file=sys.stderr)
+            print(
+                f"{size.name} seed {seed}: "
+                + ", ".join(f"{name} {runs[-1].seconds:.1f} s" for name, runs in found.items()),
+                file=sys.stderr,
+            )
     pairs = list(zip(found["ours"], found["sklearn"], strict=True))
     excess = [[a / b - 1 for a, b in zip(one.objectives, other.objectives, strict=True)] for one, other in pairs]
     facts: dict[str, Any] = {"size": size.name, "seeds": seeds}
     for name, runs in found.items():
-        facts[name] = {"cpu_seconds": float(np.mean([run.seconds for run in runs])),
-                       "best_c": [run.best_c for run in runs], "test": [run.test for run in runs],
-                       "best_validation": [max(run.validation) for run in runs]}
+        facts[name] = {
+            "cpu_seconds": float(np.mean([run.seconds for run in runs])),
+            "best_c": [run.best_c for run in runs],
+            "test": [run.test for run in runs],
+            "best_validation": [max(run.validation) for run in runs],
+        }
     return facts | {
         "speedup": facts["sklearn"]["cpu_seconds"] / facts["ours"]["cpu_seconds"],
         "speedup_cold": facts["sklearn"]["cpu_seconds"] / facts["ours_cold"]["cpu_seconds"],
@@ -167,19 +173,26 @@ def to_markdown(rows: list[dict[str, Any]]) -> str:
     """Return the comparison as a page."""
     import sklearn
 
-    lines = ["# The probe's search against scikit-learn", "", (__doc__ or "").split("\n\n")[2].strip(), "",
-             f"scikit-learn {sklearn.__version__}, {platform.machine()}, one thread; CPU-seconds per search (23 fits and a "
-             "refit), means over seeds.", "",
-             "| size | seeds | scikit-learn, cold | ours, cold | ours, path | speed-up cold | speed-up path "
-             "| worst objective, ours over theirs | test accuracy, ours − theirs (points) | best C | test accuracy |",
-             "|---|---|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "# The probe's search against scikit-learn",
+        "",
+        (__doc__ or "").split("\n\n")[2].strip(),
+        "",
+        f"scikit-learn {sklearn.__version__}, {platform.machine()}, one thread; CPU-seconds per search (23 fits and a "
+        "refit), means over seeds.",
+        "",
+        "| size | seeds | scikit-learn, cold | ours, cold | ours, path | speed-up cold | speed-up path "
+        "| worst objective, ours over theirs | test accuracy, ours − theirs (points) | best C | test accuracy |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
     for row in rows:
         mine = row["ours"]
         lines.append(
             f"| {row['size']} | {row['seeds']} | {row['sklearn']['cpu_seconds']:.1f} | {row['ours_cold']['cpu_seconds']:.1f} "
             f"| {mine['cpu_seconds']:.1f} | {row['speedup_cold']:.1f} | {row['speedup']:.1f} "
             f"| {row['worst_objective_excess']:+.1e} | {100 * row['mean_accuracy_difference']:+.2f} "
-            f"| {', '.join(f'{c:.2g}' for c in mine['best_c'])} | {100 * float(np.mean(mine['test'])):.1f} |")
+            f"| {', '.join(f'{c:.2g}' for c in mine['best_c'])} | {100 * float(np.mean(mine['test'])):.1f} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -76,11 +76,21 @@ def _inspect(source: DataSource, look: str | None, profile: Profile) -> Finding:
     except UserError as error:
         return Finding(name, "problem", f"{error.what}: {error.why}", error.fix)
     good, damaged = decoded(root, report.sample)
-    parts = [str(root), report.layout, report.counts, report.classes, f"{good} of {len(report.sample)} sampled images decode"]
+    parts = [
+        str(root),
+        report.layout,
+        report.counts,
+        report.classes,
+        f"{good} of {len(report.sample)} sampled images decode",
+    ]
     parts += [f"expected hash: {', '.join(report.verified)}"] if report.verified else []
     trouble = [*report.wrong, *damaged]
-    return Finding(name, "warning" if trouble else "ok", "; ".join([*parts, *trouble]),
-                   "fetch or unpack the files named here again" if trouble else "")
+    return Finding(
+        name,
+        "warning" if trouble else "ok",
+        "; ".join([*parts, *trouble]),
+        "fetch or unpack the files named here again" if trouble else "",
+    )
 
 
 def _training_images(root: Path, classes: str) -> DataReport:

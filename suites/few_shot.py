@@ -45,7 +45,9 @@ class FewShotSettings(TransferSettings):
 
     def amounts(self) -> list[tuple[str, dict[str, float | int]]]:
         """Return name and keyword of every amount of training images."""
-        found: list[tuple[str, dict[str, float | int]]] = [(f"{value:g}", {"fraction": value}) for value in self.fractions]
+        found: list[tuple[str, dict[str, float | int]]] = [
+            (f"{value:g}", {"fraction": value}) for value in self.fractions
+        ]
         return found + [(f"{value}shot", {"shots": value}) for value in self.shots]
 
 
@@ -79,11 +81,20 @@ class FewShot(Suite):
 
     def items(self, settings: FewShotSettings, arch: str) -> Sequence[Item]:
         """Return one evaluation per data set and amount."""
-        return [Item(label=f"{name}@{amount}", data=(name,), params={"dataset": name, "amount": amount, **keyword},
-                     needs=(features_need(name, settings),), checkpoint=False,
-                     resources=Resources(devices=0 if settings.solver_device == "cpu" else 1, threads=settings.threads,
-                                         minutes=0.05))
-                for amount, keyword in settings.amounts() for name in settings.datasets]
+        return [
+            Item(
+                label=f"{name}@{amount}",
+                data=(name,),
+                params={"dataset": name, "amount": amount, **keyword},
+                needs=(features_need(name, settings),),
+                checkpoint=False,
+                resources=Resources(
+                    devices=0 if settings.solver_device == "cpu" else 1, threads=settings.threads, minutes=0.05
+                ),
+            )
+            for amount, keyword in settings.amounts()
+            for name in settings.datasets
+        ]
 
     def protocol(self, settings: FewShotSettings) -> str:
         """Say how features are made and probed."""
@@ -105,10 +116,16 @@ class FewShot(Suite):
             if len(found) == 1 and len(found[base].subset) <= FEW * len(features.train.classes):
                 seeds = 2 * settings.probe_seeds
             ctx.progress(len(found), seeds, "probe seeds")
-        write_search(ctx, {seed: one.probe for seed, one in found.items()},
-                     {seed: {"subset_sha256": membership(features.train.names, one.subset)} for seed, one in found.items()})
-        rows = probe_rows(features, {seed: one.probe for seed, one in found.items()},
-                          {seed: one.validation for seed, one in found.items()})
+        write_search(
+            ctx,
+            {seed: one.probe for seed, one in found.items()},
+            {seed: {"subset_sha256": membership(features.train.names, one.subset)} for seed, one in found.items()},
+        )
+        rows = probe_rows(
+            features,
+            {seed: one.probe for seed, one in found.items()},
+            {seed: one.validation for seed, one in found.items()},
+        )
         rows["train_images"] = rows["seed"].map({seed: len(one.subset) for seed, one in found.items()})
         return rows
 
@@ -117,8 +134,13 @@ class FewShot(Suite):
         from suites.transfer.stages import probe_metrics, probe_notes
 
         amount = item.params["amount"]
-        metrics = probe_metrics(rows, f"{item.params['dataset']}@{amount}", group=f"transfer@{amount}",
-                                group_size=len(settings.datasets), primary=False)
+        metrics = probe_metrics(
+            rows,
+            f"{item.params['dataset']}@{amount}",
+            group=f"transfer@{amount}",
+            group_size=len(settings.datasets),
+            primary=False,
+        )
         return Score(metrics, notes=(f"{int(rows['train_images'].iloc[0])} training images", *probe_notes(rows)))
 
     def units(

@@ -31,7 +31,9 @@ class ClassImages:
     """Images left out because their class is not in the list."""
 
 
-def read_validation(root: Path, class_ids: Sequence[str], *, name: str = "val", per_class: int | None = None) -> ClassImages:
+def read_validation(
+    root: Path, class_ids: Sequence[str], *, name: str = "val", per_class: int | None = None
+) -> ClassImages:
     """Read a validation set, keeping the classes in ``class_ids``; labels are positions in that list.
 
     Class folders (``root/val/<wnid>/*.JPEG`` or ``root/<wnid>/``) or the flat ILSVRC 2012 archive with the devkit beside
@@ -56,9 +58,11 @@ def read_validation(root: Path, class_ids: Sequence[str], *, name: str = "val", 
         folder = root / place if place else root
         if folder.is_dir() and next(folder.glob(f"{_FLAT_PREFIX}*"), None) is not None:
             return _checked(_read_flat(folder, root, class_ids, name), class_ids, name, per_class)
-    raise DataMissing(f"{name}: no validation images in {root}",
-                      f"expected folders such as val/{class_ids[0]}/, or {_FLAT_PREFIX}*.JPEG with the devkit",
-                      f"point the data set to the right folder: --data {name}=PATH")
+    raise DataMissing(
+        f"{name}: no validation images in {root}",
+        f"expected folders such as val/{class_ids[0]}/, or {_FLAT_PREFIX}*.JPEG with the devkit",
+        f"point the data set to the right folder: --data {name}=PATH",
+    )
 
 
 def _read_folders(folder: Path, class_ids: Sequence[str]) -> ClassImages:
@@ -69,8 +73,9 @@ def _read_folders(folder: Path, class_ids: Sequence[str]) -> ClassImages:
     for entry in sorted(folder.iterdir()):
         if not entry.is_dir() or entry.name.startswith("."):
             continue
-        names = sorted(file.name for file in entry.iterdir()
-                       if file.suffix.lower() in _SUFFIXES and not file.name.startswith("."))
+        names = sorted(
+            file.name for file in entry.iterdir() if file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
+        )
         if entry.name not in known:
             outside += len(names)
             continue
@@ -83,16 +88,27 @@ def _read_flat(folder: Path, root: Path, class_ids: Sequence[str], name: str) ->
     wnids = _flat_wnids(root, name)
     files = sorted(file.name for file in folder.glob(f"{_FLAT_PREFIX}*") if file.suffix.lower() in _SUFFIXES)
     if len(files) != len(wnids):
-        raise UserError(f"{name}: images and ground truth differ", f"expected {len(wnids)} images, found {len(files)}",
-                        "unpack the validation archive again")
+        raise UserError(
+            f"{name}: images and ground truth differ",
+            f"expected {len(wnids)} images, found {len(files)}",
+            "unpack the validation archive again",
+        )
     known = {class_id: label for label, class_id in enumerate(class_ids)}
     numbers = [int(Path(file).stem.rpartition("_")[2]) for file in files]
     if numbers != list(range(1, len(files) + 1)):
-        raise UserError(f"{name}: image numbers have gaps", f"expected 1 to {len(files)}, found up to {max(numbers)}",
-                        "unpack the validation archive again")
+        raise UserError(
+            f"{name}: image numbers have gaps",
+            f"expected 1 to {len(files)}, found up to {max(numbers)}",
+            "unpack the validation archive again",
+        )
     kept = [(file, known[wnid]) for file, wnid in zip(files, wnids, strict=True) if wnid in known]
-    return ClassImages(folder, "flat archive with devkit", tuple(file for file, _ in kept),
-                       np.array([label for _, label in kept], dtype=np.int64), len(files) - len(kept))
+    return ClassImages(
+        folder,
+        "flat archive with devkit",
+        tuple(file for file, _ in kept),
+        np.array([label for _, label in kept], dtype=np.int64),
+        len(files) - len(kept),
+    )
 
 
 def _flat_wnids(root: Path, name: str) -> list[str]:
@@ -102,18 +118,28 @@ def _flat_wnids(root: Path, name: str) -> list[str]:
     places = (base / devkit / "data" for base in (root, root.parent) for devkit in _DEVKITS)
     found = next((place for place in places if (place / _GROUND_TRUTH).is_file()), None)
     if found is None:
-        raise DataMissing(f"{name}: flat validation images without the devkit",
-                          f"expected ILSVRC2012_devkit_t12/data/{_GROUND_TRUTH} in {root} or beside it, found none",
-                          "unpack ILSVRC2012_devkit_t12.tar.gz there, or sort the images into one folder per wnid")
+        raise DataMissing(
+            f"{name}: flat validation images without the devkit",
+            f"expected ILSVRC2012_devkit_t12/data/{_GROUND_TRUTH} in {root} or beside it, found none",
+            "unpack ILSVRC2012_devkit_t12.tar.gz there, or sort the images into one folder per wnid",
+        )
     meta = found / "meta.mat"
     table = load_mat(name, meta, "synsets")["synsets"]
-    wnid = dict(zip((int(i) for i in struct_field(name, table, "ILSVRC2012_ID", meta)),
-                    struct_field(name, table, "WNID", meta), strict=True))
+    wnid = dict(
+        zip(
+            (int(i) for i in struct_field(name, table, "ILSVRC2012_ID", meta)),
+            struct_field(name, table, "WNID", meta),
+            strict=True,
+        )
+    )
     numbers = [int(line) for line in (found / _GROUND_TRUTH).read_text(encoding="ascii").split()]
     unknown = sorted(set(numbers) - set(wnid))
     if unknown:
-        raise UserError(f"{name}: ground truth names unknown classes", f"ids {unknown[:3]} are not in meta.mat",
-                        "use ground truth and meta.mat of one devkit")
+        raise UserError(
+            f"{name}: ground truth names unknown classes",
+            f"ids {unknown[:3]} are not in meta.mat",
+            "use ground truth and meta.mat of one devkit",
+        )
     return [str(wnid[number]) for number in numbers]
 
 
@@ -121,12 +147,16 @@ def _checked(images: ClassImages, class_ids: Sequence[str], name: str, per_class
     counts = np.bincount(images.labels, minlength=len(class_ids))
     if (counts == 0).any():
         missing = [class_ids[i] for i in np.flatnonzero(counts == 0)[:3]]
-        raise DataMissing(f"{name}: {int((counts == 0).sum())} classes have no validation images",
-                          f"expected images of {len(class_ids)} classes, found none of {', '.join(missing)} in {images.root}",
-                          "use the complete validation set, or the class list that fits it")
+        raise DataMissing(
+            f"{name}: {int((counts == 0).sum())} classes have no validation images",
+            f"expected images of {len(class_ids)} classes, found none of {', '.join(missing)} in {images.root}",
+            "use the complete validation set, or the class list that fits it",
+        )
     if per_class is not None and (counts != per_class).any():
         odd = int(np.flatnonzero(counts != per_class)[0])
-        raise UserError(f"{name}: wrong number of validation images",
-                        f"expected {per_class} of each class, found {int(counts[odd])} of {class_ids[odd]}",
-                        "unpack the validation archive again")
+        raise UserError(
+            f"{name}: wrong number of validation images",
+            f"expected {per_class} of each class, found {int(counts[odd])} of {class_ids[odd]}",
+            "unpack the validation archive again",
+        )
     return images

@@ -85,8 +85,18 @@ class InDomain(Suite):
         card = ValidationCard.model_validate(dict(ctx.card(DATA)))
         ids, outputs = _outputs(tuple(model.classes), card)
         images = read_validation(ctx.data(DATA), ids, name=DATA, per_class=card.per_class)
-        rows = classify(model, images.root, images.paths, images.labels, eval_transform(settings.image_size), outputs,
-                        batch_size=settings.batch_size, workers=settings.threads, progress=ctx.progress, name=DATA)
+        rows = classify(
+            model,
+            images.root,
+            images.paths,
+            images.labels,
+            eval_transform(settings.image_size),
+            outputs,
+            batch_size=settings.batch_size,
+            workers=settings.threads,
+            progress=ctx.progress,
+            name=DATA,
+        )
         rows["outputs"], rows["head"], rows["outside"] = len(ids), len(model.classes), images.outside
         return rows
 
@@ -101,8 +111,10 @@ class InDomain(Suite):
         notes += [f"{outside} images of classes the head does not have were left out"] if outside else []
         damaged = rows[rows["state"] != "ok"]
         notes += [f"{len(damaged)} damaged file(s), first {damaged['item'].iloc[0]}"] if len(damaged) else []
-        return Score((Metric(name, top1(*columns)), Metric("mean_per_class", mean_per_class(*columns), role="companion")),
-                     notes=tuple(notes))
+        return Score(
+            (Metric(name, top1(*columns)), Metric("mean_per_class", mean_per_class(*columns), role="companion")),
+            notes=tuple(notes),
+        )
 
     def units(
         self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
@@ -120,8 +132,10 @@ def _outputs(head: tuple[str, ...], card: ValidationCard) -> tuple[tuple[str, ..
 
     found = coverage(head, load_classes(card.classes).ids if card.classes else head)
     if len(found.outputs) < 2:
-        raise UserError(f"{DATA}: the head knows {len(found.outputs)} of the images' classes",
-                        f"the images have the classes of {card.classes}; the head's list begins with {head[0]}",
-                        "use validation images of the classes the backbone was trained on")
+        raise UserError(
+            f"{DATA}: the head knows {len(found.outputs)} of the images' classes",
+            f"the images have the classes of {card.classes}; the head's list begins with {head[0]}",
+            "use validation images of the classes the backbone was trained on",
+        )
     outputs = sorted(found.outputs)
     return tuple(head[i] for i in outputs), outputs

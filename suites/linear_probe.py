@@ -65,10 +65,19 @@ class LinearProbe(Suite):
 
     def items(self, settings: LinearProbeSettings, arch: str) -> Sequence[Item]:
         """Return one evaluation per data set."""
-        return [Item(label=name, data=(name,), params={"dataset": name}, needs=(features_need(name, settings),),
-                     resources=Resources(devices=0 if settings.solver_device == "cpu" else 1, threads=settings.threads,
-                                         minutes=0.1), checkpoint=False)
-                for name in settings.datasets]
+        return [
+            Item(
+                label=name,
+                data=(name,),
+                params={"dataset": name},
+                needs=(features_need(name, settings),),
+                resources=Resources(
+                    devices=0 if settings.solver_device == "cpu" else 1, threads=settings.threads, minutes=0.1
+                ),
+                checkpoint=False,
+            )
+            for name in settings.datasets
+        ]
 
     def protocol(self, settings: LinearProbeSettings) -> str:
         """Say how features are made and probed."""
@@ -88,7 +97,9 @@ class LinearProbe(Suite):
         for seed in range(ctx.cell.seeds["probe_seed"], ctx.cell.seeds["probe_seed"] + settings.probe_seeds):
             fold, how[seed] = _fold(features, settings, seed, derived)
             members[seed] = {"validation_sha256": membership(train.names, fold.val)}
-            results[seed] = fit_probe(train.x, train.labels, features.test_x, (fold,), probe_settings(settings), seed=seed)
+            results[seed] = fit_probe(
+                train.x, train.labels, features.test_x, (fold,), probe_settings(settings), seed=seed
+            )
             ctx.progress(len(results), settings.probe_seeds, "probe seeds")
         write_search(ctx, results, members)
         return probe_rows(features, results, how)
@@ -97,8 +108,9 @@ class LinearProbe(Suite):
         """Return top-1 and mean-per-class over all probe seeds."""
         from suites.transfer.stages import probe_metrics, probe_notes
 
-        metrics = probe_metrics(rows, item.params["dataset"], group="transfer", group_size=len(settings.datasets),
-                                primary=True)
+        metrics = probe_metrics(
+            rows, item.params["dataset"], group="transfer", group_size=len(settings.datasets), primary=True
+        )
         return Score(metrics, notes=probe_notes(rows))
 
     def units(
@@ -119,4 +131,6 @@ def _fold(features: FeatureSet, settings: LinearProbeSettings, seed: int, derive
     if settings.validation == "official" and features.official_val is not None and not derived:
         return official_split(train.dataset, features.official_val), "the distributed validation part"
     fallback = " (none is distributed)" if settings.validation == "official" else ""
-    return toolbox_split(train.dataset, train.names, train.labels, train.classes, seed), f"a 20 % split per class{fallback}"
+    return toolbox_split(
+        train.dataset, train.names, train.labels, train.classes, seed
+    ), f"a 20 % split per class{fallback}"

@@ -19,8 +19,12 @@ def cue_conflict(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     expected = CueConflictCard.load(card)
     base, stimuli = read_stimuli(root, expected)
     conflict = sum(item.shape != item.texture for item in stimuli)
-    return DataReport("<shape>/<shape>-<texture>.png", f"{len(stimuli)} images, {conflict} with conflicting cues",
-                      f"{len(expected.categories)} categories", spread([str(base / item.name) for item in stimuli]))
+    return DataReport(
+        "<shape>/<shape>-<texture>.png",
+        f"{len(stimuli)} images, {conflict} with conflicting cues",
+        f"{len(expected.categories)} categories",
+        spread([str(base / item.name) for item in stimuli]),
+    )
 
 
 def focus(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
@@ -32,10 +36,17 @@ def focus(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     base, items = list_annotations(root, expected)
     missing = [item.name for item in items if not (base / item.name).is_file()]
     if missing:
-        raise DataMissing(f"{name}: {len(missing)} of {len(items)} listed images are missing", f"first {base / missing[0]}",
-                          "unpack the images again")
-    return DataReport(DATABASE, f"{len(items)} images", f"{len(expected.categories)} categories",
-                      spread([str(base / item.name) for item in items]))
+        raise DataMissing(
+            f"{name}: {len(missing)} of {len(items)} listed images are missing",
+            f"first {base / missing[0]}",
+            "unpack the images again",
+        )
+    return DataReport(
+        DATABASE,
+        f"{len(items)} images",
+        f"{len(expected.categories)} categories",
+        spread([str(base / item.name) for item in items]),
+    )
 
 
 def in9(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
@@ -45,6 +56,9 @@ def in9(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
 
     expected = In9Card.load(card)
     base, views = read_views(root, expected)
-    return DataReport("<variation>/val/<class>/", f"{len(views)} images, {len(views) // len(VARIATIONS)} foregrounds in "
-                      f"{len(VARIATIONS)} variations", f"{len(expected.folders)} classes",
-                      spread([str(base / view.name) for view in views]))
+    return DataReport(
+        "<variation>/val/<class>/",
+        f"{len(views)} images, {len(views) // len(VARIATIONS)} foregrounds in {len(VARIATIONS)} variations",
+        f"{len(expected.folders)} classes",
+        spread([str(base / view.name) for view in views]),
+    )

@@ -25,20 +25,29 @@ def coco(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     """Parse both annotation files and check their images, categories and files."""
     expected = CocoCard.model_validate(dict(card))
     numbers, sample = [], []
-    for part, file, folder, count in (("train", expected.train_json, expected.train_folder, expected.train_images),
-                                      ("val", expected.val_json, expected.val_folder, expected.val_images)):
+    for part, file, folder, count in (
+        ("train", expected.train_json, expected.train_folder, expected.train_images),
+        ("val", expected.val_json, expected.val_folder, expected.val_images),
+    ):
         content = read_coco(root, file)
         classes = coco_classes(content, expected)
         check_count(len(content["images"]), count, f"COCO {part}")
         there = {entry.name for entry in require(root / folder, "COCO").iterdir()}
         missing = [image["file_name"] for image in content["images"] if image["file_name"] not in there]
         if missing:
-            raise DataMissing(f"{name}: {len(missing)} {part} images are missing", f"first {root / folder / missing[0]}",
-                              "unpack the images again")
+            raise DataMissing(
+                f"{name}: {len(missing)} {part} images are missing",
+                f"first {root / folder / missing[0]}",
+                "unpack the images again",
+            )
         numbers.append(f"{len(content['images'])} {part} images with {len(content['annotations'])} objects")
         sample += [str(root / folder / image["file_name"]) for image in content["images"]]
-    return DataReport(f"{expected.train_json} and {expected.val_json}", ", ".join(numbers), f"{len(classes)} categories",
-                      spread(sample))
+    return DataReport(
+        f"{expected.train_json} and {expected.val_json}",
+        ", ".join(numbers),
+        f"{len(classes)} categories",
+        spread(sample),
+    )
 
 
 def ade20k(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
@@ -55,9 +64,13 @@ def ade20k(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
         maps = {path.stem for path in require(root / labels, "ADE20K").glob("*.png")}
         missing = [stem for stem in stems if stem not in maps]
         if missing:
-            raise DataMissing(f"{name}: {len(missing)} {part} label maps are missing",
-                              f"first {root / labels / missing[0]}.png", "unpack the annotations again")
+            raise DataMissing(
+                f"{name}: {len(missing)} {part} label maps are missing",
+                f"first {root / labels / missing[0]}.png",
+                "unpack the annotations again",
+            )
         numbers.append(f"{len(stems)} {part} images with label maps")
         sample += [str(root / folder / f"{stem}.jpg") for stem in stems]
-    return DataReport("ADEChallengeData2016", ", ".join(numbers), f"{len(classes)} classes of {expected.object_info}",
-                      spread(sample))
+    return DataReport(
+        "ADEChallengeData2016", ", ".join(numbers), f"{len(classes)} classes of {expected.object_info}", spread(sample)
+    )

@@ -57,22 +57,31 @@ _FLOWERS_MD5 = {
     "imagelabels.mat": "e0620be6f572b9609742df49c70aed4d",
 }
 
-PUBLIC_CARDS: Mapping[str, TransferCard] = MappingProxyType({
-    card.dataset: card
-    for card in (
-        TransferCard(dataset="aircraft", title="FGVC Aircraft (variants)", classes=100, trainval=6667, test=3333),
-        TransferCard(dataset="cars196", title="Stanford Cars", classes=196, trainval=8144, test=8041),
-        TransferCard(dataset="dtd", title="DTD (partition 1)", classes=47, trainval=3760, test=1880),
-        TransferCard(dataset="eurosat", title="EuroSAT RGB", classes=10, trainval=18900, test=8100,
-                     derived=DerivedSplit(test_per_class=810, val_per_class=540),
-                     listing="08116f8e10bee9f600fd44d0c06b63a7f3eaf53686ccc6ac23051144d22809a5"),
-        TransferCard(dataset="flowers", title="Oxford Flowers-102", classes=102, trainval=2040, test=6149,
-                     md5=_FLOWERS_MD5),
-        TransferCard(dataset="pets", title="Oxford-IIIT Pets", classes=37, trainval=3680, test=3669),
-        TransferCard(dataset="food101", title="Food-101", classes=101, trainval=75750, test=25250),
-        TransferCard(dataset="sun397", title="SUN397 (partition 1)", classes=397, trainval=19850, test=19850),
-    )
-})
+PUBLIC_CARDS: Mapping[str, TransferCard] = MappingProxyType(
+    {
+        card.dataset: card
+        for card in (
+            TransferCard(dataset="aircraft", title="FGVC Aircraft (variants)", classes=100, trainval=6667, test=3333),
+            TransferCard(dataset="cars196", title="Stanford Cars", classes=196, trainval=8144, test=8041),
+            TransferCard(dataset="dtd", title="DTD (partition 1)", classes=47, trainval=3760, test=1880),
+            TransferCard(
+                dataset="eurosat",
+                title="EuroSAT RGB",
+                classes=10,
+                trainval=18900,
+                test=8100,
+                derived=DerivedSplit(test_per_class=810, val_per_class=540),
+                listing="08116f8e10bee9f600fd44d0c06b63a7f3eaf53686ccc6ac23051144d22809a5",
+            ),
+            TransferCard(
+                dataset="flowers", title="Oxford Flowers-102", classes=102, trainval=2040, test=6149, md5=_FLOWERS_MD5
+            ),
+            TransferCard(dataset="pets", title="Oxford-IIIT Pets", classes=37, trainval=3680, test=3669),
+            TransferCard(dataset="food101", title="Food-101", classes=101, trainval=75750, test=25250),
+            TransferCard(dataset="sun397", title="SUN397 (partition 1)", classes=397, trainval=19850, test=19850),
+        )
+    }
+)
 """The public data sets, in the order of the paper's tables."""
 
 SOURCES = (
@@ -93,14 +102,20 @@ def card_for(dataset: str, differences: Mapping[str, object]) -> TransferCard:
         UserError: an unknown data set, an unknown field, or a value of the wrong type.
     """
     if dataset not in PUBLIC_CARDS:
-        raise UserError(f"unknown transfer data set '{dataset}'", f"known are {', '.join(DATASETS)}", "correct the name")
+        raise UserError(
+            f"unknown transfer data set '{dataset}'", f"known are {', '.join(DATASETS)}", "correct the name"
+        )
     public = PUBLIC_CARDS[dataset]
     if not differences:
         return public
     try:
-        return TransferCard.model_validate({**public.model_dump(), "md5": {}, "listing": "", **differences, "dataset": dataset})
+        return TransferCard.model_validate(
+            {**public.model_dump(), "md5": {}, "listing": "", **differences, "dataset": dataset}
+        )
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"the card of data set '{dataset}' is not valid",
-                        f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
-                        f"known fields: {', '.join(TransferCard.model_fields)}") from error
+        raise UserError(
+            f"the card of data set '{dataset}' is not valid",
+            f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
+            f"known fields: {', '.join(TransferCard.model_fields)}",
+        ) from error

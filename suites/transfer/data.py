@@ -64,7 +64,9 @@ class LabelledImages:
         return digest.hexdigest()
 
 
-def find_root(card: TransferCard, root: Path, places: Iterable[str], marker: Callable[[Path], bool], wants: str) -> Path:
+def find_root(
+    card: TransferCard, root: Path, places: Iterable[str], marker: Callable[[Path], bool], wants: str
+) -> Path:
     """Return the first of ``root/place`` that ``marker`` accepts.
 
     Args:
@@ -86,12 +88,17 @@ def find_root(card: TransferCard, root: Path, places: Iterable[str], marker: Cal
     if len(nested) == 1:  # a mirror that has put everything into one more folder, whatever its name
         return cast(Path, _first(nested[0], places, marker))
     if nested:
-        raise UserError(f"{card.name}: several copies in {root}",
-                        f"expected {wants} once; found it in {', '.join(entry.name for entry in nested)}",
-                        f"point the data set '{card.dataset}' to one of them")
+        raise UserError(
+            f"{card.name}: several copies in {root}",
+            f"expected {wants} once; found it in {', '.join(entry.name for entry in nested)}",
+            f"point the data set '{card.dataset}' to one of them",
+        )
     state = "the folder does not exist" if not root.is_dir() else f"expected {wants}; found {_listing(root)}"
-    raise DataMissing(f"{card.name}: no known layout in {root}", state,
-                      f"point the data set '{card.dataset}' to the folder that holds {wants}")
+    raise DataMissing(
+        f"{card.name}: no known layout in {root}",
+        state,
+        f"point the data set '{card.dataset}' to the folder that holds {wants}",
+    )
 
 
 def _first(root: Path, places: Iterable[str], marker: Callable[[Path], bool]) -> Path | None:
@@ -106,7 +113,9 @@ def _folders(root: Path) -> list[Path]:
 
 def _listing(folder: Path) -> str:
     names = sorted(entry.name for entry in folder.iterdir())
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "an empty folder"
+    return (
+        ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "an empty folder"
+    )
 
 
 def read_lines(card: TransferCard, path: Path) -> list[str]:
@@ -118,8 +127,11 @@ def read_lines(card: TransferCard, path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise DataMissing(f"{card.name}: {path.name} is missing", f"expected the file {path}, found none",
-                          "unpack the whole archive of this data set again") from error
+        raise DataMissing(
+            f"{card.name}: {path.name} is missing",
+            f"expected the file {path}, found none",
+            "unpack the whole archive of this data set again",
+        ) from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -132,9 +144,11 @@ def label_index(card: TransferCard, classes: Sequence[str], names: Sequence[str]
     position = {name: i for i, name in enumerate(classes)}
     unknown = sorted({name for name in names if name not in position})
     if unknown:
-        raise UserError(f"{card.name}: {source} names unknown classes",
-                        f"expected names out of {len(position)} classes, found {', '.join(unknown[:3])}",
-                        "do not mix files of different releases of this data set")
+        raise UserError(
+            f"{card.name}: {source} names unknown classes",
+            f"expected names out of {len(position)} classes, found {', '.join(unknown[:3])}",
+            "do not mix files of different releases of this data set",
+        )
     return np.array([position[name] for name in names], dtype=np.int64)
 
 
@@ -151,16 +165,21 @@ def checked(images: LabelledImages, card: TransferCard) -> LabelledImages:
         ("test images", card.test, len(images.test)),
     ):
         if expected is not None and expected != found:
-            raise UserError(f"{card.name}: wrong number of {what}", f"expected {expected}, found {found} in {images.root}",
-                            "use the complete public release, or a data set card that describes this data")
+            raise UserError(
+                f"{card.name}: wrong number of {what}",
+                f"expected {expected}, found {found} in {images.root}",
+                "use the complete public release, or a data set card that describes this data",
+            )
     for name, part in (("trainval", images.trainval), ("test", images.test)):
         _check_labels(card, name, part, len(images.classes))
     _check_disjoint(card, images)
     if card.listing and images.fingerprint != card.listing:
-        raise UserError(f"{card.name}: the list of files is not that of the public release",
-                        f"expected the fingerprint {card.listing[:12]}, found {images.fingerprint[:12]}: files are named or "
-                        "sorted into classes differently, so the split would be another one",
-                        "use the public release, or a data set card with listing = \"\"")
+        raise UserError(
+            f"{card.name}: the list of files is not that of the public release",
+            f"expected the fingerprint {card.listing[:12]}, found {images.fingerprint[:12]}: files are named or "
+            "sorted into classes differently, so the split would be another one",
+            'use the public release, or a data set card with listing = ""',
+        )
     _check_files(card, images)
     return images
 
@@ -169,9 +188,11 @@ def _check_labels(card: TransferCard, name: str, part: Part, classes: int) -> No
     present = set(np.unique(part.labels).tolist())
     if present != set(range(classes)):
         odd = sorted(present.symmetric_difference(range(classes)))
-        raise UserError(f"{card.name}: labels of the {name} part are not complete",
-                        f"expected every label 0 to {classes - 1}, found differences at {odd[:5]}",
-                        "use the complete public release of this data set")
+        raise UserError(
+            f"{card.name}: labels of the {name} part are not complete",
+            f"expected every label 0 to {classes - 1}, found differences at {odd[:5]}",
+            "use the complete public release of this data set",
+        )
 
 
 def _check_disjoint(card: TransferCard, images: LabelledImages) -> None:
@@ -179,8 +200,11 @@ def _check_disjoint(card: TransferCard, images: LabelledImages) -> None:
     if len(set(paths)) != len(paths):
         seen: set[str] = set()
         twice = next(path for path in paths if path in seen or seen.add(path))  # type: ignore[func-returns-value]
-        raise UserError(f"{card.name}: an image is listed twice", f"expected disjoint parts, found {twice} again",
-                        "use split files of one release only")
+        raise UserError(
+            f"{card.name}: an image is listed twice",
+            f"expected disjoint parts, found {twice} again",
+            "use split files of one release only",
+        )
 
 
 def _check_files(card: TransferCard, images: LabelledImages) -> None:
@@ -196,9 +220,12 @@ def _check_files(card: TransferCard, images: LabelledImages) -> None:
             missing.append(path)
     if missing:
         total = len(images.trainval) + len(images.test)
-        raise DataMissing(f"{card.name}: {len(missing)} listed images are missing",
-                          f"expected {total} files, found {total - len(missing)}; the first missing one is "
-                          f"{images.root / missing[0]}", "unpack the image archive of this data set again")
+        raise DataMissing(
+            f"{card.name}: {len(missing)} listed images are missing",
+            f"expected {total} files, found {total - len(missing)}; the first missing one is "
+            f"{images.root / missing[0]}",
+            "unpack the image archive of this data set again",
+        )
 
 
 def file_md5_report(card: TransferCard, folder: Path) -> tuple[str, ...]:

@@ -44,7 +44,10 @@ class DecodeReport:
     def lines(self) -> tuple[str, ...]:
         """Return the notes for a record: counts with the first names."""
         notes = []
-        for what, names in (("truncated, decoded part used", self.truncated), ("unreadable, grey used", self.unreadable)):
+        for what, names in (
+            ("truncated, decoded part used", self.truncated),
+            ("unreadable, grey used", self.unreadable),
+        ):
             if names:
                 notes.append(f"{len(names)} file(s) {what}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}")
         return tuple(notes)
@@ -71,7 +74,7 @@ def image_batches(
         while starts or waiting:
             while starts and len(waiting) < _AHEAD:
                 start = starts.popleft()
-                chunk = paths[start:start + batch_size]
+                chunk = paths[start : start + batch_size]
                 waiting.append((chunk, [pool.submit(load_pixels, root / path, transform) for path in chunk]))
             chunk, futures = waiting.popleft()
             results = [future.result() for future in futures]
@@ -79,8 +82,17 @@ def image_batches(
 
 
 def extract_features(
-    classifier: FeatureModel, root: Path, paths: Sequence[str], labels: npt.NDArray[np.int64], transform: EvalTransform,
-    *, kind: str = "pooled", batch_size: int = 128, workers: int = 1, progress: Progress | None = None, name: str = "images",
+    classifier: FeatureModel,
+    root: Path,
+    paths: Sequence[str],
+    labels: npt.NDArray[np.int64],
+    transform: EvalTransform,
+    *,
+    kind: str = "pooled",
+    batch_size: int = 128,
+    workers: int = 1,
+    progress: Progress | None = None,
+    name: str = "images",
 ) -> Features:
     """Return one feature row per path, in order; a damaged file is counted, never dropped.
 
@@ -99,8 +111,18 @@ def extract_features(
     Raises:
         UserError: more than one per cent of the files is unreadable, or features are not finite.
     """
-    found = extract_share(classifier, root, paths, labels, transform, kind=kind, batch_size=batch_size, workers=workers,
-                          progress=progress, name=name)
+    found = extract_share(
+        classifier,
+        root,
+        paths,
+        labels,
+        transform,
+        kind=kind,
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress,
+        name=name,
+    )
     refuse_damaged(name, found.report.unreadable, len(paths))
     return found
 
@@ -112,14 +134,27 @@ def share_of(count: int, rank: int, world: int) -> slice:
 
 def joined(shares: Sequence[Features]) -> Features:
     """Return the shares of all ranks as one, in rank order."""
-    report = DecodeReport(tuple(line for share in shares for line in share.report.truncated),
-                          tuple(line for share in shares for line in share.report.unreadable))
-    return Features(np.concatenate([share.x for share in shares]), np.concatenate([share.labels for share in shares]), report)
+    report = DecodeReport(
+        tuple(line for share in shares for line in share.report.truncated),
+        tuple(line for share in shares for line in share.report.unreadable),
+    )
+    return Features(
+        np.concatenate([share.x for share in shares]), np.concatenate([share.labels for share in shares]), report
+    )
 
 
 def extract_share(
-    classifier: FeatureModel, root: Path, paths: Sequence[str], labels: npt.NDArray[np.int64], transform: EvalTransform,
-    *, kind: str, batch_size: int, workers: int, progress: Progress | None, name: str,
+    classifier: FeatureModel,
+    root: Path,
+    paths: Sequence[str],
+    labels: npt.NDArray[np.int64],
+    transform: EvalTransform,
+    *,
+    kind: str,
+    batch_size: int,
+    workers: int,
+    progress: Progress | None,
+    name: str,
 ) -> Features:
     """Return the features of a part of a list, whose damaged files are only counted: see ``extract_features``."""
     import torch
@@ -138,9 +173,11 @@ def extract_share(
                 progress(done, len(paths))
     x = np.concatenate(rows).astype(np.float32, copy=False)
     if not np.isfinite(x).all():
-        raise UserError(f"{name}: the backbone gives features that are not finite",
-                        f"{int((~np.isfinite(x)).any(axis=1).sum())} of {len(x)} images are affected",
-                        "the checkpoint is damaged or its training diverged; train or load it again")
+        raise UserError(
+            f"{name}: the backbone gives features that are not finite",
+            f"{int((~np.isfinite(x)).any(axis=1).sum())} of {len(x)} images are affected",
+            "the checkpoint is damaged or its training diverged; train or load it again",
+        )
     return Features(x, np.asarray(labels, dtype=np.int64), DecodeReport(tuple(truncated), tuple(unreadable)))
 
 
@@ -151,5 +188,8 @@ def refuse_damaged(name: str, unreadable: Sequence[str], total: int) -> None:
         UserError: more than one file and more than one per cent.
     """
     if len(unreadable) > max(1, UNREADABLE_LIMIT * total):
-        raise UserError(f"{name}: {len(unreadable)} of {total} images cannot be decoded", unreadable[0],
-                        "unpack the images of this data set again")
+        raise UserError(
+            f"{name}: {len(unreadable)} of {total} images cannot be decoded",
+            unreadable[0],
+            "unpack the images of this data set again",
+        )

@@ -43,8 +43,14 @@ class FewShotResult:
 
 
 def run_few_shot(
-    train: TrainingSet, test_x: npt.NDArray[np.float32], settings: ProbeSettings, *, seed: int,
-    fraction: float | None = None, shots: int | None = None, progress: Progress | None = None,
+    train: TrainingSet,
+    test_x: npt.NDArray[np.float32],
+    settings: ProbeSettings,
+    *,
+    seed: int,
+    fraction: float | None = None,
+    shots: int | None = None,
+    progress: Progress | None = None,
 ) -> FewShotResult:
     """Fit a probe on ``fraction`` of every class, or on ``shots`` images of it; the whole set gives the full probe.
 
@@ -57,7 +63,9 @@ def run_few_shot(
         shots: Images per class; give one of the two.
         progress: Told how many C were tried.
     """
-    subset = nested_subset(train.dataset, train.names, train.labels, train.classes, seed, fraction=fraction, shots=shots)
+    subset = nested_subset(
+        train.dataset, train.names, train.labels, train.classes, seed, fraction=fraction, shots=shots
+    )
     names, labels = [train.names[i] for i in subset], train.labels[subset]
     whole = len(subset) == len(train.labels)
     folds: Sequence[Fold] = ()

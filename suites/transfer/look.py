@@ -15,8 +15,10 @@ from suites.transfer.readers import read
 
 ARCHIVES = {
     "eurosat": {"EuroSAT.zip": "c8fa014336c82ac7804f0398fcb19387"},
-    "in-val": {"ILSVRC2012_devkit_t12.tar.gz": "fa75699e90404af021442c21a62c3abf",
-               "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622"},
+    "in-val": {
+        "ILSVRC2012_devkit_t12.tar.gz": "fa75699e90404af021442c21a62c3abf",
+        "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622",
+    },
 }
 """MD5 of public archives, checked where they still lie in the root or beside it."""
 _BLOCK = 2**22
@@ -37,7 +39,10 @@ def transfer(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
         f"{images.layout} in {images.root}",
         f"{len(images.trainval)} trainval and {len(images.test)} test images",
         f"{len(images.classes)} classes, {images.classes[0]} to {images.classes[-1]} ({digest})",
-        spread(paths), (*verified, *good), (*wrong, *bad))
+        spread(paths),
+        (*verified, *good),
+        (*wrong, *bad),
+    )
 
 
 def validation(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
@@ -51,9 +56,14 @@ def validation(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     images = read_validation(root, listed.ids, name=name, per_class=expected.per_class)
     good, bad = archives(name, root)
     outside = f", {images.outside} of other classes" if images.outside else ""
-    return DataReport(images.layout, f"{len(images.paths)} images{outside}",
-                      f"{len(listed)} classes of {listed.name} ({listed.fingerprint[:12]})",
-                      spread([str(images.root / path) for path in images.paths]), good, bad)
+    return DataReport(
+        images.layout,
+        f"{len(images.paths)} images{outside}",
+        f"{len(listed)} classes of {listed.name} ({listed.fingerprint[:12]})",
+        spread([str(images.root / path) for path in images.paths]),
+        good,
+        bad,
+    )
 
 
 def _fitting(root: Path) -> Any:
@@ -61,7 +71,9 @@ def _fitting(root: Path) -> Any:
     from harness.classes import load_classes
 
     small, full = load_classes("imagenet100"), load_classes("imagenet1k")
-    folders = {entry.name for place in (root / "val", root) if place.is_dir() for entry in place.iterdir() if entry.is_dir()}
+    folders = {
+        entry.name for place in (root / "val", root) if place.is_dir() for entry in place.iterdir() if entry.is_dir()
+    }
     return small if folders & set(full.ids) and not (folders & set(full.ids)) - set(small.ids) else full
 
 

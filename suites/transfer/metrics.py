@@ -13,7 +13,9 @@ _REPLICATES = 2000
 FloatArray = npt.NDArray[np.float64]
 
 
-def top1(labels: npt.ArrayLike, predicted: npt.ArrayLike, items: npt.ArrayLike | None = None, *, seed: int = 0) -> Estimate:
+def top1(
+    labels: npt.ArrayLike, predicted: npt.ArrayLike, items: npt.ArrayLike | None = None, *, seed: int = 0
+) -> Estimate:
     """Return the share of correct predictions.
 
     With one row per image the interval is Wilson's. With several (probe seeds) the value is the mean over all rows and
@@ -31,8 +33,16 @@ def top1(labels: npt.ArrayLike, predicted: npt.ArrayLike, items: npt.ArrayLike |
     if items is None or len(np.unique(np.asarray(items))) == correct.size:
         return wilson(int(correct.sum()), correct.size, population=POPULATION)
     features = np.stack([correct, np.ones_like(correct)], axis=1)
-    return bootstrap(_share, [features], seed=seed, population=POPULATION, clusters=[np.asarray(items)],
-                     method="bootstrap (image)", n=len(np.unique(np.asarray(items))), replicates=_REPLICATES)
+    return bootstrap(
+        _share,
+        [features],
+        seed=seed,
+        population=POPULATION,
+        clusters=[np.asarray(items)],
+        method="bootstrap (image)",
+        n=len(np.unique(np.asarray(items))),
+        replicates=_REPLICATES,
+    )
 
 
 def mean_per_class(
@@ -50,9 +60,16 @@ def mean_per_class(
     names = np.arange(correct.size) if items is None else np.asarray(items)
     members = [np.flatnonzero(truth == label) for label in np.unique(truth)]
     features = np.stack([correct, np.ones_like(correct)], axis=1)
-    return bootstrap(_mean_share, [features[index] for index in members], seed=seed, population=POPULATION,
-                     clusters=[names[index] for index in members], method="bootstrap (image within class)",
-                     n=len(np.unique(names)), replicates=_REPLICATES)
+    return bootstrap(
+        _mean_share,
+        [features[index] for index in members],
+        seed=seed,
+        population=POPULATION,
+        clusters=[names[index] for index in members],
+        method="bootstrap (image within class)",
+        n=len(np.unique(names)),
+        replicates=_REPLICATES,
+    )
 
 
 def _share(totals: FloatArray) -> FloatArray:

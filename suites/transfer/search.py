@@ -96,8 +96,14 @@ class ProbeResult:
 
 
 def fit_probe(
-    train_x: npt.ArrayLike, train_y: npt.ArrayLike, test_x: npt.ArrayLike, folds: Sequence[Fold], settings: ProbeSettings,
-    *, seed: int = 0, progress: Progress | None = None,
+    train_x: npt.ArrayLike,
+    train_y: npt.ArrayLike,
+    test_x: npt.ArrayLike,
+    folds: Sequence[Fold],
+    settings: ProbeSettings,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> ProbeResult:
     """Choose C on the folds, refit on all training samples, predict the test samples.
 
@@ -164,8 +170,10 @@ def _warnings(c: float, points: Sequence[SearchPoint], fit: Fit) -> tuple[str, .
     stuck = [point for point in points if not point.converged]
     if stuck:
         worst = max(stuck, key=lambda point: point.gradient)
-        lines.append(f"{len(stuck)} of {len(points)} search points not converged (largest max|gradient| {worst.gradient:.2g} "
-                     f"at C={worst.c:g})")
+        lines.append(
+            f"{len(stuck)} of {len(points)} search points not converged (largest max|gradient| {worst.gradient:.2g} "
+            f"at C={worst.c:g})"
+        )
     return tuple(filter(None, [*lines, fit.warning()]))
 
 
@@ -177,8 +185,9 @@ class _Trial:
             raise ValueError("a search needs at least one fold")
         self.settings = settings
         parts = [normalised(settings.normalise, x[fold.fit], x[fold.val]) for fold in folds]
-        self.problems = [Problem(fit_x, y[fold.fit], device=settings.device)
-                         for (fit_x, _), fold in zip(parts, folds, strict=True)]
+        self.problems = [
+            Problem(fit_x, y[fold.fit], device=settings.device) for (fit_x, _), fold in zip(parts, folds, strict=True)
+        ]
         self.val_x = [problem.project(val_x) for problem, (_, val_x) in zip(self.problems, parts, strict=True)]
         self.val_y = [y[fold.val] for fold in folds]
 
@@ -192,18 +201,28 @@ class _Trial:
         solutions: list[Solution] = []
         correct = 0
         for i, problem in enumerate(self.problems):
-            solution = problem.solve(c, paths[i] if paths else (), mode=self.settings.solver,
-                                     max_iterations=self.settings.max_iterations)
+            solution = problem.solve(
+                c, paths[i] if paths else (), mode=self.settings.solver, max_iterations=self.settings.max_iterations
+            )
             columns = problem.product(self.val_x[i], solution.theta).cpu().numpy().argmax(axis=1)
             correct += int((problem.labels[columns] == self.val_y[i]).sum())
             solutions.append(solution)
         total = sum(len(labels) for labels in self.val_y)
-        point = SearchPoint(c, correct, total, sum(s.iterations for s in solutions), max(s.gradient for s in solutions),
-                            max(s.gap for s in solutions), all(s.converged for s in solutions))
+        point = SearchPoint(
+            c,
+            correct,
+            total,
+            sum(s.iterations for s in solutions),
+            max(s.gradient for s in solutions),
+            max(s.gap for s in solutions),
+            all(s.converged for s in solutions),
+        )
         return point, tuple(solutions)
 
 
-def _grid(trial: Callable[..., tuple[SearchPoint, tuple[Solution, ...]]], progress: Progress) -> tuple[SearchPoint, ...]:
+def _grid(
+    trial: Callable[..., tuple[SearchPoint, tuple[Solution, ...]]], progress: Progress
+) -> tuple[SearchPoint, ...]:
     points: list[SearchPoint] = []
     paths: list[Path] = []
     best_paths: list[Path] = []
@@ -242,18 +261,32 @@ def _tpe(trial: _Trial, seed: int, progress: Progress) -> tuple[SearchPoint, ...
     points: list[SearchPoint] = []
 
     def objective(optuna_trial: optuna.Trial) -> float:
-        c = optuna_trial.suggest_float("C", 10**LOG_RANGE[0], 10**LOG_RANGE[1], step=None, log=True)
+        c = optuna_trial.suggest_float("C", 10 ** LOG_RANGE[0], 10 ** LOG_RANGE[1], step=None, log=True)
         points.append(trial(c)[0])
         progress(len(points), TRIALS)
         return points[-1].accuracy
 
-    sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, n_ei_candidates=24, seed=seed, multivariate=False,
-                                         group=False, constant_liar=False, constraints_func=None)
+    sampler = optuna.samplers.TPESampler(
+        n_startup_trials=STARTUP_TRIALS,
+        n_ei_candidates=24,
+        seed=seed,
+        multivariate=False,
+        group=False,
+        constant_liar=False,
+        constraints_func=None,
+    )
     try:
-        study = optuna.create_study(storage=None, sampler=sampler, pruner=optuna.pruners.NopPruner(), study_name="probe",
-                                    direction="maximize", load_if_exists=False)
-        study.optimize(objective, n_trials=TRIALS, timeout=None, n_jobs=1, catch=(), gc_after_trial=False,
-                       show_progress_bar=False)
+        study = optuna.create_study(
+            storage=None,
+            sampler=sampler,
+            pruner=optuna.pruners.NopPruner(),
+            study_name="probe",
+            direction="maximize",
+            load_if_exists=False,
+        )
+        study.optimize(
+            objective, n_trials=TRIALS, timeout=None, n_jobs=1, catch=(), gc_after_trial=False, show_progress_bar=False
+        )
     finally:
         optuna.logging.set_verbosity(verbosity)
     return tuple(points)

@@ -51,17 +51,28 @@ class TransferSettings(Settings):
         """Return what makes two numbers comparable, in words."""
         rule = ", one-standard-error rule" if self.one_standard_error else ""
         scale = "not normalised" if self.normalise == "none" else self.normalise
-        return (f"shorter side {self.image_size} bicubic, centre crop {self.image_size}; {self.features} features, {scale}; "
-                f"logistic regression, {self.solver} solver, {self.search} search{rule}; {self.probe_seeds} probe seed(s)")
+        return (
+            f"shorter side {self.image_size} bicubic, centre crop {self.image_size}; {self.features} features, {scale}; "
+            f"logistic regression, {self.solver} solver, {self.search} search{rule}; {self.probe_seeds} probe seed(s)"
+        )
 
 
 def features_need(dataset: str, settings: TransferSettings) -> Need:
     """Return the extraction of one data set's features; equal settings share one cell."""
     return Need(
-        role="features", name=f"features-{dataset}", version=EXTRACT_VERSION, work="suites.transfer.stages:extract",
-        params={"dataset": dataset, "image_size": settings.image_size, "features": settings.features,
-                "batch_size": settings.batch_size},
-        data=(dataset,), resources=Resources(devices=settings.devices, threads=settings.threads, minutes=0.1))
+        role="features",
+        name=f"features-{dataset}",
+        version=EXTRACT_VERSION,
+        work="suites.transfer.stages:extract",
+        params={
+            "dataset": dataset,
+            "image_size": settings.image_size,
+            "features": settings.features,
+            "batch_size": settings.batch_size,
+        },
+        data=(dataset,),
+        resources=Resources(devices=settings.devices, threads=settings.threads, minutes=0.1),
+    )
 
 
 def check_device(settings: TransferSettings) -> str:
@@ -73,6 +84,9 @@ def check_device(settings: TransferSettings) -> str:
     import torch
 
     if settings.solver_device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError("the probe's solver cannot run on a GPU", "torch sees no CUDA device",
-                        "set solver_device to cpu for this suite")
+        raise UserError(
+            "the probe's solver cannot run on a GPU",
+            "torch sees no CUDA device",
+            "set solver_device to cpu for this suite",
+        )
     return settings.solver_device

@@ -76,8 +76,10 @@ class Fit:
         """Return a line about missing convergence, or an empty string."""
         if self.converged:
             return ""
-        return (f"C={self.c:g}: not converged after {self.iterations} iterations "
-                f"(max|gradient| {self.gradient:.2g}, objective {self.objective:.10g})")
+        return (
+            f"C={self.c:g}: not converged after {self.iterations} iterations "
+            f"(max|gradient| {self.gradient:.2g}, objective {self.objective:.10g})"
+        )
 
 
 @contextmanager
@@ -156,8 +158,17 @@ class Problem:
         if self.basis is not None:
             weights = self.basis @ weights
         bias = bias - self.mean @ weights
-        return Fit(c, weights.double().cpu().numpy(), bias.double().cpu().numpy(), self.labels,
-                   solution.value * c * self.n, solution.gradient, solution.gap, solution.iterations, solution.converged)
+        return Fit(
+            c,
+            weights.double().cpu().numpy(),
+            bias.double().cpu().numpy(),
+            self.labels,
+            solution.value * c * self.n,
+            solution.gradient,
+            solution.gap,
+            solution.iterations,
+            solution.converged,
+        )
 
 
 _Pairs = deque[tuple[torch.Tensor, torch.Tensor, float]]
@@ -233,8 +244,9 @@ def _predicted(problem: Problem, lam: float, path: Sequence[Solution]) -> tuple[
     theta, logits = last.theta, last.logits
     lines = [(theta - path[-2].theta, logits - path[-2].logits)] if len(path) > 1 else []
     for direction, change in [*lines, (None, None)]:
-        line = _Line(problem, lam, theta, logits, theta if direction is None else direction,
-                     logits if change is None else change)
+        line = _Line(
+            problem, lam, theta, logits, theta if direction is None else direction, logits if change is None else change
+        )
         length = line.search(_EXACT)
         if length is not None:
             theta, logits = theta + length * line.direction, logits + length * line.change
@@ -294,8 +306,14 @@ class _Line:
     """The objective along a line, of which every point costs n * K."""
 
     def __init__(
-        self, problem: Problem, lam: float, theta: torch.Tensor, logits: torch.Tensor, direction: torch.Tensor,
-        change: torch.Tensor, start: tuple[float, float] | None = None,
+        self,
+        problem: Problem,
+        lam: float,
+        theta: torch.Tensor,
+        logits: torch.Tensor,
+        direction: torch.Tensor,
+        change: torch.Tensor,
+        start: tuple[float, float] | None = None,
     ) -> None:
         """Take the line through ``theta``; ``start`` is (value, slope) there, where they are known."""
         self.problem, self.lam, self.logits = problem, lam, logits

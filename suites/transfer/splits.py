@@ -69,9 +69,12 @@ def toolbox_split(dataset: str, names: Sequence[str], labels: IntArray, classes:
     val = []
     for label, order in class_orders(dataset, "split", names, labels, classes, seed):
         if len(order) < 2:
-            raise UserError(f"{dataset}: class {classes[label]} has a single image",
-                            "a validation part needs at least two images per class", "use more images, or a fixed C")
-        val.append(order[len(order) - max(1, math.floor(VAL_FRACTION * len(order))):])
+            raise UserError(
+                f"{dataset}: class {classes[label]} has a single image",
+                "a validation part needs at least two images per class",
+                "use more images, or a fixed C",
+            )
+        val.append(order[len(order) - max(1, math.floor(VAL_FRACTION * len(order))) :])
     return _fold(np.concatenate(val), len(labels))
 
 
@@ -82,8 +85,11 @@ def official_split(dataset: str, official_val: npt.NDArray[np.bool_] | None) -> 
         UserError: the data set has none.
     """
     if official_val is None:
-        raise UserError(f"{dataset} has no distributed validation part", "only aircraft, dtd, eurosat and flowers do",
-                        "use the validation mode 'toolbox'")
+        raise UserError(
+            f"{dataset} has no distributed validation part",
+            "only aircraft, dtd, eurosat and flowers do",
+            "use the validation mode 'toolbox'",
+        )
     return _fold(np.flatnonzero(official_val), len(official_val))
 
 
@@ -132,12 +138,20 @@ def subset_size(count: int, *, fraction: float | None = None, shots: int | None 
 
 
 def nested_subset(
-    dataset: str, names: Sequence[str], labels: IntArray, classes: Sequence[str], seed: int,
-    *, fraction: float | None = None, shots: int | None = None,
+    dataset: str,
+    names: Sequence[str],
+    labels: IntArray,
+    classes: Sequence[str],
+    seed: int,
+    *,
+    fraction: float | None = None,
+    shots: int | None = None,
 ) -> IntArray:
     """Return ascending positions of a stratified subset; smaller fractions are subsets of larger ones."""
-    kept = [order[:subset_size(len(order), fraction=fraction, shots=shots)]
-            for _, order in class_orders(dataset, "subset", names, labels, classes, seed)]
+    kept = [
+        order[: subset_size(len(order), fraction=fraction, shots=shots)]
+        for _, order in class_orders(dataset, "subset", names, labels, classes, seed)
+    ]
     return np.sort(np.concatenate(kept))
 
 

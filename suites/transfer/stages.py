@@ -76,9 +76,17 @@ def extract(ctx: Context) -> None:
             items: Part = getattr(images, part)
             share = share_of(len(items), ranks.rank, ranks.world)
             found[part] = extract_share(
-                model, images.root, items.paths[share], items.labels[share], transform, kind=params["features"], name=name,
-                batch_size=params["batch_size"], workers=ctx.cell.resources.threads,
-                progress=partial(_report, ctx, done, total))
+                model,
+                images.root,
+                items.paths[share],
+                items.labels[share],
+                transform,
+                kind=params["features"],
+                name=name,
+                batch_size=params["batch_size"],
+                workers=ctx.cell.resources.threads,
+                progress=partial(_report, ctx, done, total),
+            )
             done += len(items)
         if ranks.world > 1:
             found = _gather(ctx, ranks, found)
@@ -87,8 +95,14 @@ def extract(ctx: Context) -> None:
 
 
 def _write(ctx: Context, images: LabelledImages, transform: str, found: Mapping[str, Features]) -> None:
-    listing: dict[str, Any] = {"dataset": images.dataset, "layout": images.layout, "classes": images.classes,
-                               "fingerprint": images.fingerprint, "transform": transform, "notes": []}
+    listing: dict[str, Any] = {
+        "dataset": images.dataset,
+        "layout": images.layout,
+        "classes": images.classes,
+        "fingerprint": images.fingerprint,
+        "transform": transform,
+        "notes": [],
+    }
     for part in PARTS:
         items, features = getattr(images, part), found[part]
         refuse_damaged(images.dataset, features.report.unreadable, len(items))
@@ -104,17 +118,25 @@ def _gather(ctx: Context, ranks: Ranks, mine: Mapping[str, Features]) -> dict[st
     for part in PARTS:
         report = mine[part].report
         _save(ctx.scratch / f"{part}-{ranks.rank}.npy", mine[part].x)
-        write_json(ctx.scratch / f"{part}-{ranks.rank}.json", {
-            "labels": mine[part].labels.tolist(), "truncated": report.truncated, "unreadable": report.unreadable})
+        write_json(
+            ctx.scratch / f"{part}-{ranks.rank}.json",
+            {"labels": mine[part].labels.tolist(), "truncated": report.truncated, "unreadable": report.unreadable},
+        )
     ranks.wait()
-    return {part: joined([_load_share(ctx.scratch / f"{part}-{rank}") for rank in range(ranks.world)])
-            for part in PARTS} if ranks.rank == 0 else {}
+    return (
+        {part: joined([_load_share(ctx.scratch / f"{part}-{rank}") for rank in range(ranks.world)]) for part in PARTS}
+        if ranks.rank == 0
+        else {}
+    )
 
 
 def _load_share(stem: Path) -> Features:
     facts = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
-    return Features(np.load(stem.with_suffix(".npy"), allow_pickle=False), np.array(facts["labels"], dtype=np.int64),
-                    DecodeReport(tuple(facts["truncated"]), tuple(facts["unreadable"])))
+    return Features(
+        np.load(stem.with_suffix(".npy"), allow_pickle=False),
+        np.array(facts["labels"], dtype=np.int64),
+        DecodeReport(tuple(facts["truncated"]), tuple(facts["unreadable"])),
+    )
 
 
 def _report(ctx: Context, before: int, total: int, done: int, _: int) -> None:
@@ -131,17 +153,35 @@ def load_features(artifact: Artifact) -> FeatureSet:
     listing = artifact.json("items.json")
     x = {part: np.load(artifact.path(f"{part}.npy"), allow_pickle=False) for part in PARTS}
     labels = {part: np.array(listing[part]["labels"], dtype=np.int64) for part in PARTS}
-    train = TrainingSet(listing["dataset"], x["trainval"], labels["trainval"], tuple(listing["trainval"]["paths"]),
-                        tuple(listing["classes"]))
+    train = TrainingSet(
+        listing["dataset"],
+        x["trainval"],
+        labels["trainval"],
+        tuple(listing["trainval"]["paths"]),
+        tuple(listing["classes"]),
+    )
     official = listing["official_val"]
-    return FeatureSet(train, None if official is None else np.array(official, dtype=bool), x["test"], labels["test"],
-                      tuple(listing["test"]["paths"]), tuple(listing["notes"]))
+    return FeatureSet(
+        train,
+        None if official is None else np.array(official, dtype=bool),
+        x["test"],
+        labels["test"],
+        tuple(listing["test"]["paths"]),
+        tuple(listing["notes"]),
+    )
 
 
 def probe_settings(settings: TransferSettings) -> ProbeSettings:
     """Return the probe's own settings."""
-    return ProbeSettings(settings.search, settings.solver, settings.one_standard_error, threads=settings.threads,
-                         normalise=settings.normalise, max_iterations=settings.max_iterations, device=check_device(settings))
+    return ProbeSettings(
+        settings.search,
+        settings.solver,
+        settings.one_standard_error,
+        threads=settings.threads,
+        normalise=settings.normalise,
+        max_iterations=settings.max_iterations,
+        device=check_device(settings),
+    )
 
 
 def probe_rows(features: FeatureSet, results: Mapping[int, ProbeResult], extra: Mapping[int, str]) -> pd.DataFrame:
@@ -154,13 +194,25 @@ def probe_rows(features: FeatureSet, results: Mapping[int, ProbeResult], extra: 
     """
     import pandas as pd
 
-    reference = {seed: {"predicted_reference": found.reference} for seed, found in results.items()
-                 if found.reference is not None}
-    frames = [pd.DataFrame({
-        **reference.get(seed, {}), "item": features.test_names, "label": features.test_labels, "predicted": found.predictions, "seed": seed,
-        "c": found.c, "train_images": len(features.train.labels), "validation": extra[seed],
-        "remark": "; ".join(found.warnings),
-    }) for seed, found in results.items()]
+    reference = {
+        seed: {"predicted_reference": found.reference} for seed, found in results.items() if found.reference is not None
+    }
+    frames = [
+        pd.DataFrame(
+            {
+                **reference.get(seed, {}),
+                "item": features.test_names,
+                "label": features.test_labels,
+                "predicted": found.predictions,
+                "seed": seed,
+                "c": found.c,
+                "train_images": len(features.train.labels),
+                "validation": extra[seed],
+                "remark": "; ".join(found.warnings),
+            }
+        )
+        for seed, found in results.items()
+    ]
     return pd.concat(frames, ignore_index=True)
 
 
@@ -172,12 +224,34 @@ def write_search(ctx: Context, results: Mapping[int, ProbeResult], members: Mapp
         results: Probe seed to its probe.
         members: Probe seed to hashes of the split or subset, equal for all backbones.
     """
-    write_json(ctx.out / "search.json", [
-        {"seed": seed, **members[seed], "chosen_c": found.c, "objective": found.fit.objective, "gradient": found.fit.gradient,
-         "gap": found.fit.gap, "iterations": found.fit.iterations, "converged": found.fit.converged, "warnings": found.warnings,
-         "tried": [{"c": p.c, "accuracy": p.accuracy, "iterations": p.iterations, "gradient": p.gradient,
-                    "gap": p.gap, "converged": p.converged} for p in found.points]}
-        for seed, found in results.items()])
+    write_json(
+        ctx.out / "search.json",
+        [
+            {
+                "seed": seed,
+                **members[seed],
+                "chosen_c": found.c,
+                "objective": found.fit.objective,
+                "gradient": found.fit.gradient,
+                "gap": found.fit.gap,
+                "iterations": found.fit.iterations,
+                "converged": found.fit.converged,
+                "warnings": found.warnings,
+                "tried": [
+                    {
+                        "c": p.c,
+                        "accuracy": p.accuracy,
+                        "iterations": p.iterations,
+                        "gradient": p.gradient,
+                        "gap": p.gap,
+                        "converged": p.converged,
+                    }
+                    for p in found.points
+                ],
+            }
+            for seed, found in results.items()
+        ],
+    )
 
 
 def probe_metrics(rows: pd.DataFrame, name: str, *, group: str, group_size: int, primary: bool) -> tuple[Metric, ...]:
@@ -196,19 +270,32 @@ def probe_notes(rows: pd.DataFrame) -> tuple[str, ...]:
     lines = ["chosen C by probe seed: " + ", ".join(f"{c:.4g}" for c in first["c"])]
     accuracy: Sequence[float] = [float((part["label"] == part["predicted"]).mean()) for _, part in by_seed]
     if len(accuracy) > 1:
-        lines.append(f"standard deviation over {len(accuracy)} probe seeds: {100 * float(np.std(accuracy, ddof=1)):.2f} points")
+        lines.append(
+            f"standard deviation over {len(accuracy)} probe seeds: {100 * float(np.std(accuracy, ddof=1)):.2f} points"
+        )
     lines += [f"C chosen by {how}" for how in sorted(set(first["validation"]))]
     lines += [f"seed {seed}: {remark}" for seed, remark in first["remark"].items() if remark]
     if "predicted_reference" in rows:
-        gap = 100 * float((rows["label"] == rows["predicted"]).mean() - (rows["label"] == rows["predicted_reference"]).mean())
+        gap = 100 * float(
+            (rows["label"] == rows["predicted"]).mean() - (rows["label"] == rows["predicted_reference"]).mean()
+        )
         if abs(gap) > AGREE_POINTS:
             lines.append(f"warning: converged and reference solver differ by {gap:+.2f} points at the chosen C")
     return tuple(lines)
 
 
 def classify(
-    model: Any, root: Path, paths: Sequence[str], labels: npt.NDArray[np.int64], transform: EvalTransform,
-    outputs: Sequence[int], *, batch_size: int, workers: int, progress: Callable[[int, int, str], None], name: str,
+    model: Any,
+    root: Path,
+    paths: Sequence[str],
+    labels: npt.NDArray[np.int64],
+    transform: EvalTransform,
+    outputs: Sequence[int],
+    *,
+    batch_size: int,
+    workers: int,
+    progress: Callable[[int, int, str], None],
+    name: str,
 ) -> pd.DataFrame:
     """Return item, label, predicted and state per image; predictions are positions in ``outputs``.
 
@@ -224,8 +311,11 @@ def classify(
     for pixels, found in image_batches(root, paths, transform, batch_size=batch_size, workers=workers):
         logits = model(torch.from_numpy(pixels)).cpu()[:, index]
         if not torch.isfinite(logits).all():
-            raise UserError(f"{name}: the backbone gives logits that are not finite", f"first seen at {found[0][0]}",
-                            "the checkpoint is damaged or its training diverged; train or load it again")
+            raise UserError(
+                f"{name}: the backbone gives logits that are not finite",
+                f"first seen at {found[0][0]}",
+                "the checkpoint is damaged or its training diverged; train or load it again",
+            )
         predicted.append(logits.numpy().argmax(axis=1))
         states += [state for _, state, _ in found]
         progress(len(states), len(paths), "images")

@@ -19,7 +19,8 @@ def read(root: Path, card: TransferCard) -> LabelledImages:
         UserError: what is there differs from the card.
     """
     if card.dataset not in DATASETS:
-        raise UserError(f"unknown transfer data set '{card.dataset}'", f"known are {', '.join(DATASETS)}",
-                        "mend the data set card")
+        raise UserError(
+            f"unknown transfer data set '{card.dataset}'", f"known are {', '.join(DATASETS)}", "mend the data set card"
+        )
     module = import_module(f"suites.transfer.readers.{card.dataset}")
     return cast(LabelledImages, module.read(Path(root), card))

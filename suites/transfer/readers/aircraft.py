@@ -15,7 +15,9 @@ _PLACES = ("", "data", "fgvc-aircraft-2013b/data", "aircraft/fgvc-aircraft-2013b
 
 def read(root: Path, card: TransferCard) -> LabelledImages:
     """Read Aircraft; trainval is train followed by val, the class index is the line number in ``variants.txt``."""
-    base = find_root(card, root, _PLACES, lambda folder: (folder / "variants.txt").is_file(), "variants.txt and images/")
+    base = find_root(
+        card, root, _PLACES, lambda folder: (folder / "variants.txt").is_file(), "variants.txt and images/"
+    )
     classes = tuple(read_lines(card, base / "variants.txt"))
     train, val, test = (_part(card, base, classes, name) for name in ("train", "val", "test"))
     trainval = Part(train.paths + val.paths, np.concatenate([train.labels, val.labels]))
@@ -28,7 +30,10 @@ def _part(card: TransferCard, base: Path, classes: tuple[str, ...], name: str) -
     # names hold spaces, slashes and hyphens ("Cessna 172", "F/A-18"): only the first space separates
     rows = [line.split(" ", 1) for line in read_lines(card, path)]
     if any(len(row) != 2 for row in rows):
-        raise UserError(f"{card.name}: {path.name} is damaged", "expected lines '<7-digit id> <variant name>'",
-                        "unpack the annotation files again")
+        raise UserError(
+            f"{card.name}: {path.name} is damaged",
+            "expected lines '<7-digit id> <variant name>'",
+            "unpack the annotation files again",
+        )
     labels = label_index(card, classes, [row[1].strip() for row in rows], path.name)
     return Part(tuple(f"images/{row[0]}.jpg" for row in rows), labels)

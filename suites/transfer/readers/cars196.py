@@ -21,8 +21,13 @@ def read(root: Path, card: TransferCard) -> LabelledImages:
     Mirrors exist that ship ``cars_annos.mat`` beside split-layout images: its names do not fit those images, so the
     consolidated layout is used only where ``car_ims`` exists.
     """
-    base = find_root(card, root, _PLACES, lambda folder: _consolidated(folder) or _split(folder),
-                     "car_ims/ with cars_annos.mat, or cars_train/, cars_test/ and devkit/")
+    base = find_root(
+        card,
+        root,
+        _PLACES,
+        lambda folder: _consolidated(folder) or _split(folder),
+        "car_ims/ with cars_annos.mat, or cars_train/, cars_test/ and devkit/",
+    )
     images = _read_consolidated(card, base) if _consolidated(base) else _read_split(card, base)
     return checked(images, card)
 
@@ -50,18 +55,24 @@ def _read_consolidated(card: TransferCard, base: Path) -> LabelledImages:
 def _read_split(card: TransferCard, base: Path) -> LabelledImages:
     devkit = base / "devkit"
     if not devkit.is_dir():
-        raise DataMissing(f"{card.name}: cars_annos.mat does not fit these images",
-                          f"it names the 16,185 files of car_ims/, but {base} holds cars_train/ and cars_test/, which are "
-                          "numbered otherwise, and no devkit/",
-                          "get devkit/ with cars_train_annos.mat and the labelled test annotations, or car_ims/")
+        raise DataMissing(
+            f"{card.name}: cars_annos.mat does not fit these images",
+            f"it names the 16,185 files of car_ims/, but {base} holds cars_train/ and cars_test/, which are "
+            "numbered otherwise, and no devkit/",
+            "get devkit/ with cars_train_annos.mat and the labelled test annotations, or car_ims/",
+        )
     if (devkit / "devkit").is_dir():
         devkit = devkit / "devkit"
     classes = strings(load_mat(card.name, devkit / "cars_meta.mat", "class_names")["class_names"])
-    test_file = next((folder / _LABELLED_TEST for folder in (base, devkit) if (folder / _LABELLED_TEST).is_file()), None)
+    test_file = next(
+        (folder / _LABELLED_TEST for folder in (base, devkit) if (folder / _LABELLED_TEST).is_file()), None
+    )
     if test_file is None:
-        raise DataMissing(f"{card.name}: {_LABELLED_TEST} is missing",
-                          f"expected it in {base} or {devkit}; the devkit's own test file has no labels",
-                          "get the labelled test annotations, which are distributed separately")
+        raise DataMissing(
+            f"{card.name}: {_LABELLED_TEST} is missing",
+            f"expected it in {base} or {devkit}; the devkit's own test file has no labels",
+            "get the labelled test annotations, which are distributed separately",
+        )
     train = _read_part(card, base, "cars_train", devkit / "cars_train_annos.mat")
     test = _read_part(card, base, "cars_test", test_file)
     return LabelledImages(card.dataset, "split", base, classes, train, test)

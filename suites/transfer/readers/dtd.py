@@ -14,9 +14,16 @@ _PLACES = ("", "dtd", "dtd/dtd")  # torchvision keeps it in a doubled folder
 
 def read(root: Path, card: TransferCard) -> LabelledImages:
     """Read one partition of DTD; trainval is train followed by val, the class index that of the sorted class names."""
-    base = find_root(card, root, _PLACES, lambda folder: (folder / "labels").is_dir() and (folder / "images").is_dir(),
-                     "images/ and labels/")
-    lines = {name: read_lines(card, base / "labels" / f"{name}{card.partition}.txt") for name in ("train", "val", "test")}
+    base = find_root(
+        card,
+        root,
+        _PLACES,
+        lambda folder: (folder / "labels").is_dir() and (folder / "images").is_dir(),
+        "images/ and labels/",
+    )
+    lines = {
+        name: read_lines(card, base / "labels" / f"{name}{card.partition}.txt") for name in ("train", "val", "test")
+    }
     classes = tuple(sorted({line.split("/")[0] for part in lines.values() for line in part}))
     train, val, test = (_part(card, classes, lines[name], name) for name in ("train", "val", "test"))
     trainval = Part(train.paths + val.paths, np.concatenate([train.labels, val.labels]))

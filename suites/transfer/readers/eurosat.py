@@ -23,9 +23,14 @@ _SUFFIXES = (".jpg", ".jpeg")
 def read(root: Path, card: TransferCard) -> LabelledImages:
     """Read EuroSAT with the card's derived split; classes are the sorted folder names."""
     if card.derived is None:
-        raise UserError(f"{card.name}: the card has no split", "this data set is distributed without one",
-                        "give the card 'derived' with test_per_class and val_per_class")
-    base = find_root(card, root, _PLACES, lambda folder: len(_class_files(folder)) > 1, "one folder of JPEG files per class")
+        raise UserError(
+            f"{card.name}: the card has no split",
+            "this data set is distributed without one",
+            "give the card 'derived' with test_per_class and val_per_class",
+        )
+    base = find_root(
+        card, root, _PLACES, lambda folder: len(_class_files(folder)) > 1, "one folder of JPEG files per class"
+    )
     files = _class_files(base)
     return checked(derive_split(base, files, card, card.derived), card)
 
@@ -33,8 +38,11 @@ def read(root: Path, card: TransferCard) -> LabelledImages:
 def _class_files(base: Path) -> dict[str, list[str]]:
     found = {}
     for folder in sorted(entry for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-        names = sorted(f"{folder.name}/{entry.name}" for entry in folder.iterdir()
-                       if entry.suffix.lower() in _SUFFIXES and not entry.name.startswith("."))
+        names = sorted(
+            f"{folder.name}/{entry.name}"
+            for entry in folder.iterdir()
+            if entry.suffix.lower() in _SUFFIXES and not entry.name.startswith(".")
+        )
         if names:
             found[folder.name] = names
     return found
@@ -46,17 +54,26 @@ def derive_split(base: Path, files: dict[str, list[str]], card: TransferCard, ru
     first_train = rule.test_per_class + rule.val_per_class
     for label, (name, paths) in enumerate(sorted(files.items())):
         if len(paths) <= first_train:
-            raise UserError(f"{card.name}: class {name} is too small",
-                            f"expected more than {first_train} images, found {len(paths)}",
-                            "use the complete public release, or a card with smaller parts")
+            raise UserError(
+                f"{card.name}: class {name} is too small",
+                f"expected more than {first_train} images, found {len(paths)}",
+                "use the complete public release, or a card with smaller parts",
+            )
         ordered = [paths[i] for i in seeded_order(paths, card.dataset, "derived split", name, rule.seed)]
-        parts["test"] += [(path, label) for path in ordered[:rule.test_per_class]]
-        parts["val"] += [(path, label) for path in ordered[rule.test_per_class:first_train]]
+        parts["test"] += [(path, label) for path in ordered[: rule.test_per_class]]
+        parts["val"] += [(path, label) for path in ordered[rule.test_per_class : first_train]]
         parts["train"] += [(path, label) for path in ordered[first_train:]]
     trainval = sorted(parts["train"]) + sorted(parts["val"])
     official = np.arange(len(trainval)) >= len(parts["train"])
-    return LabelledImages(card.dataset, f"class folders, split derived with seed {rule.seed}", base, tuple(sorted(files)),
-                          _part(trainval), _part(sorted(parts["test"])), official)
+    return LabelledImages(
+        card.dataset,
+        f"class folders, split derived with seed {rule.seed}",
+        base,
+        tuple(sorted(files)),
+        _part(trainval),
+        _part(sorted(parts["test"])),
+        official,
+    )
 
 
 def _part(rows: list[tuple[str, int]]) -> Part:

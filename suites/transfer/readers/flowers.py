@@ -16,20 +16,31 @@ _PLACES = ("", "flowers-102", "flowers102", "102flowers", "flowers")
 
 def read(root: Path, card: TransferCard) -> LabelledImages:
     """Read Flowers; trainval is ``trnid`` followed by ``valid``. The test part is the larger one, on purpose."""
-    base = find_root(card, root, _PLACES, lambda folder: (folder / "imagelabels.mat").is_file(),
-                     "jpg/, imagelabels.mat and setid.mat")
+    base = find_root(
+        card,
+        root,
+        _PLACES,
+        lambda folder: (folder / "imagelabels.mat").is_file(),
+        "jpg/, imagelabels.mat and setid.mat",
+    )
     labels = np.atleast_1d(load_mat(card.name, base / "imagelabels.mat", "labels")["labels"]).astype(np.int64) - 1
-    ids = {name: np.atleast_1d(value).astype(np.int64)
-           for name, value in load_mat(card.name, base / "setid.mat", "trnid", "valid", "tstid").items()}
+    ids = {
+        name: np.atleast_1d(value).astype(np.int64)
+        for name, value in load_mat(card.name, base / "setid.mat", "trnid", "valid", "tstid").items()
+    }
     largest = max(int(value.max()) for value in ids.values())
     if largest > len(labels):
-        raise UserError(f"{card.name}: setid.mat and imagelabels.mat differ",
-                        f"expected image numbers up to {len(labels)}, found {largest}", "use files of one release")
+        raise UserError(
+            f"{card.name}: setid.mat and imagelabels.mat differ",
+            f"expected image numbers up to {len(labels)}, found {largest}",
+            "use files of one release",
+        )
     trainval = np.concatenate([ids["trnid"], ids["valid"]])
     official = np.arange(len(trainval)) >= len(ids["trnid"])
     classes = tuple(str(number) for number in range(1, int(labels.max()) + 2))
-    images = LabelledImages(card.dataset, "102flowers", base, classes, _part(trainval, labels), _part(ids["tstid"], labels),
-                            official)
+    images = LabelledImages(
+        card.dataset, "102flowers", base, classes, _part(trainval, labels), _part(ids["tstid"], labels), official
+    )
     return checked(images, card)
 
 

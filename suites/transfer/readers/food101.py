@@ -14,8 +14,13 @@ _PLACES = ("", "food-101", "food101", "food-101/food-101")
 
 def read(root: Path, card: TransferCard) -> LabelledImages:
     """Read Food-101; the class index is that of the sorted class names."""
-    base = find_root(card, root, _PLACES, lambda folder: (folder / "meta").is_dir() and (folder / "images").is_dir(),
-                     "images/ and meta/")
+    base = find_root(
+        card,
+        root,
+        _PLACES,
+        lambda folder: (folder / "meta").is_dir() and (folder / "images").is_dir(),
+        "images/ and meta/",
+    )
     stems = {name: _stems(card, base, name) for name in ("train", "test")}
     classes = tuple(sorted({stem.split("/")[0] for part in stems.values() for stem in part}))
     trainval, test = (_part(card, classes, stems[name], name) for name in ("train", "test"))
@@ -27,13 +32,19 @@ def _stems(card: TransferCard, base: Path, name: str) -> list[str]:
     if text.is_file():
         return read_lines(card, text)
     if not table.is_file():
-        raise DataMissing(f"{card.name}: the list of {name} images is missing",
-                          f"expected {text.name} or {table.name} in {text.parent}, found neither", "unpack the archive again")
+        raise DataMissing(
+            f"{card.name}: the list of {name} images is missing",
+            f"expected {text.name} or {table.name} in {text.parent}, found neither",
+            "unpack the archive again",
+        )
     try:
-        return [str(stem) for _, stems in sorted(json.loads(table.read_text(encoding="utf-8")).items()) for stem in stems]
+        return [
+            str(stem) for _, stems in sorted(json.loads(table.read_text(encoding="utf-8")).items()) for stem in stems
+        ]
     except (ValueError, AttributeError) as error:
-        raise UserError(f"{card.name}: {table.name} is damaged", f"{type(error).__name__}: {error}",
-                        "unpack the archive again") from error
+        raise UserError(
+            f"{card.name}: {table.name} is damaged", f"{type(error).__name__}: {error}", "unpack the archive again"
+        ) from error
 
 
 def _part(card: TransferCard, classes: tuple[str, ...], stems: list[str], name: str) -> Part:

@@ -13,11 +13,21 @@ _PARTITIONS = ("", "Partitions", "SUN397", "SUN397/Partitions", "sun397", "sun39
 
 def read(root: Path, card: TransferCard) -> LabelledImages:
     """Read one partition of SUN397; a class is a path such as ``a/apartment_building/outdoor``."""
-    lists = find_root(card, root, _PARTITIONS, lambda folder: (folder / "ClassName.txt").is_file(),
-                      "ClassName.txt and Training_01.txt (Partitions.zip)")
+    lists = find_root(
+        card,
+        root,
+        _PARTITIONS,
+        lambda folder: (folder / "ClassName.txt").is_file(),
+        "ClassName.txt and Training_01.txt (Partitions.zip)",
+    )
     classes = tuple(sorted(line.strip("/") for line in read_lines(card, lists / "ClassName.txt")))
-    base = find_root(card, root, _IMAGES, lambda folder: bool(classes) and (folder / classes[0]).is_dir(),
-                     f"the image folder {classes[0] if classes else 'a/abbey'}")
+    base = find_root(
+        card,
+        root,
+        _IMAGES,
+        lambda folder: bool(classes) and (folder / classes[0]).is_dir(),
+        f"the image folder {classes[0] if classes else 'a/abbey'}",
+    )
     trainval, test = (_part(card, lists, classes, name) for name in ("Training", "Testing"))
     return checked(LabelledImages(card.dataset, "SUN397 with Partitions", base, classes, trainval, test), card)
 

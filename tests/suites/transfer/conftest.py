@@ -64,23 +64,43 @@ def cars_consolidated(root: Path) -> None:
     for i, name in enumerate(names):
         image(root / name, i)
     one = [1] * 8
-    savemat(root / "cars_annos.mat", {
-        "annotations": struct(relative_im_path=names, bbox_x1=one, bbox_y1=one, bbox_x2=one, bbox_y2=one,
-                              **{"class": [1, 1, 1, 1, 2, 2, 2, 2], "test": [0, 0, 1, 1, 0, 0, 1, 1]}),
-        "class_names": cell(["AM General Hummer SUV 2000", "smart fortwo Convertible 2012"])})
+    savemat(
+        root / "cars_annos.mat",
+        {
+            "annotations": struct(
+                relative_im_path=names,
+                bbox_x1=one,
+                bbox_y1=one,
+                bbox_x2=one,
+                bbox_y2=one,
+                **{"class": [1, 1, 1, 1, 2, 2, 2, 2], "test": [0, 0, 1, 1, 0, 0, 1, 1]},
+            ),
+            "class_names": cell(["AM General Hummer SUV 2000", "smart fortwo Convertible 2012"]),
+        },
+    )
 
 
 def cars_split(root: Path, nested: bool = False) -> None:
     (root / "devkit").mkdir(parents=True)
-    savemat(root / "devkit" / "cars_meta.mat", {"class_names": cell(["AM General Hummer SUV 2000", "Acura RL Sedan 2012"])})
+    savemat(
+        root / "devkit" / "cars_meta.mat", {"class_names": cell(["AM General Hummer SUV 2000", "Acura RL Sedan 2012"])}
+    )
     files = [f"{i:05d}.jpg" for i in range(1, 5)]
-    for part, target in (("cars_train", root / "devkit" / "cars_train_annos.mat"),
-                         ("cars_test", root / "cars_test_annos_withlabels.mat")):
+    for part, target in (
+        ("cars_train", root / "devkit" / "cars_train_annos.mat"),
+        ("cars_test", root / "cars_test_annos_withlabels.mat"),
+    ):
         for i, name in enumerate(files):
             image(root / part / (part if nested else "") / name, i)
         one = [1] * 4
-        savemat(target, {"annotations": struct(bbox_x1=one, bbox_y1=one, bbox_x2=one, bbox_y2=one,
-                                               **{"class": [2, 1, 2, 1], "fname": files})})
+        savemat(
+            target,
+            {
+                "annotations": struct(
+                    bbox_x1=one, bbox_y1=one, bbox_x2=one, bbox_y2=one, **{"class": [2, 1, 2, 1], "fname": files}
+                )
+            },
+        )
     savemat(root / "devkit" / "cars_test_annos.mat", {"annotations": struct(bbox_x1=[1] * 4, fname=files)})
 
 
@@ -109,8 +129,14 @@ def flowers(root: Path) -> None:
     for i in range(1, 13):
         image(base / "jpg" / f"image_{i:05d}.jpg", i)
     savemat(base / "imagelabels.mat", {"labels": np.array([[1, 2] * 6], dtype=np.uint8)})
-    savemat(base / "setid.mat", {"trnid": np.array([[2, 1]], dtype=np.uint16), "valid": np.array([[3, 4]], dtype=np.uint16),
-                                 "tstid": np.array([[5, 6, 7, 8, 9, 10, 11, 12]], dtype=np.uint16)})
+    savemat(
+        base / "setid.mat",
+        {
+            "trnid": np.array([[2, 1]], dtype=np.uint16),
+            "valid": np.array([[3, 4]], dtype=np.uint16),
+            "tstid": np.array([[5, 6, 7, 8, 9, 10, 11, 12]], dtype=np.uint16),
+        },
+    )
 
 
 def pets(root: Path) -> None:
@@ -155,8 +181,9 @@ CARDS = {
     "aircraft": TransferCard(dataset="aircraft", classes=3, trainval=6, test=3),
     "cars196": TransferCard(dataset="cars196", classes=2, trainval=4, test=4),
     "dtd": TransferCard(dataset="dtd", classes=2, trainval=8, test=4),
-    "eurosat": TransferCard(dataset="eurosat", classes=3, trainval=24, test=12,
-                            derived=DerivedSplit(test_per_class=4, val_per_class=2)),
+    "eurosat": TransferCard(
+        dataset="eurosat", classes=3, trainval=24, test=12, derived=DerivedSplit(test_per_class=4, val_per_class=2)
+    ),
     "flowers": TransferCard(dataset="flowers", classes=2, trainval=4, test=8),
     "pets": TransferCard(dataset="pets", classes=3, trainval=6, test=6),
     "food101": TransferCard(dataset="food101", classes=2, trainval=4, test=4),

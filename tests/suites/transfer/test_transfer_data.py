@@ -175,7 +175,9 @@ VAL_20 = {"aircraft": 1300, "cars196": 1546, "dtd": 752, "eurosat": 3780, "flowe
           "sun397": 3970}  # fmt: skip
 
 
-@pytest.mark.skipif("HARNESS_DATA" not in os.environ, reason="wants HARNESS_DATA: a folder with the eight public data sets")
+@pytest.mark.skipif(
+    "HARNESS_DATA" not in os.environ, reason="wants HARNESS_DATA: a folder with the eight public data sets"
+)
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_transfer_data_real(dataset):
     root = Path(os.environ["HARNESS_DATA"]) / dataset

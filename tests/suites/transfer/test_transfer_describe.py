@@ -18,10 +18,14 @@ from suites.transfer.cards import DATASETS
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("linear-probe", ["70.91", "73.95", "protocol", "t-ReX", "shorter side 224", "known disagreements", "Table 6"]),
-    ("few-shot", ["Figure 3", "known disagreements", "nested"]),
-    ("in-domain", ["CMC", "last weights", "shorter side 256", "known disagreements"])])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("linear-probe", ["70.91", "73.95", "protocol", "t-ReX", "shorter side 224", "known disagreements", "Table 6"]),
+        ("few-shot", ["Figure 3", "known disagreements", "nested"]),
+        ("in-domain", ["CMC", "last weights", "shorter side 256", "known disagreements"]),
+    ],
+)
 def test_transfer_describe_prints_protocol_sources_and_disagreements(name, words, capsys):
     from harness.describe import show_card
 
@@ -44,8 +48,11 @@ def test_transfer_profiles_share_one_extraction_with_threads_shots_and_five_seed
         roots.append(f"{name}={tmp_path / name}")
     from harness.plan import Outside
 
-    selection = Selection(load_profile(profile, (), roots).profile, suites="linear-probe,few-shot",
-                          outside=Outside(weights, "resnet50", "imagenet1k"))
+    selection = Selection(
+        load_profile(profile, (), roots).profile,
+        suites="linear-probe,few-shot",
+        outside=Outside(weights, "resnet50", "imagenet1k"),
+    )
     plan = Planner(selection).build()
     kinds = [(cell.kind, cell.name) for cell in plan.cells.values()]
     assert kinds.count(("evaluate", "linear-probe")) == 8 and kinds.count(("evaluate", "few-shot")) == 8 * (4 + 5)
@@ -73,7 +80,7 @@ def test_transfer_benchmark_small_sizes_show_the_same(capsys, monkeypatch):
     probe.main()
     (row,) = json.loads(capsys.readouterr().out)
     assert row["speedup"] > 1.5 and row["worst_objective_excess"] < 1e-5
-    assert abs(row["mean_accuracy_difference"]) <= 0.01  # 600 test images, two seeds
+    assert abs(row["mean_accuracy_difference"]) <= 0.015  # 400 test images, two seeds
     page = probe.to_markdown([row])
     assert "| quick | 2 |" in page and page.startswith("# The probe's search")
     data = probe.make(probe.QUICK, 0)
@@ -81,14 +88,36 @@ def test_transfer_benchmark_small_sizes_show_the_same(capsys, monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not {"HARNESS_DATA", "HARNESS_RESNET50"} <= os.environ.keys(), reason="wants HARNESS_DATA: a folder with the "
-                    "public data sets, and HARNESS_RESNET50: a public ImageNet-1k ResNet-50 checkpoint")
+@pytest.mark.skipif(
+    not {"HARNESS_DATA", "HARNESS_RESNET50"} <= os.environ.keys(),
+    reason="wants HARNESS_DATA: a folder with the "
+    "public data sets, and HARNESS_RESNET50: a public ImageNet-1k ResNet-50 checkpoint",
+)
 def test_transfer_plausibility_of_a_public_checkpoint(tmp_path):
     """With a public ResNet50: EuroSAT 93-97 %, Pets 88-93 %, DTD 65-77 %, Aircraft and Cars among the lowest."""
     data = [part for name in DATASETS for part in ("--data", f"{name}={os.environ['HARNESS_DATA']}/{name}")]
-    subprocess.run([sys.executable, "-m", "harness", "run", "--checkpoint", os.environ["HARNESS_RESNET50"], "--arch", "resnet50",
-                    "--classes", "imagenet1k", "--suite", "linear-probe", "--profile", "in1k", "--store", str(tmp_path), *data],
-                   check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "harness",
+            "run",
+            "--checkpoint",
+            os.environ["HARNESS_RESNET50"],
+            "--arch",
+            "resnet50",
+            "--classes",
+            "imagenet1k",
+            "--suite",
+            "linear-probe",
+            "--profile",
+            "in1k",
+            "--store",
+            str(tmp_path),
+            *data,
+        ],
+        check=True,
+    )
     values = {}
     for path in tmp_path.glob("evaluate/linear-probe-*/record.json"):
         metric = json.loads(path.read_text())["metrics"][0]

@@ -24,8 +24,17 @@ def flat(root, save_image, save_struct):
         save_image(root / "val" / f"ILSVRC2012_val_{i:08d}.JPEG", i)
     data = root / "ILSVRC2012_devkit_t12" / "data"
     data.mkdir(parents=True)
-    savemat(data / "meta.mat", {"synsets": save_struct(ILSVRC2012_ID=[1, 2, 3, 4], WNID=[IDS[2], IDS[0], IDS[1], "n00000001"],
-                                                       words=["a", "b", "c", "all"], num_children=[0, 0, 0, 3])})
+    savemat(
+        data / "meta.mat",
+        {
+            "synsets": save_struct(
+                ILSVRC2012_ID=[1, 2, 3, 4],
+                WNID=[IDS[2], IDS[0], IDS[1], "n00000001"],
+                words=["a", "b", "c", "all"],
+                num_children=[0, 0, 0, 3],
+            )
+        },
+    )
     (data / "ILSVRC2012_validation_ground_truth.txt").write_text("1\n2\n3\n3\n2\n1\n")
 
 
@@ -43,7 +52,9 @@ def test_transfer_in_domain_restriction_uses_the_list_order(tmp_path, save_image
     images = read_validation(tmp_path, (IDS[2], IDS[0]))
     assert images.outside == 2
     assert {path.split("/")[0]: int(label) for path, label in zip(images.paths, images.labels, strict=True)} == {
-        IDS[0]: 1, IDS[2]: 0}
+        IDS[0]: 1,
+        IDS[2]: 0,
+    }
 
 
 def test_transfer_in_domain_flat_archive(tmp_path, save_image, save_struct):

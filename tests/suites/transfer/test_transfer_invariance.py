@@ -61,8 +61,10 @@ def backbone(tmp_path: Path, arch: str, change=None):
 def test_transfer_features_of_the_papers_backbones(tmp_path, arch, d):
     """2048 non-negative numbers, or 384; eval mode, so bit-equal; whatever the batch size and the workers."""
     model, paths = backbone(tmp_path, arch), pictures(tmp_path / "images", 4)
-    runs = [extract_features(model, tmp_path / "images", paths, np.arange(4), probe_transform(), batch_size=b, workers=w).x
-            for b, w in ((4, 1), (4, 1), (1, 2), (3, 3))]
+    runs = [
+        extract_features(model, tmp_path / "images", paths, np.arange(4), probe_transform(), batch_size=b, workers=w).x
+        for b, w in ((4, 1), (4, 1), (1, 2), (3, 3))
+    ]
     assert runs[0].shape == (4, d) and runs[0].dtype == np.float32
     assert (runs[0].min() >= 0) == (arch == "resnet50")
     assert np.array_equal(runs[0], runs[1])
@@ -74,9 +76,13 @@ def test_transfer_features_of_the_papers_backbones(tmp_path, arch, d):
         assert np.abs(cls - runs[0]).max() <= 1e-4 and np.abs(gap - cls).max() > 1e-2  # the head sees the class token
 
 
-@pytest.mark.parametrize(("name", "change"), [
-    ("missing", lambda state: state.pop("layer1.0.conv1.weight")),
-    ("unexpected", lambda state: state.update({"layer1.0.ls1.gamma": torch.ones(3)}))])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("missing", lambda state: state.pop("layer1.0.conv1.weight")),
+        ("unexpected", lambda state: state.update({"layer1.0.ls1.gamma": torch.ones(3)})),
+    ],
+)
 def test_transfer_features_keys_are_strict(tmp_path, name, change):
     """A key too many or too few of the trunk is an error; the head's keys are no reason to refuse."""
     with pytest.raises(UserError) as caught:
@@ -108,8 +114,21 @@ class Mixed:
 def test_transfer_decisions_do_not_depend_on_batch_or_workers(tmp_path):
     paths = pictures(tmp_path, 24)
     labels = np.arange(24) % 10
-    runs = [classify(Mixed(), tmp_path, paths, labels, eval_transform(16), range(10), batch_size=b, workers=w,
-                     progress=lambda *_: None, name="in-val") for b, w in ((24, 1), (1, 1), (5, 3))]
+    runs = [
+        classify(
+            Mixed(),
+            tmp_path,
+            paths,
+            labels,
+            eval_transform(16),
+            range(10),
+            batch_size=b,
+            workers=w,
+            progress=lambda *_: None,
+            name="in-val",
+        )
+        for b, w in ((24, 1), (1, 1), (5, 3))
+    ]
     for run in runs[1:]:
         assert (run["predicted"] != runs[0]["predicted"]).sum() <= 2 and run["item"].equals(runs[0]["item"])
 
@@ -126,7 +145,8 @@ def pets(tmp_path: Path) -> Path:
                 (root / "images").mkdir(exist_ok=True)
                 number = start + int(name[0])
                 Image.open(root / f"{breed}{part}" / name).convert("RGB").rotate(90 * k).save(
-                    root / "images" / f"{breed}_{number}.jpg")
+                    root / "images" / f"{breed}_{number}.jpg"
+                )
                 lines.append(f"{breed}_{number} {k} 1 1")
         (root / "annotations" / f"{part}.txt").write_text("\n".join(lines) + "\n")
     (root / "images" / "Abyssinian_53.jpg").write_bytes(b"broken")
@@ -183,10 +203,24 @@ def test_transfer_features_under_torchrun(pets, tmp_path):
         f"source = DataSource('pets', {str(pets)!r}, 'f', {{'classes': 3, 'trainval': 15, 'test': 15}})\n"
         "out = Path(sys.argv[1]); out.mkdir(parents=True, exist_ok=True)\n"
         "extract(Context(Cell('extract', 'features-pets', 1, params), out, {}, {'pets': source}, 'cpu',\n"
-        "    int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])))\n")
+        "    int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])))\n"
+    )
     for world in (1, 3):
-        subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world), str(script),
-                        str(tmp_path / f"w{world}")], check=True, timeout=280, cwd=Path(__file__).parents[3])
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                "--nproc-per-node",
+                str(world),
+                str(script),
+                str(tmp_path / f"w{world}"),
+            ],
+            check=True,
+            timeout=280,
+            cwd=Path(__file__).parents[3],
+        )
     assert (tmp_path / "w1" / "items.json").read_bytes() == (tmp_path / "w3" / "items.json").read_bytes()
     for part in ("trainval", "test"):
         one, three = (np.load(tmp_path / f"w{w}" / f"{part}.npy") for w in (1, 3))
@@ -202,7 +236,10 @@ def test_transfer_split_and_subset_membership_is_identical():
     order = rng.permutation(48)
     shuffled = [names[i] for i in order]
     for seed in (0, 1):
-        fold, again = toolbox_split("x", names, labels, classes, seed), toolbox_split("x", shuffled, labels[order], classes, seed)
+        fold, again = (
+            toolbox_split("x", names, labels, classes, seed),
+            toolbox_split("x", shuffled, labels[order], classes, seed),
+        )
         assert membership(names, fold.val) == membership(shuffled, again.val)
         for amount in ({"fraction": 0.5}, {"shots": 4}):
             first = nested_subset("x", names, labels, classes, seed, **amount)
@@ -225,13 +262,23 @@ def test_transfer_normalisation_is_fitted_on_the_fitting_set_only():
     a[:, 5], b[:, 5] = 7.0, 7.0
     scaled, other = normalised("standardise", a, b)
     assert np.allclose(scaled[:, :5].mean(0), 0) and np.allclose(scaled[:, :5].std(0, ddof=1), 1)
-    assert np.allclose(other[:, :5], (b[:, :5] - a[:, :5].mean(0)) / a[:, :5].std(0, ddof=1)) and np.all(other[:, 5] == 0)
+    assert np.allclose(other[:, :5], (b[:, :5] - a[:, :5].mean(0)) / a[:, :5].std(0, ddof=1)) and np.all(
+        other[:, 5] == 0
+    )
     assert np.allclose(np.linalg.norm(normalised("l2", a, b)[1], axis=1), 1)
     assert normalised("none", a, b)[0] is a
     y = (a[:, 0] > 3).astype(int)
     fold = toolbox_split("x", [str(i) for i in range(40)], y, ["a", "b"], 0)
-    plain, scaled_fit = (fit_probe(a * [1e-3, 1, 1, 1, 1, 1], y, a * [1e-3, 1, 1, 1, 1, 1], (fold,),
-                                   ProbeSettings(search="fixed", fixed_c=1e-2, normalise=how)) for how in ("none", "standardise"))
+    plain, scaled_fit = (
+        fit_probe(
+            a * [1e-3, 1, 1, 1, 1, 1],
+            y,
+            a * [1e-3, 1, 1, 1, 1, 1],
+            (fold,),
+            ProbeSettings(search="fixed", fixed_c=1e-2, normalise=how),
+        )
+        for how in ("none", "standardise")
+    )
     assert (scaled_fit.predictions == y).mean() > (plain.predictions == y).mean()
 
 

@@ -153,8 +153,10 @@ def test_transfer_search_not_converged_is_said():
 def test_transfer_search_reference_and_converged_agree():
     x, y = blobs(400)
     tx, ty = blobs(1000, seed=1)
-    accuracy = [np.mean(fit_probe(x, y, tx, split(y), ProbeSettings(solver=mode)).predictions == ty)
-                for mode in ("reference", "converged")]
+    accuracy = [
+        np.mean(fit_probe(x, y, tx, split(y), ProbeSettings(solver=mode)).predictions == ty)
+        for mode in ("reference", "converged")
+    ]
     assert abs(accuracy[0] - accuracy[1]) <= 0.005
 
 

@@ -38,9 +38,15 @@ def digits():
     return x[~test], y[~test], x[test], y[test]
 
 
-@pytest.mark.parametrize(("c", "value", "norm", "train", "test"), [
-    (1e-5, 0.02866292593, 0.0854219, 1253, 309), (1e-3, 0.5887574218, 0.735201, 1392, 341),
-    (1e-1, 5.756074238, 2.600142, 1436, 348), (10, 25.2725653, 6.16271, 1437, 346)])
+@pytest.mark.parametrize(
+    ("c", "value", "norm", "train", "test"),
+    [
+        (1e-5, 0.02866292593, 0.0854219, 1253, 309),
+        (1e-3, 0.5887574218, 0.735201, 1392, 341),
+        (1e-1, 5.756074238, 2.600142, 1436, 348),
+        (10, 25.2725653, 6.16271, 1437, 346),
+    ],
+)
 def test_transfer_solver_digits_known_answers(digits, c, value, norm, train, test):
     x, y, tx, ty = digits
     found = fit(x, y, c)

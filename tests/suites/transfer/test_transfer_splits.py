@@ -25,8 +25,18 @@ from suites.transfer.splits import (
     validation_folds,
 )
 
-EUROSAT_COUNTS = {"AnnualCrop": 3000, "Forest": 3000, "HerbaceousVegetation": 3000, "Highway": 2500, "Industrial": 2500,
-                  "Pasture": 2000, "PermanentCrop": 2500, "Residential": 3000, "River": 2500, "SeaLake": 3000}
+EUROSAT_COUNTS = {
+    "AnnualCrop": 3000,
+    "Forest": 3000,
+    "HerbaceousVegetation": 3000,
+    "Highway": 2500,
+    "Industrial": 2500,
+    "Pasture": 2000,
+    "PermanentCrop": 2500,
+    "Residential": 3000,
+    "River": 2500,
+    "SeaLake": 3000,
+}
 PETS_SPECIAL = {1: 93, 4: 96, 8: 96, 22: 96, 26: 99}
 
 
@@ -36,10 +46,18 @@ def problem(counts):
     return names, labels, [f"class {i}" for i in range(len(counts))]
 
 
-@pytest.mark.parametrize(("dataset", "counts", "val"), [
-    ("aircraft", [67] * 67 + [66] * 33, 1300), ("dtd", [80] * 47, 752), ("flowers", [20] * 102, 408),
-    ("pets", [PETS_SPECIAL.get(i, 100) for i in range(37)], 734), ("food101", [750] * 101, 15150),
-    ("sun397", [50] * 397, 3970), ("eurosat", [n - 810 for n in EUROSAT_COUNTS.values()], 3780)])
+@pytest.mark.parametrize(
+    ("dataset", "counts", "val"),
+    [
+        ("aircraft", [67] * 67 + [66] * 33, 1300),
+        ("dtd", [80] * 47, 752),
+        ("flowers", [20] * 102, 408),
+        ("pets", [PETS_SPECIAL.get(i, 100) for i in range(37)], 734),
+        ("food101", [750] * 101, 15150),
+        ("sun397", [50] * 397, 3970),
+        ("eurosat", [n - 810 for n in EUROSAT_COUNTS.values()], 3780),
+    ],
+)
 def test_transfer_splits_toolbox_sizes(dataset, counts, val):
     names, labels, classes = problem(counts)
     assert len(names) == PUBLIC_CARDS[dataset].trainval
@@ -69,14 +87,25 @@ def test_transfer_splits_do_not_depend_on_order_or_other_classes():
 
 
 def test_transfer_splits_same_in_another_process():
-    code = ("import hashlib; import numpy as np\n"
-            "from suites.transfer.splits import toolbox_split\n"
-            "names = [f'{i:03d}' for i in range(60)]\n"
-            "fold = toolbox_split('dtd', names, np.arange(60) % 3, ['a', 'b', 'c'], 22)\n"
-            "print(hashlib.sha256(fold.val.astype('<i8').tobytes()).hexdigest())")
+    code = (
+        "import hashlib; import numpy as np\n"
+        "from suites.transfer.splits import toolbox_split\n"
+        "names = [f'{i:03d}' for i in range(60)]\n"
+        "fold = toolbox_split('dtd', names, np.arange(60) % 3, ['a', 'b', 'c'], 22)\n"
+        "print(hashlib.sha256(fold.val.astype('<i8').tobytes()).hexdigest())"
+    )
     root = Path(__file__).parents[3]
-    found = {subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True,
-                            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)}).stdout for seed in ("1", "2")}
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=root,
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)},
+        ).stdout
+        for seed in ("1", "2")
+    }
     fold = toolbox_split("dtd", [f"{i:03d}" for i in range(60)], np.arange(60) % 3, ["a", "b", "c"], 22)
     assert found == {hashlib.sha256(fold.val.astype("<i8").tobytes()).hexdigest() + "\n"}
     assert found == {"88a13ceb237f646404692095b56c26e14b1f006770e971b84634e7e5e4a31ef6\n"}
@@ -130,10 +159,28 @@ def test_transfer_splits_folds_cover_everything_once():
         stratified_folds("x", *problem([1, 4]), 0)
 
 
-@pytest.mark.parametrize(("count", "fraction", "expected"), [
-    (20, 0.5, 10), (20, 0.2, 4), (20, 0.1, 2), (50, 0.1, 5), (80, 0.1, 8), (67, 0.5, 34), (66, 0.2, 13), (66, 0.1, 7),
-    (24, 0.5, 12), (24, 0.2, 5), (24, 0.1, 2), (750, 0.1, 75), (1190, 0.5, 595), (25, 0.1, 3), (5, 0.1, 2), (1, 0.5, 1),
-    (17, 1.0, 17)])
+@pytest.mark.parametrize(
+    ("count", "fraction", "expected"),
+    [
+        (20, 0.5, 10),
+        (20, 0.2, 4),
+        (20, 0.1, 2),
+        (50, 0.1, 5),
+        (80, 0.1, 8),
+        (67, 0.5, 34),
+        (66, 0.2, 13),
+        (66, 0.1, 7),
+        (24, 0.5, 12),
+        (24, 0.2, 5),
+        (24, 0.1, 2),
+        (750, 0.1, 75),
+        (1190, 0.5, 595),
+        (25, 0.1, 3),
+        (5, 0.1, 2),
+        (1, 0.5, 1),
+        (17, 1.0, 17),
+    ],
+)
 def test_transfer_few_shot_sizes(count, fraction, expected):
     assert subset_size(count, fraction=fraction) == expected
 

@@ -107,7 +107,9 @@ def test_transfer_suite_linear_probe(features, tmp_path):
     assert main.estimate.value > 0.6 and second.name == "pets.mean_per_class" and second.role == "companion"
     assert any("chosen C" in note for note in score.notes) and any("standard deviation" in note for note in score.notes)
     tried = json.loads((tmp_path / "a" / "search.json").read_text())
-    assert len({entry["validation_sha256"] for entry in tried}) == 2 and all(len(e["validation_sha256"]) == 64 for e in tried)
+    assert len({entry["validation_sha256"] for entry in tried}) == 2 and all(
+        len(e["validation_sha256"]) == 64 for e in tried
+    )
     assert [entry["seed"] for entry in tried] == [0, 1] and len(tried[0]["tried"]) >= 8
     again, _ = evaluate(LinearProbe(), settings, item, features, tmp_path / "b")
     assert again.equals(rows)
@@ -127,14 +129,27 @@ def test_transfer_suite_few_shot(features, tmp_path):
     items = FewShot().items(settings, "any")
     assert [item.label for item in items] == ["pets@1", "pets@0.5", "pets@0.2", "pets@1shot"]
     found = {item.label: evaluate(FewShot(), settings, item, features, tmp_path / item.label) for item in items}
-    probe, _ = evaluate(LinearProbe(), LinearProbeSettings(**SMALL), LinearProbe().items(LinearProbeSettings(**SMALL), "")[0],
-                        features, tmp_path / "probe")
+    probe, _ = evaluate(
+        LinearProbe(),
+        LinearProbeSettings(**SMALL),
+        LinearProbe().items(LinearProbeSettings(**SMALL), "")[0],
+        features,
+        tmp_path / "probe",
+    )
     whole = found["pets@1"][0]
     assert whole["predicted"].equals(probe["predicted"]) and whole["c"].equals(probe["c"])
     assert {label: int(rows["train_images"].iloc[0]) for label, (rows, _) in found.items()} == {
-        "pets@1": 36, "pets@0.5": 18, "pets@0.2": 6, "pets@1shot": 3}
+        "pets@1": 36,
+        "pets@0.5": 18,
+        "pets@0.2": 6,
+        "pets@1shot": 3,
+    }
     assert {label: rows["seed"].nunique() for label, (rows, _) in found.items()} == {
-        "pets@1": 2, "pets@0.5": 2, "pets@0.2": 4, "pets@1shot": 4}
+        "pets@1": 2,
+        "pets@0.5": 2,
+        "pets@0.2": 4,
+        "pets@1shot": 4,
+    }
     one = found["pets@1shot"][0]
     assert one[one["seed"] == 0]["c"].iloc[0] == whole[whole["seed"] == 0]["c"].iloc[0]
     metric = found["pets@0.2"][1].metrics[0]
@@ -164,8 +179,13 @@ def val(root: Path, ids: tuple[str, ...]) -> None:
 def in_domain(root: Path, tmp_path: Path, model, card: dict, monkeypatch):
     monkeypatch.setattr(suites.in_domain, "classifier", lambda ctx: model)
     settings = InDomainSettings(image_size=16, batch_size=4)
-    cell = Cell("evaluate", "in-domain", 1, {"settings": settings.model_dump(mode="json"), "item_params": {}},
-                seeds={"probe_seed": 0})
+    cell = Cell(
+        "evaluate",
+        "in-domain",
+        1,
+        {"settings": settings.model_dump(mode="json"), "item_params": {}},
+        seeds={"probe_seed": 0},
+    )
     suite = InDomain()
     rows = suite.rows(context(tmp_path / "out", cell, DataSource("in-val", str(root), "f", card)))
     (item,) = suite.items(settings, "any")
@@ -178,7 +198,8 @@ def test_transfer_in_domain_suite(tmp_path, monkeypatch):
     assert rows["predicted"].tolist() == [0, 0, 1, 1, 2, 2]
     assert score.metrics[0].name == "top1" and score.metrics[0].estimate.value == 1.0 and score.notes == ()
     assert "eval" not in LinearProbe().protocol(LinearProbeSettings()) and "shorter side 256" in InDomain().protocol(
-        InDomainSettings())
+        InDomainSettings()
+    )
 
 
 def test_transfer_in_domain_permuted_head_changes_nothing(tmp_path, monkeypatch):

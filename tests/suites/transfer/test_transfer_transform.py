@@ -45,9 +45,12 @@ def test_transfer_transform_matches_torchvision():
 
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (97, 151, 3), dtype=np.uint8))
     for transform in (probe_transform(64), eval_transform(56)):
-        other = transforms.Compose([
-            transforms.Resize(transform.resize_short, transforms.InterpolationMode.BICUBIC),
-            transforms.CenterCrop(transform.crop)])
+        other = transforms.Compose(
+            [
+                transforms.Resize(transform.resize_short, transforms.InterpolationMode.BICUBIC),
+                transforms.CenterCrop(transform.crop),
+            ]
+        )
         expected = np.asarray(other(image)).transpose(2, 0, 1).astype(np.float32) / 255
         assert np.array_equal(transform(image), expected)
 
@@ -113,9 +116,19 @@ def test_transfer_features_order_batch_and_workers(tmp_path, save_image):
     paths = _folder(tmp_path, save_image, 11)
     labels, transform = np.arange(11), EvalTransform("t", 16, 16)
     told = []
-    runs = [extract_features(Mean(), tmp_path, paths, labels, transform, batch_size=b, workers=w,
-                             progress=lambda done, total: told.append((done, total)))
-            for b, w in ((11, 1), (3, 1), (4, 3))]
+    runs = [
+        extract_features(
+            Mean(),
+            tmp_path,
+            paths,
+            labels,
+            transform,
+            batch_size=b,
+            workers=w,
+            progress=lambda done, total: told.append((done, total)),
+        )
+        for b, w in ((11, 1), (3, 1), (4, 3))
+    ]
     assert runs[0].x.shape == (11, 12) and runs[0].x.dtype == np.float32 and runs[0].labels.tolist() == list(range(11))
     for run in runs[1:]:
         assert np.abs(run.x - runs[0].x).max() <= 1e-4
