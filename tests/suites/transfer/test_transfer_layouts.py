@@ -143,8 +143,7 @@ def test_transfer_splits_of_every_layout(written, seed):
     first, second = read(root, card), read(root, card)
     folds = [toolbox_split(dataset, i.trainval.paths, i.trainval.labels, i.classes, seed) for i in (first, second)]
     assert [membership(first.trainval.paths, fold.val) for fold in folds[:1]] == [
-        membership(second.trainval.paths, folds[1].val)
-    ]
+        membership(second.trainval.paths, folds[1].val)]
     assert sorted([*folds[0].fit, *folds[0].val]) == list(range(card.trainval))
     assert set(first.trainval.labels[folds[0].val]) == set(range(card.classes))
     if first.official_val is not None:
@@ -158,8 +157,7 @@ def test_transfer_splits_of_every_layout(written, seed):
 def findings(tmp_path: Path, name: str, root: Path, card: dict) -> dict:
     (tmp_path / "card.json").write_text(json.dumps(card))
     (tmp_path / "small.toml").write_text(
-        f'name = "small"\nclasses = "imagenet100"\n[data.{name}]\nroot = "{root}"\ncard = "{tmp_path / "card.json"}"\n'
-    )
+        f'name = "small"\nclasses = "imagenet100"\n[data.{name}]\nroot = "{root}"\ncard = "{tmp_path / "card.json"}"\n')
     (found,) = data_findings(str(tmp_path / "small.toml"), [])
     return found
 
@@ -169,12 +167,8 @@ def test_transfer_doctor_one_line_for_every_layout(written, tmp_path_factory):
     facts = card.model_dump(mode="json", exclude={"dataset", "md5"})
     found = findings(tmp_path_factory.mktemp("profile"), dataset, root, facts)
     assert (found.check, found.status) == (f"data {dataset}", "ok"), found
-    for words in (
-        str(root),
-        f"{card.trainval} trainval and {card.test} test images",
-        f"{card.classes} classes",
-        "sampled images decode",
-    ):
+    for words in (str(root), f"{card.trainval} trainval and {card.test} test images", f"{card.classes} classes",
+                  "sampled images decode"):
         assert words in found.text
     assert "\n" not in found.text
 
@@ -212,11 +206,7 @@ def test_transfer_doctor_validation_folders_and_training_images(tmp_path, save_i
             for i in range(count):
                 save_image(tmp_path / "in100" / part / wnid / f"{wnid}_{i}.JPEG", k)
     found = findings(tmp_path, "in-val", tmp_path / "in100", {"per_class": 1})
-    assert (
-        found.status == "ok"
-        and "100 images" in found.text
-        and "100 classes of imagenet100 (d61d354b64be)" in found.text
-    )
+    assert found.status == "ok" and "100 images" in found.text and "100 classes of imagenet100 (d61d354b64be)" in found.text
     (tmp_path / "in100" / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(b"not the devkit")
     found = findings(tmp_path, "in-val", tmp_path / "in100", {"per_class": 1})
     assert found.status == "warning" and "fa75699e90404af021442c21a62c3abf" in found.text
