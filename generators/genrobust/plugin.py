@@ -10,11 +10,13 @@ from generators.api import Context, Generator, GeneratorCard, Request, Resources
 from generators.genrobust.prompts import prompt
 from generators.genrobust.settings import FIT, GenRobustFtSettings, GenRobustSettings
 from generators.sd15 import load_parts, missing_base, sample
+from harness.profile import local_source
 
 if TYPE_CHECKING:
     from generators.diffusion.pipeline import DiffusionParts
 
 UNET = "unet.safetensors"
+_UNET_MB = 3440.0
 _CITATION = "Bansal and Grover, Leaving Reality to Imagination, 2023, arXiv 2302.02503"
 _PROMPTS = "one of CLIP's 80 ImageNet templates, drawn per image and filled with the class name; negative prompt empty"
 _SAMPLER = "PNDM, 50 steps (51 UNet calls), guidance 7.5, 512 px; safety checker off by default"
@@ -112,8 +114,8 @@ class GenRobustFt(GenRobustBase):
         return "" if settings.weights else missing_base(self.card.id, settings)
 
     def fit_resources(self, settings: GenRobustFtSettings) -> Resources:
-        """Return the threads of the fine-tune."""
-        return Resources(threads=settings.fit_threads, disk_mb=4000.0)
+        """Return the threads of the fine-tune, and the disk its UNet takes."""
+        return Resources(threads=settings.fit_threads, disk_mb=_unet_mb(settings.base))
 
     def fit(self, ctx: Context) -> None:
         """Train the UNet; resumes from its last checkpoint."""
@@ -124,6 +126,13 @@ class GenRobustFt(GenRobustBase):
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Yield the images of a request with the fine-tuned UNet."""
         yield from _sampled(ctx, ctx.cached("tuned", lambda: _tuned(ctx)), request)
+
+
+def _unet_mb(base: str) -> float:
+    """Return the size of a base model's UNet in MB; that of Stable Diffusion 1.5 where it is not at hand."""
+    folder = local_source(base)
+    files = list((folder / "unet").glob("*.safetensors")) if folder else []
+    return sum(file.stat().st_size for file in files) / 1e6 if files else _UNET_MB
 
 
 def _sampled(ctx: Context, parts: DiffusionParts, request: Request) -> Iterator[Sample]:
