@@ -73,6 +73,17 @@ class GeneratorCard:
     real: str = ""
     """Data set of real images that an import is compared with (duplicates, parents), where the profile has it."""
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Return what the board prints: the information, and both real-pixel flags unless the images are the real ones."""
+        flags = {
+            "real_pixels_at_training": self.real_pixels_at_training,
+            "real_pixels_at_synthesis": self.real_pixels_at_synthesis,
+        }
+        if self.information == ("real_images",):
+            return self.information
+        return (*self.information, *(name for name, flag in flags.items() if flag))
+
 
 @dataclass(frozen=True)
 class Request:

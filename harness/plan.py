@@ -265,7 +265,7 @@ class Planner:
             arch,
             generator_seed,
             train_seed,
-            generator.card.information,
+            generator.card.told,
             classes,
             content_key(recipe)[:16],
         )

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from generators.api import Context, Generator, GeneratorCard, Request, Resources, Sample, Settings
 from generators.genrobust.prompts import prompt
 from generators.genrobust.settings import FIT, GenRobustFtSettings, GenRobustSettings
 from generators.sd15 import load_parts, missing_base, sample
+from harness.profile import local_source
 
 if TYPE_CHECKING:
     from generators.diffusion.pipeline import DiffusionParts
 
 UNET = "unet.safetensors"
+_UNET_MB = 3440.0
 _CITATION = "Bansal and Grover, Leaving Reality to Imagination, 2023, arXiv 2302.02503"
 _PROMPTS = "one of CLIP's 80 ImageNet templates, drawn per image and filled with the class name; negative prompt empty"
-_SAMPLER = "PNDM, 50 steps (51 UNet calls), guidance 7.5, 512 px; safety checker off"
+_SAMPLER = "PNDM, 50 steps (51 UNet calls), guidance 7.5, 512 px; safety checker off by default"
 _READING = (
     "34 of the 80 templates do not ask for a photograph (sculpture, origami, sketch, ...): about 42 % of the images are "
     "not photographs by construction"
@@ -43,7 +46,7 @@ class GenRobustBase(Generator):
         citation=_CITATION,
         reading=_READING,
         differences=(
-            "the safety checker is off; the published images were made with it on, so some of them are black",
+            "the safety checker is off (safety_checker=...); the published images were made with it on, so some of them are black",
             "per-image seeds: the published script draws templates and noise unseeded",
             "images are stored as PNG, not as JPEG of quality 75 (make all sources alike with dataset.common_codec)",
         ),
@@ -51,7 +54,7 @@ class GenRobustBase(Generator):
     )
     Settings: ClassVar[type[Settings]] = GenRobustSettings
     modules = ("generators.genrobust", "generators.diffusion", "generators.sd15")
-    sources: ClassVar[tuple[str, ...]] = ("base",)
+    sources: ClassVar[tuple[str, ...]] = ("base", "safety_checker")
 
     def missing(self, settings: Any) -> str:
         """Say what the settings lack."""
@@ -59,8 +62,7 @@ class GenRobustBase(Generator):
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Yield the images of a request, each from its own template."""
-        parts = ctx.cached("parts", lambda: load_parts(ctx))
-        yield from sample(ctx, parts, request, lambda index: prompt(request, index, ctx.params["settings"]["prompts"]))
+        yield from _sampled(ctx, ctx.cached("parts", lambda: load_parts(ctx)), request)
 
 
 class GenRobustFt(GenRobustBase):
@@ -95,7 +97,7 @@ class GenRobustFt(GenRobustBase):
         modes=("train+regenerate", "regenerate"),
     )
     Settings = GenRobustFtSettings
-    sources = ("base", "weights")
+    sources = ("base", "weights", "safety_checker")
     fit_fields = FIT
     shared_fields = ("base", "precision")
 
@@ -112,8 +114,8 @@ class GenRobustFt(GenRobustBase):
         return "" if settings.weights else missing_base(self.card.id, settings)
 
     def fit_resources(self, settings: GenRobustFtSettings) -> Resources:
-        """Return the threads of the fine-tune."""
-        return Resources(threads=settings.fit_threads, disk_mb=4000.0)
+        """Return the threads of the fine-tune, and the disk its UNet takes."""
+        return Resources(threads=settings.fit_threads, disk_mb=_unet_mb(settings.base))
 
     def fit(self, ctx: Context) -> None:
         """Train the UNet; resumes from its last checkpoint."""
@@ -123,8 +125,28 @@ class GenRobustFt(GenRobustBase):
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Yield the images of a request with the fine-tuned UNet."""
-        parts = ctx.cached("tuned", lambda: _tuned(ctx))
-        yield from sample(ctx, parts, request, lambda index: prompt(request, index, ctx.params["settings"]["prompts"]))
+        yield from _sampled(ctx, ctx.cached("tuned", lambda: _tuned(ctx)), request)
+
+
+def _unet_mb(base: str) -> float:
+    """Return the size of a base model's UNet in MB; that of Stable Diffusion 1.5 where it is not at hand."""
+    folder = local_source(base)
+    files = list((folder / "unet").glob("*.safetensors")) if folder else []
+    return sum(file.stat().st_size for file in files) / 1e6 if files else _UNET_MB
+
+
+def _sampled(ctx: Context, parts: DiffusionParts, request: Request) -> Iterator[Sample]:
+    """Sample with a template per image, and blacken what a safety checker flags, where one is named."""
+    policy = ctx.params["settings"]["prompts"]
+    made = sample(ctx, parts, request, lambda index: prompt(request, index, policy))
+    if ctx.params["settings"]["safety_checker"] == "none":
+        yield from made
+        return
+    from generators.diffusion.safety import SafetyChecker
+
+    checker = ctx.cached("safety", lambda: SafetyChecker(ctx.source("safety_checker"), ctx.device))
+    for each in made:
+        yield replace(each, image=checker(each.image))
 
 
 def _tuned(ctx: Context) -> DiffusionParts:

@@ -17,6 +17,10 @@ class GenRobustSettings(SamplerSettings):
         "clip80",
         description="clip80: one of CLIP's 80 templates per image; photo: 'a photo of a NAME'; name: the bare name",
     )
+    safety_checker: str = Field(
+        "none",
+        description="none, or Stable Diffusion's safety checker (a folder or hub:ID@COMMIT): flagged images turn black",
+    )
 
 
 class GenRobustFtSettings(GenRobustSettings):

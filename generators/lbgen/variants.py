@@ -43,6 +43,8 @@ class LbGenReleased(LbGen):
             "checkpoint: the released synthesis loads checkpoint-128, which its training script never writes on 8 processes "
             "(0, 48, 80, 112); here the last update is used",
             "weight symbols and the printed quality score (without its sum over levels) are slips of the paper without effect",
+            "class names: the paper's example of an ambiguous word (a bare 'crane') is not in the released list, which says 'crane "
+            "bird' and 'construction crane'; that list is used here",
             "base weights: the released scripts name a mirror of the withdrawn original",
             "NOT reproduced: float16 latents and one loss scaler for two optimizers; unseeded synthesis; L_q computed for "
             "nothing; classes that two synthesis processes write at once; resuming that restarts the warm-up",

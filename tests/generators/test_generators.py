@@ -121,6 +121,15 @@ def test_declared_information_is_consistent() -> None:
         assert card.cost and card.citation, card.id
 
 
+def test_the_board_is_told_both_flags() -> None:
+    told = {generator.card.id: set(generator.card.told) for generator in registry.generators().available()[0]}
+    training, synthesis = "real_pixels_at_training", "real_pixels_at_synthesis"
+    assert told["real"] == {"real_images"} and told["sd15"] == {"class_names"}
+    assert told["genrobust-ft"] == {"class_names", "templates", "real_images", training}
+    assert {training, synthesis} <= told["realfake"] == told["realfake-reimpl"]
+    assert told["folder"] == {training, synthesis}
+
+
 def test_describe_realfake_says_why_it_is_near_real(capsys: pytest.CaptureFixture[str]) -> None:
     show_card("realfake", as_json=False)
     printed = " ".join(capsys.readouterr().out.split())

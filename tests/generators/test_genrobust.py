@@ -71,3 +71,26 @@ def test_crops() -> None:
     assert len(places) > 8
     whole = squash(ramp, 32)[0, 0]
     assert whole[0] < -0.95 and whole[-1] > 0.95
+
+
+def test_the_safety_checker_blackens_what_it_flags(tmp_path: Path) -> None:
+    import numpy as np
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig
+
+    from generators.diffusion.safety import SafetyChecker
+    from harness.errors import DataMissing, UserError
+
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPConfig(text_config=small, vision_config={**small, "image_size": 16, "patch_size": 8}, projection_dim=8)
+    model = StableDiffusionSafetyChecker(config)
+    image = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    for threshold, expected in ((2.0, image), (-2.0, np.zeros_like(image))):  # a cosine is between the two
+        model.concept_embeds_weights.data.fill_(threshold)
+        model.special_care_embeds_weights.data.fill_(2.0)
+        model.save_pretrained(tmp_path / str(threshold))
+        assert (SafetyChecker(str(tmp_path / str(threshold)))(image) == expected).all()
+    with pytest.raises(DataMissing):
+        SafetyChecker(str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="not pinned"):
+        SafetyChecker("hub:CompVis/stable-diffusion-safety-checker")

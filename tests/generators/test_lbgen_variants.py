@@ -80,7 +80,8 @@ def test_released_card_lists_every_difference_and_settings() -> None:
     generator = registry.generators().get("lbgen-released")
     text = " ".join(generator.card.differences)
     for word in ("L_en alone", "first B names", "no check", "B x B", "LeakyReLU", "non-saturating", "warm-up", "inert",
-                 "DDPM", "score-function", "checkpoint-128", "same latents", "mirror", "NOT reproduced"):  # fmt: skip
+                 "DDPM", "score-function", "checkpoint-128", "same latents",
+                 "mirror", "crane", "weight symbols", "NOT reproduced"):  # fmt: skip
         assert word in text, word
     settings: Any = generator.Settings()
     assert (settings.discriminator_activation, settings.weight_q, settings.micro_batch) == ("leaky_relu", 0.0, 4)

@@ -215,3 +215,49 @@ def test_captioner_class_builds_from_a_config_file_by_path(tmp_path: Path) -> No
     path.write_text(json.dumps({"model_type": "clip"}))
     with pytest.raises(UserError, match="is no captioner"):
         captioner_class(str(path))
+
+
+def test_captions_by_a_tiny_captioner_of_the_real_kind(tmp_path: Path) -> None:
+    """A BLIP-2 with random weights, saved and opened as a published one is; captions do not depend on the order."""
+    from PIL import Image
+    from transformers import (
+        Blip2Config,
+        Blip2ForConditionalGeneration,
+        Blip2Processor,
+        BlipImageProcessor,
+        PreTrainedTokenizerFast,
+    )
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=_word_tokenizer(), pad_token="<pad>", eos_token="</s>")
+    processor = Blip2Processor(BlipImageProcessor(size={"height": 16, "width": 16}), tokenizer, num_query_tokens=2)
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Blip2Config(
+        vision_config={**small, "image_size": 16, "patch_size": 8},
+        qformer_config={**small, "encoder_hidden_size": 16, "vocab_size": 64},
+        text_config={"model_type": "opt", "hidden_size": 16, "ffn_dim": 32, "num_hidden_layers": 1,
+                     "num_attention_heads": 2, "word_embed_proj_dim": 16, "vocab_size": len(processor.tokenizer),
+                     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1, "max_position_embeddings": 128},
+        num_query_tokens=2,
+        image_token_index=processor.tokenizer.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        Blip2ForConditionalGeneration(config).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    pictures = [Image.fromarray(np.full((20, 24, 3), value, np.uint8)) for value in (10, 240)]
+    images: Any = SimpleNamespace(names=["a/1.jpg", "a/2.jpg"], picture=pictures.__getitem__)
+    caption = open_captioner(str(tmp_path), images, "cpu")
+    forwards = [caption(0), caption(1)]
+    assert [caption(1), caption(0)] == forwards[::-1]
+    assert all(isinstance(text, str) and text and "<" not in text for text in forwards)
+
+
+def _word_tokenizer() -> Any:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    words = ["<pad>", "</s>", "<unk>", *(f"word{number}" for number in range(40))]
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    return tokenizer
