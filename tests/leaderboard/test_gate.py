@@ -129,7 +129,7 @@ def test_a_baseline_of_micro_size_stays_below_two_megabytes(make_store: MakeStor
     suites = {f"suite-{i}": [flags(528, 0.4, 10 * i + seed) for seed in range(4)] for i in range(30)}
     store = make_store("big", dict.fromkeys(("real", "sd15", "lbgen"), suites))
     gate(store, "--baseline", tmp_path / "b", "--update", "--reason", "r")
-    assert sum(path.stat().st_size for path in (tmp_path / "b").iterdir()) < 2_000_000
+    assert sum(path.stat().st_size for path in (tmp_path / "b").iterdir()) < 2_000_000 / 3  # of three
 
 
 def test_baselines_are_byte_identical_for_identical_results(make_store: MakeStore, tmp_path: Path) -> None:
