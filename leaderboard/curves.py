@@ -102,13 +102,23 @@ def _line(axis: Any, points: Sequence[Dot], number: int) -> None:
     y = [100 * dot.top1 for dot in points]
     spread = None
     if all(dot.low is not None and dot.high is not None for dot in points):
-        spread = [[100 * (dot.top1 - (dot.low or 0.0)) for dot in points],
-                  [100 * ((dot.high or 0.0) - dot.top1) for dot in points]]
+        spread = [
+            [100 * (dot.top1 - (dot.low or 0.0)) for dot in points],
+            [100 * ((dot.high or 0.0) - dot.top1) for dot in points],
+        ]
     shift = 1 + 0.012 * number  # so that intervals do not hide one another
-    axis.errorbar([dot.amount * shift for dot in points], y, yerr=spread, color=_COLOURS[number % len(_COLOURS)],
-                  marker=_MARKERS[number % len(_MARKERS)], markersize=5, linewidth=1.6, capsize=2,
-                  linestyle="--" if first.origin == "recorded" else "-",
-                  label=first.generator + (" (recorded)" if first.origin == "recorded" else ""))
+    axis.errorbar(
+        [dot.amount * shift for dot in points],
+        y,
+        yerr=spread,
+        color=_COLOURS[number % len(_COLOURS)],
+        marker=_MARKERS[number % len(_MARKERS)],
+        markersize=5,
+        linewidth=1.6,
+        capsize=2,
+        linestyle="--" if first.origin == "recorded" else "-",
+        label=first.generator + (" (recorded)" if first.origin == "recorded" else ""),
+    )
 
 
 def _dress(axis: Any, title: str, kind: str, amounts: Sequence[float]) -> None:

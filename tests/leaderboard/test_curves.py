@@ -45,7 +45,9 @@ def test_transfer_few_shot_curve_data() -> None:
     found = dots(tables())
     rows = list(csv.DictReader(io.StringIO(curves_csv(found))))
     assert tuple(rows[0]) == FIELDS and len(rows) == 10
-    real = {(row["kind"], float(row["amount"])): round(float(row["top1"]), 9) for row in rows if row["generator"] == "real"}
+    real = {
+        (row["kind"], float(row["amount"])): round(float(row["top1"]), 9) for row in rows if row["generator"] == "real"
+    }
     assert real == {("fraction", 0.1): 0.45, ("fraction", 0.5): 0.65, ("fraction", 1.0): 0.75, ("shots", 1.0): 0.25,
                     ("shots", 4.0): 0.4}  # fmt: skip
     for row in rows:
@@ -62,7 +64,9 @@ def test_transfer_few_shot_curve_ends_at_the_linear_probe() -> None:
     def whole(name: str, k: int) -> Record:
         metric = Metric(name, wilson(k, 100), group="transfer", group_size=2)
         one = record("real", "0.1", name, 40)
-        return replace(one, suite="linear-probe", suite_order=200, item=name, metrics=(metric,), key=content_key([name, k]))
+        return replace(
+            one, suite="linear-probe", suite_order=200, item=name, metrics=(metric,), key=content_key([name, k])
+        )
 
     few = [record("real", "0.1", name, 40) for name in SETS]
     (low, high) = dots(build_tables([Entry(one, "run") for one in [*few, whole("dtd", 60), whole("pets", 80)]]))
