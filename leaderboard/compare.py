@@ -15,7 +15,7 @@ from harness.inference import Difference, difference
 from harness.names import near
 from harness.stats import LEVEL, holm, normal_quantile
 from harness.student import quantile, tail
-from leaderboard.sources import Entry, gather
+from leaderboard.sources import Entry, gather, recorded
 from leaderboard.tables import Column, RowKey, Table, Value, build_tables, facts_of, varied
 
 Verdict = Literal["better", "worse", "not separable", "not comparable"]
@@ -52,6 +52,10 @@ def _system(text: str, places: Sequence[Path]) -> Table:
     generator, _, variant = name.partition(":")
     every = gather([Path(place)] if place else places)
     chosen = [entry for entry in every if entry.record.subject.generator == generator]
+    if not chosen and not place:  # rows that ship with the project; paired only where they come with units
+        profiles = {entry.record.comparability.profile for entry in every}
+        beside = [entry for entry in recorded() if entry.record.comparability.profile in profiles]
+        chosen = [entry for entry in beside if entry.record.subject.generator == generator]
     if not chosen:
         known = sorted({entry.record.subject.generator for entry in every})
         raise UserError(f"no results of {generator!r}", f"the store has {', '.join(known) or 'none'}",

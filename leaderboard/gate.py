@@ -65,13 +65,16 @@ def decide(baseline: Sequence[Gated], candidate: Sequence[Gated], head: dict[str
     """Hold a candidate against a baseline.
 
     Args:
-        baseline: Gated values of the baseline.
+        baseline: Gated values of the baseline; those that are undefined or failed a validity check there are left out.
         candidate: Gated values of the candidate; rows the baseline lacks are ignored.
         head: Content of ``baseline.json`` for the summary.
     """
     new = {(one.key.generator, one.key.backbone, one.column): one.value for one in candidate}
     measured = {(generator, backbone) for generator, backbone, _ in new}
     findings = []
+    baseline = [
+        one for one in baseline if one.value.valid and one.value.estimate.value is not None
+    ]  # else nothing to hold
     for one in baseline:
         if (one.key.generator, one.key.backbone) in measured:
             findings.append(_finding(one, new.get((one.key.generator, one.key.backbone, one.column))))
@@ -96,10 +99,8 @@ def _finding(old: Gated, new: Value | None) -> Finding:
     differing = same_terms(old.value, new)
     if differing:
         return replace(made, verdict="inconclusive", why=f"not comparable: {', '.join(differing)} differ")
-    if old.value.valid and not new.valid:
+    if not new.valid:
         return replace(made, verdict="fail", why=f"validity check failed: {', '.join(new.failed)}")
-    if not new.valid or made.baseline is None:
-        return replace(made, verdict="inconclusive", why="the baseline is no valid number either")
     if new.estimate.value is None:
         return replace(made, verdict="fail", why=f"undefined: {new.estimate.reason}")
     try:

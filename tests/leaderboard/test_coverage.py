@@ -23,17 +23,29 @@ def _benchmark() -> ModuleType:
 
 BENCHMARK = _benchmark()
 WORLDS = 120
-QUICK = ("accuracy, n = 600", "mean of eight", "TI, 1,200", "TI by shape source", "TI two-way", "CB_avg, 180", "BG_Gap, 9 x 45",
-         "mean of 3 seeds", "paired difference, n = 440, one seed")  # fmt: skip
+QUICK = (
+    "accuracy, n = 600",
+    "mean of eight accuracies, n = 470 each",
+    "TI, 1,200 stimuli",
+    "TI by shape source, 160 sources",
+    "TI two-way, 160 x 48 sources",
+    "CB_avg, 180 a partition",
+    "BG_Gap, 9 x 45",
+    "mIoU, 40 images",
+    "mean of 3 seeds",
+    "paired difference, n = 440, one seed",
+)
+FEW = "mean of 3 seeds"
+"""Two degrees of freedom: the interval has to be much wider than the truth."""
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_intervals_cover_under_the_population_they_name(name: str) -> None:
-    (number,) = [i for i, case in enumerate(BENCHMARK.CASES) if case.name.startswith(name)]
+    (number,) = [i for i, case in enumerate(BENCHMARK.CASES) if case.name == name]
     found = BENCHMARK.simulate(BENCHMARK.CASES[number], WORLDS, seed=100 + number)
     lowest = binom.ppf(0.002, WORLDS, 0.93) / WORLDS  # 93 % falls below this in one of five hundred runs
     assert found.covered >= lowest, found
-    assert 0.7 < found.width_ratio < (2.0 if found.case.conservative else 1.4), found
+    assert 0.7 < found.width_ratio < (4.0 if name == FEW else 2.0 if found.case.conservative else 1.4), found
 
 
 def test_an_interval_that_is_too_narrow_is_noticed() -> None:
