@@ -10,7 +10,8 @@ from typing import Any
 from harness import registry
 from harness.contracts import Item
 from harness.files import write_bytes, write_json, write_text
-from harness.inference import Units, pack
+from harness.inference import Units
+from harness.packing import pack
 from harness.profile import parse_settings
 from harness.records import Comparability, Record, Subject
 from harness.store import read_manifest

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.files import write_bytes, write_json
-from harness.inference import pack
+from harness.packing import pack
 from harness.records import Record
 from leaderboard.sources import BASELINE, BASELINE_RECORDS, BASELINE_UNITS, Entry
 from leaderboard.tables import Column, RowKey, Table, Value, build_tables, facts_of, varied

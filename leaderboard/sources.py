@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import DataMissing, UserError
-from harness.inference import Units, unpack
+from harness.inference import Units
+from harness.packing import unpack
 from harness.records import Record
 
 Origin = Literal["run", "recorded"]

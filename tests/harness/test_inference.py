@@ -9,7 +9,8 @@ import pytest
 from scipy.stats import t as student
 
 from harness.errors import UserError
-from harness.inference import Part, Spread, Units, difference, flag_units, pack, pooled_spread, unpack
+from harness.inference import Part, Spread, Units, difference, flag_units, pooled_spread
+from harness.packing import pack, unpack
 from harness.stats import mcnemar_exact
 from harness.student import quantile, tail
 

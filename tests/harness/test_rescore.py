@@ -13,7 +13,7 @@ import pytest
 from harness.cells import Cell
 from harness.cli import app
 from harness.errors import DataMissing
-from harness.inference import unpack
+from harness.packing import unpack
 from harness.records import Record
 from harness.rescore import rescore, verify
 from harness.scoring import lineage, score_rows, write_scored

@@ -11,7 +11,8 @@ import pytest
 
 from harness.files import write_bytes, write_json, write_text
 from harness.identity import content_key, file_sha256
-from harness.inference import Units, flag_units, pack
+from harness.inference import Units, flag_units
+from harness.packing import pack
 from harness.records import Check, Comparability, Metric, Record, Subject
 from harness.stats import proportion
 
