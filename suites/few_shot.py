@@ -56,7 +56,7 @@ class FewShot(Suite):
 
     card = SuiteCard(
         id="few-shot",
-        version=1,
+        version=2,
         summary="Do the features need many labels? The linear probe on fractions of the training images.",
         formula="top-1 of the probe fitted on max(2, round(f n_c)) images of every class c; the test part stays whole",
         conventions=(

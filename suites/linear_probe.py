@@ -29,7 +29,7 @@ class LinearProbe(Suite):
 
     card = SuiteCard(
         id="linear-probe",
-        version=1,
+        version=2,
         summary="How well do frozen features transfer? Logistic regression on eight data sets.",
         formula="min_W,b  C sum_i CE(softmax(W'x_i + b), y_i) + |W|^2 / 2; top-1 on the test part; mean of the eight",
         conventions=(
