@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from harness.classes import coverage
 from harness.errors import UserError
 
 _TIE = 1e-9  # log scores closer than this differ by rounding only
@@ -127,14 +128,5 @@ class ClassMap:
         Raises:
             UserError: the head comes without a class list, or the list names a class twice.
         """
-        if not classes:
-            raise UserError(
-                "the head has no ordered class list",
-                "its width does not say which output is which class",
-                "give the class list the head was trained with (--classes)",
-            )
-        position = {class_id: index for index, class_id in enumerate(classes)}
-        if len(position) != len(classes):
-            raise UserError("the head's class list names a class twice", "ids must be unique", "mend the class list")
-        members = tuple(tuple(position[c] for c in ids if c in position) for ids in self.members)
+        members = tuple(coverage(classes, ids).outputs for ids in self.members)
         return HeadMap(self.categories, members, len(classes))
