@@ -174,13 +174,19 @@ def to_markdown(found: Sequence[Comparison], names: tuple[str, str]) -> str:
     lines = [f"# {names[0]} against {names[1]}\n"]
     for backbone in dict.fromkeys(one.backbone for one in found):
         mine = [one for one in found if one.backbone == backbone]
-        seeds = [varied(value.seeds) for value in (mine[0].first, mine[0].second) if value]
+        seeds = [text for text in (_seeds([one.first for one in mine]), _seeds([one.second for one in mine])) if text]
         lines += [f"## {backbone}" + (f": {' and '.join(seeds)}" if seeds else "") + "\n",
                   f"| | {names[0]} | {names[1]} | difference | p | {names[0]} is | speaks for |",
                   "|---|---|---|---|---|---|---|"]  # fmt: skip
         lines += [_line(one) for one in mine]
         lines.append("")
     return "\n".join([*lines, NOTE]) + "\n"
+
+
+def _seeds(values: Sequence[Value | None]) -> str:
+    """Return the seeds of the column that has most."""
+    found = [value.seeds for value in values if value is not None]
+    return varied(max(found, key=lambda seeds: (len(seeds), len({seed[1] for seed in seeds})))) if found else ""
 
 
 def _line(one: Comparison) -> str:

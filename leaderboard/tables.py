@@ -101,8 +101,10 @@ class Table:
         return self._ties[slot]
 
     def seeds(self, key: RowKey) -> tuple[SeedPair, ...]:
-        """Return all seeds behind a row."""
-        return tuple(sorted({seed for value in self.rows[key].values() for seed in value.seeds}))
+        """Return all seeds behind a row; measures of the images alone know no train seed and do not count beside others."""
+        values = self.rows[key].values()
+        trained = [v for v in values if any(entry.record.subject.backbone != "-" for entry in v.sources)]
+        return tuple(sorted({seed for value in trained or values for seed in value.seeds}))
 
 
 def varied(seeds: Sequence[SeedPair]) -> str:

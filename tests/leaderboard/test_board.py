@@ -219,3 +219,15 @@ def test_terminal_table_fits_eighty_columns() -> None:
 def test_an_empty_store_without_recorded_rows_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no results"):
         Board().render([tmp_path], "csv", False)
+
+
+def test_measures_of_the_images_add_no_seeds_to_a_row() -> None:
+    subjects = [Subject("sd15", "resnet10", seed, seed) for seed in range(3)]
+    trained = [record(k=60 + s.train_seed, subject=s, key=content_key(["t", s.train_seed])) for s in subjects]
+    images = [
+        record(suite="generated-correlation", metric="named", subject=Subject("sd15", "-", seed, 0), key=content_key(["i", seed]))
+        for seed in range(3)
+    ]
+    (table,) = build_tables(entries(*trained, *images))
+    (key,) = [key for key in table.rows if key.backbone == "resnet10"]
+    assert table.seeds(key) == ((0, 0), (1, 1), (2, 2))
