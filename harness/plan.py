@@ -17,7 +17,7 @@ from harness.data import DataSource, find_data
 from harness.errors import DataMissing, UserError
 from harness.identity import content_key, file_sha256, fingerprint
 from harness.names import near
-from harness.plan_datasets import common_form, dataset_cell, generator_table
+from harness.plan_datasets import common_form, copy_mb, dataset_cell, generator_table
 from harness.profile import DataSettings, Profile, local_source, parse_settings
 
 COPY_VERSION = 1
@@ -105,12 +105,13 @@ class Plan:
 class Planner:
     """Builds one plan."""
 
-    def __init__(self, selection: Selection) -> None:
-        self.selection = selection
+    def __init__(self, selection: Selection, given: Mapping[str, DataSource] | None = None) -> None:
+        """Plan with what is there; with ``given`` data as if all the rest were there too, to know what it would cost."""
+        self.selection, self.assume = selection, given is not None
         self.profile = selection.profile
         self.plan = Plan()
         self.suite_ids, self.suites_asked = registry.suites().expand(selection.suites)
-        self._data: dict[str, DataSource | str] = {}
+        self._data: dict[str, DataSource | str] = dict(given or {})
         self._check_tables()
 
     def build(self) -> Plan:
@@ -168,7 +169,7 @@ class Planner:
                 wanted = generator.data(settings)
                 missing = [str(self._data[data]) for data in wanted if not self.find(data, generator.roots)]
                 missing += filter(None, [generator.missing(settings)])
-                if missing:
+                if missing and not self.assume:
                     raise DataMissing(generator.card.id, missing[0], "")
                 for seeds in self._seeds():
                     dataset = dataset_cell(self, generator, settings, classes, seeds[0])
@@ -210,7 +211,11 @@ class Planner:
         if name not in self._data:
             settings = DataSettings(root=roots[name]) if name in roots else self.profile.data.get(name)
             self._data[name] = (
-                find_data(name, settings) if settings else f"profile {self.profile.name!r} has no data set {name!r}"
+                DataSource(name, "", "assumed", {})
+                if self.assume
+                else find_data(name, settings)
+                if settings
+                else f"profile {self.profile.name!r} has no data set {name!r}"
             )
         found = self._data[name]
         if isinstance(found, DataSource):
@@ -218,10 +223,16 @@ class Planner:
             return found
         return None
 
-    def minutes(self, kind: Kind, name: str, resources: Resources) -> Resources:
-        """Return resources with the profile's expectation of the time."""
-        minutes = self.profile.minutes.get(name, self.profile.minutes.get(kind, resources.minutes))
-        return replace(resources, minutes=minutes * resources.share)
+    def expected(self, kind: Kind, name: str, resources: Resources) -> Resources:
+        """Return resources with the profile's expectation of the time and the disk."""
+        minutes, disk = (
+            table.get(name, table.get(kind, default))
+            for table, default in (
+                (self.profile.minutes, resources.minutes),
+                (self.profile.disk_mb, resources.disk_mb),
+            )
+        )
+        return replace(resources, minutes=minutes * resources.share, disk_mb=disk)
 
     def _pretrain(
         self, generator: Generator, dataset: Cell, classes: ClassList, arch: str, generator_seed: int, train_seed: int
@@ -239,7 +250,7 @@ class Planner:
                 label=dataset.label,
                 data=dataset.data,
                 fingerprint=mark,
-                resources=self.minutes("extract", "training-copy", Resources()),
+                resources=self.expected("extract", "training-copy", Resources(disk_mb=copy_mb(self.profile, classes))),
             )
         )
         values = dict(self.profile.backbones[arch])
@@ -256,7 +267,7 @@ class Planner:
                 "harness.tasks:pretrain",
                 f"{dataset.label} {arch} train {train_seed}",
                 fingerprint=registry.code_fingerprint("harness.backbones"),
-                resources=self.minutes("pretrain", arch, Resources(threads=threads, devices=devices)),
+                resources=self.expected("pretrain", arch, Resources(threads=threads, devices=devices)),
             )
         )
         return Trained(
@@ -352,7 +363,7 @@ class Planner:
                     label=f"{need.name} {trained.cell.label}",
                     data=need.data,
                     fingerprint=registry.work_fingerprint(need.work),
-                    resources=self.minutes("extract", need.name, need.resources),
+                    resources=self.expected("extract", need.name, need.resources),
                 )
             )
             inputs[need.role] = cell.key
@@ -389,7 +400,7 @@ class Planner:
                 f"{trained.generator} {trained.arch} {card.id} {item.label}",
                 item.data,
                 (),
-                self.minutes("evaluate", card.id, item.resources),
+                self.expected("evaluate", card.id, item.resources),
                 mark,
                 suite.cost(item, settings, {name: source.card for name, source in self._found(item.data).items()}),
             )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness import registry
-from harness.cells import Cell
+from harness.cells import Cell, Resources
 from harness.classes import ClassList
 from harness.contracts import Generator, Request, Settings
 
@@ -63,10 +64,31 @@ def dataset_cell(
             f"{card.id} seed {generator_seed}",
             data,
             () if generator.imports else shards(classes, size.images_per_class, size.chunk),
-            planner.minutes("synthesise", card.id, generator.synthesis_resources(settings)),
+            planner.expected("synthesise", card.id, _synthesis(planner.profile, generator, settings, classes)),
             registry.plugin_fingerprint(generator),
         )
     )
+
+
+PNG_BYTES = 1.8
+"""Bytes per pixel of a photograph as PNG."""
+INDEX_BYTES = 400
+"""Bytes per image of the list of a data set."""
+
+
+def copy_mb(profile: Profile, classes: ClassList) -> float:
+    """Return the megabytes of a training copy: squares of three bytes per pixel."""
+    size = profile.dataset
+    return len(classes.ids) * (size.common_count or size.images_per_class) * 3 * size.copy_px**2 / 1e6
+
+
+def _synthesis(profile: Profile, generator: Generator, settings: Settings, classes: ClassList) -> Resources:
+    """Return what a shard needs; of an import, which lists its images, what the list needs."""
+    size, resources = profile.dataset, generator.synthesis_resources(settings)
+    if generator.imports:
+        return replace(resources, disk_mb=len(classes.ids) * size.images_per_class * INDEX_BYTES / 1e6)
+    images = size.images_per_class / -(-size.images_per_class // size.chunk)
+    return replace(resources, disk_mb=images * (PNG_BYTES * size.size_px**2 + INDEX_BYTES) / 1e6)
 
 
 def _needs(planner: Planner, generator: Generator, settings: Settings, told: Mapping[str, str]) -> dict[str, str]:
@@ -87,7 +109,7 @@ def _needs(planner: Planner, generator: Generator, settings: Settings, told: Map
                 label=f"{need.name} of {', '.join(need.data)}",
                 data=need.data,
                 fingerprint=registry.work_fingerprint(need.work),
-                resources=planner.minutes("extract", need.name, need.resources),
+                resources=planner.expected("extract", need.name, need.resources),
             )
         )
         inputs[need.role] = cell.key
@@ -116,7 +138,7 @@ def _fit(
             seeds={"generator_seed": generator_seed},
             work="harness.tasks:fit",
             fingerprint=registry.plugin_fingerprint(generator),
-            resources=planner.minutes("fit", card.id, generator.fit_resources(settings)),
+            resources=planner.expected("fit", card.id, generator.fit_resources(settings)),
             label=f"{card.id} seed {generator_seed}",
             data=data,
         )

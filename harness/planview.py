@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.cells import KINDS, Cell
-from harness.plan import Selection
+from harness.classes import load_classes
+from harness.plan import Planner, Selection
 from harness.run import Survey, survey
 from harness.store import Store, read_manifest
 
@@ -24,6 +25,9 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
         "kinds": rows,
         "costs": costs,
         "not_run": [{"what": entry.what, "reason": entry.reason} for entry in found.plan.not_run],
+        "sizes": _sizes(found, selection),
+        "hours": round(sum(row["minutes"] for row in rows) / 60, 2),
+        "if_all_were_given": _complete(found, selection),
         "to_download": _remote(found),
         "data": {name: source.root for name, source in sorted(found.plan.sources.items())},
     }
@@ -42,14 +46,52 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
         )
     print(
         f"  {'sum':<11}{'':>18}{sum(row['minutes'] for row in rows):>9.1f}{sum(row['disk_mb'] for row in rows):>9.0f}"
-        "   (minutes of one slot)"
+        f"   = {facts['hours']:.1f} hours of one slot"
     )
+    for line in facts["sizes"]:
+        print(f"sizes: {line}")
     for what, number in costs.items():
         print(f"{number} x {what}")
     for entry in found.plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}")
+    if complete := facts["if_all_were_given"]:
+        print(
+            f"with all that is missing: {complete['cells']} cells, {complete['hours']:.1f} hours of one slot, "
+            f"{complete['disk_mb'] / 1000:.1f} GB"
+        )
     for location in facts["to_download"]:
         print(f"to download: {location}")
+
+
+def _sizes(found: Survey, selection: Selection) -> list[str]:
+    """Return in words how many images of which size are made and how long each backbone trains on them."""
+    profile, classes = selection.profile, load_classes(selection.profile.classes)
+    size, cells = profile.dataset, found.plan.cells.values()
+    lines = []
+    if any(cell.kind == "synthesise" for cell in cells):
+        lines.append(
+            f"{len(classes.ids)} classes x {size.images_per_class} images of {size.size_px} px, "
+            f"training copies of {size.copy_px} px"
+        )
+    for arch, recipe in {cell.name: cell.params["settings"] for cell in cells if "copy" in cell.inputs}.items():
+        words = "{epochs} epochs at {image_size} px, batch {batch_size}".format(**recipe)
+        lines.append(f"{arch}: {words}")
+    return lines
+
+
+def _complete(found: Survey, selection: Selection) -> dict[str, Any] | None:
+    """Return cells, hours and megabytes of the whole selection where something it needs is missing; None where nothing is."""
+    if not found.plan.not_run:
+        return None
+    cells = Planner(selection, found.plan.sources).build().cells.values()
+    if len(cells) == len(found.plan.cells):
+        return None
+    parts = [(cell.resources, max(len(cell.shards), 1)) for cell in cells]
+    return {
+        "cells": len(cells),
+        "hours": round(sum(need.minutes * count for need, count in parts) / 60, 2),
+        "disk_mb": round(sum(need.disk_mb * count for need, count in parts), 1),
+    }
 
 
 def _row(found: Survey, kind: str, measured: dict[str, float]) -> dict[str, Any]:

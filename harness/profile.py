@@ -73,6 +73,8 @@ class Profile(_Strict):
     data: dict[str, DataSettings] = {}
     minutes: dict[str, float] = {}
     """Expected minutes per cell kind, for plans before anything was measured."""
+    disk_mb: dict[str, float] = {}
+    """Expected megabytes per cell name or kind, where no setting tells them (shards and training copies follow from theirs)."""
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from harness.classes import load_classes
 from tests.leaderboard.conftest import MakeStore, flags, make_store
+from tests.tiny_roots import imagenet
 
 ROOT = Path(__file__).parents[1]
 TINY = " ".join(
@@ -43,16 +42,9 @@ def step(command: str, folder: Path, **environment: str) -> subprocess.Completed
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Write ImageNet-100 as folders of its class ids: two training and fifty validation images each."""
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8))
-    image.save(tmp_path / "one.JPEG")
-    content = (tmp_path / "one.JPEG").read_bytes()
-    for place, class_id in enumerate(load_classes("imagenet100").ids):
-        for part, count in (("train", 2), ("in-val", 50)):
-            folder = tmp_path / "data" / part / class_id
-            folder.mkdir(parents=True)
-            for number in range(count):
-                name = f"{class_id}_{number}" if part == "train" else f"ILSVRC2012_val_{50 * place + number + 1:08d}"
-                (folder / f"{name}.JPEG").write_bytes(content)
+    ids = load_classes("imagenet100").ids
+    imagenet(tmp_path / "data" / "train", ids, 2)
+    imagenet(tmp_path / "data" / "in-val", ids, 50, validation=True)
     return tmp_path
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from suites.bias.texture import parse_name, stimulus_columns
+from tests.tiny_roots import save_image
 
 DATA = Path(__file__).parent / "data"
 
@@ -148,18 +149,7 @@ def untrained_network():
     return UntrainedNetwork
 
 
-@pytest.fixture(scope="session")
-def save_image():
+@pytest.fixture(scope="session", name="save_image")
+def save_image_fixture():
     """Save a flat image of a colour; returns the path."""
-
-    def save(path, colour, size=(24, 24), mode="RGB", noise=0):
-        from PIL import Image
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.full((size[1], size[0], 3), colour, dtype=np.int16)
-        if noise:
-            pixels += np.random.default_rng(noise).integers(-8, 9, pixels.shape).astype(np.int16)
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).convert(mode).save(path)
-        return path
-
-    return save
+    return save_image

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 
@@ -18,6 +17,7 @@ from suites.bias import background, context, texture
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
 from suites.bias.people import answer_rows, answers
 from tests.suites.bias.conftest import values
+from tests.tiny_roots import BIAS, cue_set, focus_set, in9_set
 
 IN1K = load_classes("imagenet1k").ids
 
@@ -51,9 +51,9 @@ def test_uniform_answers_depend_on_the_image_only_and_reach_all_classes():
         BaselineClassifier(Baseline("humans"), ["c0"])(images)
 
 
-def test_bias_8_5_constant_dog_answers_dog(save_image, tmp_path):
+def test_bias_8_5_constant_dog_answers_dog(tmp_path):
     """One image per ordered pair of the public categories, scored by the 1000-way map."""
-    root, card = cue_set(tmp_path, save_image)
+    root, card = cue_set(tmp_path)
     dog = BaselineClassifier(Baseline("constant", "n02086240"), IN1K)
     result = texture.score(texture.predict_rows(dog, root, card), card)
     found = values(result)
@@ -62,17 +62,17 @@ def test_bias_8_5_constant_dog_answers_dog(save_image, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["constant", "uniform"])
-def test_bias_8_14_baselines_are_flagged_by_every_suite(kind, save_image, tmp_path):
+def test_bias_8_14_baselines_are_flagged_by_every_suite(kind, tmp_path):
     model = BaselineClassifier(parse_baseline(f"baseline:{kind}", IN1K), IN1K)
-    cues, cue_card = cue_set(tmp_path / "cues", save_image)
-    focus, focus_card = focus_set(tmp_path / "focus", save_image)
-    swaps, in9_card = in9_set(tmp_path / "in9", save_image)
+    cues, cue_card = cue_set(tmp_path / "cues")
+    focus, focus_card = focus_set(tmp_path / "focus")
+    swaps, in9_card = in9_set(tmp_path / "in9")
     for module, root, card in ((texture, cues, cue_card), (context, focus, focus_card), (background, swaps, in9_card)):
         result = module.score(module.predict_rows(model, root, card), card)
         assert not all(check.passed for check in result.checks)
 
 
-def test_bias_8_3_people_as_rows(save_image, tmp_path, manifest):
+def test_bias_8_3_people_as_rows(tmp_path, manifest):
     names = [row["relpath"] for row in manifest]
     for name in names:
         path = tmp_path / name
@@ -95,57 +95,11 @@ def test_bias_8_3_people_as_rows(save_image, tmp_path, manifest):
         answer_rows(tmp_path, card)
 
 
-# --- small sets with the public categories, in the public layouts -------------------------------------------
-
-
-def cue_set(root, save_image):
-    names = list(CueConflictCard.load().categories)
-    for i, shape in enumerate(names):
-        for j, other in enumerate(names):
-            save_image(root / shape / f"{shape}1-{other}1.png", (i * 15, j * 15, 99), (24, 24))
-    card = {"image_size": 24, "expected_images": 256, "expected_conflict": 240}
-    return root, CueConflictCard.load(card)
-
-
-def focus_set(root, save_image):
-    """Two images per category and number of uncommon attributes; frogs have none at night."""
-    rows = []
-    for i, (name, table) in enumerate(FocusCard.load().uncommon.items()):
-        for k in range(4 if table.time else 3):
-            for copy in range(2):
-                place = ", ".join(
-                    (*table.locations[:1], "street" if name in ("truck", "car") else "none")[: 1 + (k > 0)]
-                )
-                line = (f"/{name}-day/{k}{copy}.jpg", name, "night" if k > 2 else "day", "snowing" if k > 1 else "none",
-                        place if k else "none", "no")  # fmt: skip
-                rows.append(line)
-                save_image(root / line[0][1:], (i * 20, k * 60, copy * 100), (30, 26), noise=len(rows))
-    connection = sqlite3.connect(root / "annotations.db")
-    connection.execute("CREATE TABLE annotations (file_name TEXT PRIMARY KEY, category TEXT, time TEXT, weather TEXT, "
-                       "locations TEXT, humans TEXT)")  # fmt: skip
-    connection.executemany("INSERT INTO annotations VALUES (?,?,?,?,?,?)", rows)
-    connection.commit()
-    connection.close()
-    return root, FocusCard.load({"image_size": 24, "expected_images": len(rows)})
-
-
-def in9_set(root, save_image):
-    card = In9Card.load({"image_size": 24, "expected_per_variation": 18})
-    for label, folder in enumerate(card.folders):
-        for i in range(2):
-            key = f"n0{label:07d}_{i:05d}"
-            mixed = f"fg_{key}_bg_n01614925_{i:05d}"
-            for variation, name in (("original", key), ("mixed_same", mixed), ("mixed_rand", mixed)):
-                path = root / "bg_challenge" / variation / "val" / folder / f"{name}.JPEG"
-                save_image(path, (label * 25, i * 90, len(variation) * 9))
-    return root, card
-
-
-def run_in100(root, save_image, spoil=None):
+def run_in100(root, spoil=None):
     """Run the bias suites of profile in100 from the command line, with a head of the CMC list that answers by chance."""
     arguments = ["run", "--checkpoint", "baseline:uniform", "--profile", "in100", "--suite", "bias", "--store", "store"]
-    for name, write in (("cue-conflict", cue_set), ("focus", focus_set), ("in9", in9_set)):
-        _, card = write(root / name, save_image)
+    for name, write in BIAS.items():
+        _, card = write(root / name)
         (root / f"{name}.json").write_text(card.model_dump_json())
         arguments += ["--set", f"data.{name}.root={root / name}", "--set", f"data.{name}.card={root / name}.json"]
     if spoil is not None:
@@ -160,17 +114,17 @@ def run_in100(root, save_image, spoil=None):
 
 
 @pytest.fixture(scope="module")
-def in100_run(tmp_path_factory, save_image):
-    return run_in100(tmp_path_factory.mktemp("in100"), save_image)
+def in100_run(tmp_path_factory):
+    return run_in100(tmp_path_factory.mktemp("in100"))
 
 
 @pytest.mark.slow
-def test_one_corrupt_file_loses_its_suite_only_and_is_named(tmp_path, save_image):
+def test_one_corrupt_file_loses_its_suite_only_and_is_named(tmp_path):
     def spoil(root):
         victim = root / "in9" / "bg_challenge" / "mixed_same" / "val" / "02_wheeled vehicle"
         min(victim.iterdir()).write_bytes(b"\xff\xd8\xff not a picture")
 
-    done, records, _ = run_in100(tmp_path, save_image, spoil)
+    done, records, _ = run_in100(tmp_path, spoil)
     assert done.returncode == 1 and set(records) == {"texture-bias", "context-bias"}
     lines = [line for line in done.stderr.splitlines() if "cannot be decoded" in line]
     assert len(lines) == 1 and "02_wheeled vehicle/fg_n00000002_00000" in lines[0]
