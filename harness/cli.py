@@ -40,7 +40,7 @@ ProfileOption = Annotated[str, typer.Option("--profile", help="micro, in100, in1
 StoreOption = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Folder of the artifacts.")]
 DataOption = Annotated[list[str], typer.Option("--data", help="NAME=PATH of a data set; may be repeated.")]
 SetOption = Annotated[
-    list[str], typer.Option("--set", help="KEY=VALUE, e.g. generators.lbgen.weight_quality=0; may be repeated.")
+    list[str], typer.Option("--set", help="KEY=VALUE, e.g. generators.lbgen.weight_q=0; may be repeated.")
 ]
 CheckpointOption = Annotated[
     Path | None,

@@ -48,6 +48,9 @@ def leaderboard(
     """Write the leaderboard to standard output; identical inputs give identical bytes."""
     from harness.boards import board
 
+    for folder in folders or ():
+        if not folder.exists():
+            raise DataMissing(f"{folder} does not exist", "no store or baseline is there", "correct the path")
     sys.stdout.write(board().render(folders or [store], style, recorded, published))
 
 

@@ -23,6 +23,8 @@ from harness.profile import DataSettings, Profile, local_source, parse_settings
 COPY_VERSION = 1
 PRETRAIN_VERSION = 1
 OUTSIDE_VERSION = 1
+CHECKPOINT = "checkpoint"
+"""Name under which the file of a checkpoint from outside is found."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,20 @@ class Planner:
                         f"{near(name, known)}correct the key",
                     )
 
+        known_data = {name for plugin in self._plugins() for name in plugin.card.data} | {"train"}
+        for name in self.profile.data:
+            if name not in known_data:
+                raise UserError(
+                    f"no generator or suite reads a data set called {name!r}",
+                    f"names in use: {', '.join(sorted(known_data))}",
+                    f"{near(name, sorted(known_data))}correct --data or the profile",
+                )
+
+    @staticmethod
+    def _plugins() -> Iterator[Generator | Suite]:
+        yield from registry.generators().available()[0]
+        yield from registry.suites().available()[0]
+
     def _subjects(self) -> Iterator[tuple[Trained, Cell | None]]:
         outside = self.selection.outside
         if outside is not None and outside.baseline is not None:
@@ -254,7 +270,7 @@ class Planner:
             )
         )
         values = dict(self.profile.backbones[arch])
-        devices, threads = int(values.pop("devices", 1)), int(values.pop("threads", 1))
+        devices, threads = (_count(f"backbones.{arch}.{name}", values.pop(name, 1)) for name in ("devices", "threads"))
         recipe = PretrainSettings.from_mapping({"arch": arch, **values}).record()
         cell = self.plan.add(
             Cell(
@@ -284,10 +300,11 @@ class Planner:
     def _import(self, outside: Outside) -> Trained:
         if not outside.path.is_file():
             raise DataMissing(f"checkpoint {outside.path} does not exist", "no such file", "correct --checkpoint")
-        classes = load_classes(outside.classes)
+        classes, mark = load_classes(outside.classes), file_sha256(outside.path)
+        # A data set of one file: where it lies is not part of what it is.
+        self.plan.sources[CHECKPOINT] = DataSource(CHECKPOINT, str(outside.path), mark, {})
         params = {
-            "file": str(outside.path),
-            "sha256": file_sha256(outside.path),
+            "sha256": mark,
             "arch": outside.arch,
             "classes": {"name": classes.name, "content": classes.content},
             "mean": outside.mean,
@@ -303,10 +320,11 @@ class Planner:
                 params,
                 work="harness.tasks:import_outside",
                 label=outside.path.name,
+                data=(CHECKPOINT,),
                 fingerprint=registry.code_fingerprint("harness.backbones"),
             )
         )
-        return Trained(cell, f"checkpoint:{outside.path.stem}", outside.arch, 0, 0, (), classes, "outside")
+        return Trained(cell, f"checkpoint:{outside.path.stem}-{mark[:6]}", outside.arch, 0, 0, (), classes, "outside")
 
     def _baseline(self, outside: Outside, baseline: baselines.Baseline) -> Trained:
         classes = load_classes(outside.classes)
@@ -422,3 +440,9 @@ class Planner:
             if folder is not None:
                 marks[name] = fingerprint(folder)
         return {"sources": marks}
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"setting {name} is {value!r}", "it is a whole number from 1 on", "correct it")
+    return value

@@ -212,7 +212,7 @@ def _override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UserError(
-            f"--set {text!r} is not KEY=VALUE", "there is no '='", "write e.g. --set generators.lbgen.weight_quality=0"
+            f"--set {text!r} is not KEY=VALUE", "there is no '='", "write e.g. --set generators.lbgen.weight_q=0"
         )
     try:
         return key, tomllib.loads(f"value = {value}")["value"]

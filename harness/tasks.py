@@ -15,6 +15,7 @@ from harness.baselines import FILE, Baseline, BaselineClassifier
 from harness.contracts import Sample
 from harness.errors import UserError
 from harness.files import write_json, write_text
+from harness.plan import CHECKPOINT
 from harness.plan_datasets import parse_shard
 from harness.provenance import code_version
 from harness.scoring import ROWS, lineage, score_rows, write_scored
@@ -80,22 +81,32 @@ def _checked(samples: Iterator[Sample], start: int, stop: int, ctx: Context) -> 
 
 
 def _off_thread(samples: Iterator[Sample]) -> Iterator[Sample]:
-    """Run the sampler in a thread of its own, so that encoding and writing never hold it up."""
+    """Run the sampler in a thread of its own, so that encoding and writing never hold it up; it ends with its consumer."""
     ready: queue.Queue[Sample | BaseException | None] = queue.Queue(_QUEUE)
+    gone = threading.Event()
+
+    def hand_over(item: Sample | BaseException | None) -> bool:
+        while not gone.is_set():
+            with suppress(queue.Full):
+                ready.put(item, timeout=0.2)
+                return True
+        return False
 
     def work() -> None:
         try:
-            for sample in samples:
-                ready.put(sample)
-            ready.put(None)
+            if all(hand_over(sample) for sample in samples):
+                hand_over(None)
         except BaseException as error:  # handed to the consumer, which raises it
-            ready.put(error)
+            hand_over(error)
 
     threading.Thread(target=work, name="sampler", daemon=True).start()
-    while (item := ready.get()) is not None:
-        if isinstance(item, BaseException):
-            raise item
-        yield item
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        gone.set()
 
 
 def _shard_images(samples: Iterator[Sample], class_id: str, class_index: int) -> Iterator[Any]:
@@ -195,7 +206,7 @@ def import_outside(ctx: Context) -> None:
 
     p = ctx.params
     import_checkpoint(
-        Path(p["file"]),
+        Path(ctx.sources[CHECKPOINT].root),
         p["arch"],
         ctx.classes.ids,
         tuple(p["mean"]),

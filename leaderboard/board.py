@@ -29,7 +29,12 @@ class Board:
         if not mine:
             return
         profiles = {entry.record.comparability.profile for entry in mine}
-        beside = [entry for entry in recorded() if entry.record.comparability.profile in profiles]
+        suites = {entry.record.suite for entry in mine}
+        backbones = {entry.record.subject.backbone for entry in mine} | {"-"}
+        beside = [
+            e for e in recorded()
+            if e.record.comparability.profile in profiles and e.record.suite in suites and e.record.subject.backbone in backbones
+        ]  # fmt: skip
         write_text(store / CSV_NAME, self.render([store], "csv", True))
         write_text(store / MARKDOWN_NAME, self.render([store], "md", True))
         self._curves(store, build_tables(from_store(store) + beside))

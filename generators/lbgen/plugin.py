@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from generators.api import Context, Generator, GeneratorCard, Request, Sample, Settings
 from generators.lbgen.settings import RecipeSettings
@@ -53,6 +53,12 @@ class LbGenSettings(SamplerSettings):
     discriminator_lr: float = Field(1e-5, description="AdamW learning rate of the discriminator")
     generator_clip: float = Field(0.1, description="Global gradient norm of the LoRA")
     discriminator_clip: float = Field(1.0, description="Global gradient norm of the discriminator")
+
+    @model_validator(mode="after")
+    def _can_be_honoured(self) -> LbGenSettings:
+        """Refuse while planning what the recipe would refuse hours later."""
+        recipe_settings(self.model_dump())
+        return self
 
 
 _SYNTHESIS = tuple(name for name in SamplerSettings.model_fields if name != "base")

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from harness.errors import UserError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -121,6 +123,15 @@ class PretrainSettings:
                 near = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
                 raise UserError(f"unknown pretrain setting {key!r}", "no such key", hint)
+        try:
+            # Only looked at: values stay as they were written, because 2 and 2.0 are different keys.
+            TypeAdapter(cls).validate_python(dict(values))
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise UserError(
+                f"pretrain setting {name} is {first['input']!r}", first["msg"], "change it in the profile or in --set"
+            ) from error
         return cls(**values)
 
     def record(self) -> dict[str, Any]:

@@ -57,8 +57,9 @@ class Board:
 
     def started(self, cell: Cell, shard: str, pid: int) -> None:
         """Note that a task runs."""
+        begun = self._entry(cell).get("shards", 0) + 1 + sum(key == cell.key for key, _ in self.running)
         self.running[cell.key, shard] = {
-            "name": _name(cell),
+            "name": _name(cell) + (f" shard {begun} of {len(cell.shards)}" if shard else ""),
             "done": 0,
             "total": 0,
             "note": "",
@@ -80,7 +81,9 @@ class Board:
         entry["cpu_seconds"] = round(entry["cpu_seconds"] + cpu_seconds, 2)
         entry["seconds"] = round(entry["seconds"] + seconds, 2)
         self.cpu[cell.kind] = self.cpu.get(cell.kind, 0.0) + cpu_seconds
-        if not shard:
+        if shard:
+            entry["shards"] = entry.get("shards", 0) + 1
+        else:
             entry["state"] = "done"
             self.finished += 1
             if entry["seconds"] > 2.0 or self.finished == self.total:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,27 @@ def test_nan_loss_fails_one_cell_and_keeps_the_rest(harness: Run, plugins: Path,
     assert (tmp_path / "s" / "leaderboard.csv").read_bytes() == board
     status = json.loads((tmp_path / "s" / "status.json").read_text())
     assert {cell["state"] for cell in status["cells"].values()} >= {"failed", "blocked"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--set", "backbones.resnet10.epochs=abc"), 2, "epochs is 'abc'"),
+        (("--set", "backbones.resnet10.epochs=2.5"), 2, "epochs is 2.5"),
+        (("--set", "backbones.resnet10.threads=x"), 2, "backbones.resnet10.threads is 'x'"),
+        (("--set", "generators.lbgen.trained_steps=3"), 2, "3 trained steps of 20"),
+        (("--set", "generators.lbgen.batch=0"), 2, "a batch of 0"),
+        (("--data", "in_val=/nowhere"), 2, "did you mean 'in-val'"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_while_planning(arguments: tuple[str, ...], code: int, words: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "harness", "plan", "--generator", "lbgen", *arguments], capture_output=True, text=True,
+                          timeout=120, check=False)  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert words in done.stderr and "why:" in done.stderr and "fix:" in done.stderr
+
+
+def test_a_board_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "harness", "leaderboard", str(tmp_path / "nosuch")], capture_output=True, text=True,
+                          timeout=120, check=False)  # fmt: skip
+    assert done.returncode == 4 and "does not exist" in done.stderr
