@@ -43,7 +43,8 @@ def sheet(rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], heads: S
 def samples(store: Path, classes: ClassList, columns: int = 12) -> Image.Image:
     """Two rows per generator: the first images of the first classes."""
     rows, labels = [], []
-    for folder in sorted((store / "synthesise").glob("*-????????????????")):
+    finished = (path.parent for path in (store / "synthesise").glob("*/manifest.json"))
+    for folder in sorted(finished):
         spec = json.loads((folder / "manifest.json").read_text())["spec"]
         if spec["seeds"].get("generator_seed", 0) != 0:
             continue

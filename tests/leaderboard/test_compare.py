@@ -92,7 +92,7 @@ def test_what_the_store_lacks_is_taken_from_the_recorded_rows(
     make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = make_store("s", {"lbgen": {"in-domain": [flags(300, 0.9, 0)]}})
-    shipped = Entry(make_record("in-domain", "sd15", flags(300, 0.5, 1)), "recorded", "micro.jsonl")
+    shipped = Entry(make_record("in-domain", "sd15", flags(300, 0.5, 1)), "recorded", "micro")
     monkeypatch.setattr("leaderboard.compare.recorded", lambda: [shipped])
     (one,) = compare(*systems(("lbgen", "sd15"), [store]))
     assert one.verdict == "better" and one.difference is not None and one.difference.method.startswith("unpaired")
