@@ -98,7 +98,7 @@ def harness_command(folder: Path, *arguments: str) -> subprocess.CompletedProces
     """Run the command line in a folder, on one thread and without a GPU."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run([sys.executable, "-m", "harness", *arguments], cwd=folder, env=environment, text=True,
-                          capture_output=True, timeout=850, check=False)  # fmt: skip
+                          capture_output=True, timeout=2900, check=False)  # fmt: skip
 
 
 def write_roots(root: Path, classes: Sequence[str]) -> list[str]:
