@@ -173,14 +173,14 @@ def plan_is_complete(case: Case, done: subprocess.CompletedProcess[str], percept
 def records_are_complete(case: Case, store: Path) -> None:
     """Check that every evaluation has a record under the right names, and the board a row per checkpoint."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in store.rglob("record.json")]
-    counts = Counter((one["generator"], one["backbone"], one["suite"]) for one in records)
+    counts = Counter((one["subject"]["generator"], one["subject"]["backbone"], one["suite"]) for one in records)
     wanted = Counter()
     for (generator, backbone), suites in case.subjects.items():
         wanted.update({(generator, backbone, suite): ITEMS[suite] for suite in tuple(ITEMS)[:suites]})
     assert counts == wanted
     for one in records:
         primary = {metric["name"] for metric in one["metrics"] if metric["role"] == "primary"}
-        assert primary == case.bias.get(one["suite"], primary) and primary
+        assert primary == case.bias.get(one["suite"], primary) and one["metrics"]
     board = (store / "leaderboard.md").read_text(encoding="utf-8")
     for generator, backbone in case.subjects:
         assert re.search(rf"^\|.*{generator}.*{backbone}", board, re.MULTILINE), board
