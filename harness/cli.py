@@ -177,7 +177,8 @@ def _tell(found: Any, report: Any, quiet: bool) -> None:
     for entry in found.plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}", file=out)
     if report is None:
-        print(f"nothing to do: all {len(found.plan.cells)} cells are done", file=out)
+        done = f"nothing to do: all {len(found.plan.cells)} cells are done"
+        print(done if found.plan.cells else "nothing was run: no cell could be planned, see the reasons above", file=out)
         return
     if report.failures:
         print(f"\n{len(report.failures)} cells did not finish:", file=out)

@@ -242,10 +242,11 @@ def _settings_error(owner: str, error: ValidationError, known: tuple[str, ...]) 
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
+        known = () if len(first["loc"]) > 1 else known  # the names are those of the outermost table
         hint = near(str(first["loc"][-1]), known)
         return UserError(
             f"{owner} has no setting {key!r}",
-            f"known settings: {', '.join(known) or 'none'}",
+            f"known settings: {', '.join(known)}" if known else "no setting has that name",
             f"{hint}remove or correct it",
         )
     return UserError(
