@@ -1,6 +1,6 @@
 """Compare the probe's search with scikit-learn's logistic regression: CPU time, objective, accuracy.
 
-    python benchmarks/probe.py                       sizes of DTD and Pets, 2048 features, five seeds (minutes)
+    OMP_NUM_THREADS=1 python benchmarks/probe.py     sizes of DTD and Pets, 2048 features, five seeds (minutes)
     python benchmarks/probe.py --quick               small sizes, two seeds (seconds)
 
 Both get the same features (non-negative, mean norm 60), the same split, the same 23 values of C and one thread: fit the
