@@ -72,7 +72,7 @@ CASES = (
         "in1k", (("--generator", "real", "--suite", "all"),),
         {("real", "resnet50"): 8, ("real", "vit_small_patch16_224"): 6},
         ("resnet50", "vit_small_patch16_224"), 1.0,
-        {"texture-bias": {"TI"}, "context-bias": {"CB_avg", "CB_1", "CB_2"}, "background-bias": {"BG_Gap"}},
+        {"texture-bias": {"TI"}, "context-bias": {"CB_avg"}, "background-bias": {"BG_Gap"}},
     ),
 )  # fmt: skip
 
