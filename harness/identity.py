@@ -31,6 +31,9 @@ def canonical_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return value
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise TypeError("canonical JSON needs string keys")
@@ -39,9 +42,9 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, float) and math.isfinite(value) and value == int(value) and abs(value) < 2**53:
         return int(value)  # 1 and 1.0 are the same setting, whichever way the profile spells it
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, int | float | str):
         return value
-    raise TypeError(f"{type(value).__name__} has no canonical JSON form")
+    raise TypeError(f"{kind.__name__} has no canonical JSON form")
 
 
 def content_key(value: Any) -> str:

@@ -114,6 +114,7 @@ class Planner:
         self.plan = Plan()
         self.suite_ids, self.suites_asked = registry.suites().expand(selection.suites)
         self._data: dict[str, DataSource | str] = dict(given or {})
+        self._models: dict[Path, str] = {}
         self._check_tables()
 
     def build(self) -> Plan:
@@ -438,7 +439,9 @@ class Planner:
         for name in plugin.sources:
             folder = local_source(str(values.get(name) or ""))
             if folder is not None:
-                marks[name] = fingerprint(folder)
+                if folder not in self._models:
+                    self._models[folder] = fingerprint(folder)
+                marks[name] = self._models[folder]
         return {"sources": marks}
 
 

@@ -81,7 +81,7 @@ def run(
         if found.states[key] in ("corrupt", "stale"):
             cell = found.plan.cells[key]
             print(f"note: {cell.folder} is {found.states[key]}: set aside, made anew", file=sys.stderr)
-            store.discard(cell)
+            store.discard(cell, salvage=found.states[key] == "corrupt")
     if not found.wanted:
         return found, None
     from harness.executors.local import LocalExecutor

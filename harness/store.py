@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -154,8 +155,11 @@ class Store:
         write_json(folder / MANIFEST, manifest)
         return Artifact(folder, manifest)
 
-    def discard(self, cell: Cell) -> None:
-        """Set a corrupt or stale artifact aside, so that it is made anew; its bytes stay for a post-mortem."""
+    def discard(self, cell: Cell, *, salvage: bool = False) -> None:
+        """Set a corrupt or stale artifact aside, so that it is made anew; its bytes stay for a post-mortem.
+
+        With ``salvage``, files that are whole stay in place: work in shards makes only what is missing.
+        """
         folder = self.folder(cell)
         if not folder.exists():
             return
@@ -163,7 +167,23 @@ class Store:
             aside = folder.with_name(f"{folder.name}.set-aside-{number}")
             if not aside.exists():
                 folder.rename(aside)
+                if salvage and cell.shards:
+                    self._salvage(cell, aside)
                 return
+
+    def _salvage(self, cell: Cell, aside: Path) -> None:
+        try:
+            manifest = read_manifest(aside)
+        except CorruptArtifact:
+            return
+        if manifest is None or manifest["key"] != cell.key:
+            return
+        damaged = Artifact(aside, manifest)
+        for name in damaged.files():
+            with suppress(CorruptArtifact):
+                whole, target = damaged.path(name), self.folder(cell) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                whole.rename(target)
 
     def artifacts(self, kind: str) -> list[Artifact]:
         """Return all finished artifacts of a kind, ordered by folder name."""

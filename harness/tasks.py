@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import registry
 from harness.baselines import FILE, Baseline, BaselineClassifier
-from harness.contracts import Sample
+from harness.contracts import Request, Sample
 from harness.errors import UserError
 from harness.files import write_json, write_text
 from harness.plan import CHECKPOINT
@@ -37,13 +37,14 @@ def synthesise(ctx: Context, shard: str = "") -> None:
     folder = ctx.out / "shards"
     if shard:
         rows_path = folder / f"{shard}.jsonl"
-        if rows_path.is_file():
-            with suppress(UserError):  # a shard that is whole is kept; any other is made again
-                verify_shard(folder / f"{shard}.tar", read_rows(rows_path))
-                return
-            rows_path.unlink()
-        generator = registry.generators().get(ctx.cell.name)
         request = parse_shard(shard, ctx.classes, ctx.params["dataset"]["size_px"], ctx.cell.seeds["generator_seed"])
+        with suppress(UserError):  # a shard that is whole is kept; any other is made again
+            rows = _known_rows(ctx.out, rows_path, request)
+            verify_shard(folder / f"{shard}.tar", rows)
+            write_rows(rows_path, rows)
+            return
+        rows_path.unlink(missing_ok=True)
+        generator = registry.generators().get(ctx.cell.name)
         samples = _checked(generator.synthesise(ctx, request), request.start, request.stop, ctx)
         images = _shard_images(_off_thread(samples), request.class_id, request.class_index)
         write_rows(rows_path, write_shard(folder / f"{shard}.tar", images))
@@ -56,6 +57,22 @@ def synthesise(ctx: Context, shard: str = "") -> None:
     write_rows(ctx.out / INDEX, joined)
     for name in ctx.cell.shards:
         (folder / f"{name}.jsonl").unlink()
+
+
+def _known_rows(out: Path, rows_path: Path, request: Request) -> list[Any]:
+    """Return the rows of a shard that was made before: its own, or those in the joined list of a salvaged dataset.
+
+    Raises:
+        UserError: nothing is known of it.
+    """
+    from harness.images.shards import read_rows
+
+    if rows_path.is_file():
+        return read_rows(rows_path)
+    return [
+        row for row in read_rows(out / INDEX)
+        if row.wnid == request.class_id and request.start <= row.index < request.stop
+    ]  # fmt: skip
 
 
 def _checked(samples: Iterator[Sample], start: int, stop: int, ctx: Context) -> Iterator[Sample]:

@@ -309,7 +309,7 @@ class LocalExecutor:
                 self.store.open(cell).verify()
             except CorruptArtifact as error:
                 self.board.note(f"{error.what}: {error.why}; set aside, made anew")
-                self.store.discard(cell)
+                self.store.discard(cell, salvage=True)
                 damaged.append(cell)
         if damaged:
             self.state.waiting[task.cell.key] = {cell.key for cell in damaged}

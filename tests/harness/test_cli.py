@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,13 @@ print(f"HEAVY={heavy} CPU={used.ru_utime + used.ru_stime:.2f} CODE={code}", file
 """
 
 
+@pytest.fixture(scope="module")
+def bytecode(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which compiled modules are kept, as on a user's machine, whatever this one is set to."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("bytecode"))}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -38,18 +46,24 @@ print(f"HEAVY={heavy} CPU={used.ru_utime + used.ru_stime:.2f} CODE={code}", file
         ["--help"],
     ],
 )
-def test_light_commands_import_no_torch_and_answer_at_once(arguments: list[str], tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", NO_TORCH, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=60,
-        check=False,
-    )
-    line = done.stderr.strip().splitlines()[-1]
-    assert "HEAVY=[]" in line and "CODE=0" in line, done.stderr
-    assert float(line.split("CPU=")[1].split()[0]) < 1.0, line
+def test_light_commands_import_no_torch_and_answer_at_once(
+    arguments: list[str], tmp_path: Path, bytecode: dict[str, str]
+) -> None:
+    used = []
+    for _ in range(3):  # the first call compiles, as an installer would have; a busy machine may spoil another
+        done = subprocess.run(
+            [sys.executable, "-c", NO_TORCH, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=bytecode,
+            timeout=60,
+            check=False,
+        )
+        line = done.stderr.strip().splitlines()[-1]
+        assert "HEAVY=[]" in line and "CODE=0" in line, done.stderr
+        used.append(float(line.split("CPU=")[1].split()[0]))
+    assert min(used) < 1.0, used
     assert len(done.stdout) > 100
 
 

@@ -72,10 +72,13 @@ def test_damage_is_found_set_aside_and_only_it_is_made_anew(harness: Run, plugin
     command = ("run", "--generator", "noise", *TOY, str(plugins / "toy.toml"), "--store", str(store))
     assert harness(*command).returncode == 0
     board = csv(store)
-    shard = next((store / "synthesise").glob("*/shards/*.tar"))
+    shards = sorted((store / "synthesise").glob("*/shards/*.tar"))
+    before, shard = {path: path.stat().st_ino for path in shards}, shards[0]
+    assert len(before) > 1
     shard.write_bytes(shard.read_bytes()[:1000])
     done = harness(*command)
     assert done.returncode == 0 and "corrupt" in done.stderr, done.stderr
+    assert {path for path in shards if path.stat().st_ino != before[path]} == {shard}, "whole shards are kept"
     assert csv(store) == board and len(list((store / "synthesise").glob("*.set-aside-1"))) == 1
     # Bytes that differ under an unchanged size are found by whoever reads them.
     shard = next(path for path in (store / "synthesise").glob("*/shards/*.tar") if "set-aside" not in str(path))

@@ -27,7 +27,7 @@ copy_px = 16
 epochs = 1
 warmup_epochs = 0
 image_size = 16
-[data.secret]
+[data.pets]
 root = "SECRET"
 """
 BAD = '''
@@ -169,7 +169,7 @@ def test_broken_generator_is_caught_promise_by_promise(installed: Path, tmp_path
     broken = {"image variety", "batch and workers", "declared inputs", "declared prompts"}
     assert states(found, "failed") == broken, found
     assert "near-constant" in found["image variety"]["text"] and "other bytes" in found["batch and workers"]["text"]
-    assert "real.txt of data set 'secret'" in found["declared inputs"]["text"]
+    assert "real.txt of data set 'pets'" in found["declared inputs"]["text"]
     assert all(found[name]["fix"] for name in broken)
 
 
