@@ -11,6 +11,16 @@ import typer
 
 from harness.cli_board import add_commands
 from harness.cli_calibrate import calibrate
+from harness.cli_options import (
+    DEFAULT_STORE,
+    DataOption,
+    JsonOption,
+    ProfileOption,
+    SetOption,
+    StaleOption,
+    StoreOption,
+    selects,
+)
 from harness.errors import DataMissing, UserError
 from harness.run import Stale
 from harness.store import Store
@@ -25,118 +35,13 @@ app = typer.Typer(
 
 _EXAMPLES = "Examples:\n\n  python -m harness {0}\n\n  python -m harness {1}"
 
-GeneratorOption = Annotated[
-    str, typer.Option("--generator", help="Generators or groups, comma separated; 'all' for every default one.")
-]
-SuiteOption = Annotated[str, typer.Option("--suite", help="Suites or groups, comma separated.")]
-BackboneOption = Annotated[
-    str, typer.Option("--backbone", help="Backbones of the profile, comma separated; default: all of them.")
-]
-SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds.")]
-VaryOption = Annotated[
-    str, typer.Option("--vary", help="Which seeds vary: all, generator or train; default: as the profile says.")
-]
-ProfileOption = Annotated[str, typer.Option("--profile", help="micro, in100, in1k, or the path of a TOML file.")]
-StoreOption = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Folder of the artifacts.")]
-DataOption = Annotated[list[str], typer.Option("--data", help="NAME=PATH of a data set; may be repeated.")]
-SetOption = Annotated[
-    list[str], typer.Option("--set", help="KEY=VALUE, e.g. generators.lbgen.weight_q=0; may be repeated.")
-]
-CheckpointOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--checkpoint",
-        help="Evaluate these weights; no generator, no pre-training. Or a trivial baseline: baseline:constant[:CLASS], "
-        "baseline:uniform, baseline:untrained, baseline:humans.",
-    ),
-]
-ArchOption = Annotated[str, typer.Option("--arch", help="timm name of the checkpoint's network.")]
-ClassesOption = Annotated[
-    str, typer.Option("--classes", help="Class list of the checkpoint's head: imagenet1k, imagenet100 or a file.")
-]
-NormalisationOption = Annotated[
-    str,
-    typer.Option(
-        "--normalisation",
-        help="What the checkpoint's inputs are normalised with: imagenet, half (mean = std = 0.5), clip, in9 or M,M,M/S,S,S.",
-    ),
-]
-ImageSizeOption = Annotated[
-    int, typer.Option("--image-size", help="Side of the checkpoint's inputs in pixels; 0: 224 (micro: 64).")
-]
-StaleOption = Annotated[str, typer.Option("--stale", help="Stale artifacts: stop, reuse or redo.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-DEFAULT_STORE = Path("store")
-
-
-def _selection(
-    generator: str,
-    suite: str,
-    backbone: str,
-    seeds: int,
-    vary: str,
-    profile: str,
-    data: list[str],
-    overrides: list[str],
-    checkpoint: Path | None,
-    arch: str,
-    classes: str,
-    normalisation: str,
-    image_size: int,
-) -> Any:
-    from harness.baselines import PREFIX, parse_baseline
-    from harness.classes import load_classes
-    from harness.normalisation import parse_normalisation
-    from harness.plan import Outside, Selection
-    from harness.profile import load_profile
-
-    resolved = load_profile(profile, overrides, data)
-    if vary not in ("", "all", "generator", "train"):
-        raise UserError(f"unknown --vary {vary!r}", "it is one of all, generator, train", "correct it")
-    outside = None
-    size = image_size or int(resolved.profile.dataset.copy_px if resolved.profile.name == "micro" else 224)
-    mean, std = parse_normalisation(normalisation)
-    if checkpoint is not None and str(checkpoint).startswith(PREFIX):
-        chosen = classes or resolved.profile.classes
-        baseline = parse_baseline(str(checkpoint), load_classes(chosen).ids)
-        network = arch or next(iter(resolved.profile.backbones))
-        outside = Outside(checkpoint, network, chosen, mean, std, size, baseline=baseline)
-    elif checkpoint is not None:
-        if not arch or not classes:
-            raise UserError(
-                "--checkpoint needs --arch and --classes",
-                "a head without its ordered class list means nothing",
-                "e.g. --checkpoint w.pth --arch resnet50 --classes imagenet1k",
-            )
-        outside = Outside(checkpoint.resolve(), arch, classes, mean, std, size)
-    elif not generator:
-        raise UserError(
-            "nothing to measure",
-            "neither --generator nor --checkpoint was given",
-            "e.g. --generator lbgen; all names: python -m harness list",
-        )
-    return Selection(resolved.profile, generator, suite, backbone, seeds, vary, outside)
-
-
 @app.command(
     epilog=_EXAMPLES.format("run --generator lbgen --suite all", "run --generator real,sd15 --suite bias --seeds 3")
 )
+@selects
 def run(
-    generator: GeneratorOption = "",
-    suite: SuiteOption = "all",
-    backbone: BackboneOption = "",
-    seeds: SeedsOption = 1,
-    vary: VaryOption = "",
-    profile: ProfileOption = "micro",
+    selection: Any,
     store: StoreOption = DEFAULT_STORE,
-    data: DataOption = [],
-    set_: SetOption = [],
-    checkpoint: CheckpointOption = None,
-    arch: ArchOption = "",
-    classes: ClassesOption = "",
-    normalisation: NormalisationOption = "imagenet",
-    image_size: ImageSizeOption = 0,
     stale: StaleOption = "stop",
     slots: Annotated[int, typer.Option(help="Workers; default: one per GPU or processor.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -147,21 +52,6 @@ def run(
 
     if stale not in ("stop", "reuse", "redo"):
         raise UserError(f"unknown --stale {stale!r}", "it is one of stop, reuse, redo", "correct it")
-    selection = _selection(
-        generator,
-        suite,
-        backbone,
-        seeds,
-        vary,
-        profile,
-        data,
-        set_,
-        checkpoint,
-        arch,
-        classes,
-        normalisation,
-        image_size,
-    )
     place = Store(store.resolve())
     found, report = running.run(selection, place, stale=cast(Stale, stale), slots=slots, device=device, quiet=quiet)
     _tell(found, report, quiet)
@@ -201,41 +91,11 @@ def _board(store: Store, found: Any) -> None:
 
 
 @app.command(epilog=_EXAMPLES.format("plan --generator lbgen", "plan --generator real --profile in100 --json"))
-def plan(
-    generator: GeneratorOption = "",
-    suite: SuiteOption = "all",
-    backbone: BackboneOption = "",
-    seeds: SeedsOption = 1,
-    vary: VaryOption = "",
-    profile: ProfileOption = "micro",
-    store: StoreOption = DEFAULT_STORE,
-    data: DataOption = [],
-    set_: SetOption = [],
-    checkpoint: CheckpointOption = None,
-    arch: ArchOption = "",
-    classes: ClassesOption = "",
-    normalisation: NormalisationOption = "imagenet",
-    image_size: ImageSizeOption = 0,
-    as_json: JsonOption = False,
-) -> None:
+@selects
+def plan(selection: Any, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show the cells of a run, what is done, the time and disk it takes, and what is missing."""
     from harness.planview import show_plan
 
-    selection = _selection(
-        generator,
-        suite,
-        backbone,
-        seeds,
-        vary,
-        profile,
-        data,
-        set_,
-        checkpoint,
-        arch,
-        classes,
-        normalisation,
-        image_size,
-    )
     show_plan(selection, Store(store.resolve()), as_json)
 
 
@@ -251,8 +111,8 @@ def list_(
 
 
 @app.command(epilog=_EXAMPLES.format("describe lbgen", "describe texture-bias"))
-def describe(name: Annotated[str, typer.Argument(help="A generator or suite.")], as_json: JsonOption = False) -> None:
-    """Explain a generator or suite: what it is, formula, conventions, settings, citation."""
+def describe(name: Annotated[str, typer.Argument(help="A generator, suite or profile.")], as_json: JsonOption = False) -> None:
+    """Explain a generator, suite or profile: what it is, formula, conventions, settings, citation."""
     from harness.describe import show_card
 
     show_card(name, as_json)

@@ -58,11 +58,14 @@ def _groups(groups: tuple[str, ...]) -> str:
 
 
 def show_card(name: str, as_json: bool) -> None:
-    """Print a generator's or suite's card and settings.
+    """Print a generator's or suite's card and settings, or a profile's values.
 
     Raises:
-        UserError: no such generator or suite.
+        UserError: nothing has that name.
     """
+    if name in PROFILES:
+        _show_profile(name, as_json)
+        return
     plugin = find_plugin(name)
     facts: dict[str, Any] = asdict(plugin.card)
     if isinstance(plugin, Suite):
@@ -93,6 +96,22 @@ def show_card(name: str, as_json: bool) -> None:
             )
 
 
+def _show_profile(name: str, as_json: bool) -> None:
+    profile = load_profile(name).profile.model_dump(mode="json", exclude_unset=True)
+    if as_json:
+        print(json.dumps(profile, indent=1, sort_keys=True))
+        return
+    print(f"{profile.pop('name')} (profile)\n\n{textwrap.fill(profile.pop('summary'), 100)}\n")
+    for section, values in profile.items():
+        if not isinstance(values, Mapping):
+            print(f"{section} = {values!r}")
+            continue
+        print(f"\n[{section}]")
+        for key, value in values.items():
+            text = ", ".join(f"{k} = {v!r}" for k, v in value.items()) if isinstance(value, Mapping) else repr(value)
+            print(textwrap.fill(f"{key}: {text}", 100, initial_indent="  ", subsequent_indent="      "))
+
+
 def _print_fact(name: str, value: object) -> None:
     if isinstance(value, tuple) and any(len(str(part)) > 30 for part in value):
         print(f"\n{name}:")
@@ -121,6 +140,6 @@ def find_plugin(name: str) -> Generator | Suite:
     known = (*registry.generators().ids(), *registry.suites().ids())
     raise UserError(
         f"nothing is called {name!r}",
-        "neither a generator nor a suite has that name",
-        f"{near(name, known)}all names: python -m harness list",
+        "no generator, suite or profile has that name",
+        f"{near(name, (*known, *PROFILES))}all names: python -m harness list",
     )

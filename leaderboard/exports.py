@@ -227,7 +227,7 @@ def _terminal(table: Table, width: int) -> str:
         + 1
     )
     per_line = max(1, (width - label) // size)
-    lines = [table.title, *table.notes]
+    lines = [table.title, *(textwrap.fill(note, width, subsequent_indent="  ") for note in table.notes)]
     for shown in _parts(keys, per_line):
         lines += [line for line in _head_lines([heads[key] for key in shown], label, size) if line]
         for column in table.columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -118,8 +119,12 @@ class Board:
             return
         self._said = now
         parts = [f"{task['name']} {_share(task)}".strip() for task in list(self.running.values())[:3]]
-        line = f"[{self.finished}/{self.total}] {now - self._begun:.0f} s: {'; '.join(parts)}"
-        self.stream.write(f"\r\x1b[K{line[:118]}" if terminal else line + "\n")
+        lead = f"[{self.finished}/{self.total}] {now - self._begun:.0f} s: "
+        if terminal:  # a line that wraps could not be taken back
+            width = shutil.get_terminal_size().columns - 1
+            self.stream.write(f"\r\x1b[K{(lead + '; '.join(parts))[:width]}")
+        else:
+            self.stream.write(lead + (";\n" + " " * len(lead)).join(parts) + "\n")
         self.stream.flush()
 
     def finish(self) -> Report:

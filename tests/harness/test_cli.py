@@ -40,6 +40,7 @@ def bytecode(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ["plan", "--generator", "all", "--suite", "all"],
         ["describe", "lbgen"],
         ["describe", "texture-bias"],
+        ["describe", "in100"],
         ["leaderboard", "--format", "csv"],
         ["leaderboard", "--format", "html"],
         ["list", "--json"],
@@ -63,6 +64,8 @@ def test_light_commands_import_no_torch_and_answer_at_once(
         line = done.stderr.strip().splitlines()[-1]
         assert "HEAVY=[]" in line and "CODE=0" in line, done.stderr
         used.append(float(line.split("CPU=")[1].split()[0]))
+        if used[-1] < 1.0:
+            break
     assert min(used) < 1.0, used
     assert len(done.stdout) > 100
 

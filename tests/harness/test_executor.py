@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.harness.conftest import Run
 
 TOY = ("--suite", "brightness", "--profile")
@@ -142,3 +144,29 @@ def test_answers_that_arrive_together_are_all_heard(tmp_path: Path) -> None:
     while heard == [] and os.fstat(process.stdout.fileno()):
         executor._hear(worker)
     assert heard == ["done"] and worker.unread == b""
+
+
+def test_progress_fits_a_terminal_of_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that wraps could not be taken back; a log file names each task on a line of its own."""
+    import io
+
+    from harness.cells import Cell
+    from harness.executors.report import Board
+    from harness.store import Store
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "80")
+    for stream in (Terminal(), io.StringIO()):
+        board = Board(Store(tmp_path), 96, stream=stream)
+        for seed in range(2):
+            label = f"a generator of a long name seed {seed}, a backbone of a long name"
+            board.started(Cell("pretrain", "resnet10", 1, {"seed": seed}, label=label), "", 1)
+        board._said = -100.0
+        board.tick()
+        lines = stream.getvalue().replace("\r\x1b[K", "\n").strip("\n").splitlines()
+        assert lines and max(map(len, lines)) < 100
+        assert len(lines) == (1 if stream.isatty() else 2)
+        assert not stream.isatty() or len(lines[0]) == 79
