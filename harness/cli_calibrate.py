@@ -34,7 +34,7 @@ def calibrate(
     """Do TI, CB_avg and BG_Gap rise with the bias that was planted, and only with their own? Hours; may be interrupted."""
     from harness import run as running
     from harness.boards import board
-    from harness.plan import Selection
+    from harness.plan_model import Selection
     from harness.profile import load_profile
     from harness.store import Store
 

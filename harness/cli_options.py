@@ -75,7 +75,7 @@ def _selection(
     normalisation: NormalisationOption = "imagenet",
     image_size: ImageSizeOption = 0,
 ) -> Any:
-    from harness.plan import Selection
+    from harness.plan_model import Selection
     from harness.profile import load_profile
 
     resolved = load_profile(profile, set_, data).profile
@@ -97,7 +97,7 @@ def _outside(profile: Any, checkpoint: Path, arch: str, classes: str, normalisat
     from harness.baselines import PREFIX, parse_baseline
     from harness.classes import load_classes
     from harness.normalisation import parse_normalisation
-    from harness.plan import Outside
+    from harness.plan_model import Outside
 
     first, recipe = next(iter(profile.backbones.items()))
     size = image_size or recipe.get("image_size", Outside.image_size)

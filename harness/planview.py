@@ -9,7 +9,8 @@ from typing import Any
 
 from harness.cells import KINDS, Cell
 from harness.classes import load_classes
-from harness.plan import Planner, Selection
+from harness.plan import Planner
+from harness.plan_model import Selection
 from harness.run import Survey, survey
 from harness.store import Store, read_manifest
 

@@ -13,7 +13,8 @@ from harness.cells import KINDS, Cell
 from harness.errors import UserError
 from harness.executors.report import Board, Report
 from harness.files import write_text
-from harness.plan import Plan, Planner, Selection
+from harness.plan import Planner
+from harness.plan_model import Plan, Selection
 from harness.store import State, Store
 
 Stale = Literal["stop", "reuse", "redo"]

@@ -15,7 +15,7 @@ from harness.baselines import FILE, Baseline, BaselineClassifier
 from harness.contracts import Request, Sample
 from harness.errors import UserError
 from harness.files import write_json, write_text
-from harness.plan import CHECKPOINT
+from harness.plan_backbones import CHECKPOINT
 from harness.plan_datasets import parse_shard
 from harness.provenance import code_version
 from harness.scoring import ROWS, lineage, score_rows, write_scored

@@ -10,7 +10,8 @@ from harness.cells import Cell
 from harness.data import find_data
 from harness.executors.local import LocalExecutor
 from harness.executors.report import Board, Report
-from harness.plan import Plan, Planner, Selection
+from harness.plan import Planner
+from harness.plan_model import Plan, Selection
 from harness.profile import Profile
 from harness.store import Store
 from harness.work import Order, execute

@@ -26,7 +26,7 @@ from harness.conformance.common import (
 from harness.conformance.outcome import Outcome, failed, judge, passed
 from harness.conformance.watch import opened, touched
 from harness.contracts import Generator
-from harness.plan import Plan
+from harness.plan_model import Plan
 from harness.profile import Profile
 from harness.store import Store
 from harness.tasks import INDEX

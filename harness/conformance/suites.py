@@ -24,7 +24,7 @@ from harness.conformance.outcome import Outcome, failed, judge, passed
 from harness.conformance.watch import opened, touched
 from harness.contracts import Suite
 from harness.errors import DataMissing
-from harness.plan import Outside, Plan, Selection
+from harness.plan_model import Outside, Plan, Selection
 from harness.profile import Profile
 from harness.records import Record
 from harness.scoring import CARDS, RECORD, ROWS, score_rows

@@ -19,7 +19,7 @@ from typing import IO, Any
 from harness.cells import Cell, Resources
 from harness.errors import CorruptArtifact
 from harness.executors.report import Board, Report
-from harness.plan import Plan
+from harness.plan_model import Plan
 from harness.store import Store
 from harness.work import Order
 

@@ -17,7 +17,8 @@ from harness import registry
 from harness.classes import load_classes
 from harness.contracts import Request
 from harness.describe import show_card
-from harness.plan import Plan, Planner, Selection
+from harness.plan import Planner
+from harness.plan_model import Plan, Selection
 from harness.profile import load_profile
 
 NOT_PHOTOGRAPHS = (

@@ -18,7 +18,8 @@ from harness import registry
 from harness.cells import Cell
 from harness.errors import DataMissing, UserError
 from harness.images.copy import TrainingCopy
-from harness.plan import Planner, Selection
+from harness.plan import Planner
+from harness.plan_model import Selection
 from harness.profile import load_profile
 from harness.store import Store
 from harness.work import Order, execute

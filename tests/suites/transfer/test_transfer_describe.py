@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.plan import Planner, Selection
+from harness.plan import Planner
+from harness.plan_model import Selection
 from harness.profile import load_profile
 from suites.transfer.cards import DATASETS
 
@@ -46,7 +47,7 @@ def test_transfer_profiles_share_one_extraction_with_threads_shots_and_five_seed
     for name in DATASETS:
         (tmp_path / name).mkdir()
         roots.append(f"{name}={tmp_path / name}")
-    from harness.plan import Outside
+    from harness.plan_model import Outside
 
     selection = Selection(
         load_profile(profile, (), roots).profile,

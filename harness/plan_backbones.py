@@ -1,0 +1,128 @@
+"""The cells that make one classifier: a backbone trained on a dataset, a checkpoint from outside, a trivial baseline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness import baselines, registry
+from harness.backbones.recipe import PretrainSettings
+from harness.cells import Cell, Resources
+from harness.classes import ClassList, load_classes
+from harness.contracts import Generator
+from harness.data import DataSource
+from harness.errors import DataMissing, UserError
+from harness.identity import content_key, file_sha256
+from harness.plan_datasets import common_form, copy_mb
+from harness.plan_model import Outside, Trained
+
+if TYPE_CHECKING:
+    from harness.plan import Planner
+
+COPY_VERSION = 1
+PRETRAIN_VERSION = 1
+OUTSIDE_VERSION = 1
+CHECKPOINT = "checkpoint"
+"""Name under which the file of a checkpoint from outside is found."""
+
+
+def pretrained(
+    planner: Planner, generator: Generator, dataset: Cell, classes: ClassList, arch: str, seeds: tuple[int, int]
+) -> Trained:
+    """Add the training copy of a dataset and the training of a backbone on it; ``seeds`` are (generator, train)."""
+    told = {"name": classes.name, "content": classes.content}
+    values = dict(planner.profile.backbones[arch])
+    devices, threads = (_count(f"backbones.{arch}.{name}", values.pop(name, 1)) for name in ("devices", "threads"))
+    recipe = PretrainSettings.from_mapping({"arch": arch, **values}).record()
+    cell = planner.plan.add(
+        Cell(
+            "pretrain",
+            arch,
+            PRETRAIN_VERSION,
+            {"settings": recipe, "classes": told},
+            {"copy": _training_copy(planner, dataset, classes, told).key},
+            {"train_seed": seeds[1]},
+            "harness.tasks:pretrain",
+            f"{dataset.label} {arch} train {seeds[1]}",
+            fingerprint=registry.code_fingerprint("harness.backbones"),
+            resources=planner.expected("pretrain", arch, Resources(threads=threads, devices=devices)),
+        )
+    )
+    return Trained(cell, generator.card.id, arch, *seeds, generator.card.told, classes, content_key(recipe)[:16])
+
+
+def _training_copy(planner: Planner, dataset: Cell, classes: ClassList, told: dict[str, str]) -> Cell:
+    need = Resources(disk_mb=copy_mb(planner.profile, classes))
+    return planner.plan.add(
+        Cell(
+            "extract",
+            "training-copy",
+            COPY_VERSION,
+            {"copy_px": planner.profile.dataset.copy_px, "classes": told, **common_form(planner.profile)},
+            {"dataset": dataset.key},
+            work="harness.tasks:training_copy",
+            label=dataset.label,
+            data=dataset.data,
+            fingerprint=registry.code_fingerprint("harness.images"),
+            resources=planner.expected("extract", "training-copy", need),
+        )
+    )
+
+
+def imported(planner: Planner, outside: Outside) -> Trained:
+    """Add the import of a checkpoint.
+
+    Raises:
+        DataMissing: it does not exist.
+    """
+    if not outside.path.is_file():
+        raise DataMissing(f"checkpoint {outside.path} does not exist", "no such file", "correct --checkpoint")
+    classes, mark = load_classes(outside.classes), file_sha256(outside.path)
+    # A data set of one file: where it lies is not part of what it is.
+    planner.plan.sources[CHECKPOINT] = DataSource(CHECKPOINT, str(outside.path), mark, {})
+    params = {
+        "sha256": mark,
+        "arch": outside.arch,
+        "classes": {"name": classes.name, "content": classes.content},
+        "mean": outside.mean,
+        "std": outside.std,
+        "image_size": outside.image_size,
+        "weights": outside.weights,
+    }
+    cell = planner.plan.add(
+        Cell(
+            "pretrain",
+            "outside",
+            OUTSIDE_VERSION,
+            params,
+            work="harness.tasks:import_outside",
+            label=outside.path.name,
+            data=(CHECKPOINT,),
+            fingerprint=registry.code_fingerprint("harness.backbones"),
+        )
+    )
+    return Trained(cell, f"checkpoint:{outside.path.stem}-{mark[:6]}", outside.arch, 0, 0, (), classes, "outside")
+
+
+def baseline_of(planner: Planner, outside: Outside, baseline: baselines.Baseline) -> Trained:
+    """Add a trivial baseline."""
+    classes = load_classes(outside.classes)
+    network = baseline.kind == "untrained"
+    made = {"arch": outside.arch, "mean": outside.mean, "std": outside.std, "image_size": outside.image_size}
+    params = {
+        "kind": baseline.kind,
+        "class": baseline.class_id,
+        "classes": {"name": classes.name, "content": classes.content},
+        **(made if network else {}),
+    }
+    seeds = {"train_seed": 0} if network else {}
+    name = f"{baseline.name} {outside.arch}" if network else baseline.name
+    work, mark = "harness.baselines:make_baseline", registry.code_fingerprint("harness.baselines")
+    cell = Cell("pretrain", "baseline", baselines.VERSION, params, seeds=seeds, work=work, label=name, fingerprint=mark)
+    arch = outside.arch if network else "baseline"
+    return Trained(planner.plan.add(cell), name, arch, 0, 0, (), classes, "none", baseline.kind)
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"setting {name} is {value!r}", "it is a whole number from 1 on", "correct it")
+    return value

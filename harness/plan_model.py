@@ -1,0 +1,89 @@
+"""What plans are made of: what is asked for, what is measured, the cells, and what is not run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness import baselines
+from harness.cells import Cell
+from harness.classes import ClassList
+from harness.data import DataSource
+from harness.profile import Profile
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Weights from outside, evaluated without generator or pre-training."""
+
+    path: Path
+    arch: str
+    classes: str
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    image_size: int = 224
+    weights: str = "ema"
+    baseline: baselines.Baseline | None = None
+    """A trivial baseline instead of a file."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user asked for."""
+
+    profile: Profile
+    generators: str = ""
+    suites: str = "all"
+    backbones: str = ""
+    seeds: int = 1
+    vary: str = ""
+    outside: Outside | None = None
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """Something of the selection that is not in the plan."""
+
+    what: str
+    reason: str
+    asked: bool
+    """Whether the user named it; then the run ends with exit code 4."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A backbone, trained by us or from outside, ready to be measured."""
+
+    cell: Cell
+    generator: str
+    arch: str
+    generator_seed: int
+    train_seed: int
+    information: tuple[str, ...]
+    classes: ClassList
+    recipe: str
+    baseline: str = ""
+    """Kind of a trivial baseline; empty for a trained network."""
+
+
+@dataclass
+class Plan:
+    """The cells in an order in which every input comes first."""
+
+    cells: dict[str, Cell] = field(default_factory=dict)
+    sources: dict[str, DataSource] = field(default_factory=dict)
+    not_run: list[NotRun] = field(default_factory=list)
+
+    def add(self, cell: Cell) -> Cell:
+        """Add a cell once; equal keys are one cell."""
+        return self.cells.setdefault(cell.key, cell)
+
+    def inputs(self, cell: Cell) -> dict[str, Cell]:
+        """Return the cells whose artifacts a cell reads."""
+        return {role: self.cells[key] for role, key in cell.inputs.items()}
+
+    def skip(self, what: str, reason: str, asked: bool) -> None:
+        """Note something that is not run, once."""
+        entry = NotRun(what, reason, asked)
+        if entry not in self.not_run:
+            self.not_run.append(entry)

@@ -1,0 +1,104 @@
+"""The cells that measure: a suite's evaluations and the features they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness import registry
+from harness.cells import Cell
+from harness.contracts import Item, Need, NotPlanned, Settings, Suite
+from harness.plan_model import Trained
+from harness.profile import parse_settings
+
+if TYPE_CHECKING:
+    from harness.plan import Planner
+
+
+def measured(planner: Planner, suite: Suite, trained: Trained, dataset: Cell | None = None) -> None:
+    """Add a suite's evaluations of a classifier, or of a dataset; notes what is not run and why."""
+    card = suite.card
+    if trained.baseline not in ("", "untrained", *card.baselines):
+        planner.plan.skip(f"{card.id} of {trained.generator}", "it needs a network", False)
+        return
+    settings = parse_settings(suite.Settings, planner.profile.suites.get(card.id, {}), card.id)
+    asked = card.id in planner.suites_asked
+    try:
+        items: Sequence[Item] = suite.items(settings, trained.arch)
+    except NotPlanned as reason:
+        planner.plan.skip(f"{card.id} of {trained.arch}", str(reason), False)
+        return
+    for item in items:
+        missing = [name for name in item.data if not planner.find(name)]
+        if missing:
+            planner.plan.skip(card.id, planner.why_missing(missing[0]), asked)
+            continue
+        _evaluate(planner, suite, settings, item, trained, dataset)
+
+
+def _evaluate(
+    planner: Planner, suite: Suite, settings: Settings, item: Item, trained: Trained, dataset: Cell | None
+) -> None:
+    card, values = suite.card, settings.model_dump(mode="json")
+    told = {"name": trained.classes.name, "content": trained.classes.content}
+    subject = {"dataset": dataset.key} if dataset is not None else {"checkpoint": trained.cell.key}
+    inputs = subject if item.checkpoint or dataset is not None else {}
+    params = {
+        "settings": values,
+        "item": item.label,
+        "item_params": item.params,
+        "classes": told,
+        "subject": _facts(planner, trained, dataset),
+        "arch": "" if dataset is not None else trained.arch,
+        **planner.marks(item.data),
+        **planner.sources(suite, values),
+    }
+    planner.plan.add(
+        Cell(
+            "evaluate",
+            card.id,
+            card.version,
+            params,
+            inputs | {need.role: _extract(planner, need, trained, subject, told).key for need in item.needs},
+            {"probe_seed": item.probe_seed},
+            "harness.tasks:evaluate",
+            f"{trained.generator} {trained.arch} {card.id} {item.label}",
+            item.data,
+            (),
+            planner.expected("evaluate", card.id, item.resources),
+            registry.plugin_fingerprint(suite),
+            suite.cost(item, settings, {name: source.card for name, source in planner.found(item.data).items()}),
+        )
+    )
+
+
+def _extract(planner: Planner, need: Need, trained: Trained, subject: dict[str, str], told: dict[str, str]) -> Cell:
+    return planner.plan.add(
+        Cell(
+            "extract",
+            need.name,
+            need.version,
+            {**need.params, **planner.marks(need.data), "classes": told},
+            subject,
+            work=need.work,
+            label=f"{need.name} {trained.cell.label}",
+            data=need.data,
+            fingerprint=registry.work_fingerprint(need.work),
+            resources=planner.expected("extract", need.name, need.resources),
+        )
+    )
+
+
+def _facts(planner: Planner, trained: Trained, dataset: Cell | None) -> dict[str, Any]:
+    """Return whom a record is about; of a dataset's own measurement nothing of a backbone."""
+    of_dataset = dataset is not None
+    return {
+        "generator": trained.generator,
+        "backbone": "-" if of_dataset else "baseline" if trained.baseline else trained.arch,
+        "generator_seed": trained.generator_seed,
+        "train_seed": 0 if of_dataset else trained.train_seed,
+        "information": trained.information,
+        "profile": planner.profile.name,
+        "recipe": "" if of_dataset else trained.recipe,
+        "class_list": trained.classes.fingerprint[:16],
+    }
