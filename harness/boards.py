@@ -37,6 +37,23 @@ class LeaderBoard(Protocol):
         """Write and print what the metrics say of worlds of known bias."""
 
 
+def declarations() -> dict[str, dict[str, str]]:
+    """Return what the generators that work here declare: id to fact to words."""
+    from harness import registry
+
+    cards = [generator.card for generator in registry.generators().available()[0]]
+    return {
+        card.id: {
+            "base model": card.base_model,
+            "prompts": card.prompts,
+            "sampler": card.sampler,
+            "cost at full scale": card.cost,
+            "licence": card.licence,
+        }
+        for card in cards
+    }
+
+
 def board() -> LeaderBoard:
     """Return the registered leaderboard.
 
@@ -44,5 +61,5 @@ def board() -> LeaderBoard:
         UserError: the project is not installed.
     """
     for point in entry_points(group="harness.leaderboard", name="default"):
-        return cast(LeaderBoard, point.load()())
+        return cast(LeaderBoard, point.load()(declarations))
     raise UserError("no leaderboard is registered", "the project is not installed", "pip install -e .")

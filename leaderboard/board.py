@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import DataMissing, UserError
+from leaderboard import declared
 from leaderboard.exports import to_csv, to_latex, to_markdown, to_terminal
 from leaderboard.sources import BASELINE, Entry, from_store, gather, recorded, shipped
 from leaderboard.tables import Table, build_tables
@@ -20,6 +21,10 @@ PUBLISHED_PROFILES = ("in1k", "in100")
 
 class Board:
     """Prints and writes boards."""
+
+    def __init__(self, declared: declared.Source = declared.none_declared) -> None:
+        """Take from where the generators' declarations come."""
+        self._declared = declared
 
     def show(self, store: Path, asked: frozenset[str]) -> None:
         """Write the store's board files, then print the rows of a run with recorded ones beside them."""
@@ -38,7 +43,8 @@ class Board:
         write_text(store / CSV_NAME, self.render([store], "csv", True))
         write_text(store / MARKDOWN_NAME, self.render([store], "md", True))
         self._curves(store, build_tables(from_store(store) + beside))
-        sys.stdout.write(to_terminal(build_tables(mine + beside), max(60, shutil.get_terminal_size((80, 24)).columns)))
+        tables, width = build_tables(mine + beside), max(60, shutil.get_terminal_size((80, 24)).columns)
+        sys.stdout.write(to_terminal(tables, width) + declared.to_terminal(build_tables(mine), width))
         print(f"whole board: {store / MARKDOWN_NAME} and {CSV_NAME}", file=sys.stderr)
 
     def _curves(self, store: Path, tables: list[Table]) -> None:
@@ -77,12 +83,13 @@ class Board:
         if style == "html":
             from leaderboard.report import to_html
 
-            return to_html(tables, list(places), published)
-        if style == "md" and published:
+            return to_html(tables, list(places), published, declared.to_markdown(tables, self._declared()))
+        if style == "md":
             from leaderboard.published import to_markdown as published_markdown
 
-            return to_markdown(tables) + "\n" + published_markdown()
-        return {"csv": to_csv, "md": to_markdown, "latex": to_latex}[style](tables)
+            parts = [to_markdown(tables), declared.to_markdown(tables, self._declared())]
+            return "\n".join(filter(None, [*parts, published_markdown() if published else ""]))
+        return {"csv": to_csv, "latex": to_latex}[style](tables)
 
     def compare(self, first: str, second: str, places: Sequence[Path], style: str) -> str:
         """Return the paired comparison of two systems.

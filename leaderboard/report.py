@@ -65,8 +65,8 @@ def _percent(value: float | None, scale: float) -> str:
     return "–" if value is None else f"{scale * value:.2f}"
 
 
-def to_html(tables: list[Table], places: Sequence[Path], published: bool) -> str:
-    """Return the page; no network, no time, no path of this machine."""
+def to_html(tables: list[Table], places: Sequence[Path], published: bool, generators: str) -> str:
+    """Return the page, with what the ``generators`` declare as Markdown; no network, no time, no path of this machine."""
     facts = Facts()
     parts, links = [], []
     for number, table in enumerate(tables):
@@ -74,6 +74,9 @@ def to_html(tables: list[Table], places: Sequence[Path], published: bool) -> str
         parts.append(f'<h2 id="t{number}">{html.escape(table.title)}</h2>')
         parts += [f"<p><b>{html.escape(note)}</b></p>" for note in table.notes]
         parts += _tables(table, facts) + _pictures(table, places)
+    if generators:
+        links.append(("generators", "generators"))
+        parts.append(f'<div id="generators">{from_markdown(generators)}</div>')
     if published:
         from leaderboard.published import to_markdown
 

@@ -22,6 +22,7 @@ from leaderboard.board import Board
 from leaderboard.exports import to_csv, to_markdown, to_terminal
 from leaderboard.sources import Entry, from_store
 from leaderboard.tables import build_tables, leaders
+from tests.leaderboard.conftest import MakeStore, flags
 
 
 def record(
@@ -231,3 +232,18 @@ def test_measures_of_the_images_add_no_seeds_to_a_row() -> None:
     (table,) = build_tables(entries(*trained, *images))
     (key,) = [key for key in table.rows if key.backbone == "resnet10"]
     assert table.seeds(key) == ((0, 0), (1, 1), (2, 2))
+
+
+def test_board_shows_what_every_generator_declares(make_store: MakeStore) -> None:
+    """Information from the records; prompts, sampler, cost and licence from the generators that are installed."""
+    from harness.boards import board
+    from leaderboard.declared import told
+
+    results = {name: {"in-domain": [flags(100, rate, 0)]} for name, rate in (("sd15", 0.5), ("gone", 0.4))}
+    store = make_store("s", results)
+    text = board().render([store], "md", False)
+    (line,) = [line for line in text.splitlines() if line.startswith("| sd15 | class names |")]
+    assert all(word in line for word in ("PNDM, 50 steps", "class name itself", "416 A100-hours", "OpenRAIL"))
+    assert "| gone | class names | – | – | – | – | – |" in text
+    assert 'id="generators"' in board().render([store], "html", False)
+    assert told([]) == {}
