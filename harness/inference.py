@@ -4,7 +4,9 @@
 of the statistic of their totals. A suite makes them from its rows, `harness.packing` makes them small; whoever compares two systems
 needs neither the suite nor a model.
 
-Two sources of error are kept apart: test items (paired, resampled together) and seeds (their measured spread).
+Two sources of error are kept apart: test items (paired, resampled together) and seeds. The values of runs scatter for two
+reasons, their seeds and the noise of single answers; the latter is in the error of the test items already, so only what the
+scatter exceeds it by is the seeds' own.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ from harness.stats import (
     totals_of,
 )
 from harness.student import quantile, tail
+
+_ROUNDING = 1e-9
+"""Relative size below which what is left of equal numbers is rounding."""
 
 StatisticName = Literal["share", "mean share", "relative"]
 
@@ -88,6 +93,10 @@ class Units:
         This is the infinitesimal jackknife (Efron 1982) with the gradient taken by central differences where it
         has no closed form.
         """
+        return self._contributions
+
+    @cached_property
+    def _contributions(self) -> FloatArray:
         totals, found = totals_of(self.tables()), np.zeros(len(self.ids))
         gradient = self._share_gradient(totals[0]) if self.statistic == "share" else self._gradient(totals)
         for place, stratum in enumerate(np.unique(self.strata)):
@@ -181,8 +190,9 @@ class Difference:
     low: float
     high: float
     se_items: float
+    """Of test items and of the noise of single answers."""
     se_seeds: float | None
-    """None where neither system has two seeds and no spread was given."""
+    """Of seeds beyond the noise of single answers; None where neither system has two seeds and no spread was given."""
     df: float
     p: float
     """Two-sided."""
@@ -194,6 +204,10 @@ class Difference:
     method: str
     df_items: float = 1.0
     df_seeds: float | None = None
+    se_runs: float | None = None
+    """Of the scatter of runs on these items: seeds and the noise of single answers together."""
+    se_noise: float = 0.0
+    """The part of ``se_items`` that is noise of single answers; 0 where it was not measured."""
 
     @property
     def se(self) -> float:
@@ -221,7 +235,8 @@ def difference(
     """Compare two systems on their common test items.
 
     Every test item is resampled once for all seeds of both systems, so whatever they share cancels. Where seeds vary,
-    their spread is added. Exact McNemar where each side is one seed's share of true flags.
+    what their spread exceeds the noise of single answers by is added. Exact McNemar where each side is one seed's share
+    of true flags.
 
     Args:
         first: One list of parts per seed.
@@ -236,11 +251,9 @@ def difference(
     first, second = _common(first, second)
     values = seed_values(first), seed_values(second)
     value = float(values[0].mean() - values[1].mean())
-    terms = [(part, sign * part.weight / len(system)) for system, sign in ((first, 1), (second, -1)) for parts in system
-             for part in parts]  # fmt: skip
-    spaces: dict[str, list[tuple[Units, float]]] = {}
-    for part, coefficient in terms:
-        spaces.setdefault(part.space, []).append((part.units, coefficient))
+    if abs(value) < _ROUNDING * float(np.abs(values[0]).max()):
+        value = 0.0
+    spaces = _spaces(((first, 1.0), (second, -1.0)))
     drawn = _replicates(spaces, replicates, seed) if replicates else None
     se_items = _linear_error(spaces) if drawn is None else float(np.nanstd(drawn, ddof=1))
     used = spread or pooled_spread(*values)
@@ -249,8 +262,9 @@ def difference(
     method = "paired bootstrap" if drawn is not None else "paired, linearised"
     plain = Difference(value, value, value, se_items, None, df_items, 1.0, 0.5, 0.5, n, method, df_items)
     if used is not None:
-        se_seeds = used.sd * math.sqrt(1 / len(first) + 1 / len(second))
-        return with_seeds(replace(plain, method=f"{method} + seed spread"), se_seeds, used.df)
+        runs = math.sqrt(1 / len(first) + 1 / len(second))
+        plain = replace(plain, method=f"{method} + seed spread", se_noise=answer_noise(first, second) * runs)
+        return with_seeds(plain, used.sd * runs, used.df)
     found = with_seeds(plain, None, None)
     if drawn is None:
         return found
@@ -261,24 +275,72 @@ def difference(
     return replace(found, low=low, high=high)
 
 
-def with_seeds(found: Difference, se_seeds: float | None, df_seeds: float | None) -> Difference:
-    """Return the difference with interval and p-values for another seed error; Welch-Satterthwaite degrees of freedom."""
-    df, se = found.df_items, math.hypot(found.se_items, se_seeds or 0.0)
-    if se_seeds and df_seeds:
-        df = se**4 / (found.se_items**4 / found.df_items + se_seeds**4 / df_seeds)
+def with_seeds(found: Difference, se_runs: float | None, df_seeds: float | None) -> Difference:
+    """Return the difference with interval and p-values for another scatter of runs.
+
+    The variance is that of the items plus what the runs' exceeds the noise of single answers by, at least nothing. The
+    degrees of freedom (Welch-Satterthwaite) carry the uncertainty of the whole scatter even where nothing is left.
+    """
+    df, extra = found.df_items, 0.0
+    if se_runs and df_seeds:
+        extra = max(0.0, se_runs**2 - found.se_noise**2)
+        variance = found.se_items**2 + extra
+        df = variance**2 / (found.se_items**4 / found.df_items + se_runs**4 / df_seeds)
+        df = max(df, min(found.df_items, df_seeds))
+    se = math.sqrt(found.se_items**2 + extra)
     upper = tail(found.value / se, df) if se > 0 else (0.5 if found.value == 0 else float(found.value < 0))
     half = quantile(df) * se
     return replace(
         found,
         low=found.value - half,
         high=found.value + half,
-        se_seeds=se_seeds,
+        se_seeds=None if se_runs is None else math.sqrt(extra),
         df=df,
         p=min(1.0, 2 * min(upper, 1 - upper)),
         p_higher=upper,
         p_lower=1 - upper,
         df_seeds=df_seeds,
+        se_runs=se_runs,
     )
+
+
+def answer_noise(*systems: System) -> float:
+    """Return the standard deviation of a run's value that the noise of single answers causes; 0 where no seeds repeat.
+
+    It is what an item's share in the value varies by from seed to seed of one system. Shares are centred over the items, so
+    what a seed does to all of them is not in it.
+    """
+    squares, df = 0.0, 0
+    for system in systems:
+        df += len(system) - 1
+        for terms in zip(*(_by_space(parts) for parts in system), strict=True):
+            shares = np.stack(terms)
+            squares += float(((shares - shares.mean(axis=0)) ** 2).sum())
+    return math.sqrt(squares / df) if df else 0.0
+
+
+def _by_space(parts: Sequence[Part]) -> list[FloatArray]:
+    """Return the items' shares in a run's value, space by space in the order of their names."""
+    spaces = _spaces((([parts], 1.0),))
+    return [_joint(spaces[space]) for space in sorted(spaces)]
+
+
+def joint_error(system: System) -> float:
+    """Return the standard error of the mean over seeds, for new test items and these weights.
+
+    Raises:
+        ValueError: the seeds have no items in common.
+    """
+    return _linear_error(_spaces(((_common(system, system)[0], 1.0),)))
+
+
+def _spaces(systems: Sequence[tuple[System, float]]) -> dict[str, list[tuple[Units, float]]]:
+    """Return, by space, all units with their coefficient in the signed sum of the systems' means."""
+    found: dict[str, list[tuple[Units, float]]] = {}
+    for system, sign in systems:
+        for part in (part for parts in system for part in parts):
+            found.setdefault(part.space, []).append((part.units, sign * part.weight / len(system)))
+    return found
 
 
 def _common(first: System, second: System) -> tuple[System, System]:
@@ -322,11 +384,13 @@ def _replicates(spaces: Mapping[str, list[tuple[Units, float]]], replicates: int
 
 
 def _linear_error(spaces: Mapping[str, list[tuple[Units, float]]]) -> float:
-    squares = 0.0
-    for terms in spaces.values():
-        joint = np.sum([coefficient * units.contributions() for units, coefficient in terms], axis=0)
-        squares += float((joint**2).sum())
-    return math.sqrt(squares)
+    error = math.sqrt(sum(float((_joint(terms) ** 2).sum()) for terms in spaces.values()))
+    alone = max(abs(c) * float(np.linalg.norm(u.contributions())) for terms in spaces.values() for u, c in terms)
+    return error if error > _ROUNDING * alone else 0.0
+
+
+def _joint(terms: Sequence[tuple[Units, float]]) -> FloatArray:
+    return np.asarray(np.sum([coefficient * units.contributions() for units, coefficient in terms], axis=0))
 
 
 def _mcnemar(first: System, second: System) -> float | None:

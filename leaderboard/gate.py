@@ -1,9 +1,8 @@
 """The gate: has a change of the code made a number worse? Pass, fail or inconclusive per metric, with a direction.
 
 For every gated value the candidate's difference to the baseline is taken on their common test items. Its standard error
-adds the paired error of the test items and the measured spread over seeds, pooled over baseline and candidate and moderated
-over the metrics; the response noise of single runs is in both, which errs on the side of passing. The one-sided p-values
-of "worse" are Holm-adjusted over the whole set.
+adds the paired error of the test items and the spread over seeds beyond the noise of single answers, pooled over baseline and
+candidate and moderated over the metrics. The one-sided p-values of "worse" are Holm-adjusted over the whole set.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from xml.sax.saxutils import quoteattr
 
+from harness.errors import UserError
 from harness.inference import Difference, Spread, difference, pooled_spread, seed_values
 from harness.stats import holm
 from leaderboard.baseline import Gated, same_terms
@@ -68,7 +68,12 @@ def decide(baseline: Sequence[Gated], candidate: Sequence[Gated], head: dict[str
         baseline: Gated values of the baseline; those that are undefined or failed a validity check there are left out.
         candidate: Gated values of the candidate; rows the baseline lacks are ignored.
         head: Content of ``baseline.json`` for the summary.
+
+    Raises:
+        UserError: a generator stands for several datasets.
     """
+    for results in (baseline, candidate):
+        _one_dataset_each(results)
     new = {(one.key.generator, one.key.backbone, one.column): one.value for one in candidate}
     measured = {(generator, backbone) for generator, backbone, _ in new}
     findings = []
@@ -80,6 +85,20 @@ def decide(baseline: Sequence[Gated], candidate: Sequence[Gated], head: dict[str
             findings.append(_finding(one, new.get((one.key.generator, one.key.backbone, one.column))))
     findings += _absent(baseline, measured)
     return Report(tuple(judge(findings)), head)
+
+
+def _one_dataset_each(results: Sequence[Gated]) -> None:
+    """Refuse a generator with datasets of different settings: nothing says which of them is meant."""
+    variants: dict[str, set[str]] = {}
+    for one in results:
+        variants.setdefault(one.key.generator, set()).add(one.key.variant)
+    for generator, found in variants.items():
+        if len(found) > 1:
+            raise UserError(
+                f"{generator} stands for {len(found)} datasets: {', '.join(sorted(found))}",
+                "a gate holds one dataset of a generator against one",
+                "give a store that has only the one you mean",
+            )
 
 
 def _absent(baseline: Sequence[Gated], measured: set[tuple[str, str]]) -> list[Finding]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from statistics import fmean, variance
 
 from harness.inference import Difference, with_seeds
@@ -17,22 +16,22 @@ _FLOOR = 1e-3
 def moderate(found: Sequence[Difference]) -> list[Difference]:
     """Return differences whose seed errors borrow strength from each other.
 
-    A run's variance over seeds is at least its response noise, which the paired items measure well. So the ratio of the two is
-    what metrics share: the ratios of all metrics are taken as draws from a scaled inverse chi-square law, fitted by its first
-    two moments on the log scale, and each metric's ratio becomes the weighted mean of its own and the common one. The weights
-    are degrees of freedom, and they add up.
+    Runs scatter at least by the noise of single answers, which the test items measure well. So the ratio of the two variances
+    is what metrics share: the ratios of all metrics are taken as draws from a scaled inverse chi-square law, fitted by its
+    first two moments on the log scale, and each metric's ratio becomes the weighted mean of its own and the common one. The
+    weights are degrees of freedom, and they add up; the common ratio has no more of them than all metrics together.
     """
-    usable = [i for i, d in enumerate(found) if d.se_seeds is not None and d.df_seeds and d.se_items > 0]
+    usable = [i for i, d in enumerate(found) if d.se_runs is not None and d.df_seeds and d.se_noise > 0]
     if len(usable) < FEWEST:
         return list(found)
-    ratios = {i: max(_FLOOR, ((found[i].se_seeds or 0.0) / found[i].se_items) ** 2) for i in usable}
+    ratios = {i: max(_FLOOR, ((found[i].se_runs or 0.0) / found[i].se_noise) ** 2) for i in usable}
     dfs = {i: found[i].df_seeds or 1.0 for i in usable}
     common, prior = _fit([ratios[i] for i in usable], [dfs[i] for i in usable])
-    moderated = list(found)
+    prior, moderated = min(prior, sum(dfs.values())), list(found)
     for i in usable:
         df = prior + dfs[i]
-        ratio = common if math.isinf(prior) else (prior * common + dfs[i] * ratios[i]) / df
-        moderated[i] = with_seeds(replace(found[i]), found[i].se_items * math.sqrt(ratio), df)
+        ratio = (prior * common + dfs[i] * ratios[i]) / df
+        moderated[i] = with_seeds(found[i], found[i].se_noise * math.sqrt(ratio), df)
     return moderated
 
 

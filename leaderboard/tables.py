@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-from harness.inference import Part, Spread, difference
+from harness.inference import Part, Spread, difference, joint_error
 from harness.records import Better, Metric, Record
 from harness.stats import Estimate, mean_over, normal_quantile
 from harness.student import quantile
@@ -140,14 +140,7 @@ def _profile_tables(profile: str, entries: list[Entry]) -> list[Table]:
     variants = _variants(entries)
     main: list[Entry] = []
     while entries:
-        common: dict[tuple[str, str], str] = {}
-        by_slot: dict[tuple[str, str], Counter[str]] = {}
-        for entry in entries:
-            by_slot.setdefault(_slot(entry.record), Counter())[_mark(entry.record)] += 2 if entry.origin == "run" else 1
-        for slot, marks in by_slot.items():
-            common[slot] = min(marks, key=lambda mark: (-marks[mark], mark))
-        chosen = [entry for entry in entries if _mark(entry.record) == common[_slot(entry.record)]]
-        entries = [entry for entry in entries if _mark(entry.record) != common[_slot(entry.record)]]
+        chosen, entries = _comparable(entries)
         if not tables:
             main = chosen
             tables.append(_table(f"profile {profile}", chosen, variants))
@@ -157,6 +150,24 @@ def _profile_tables(profile: str, entries: list[Entry]) -> list[Table]:
         table.notes.append("differs in: " + "; ".join(sorted({_difference(entry, main) for entry in chosen})))
         tables.append(table)
     return tables
+
+
+def _comparable(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Split entries into the most common ones that may share columns, and the rest.
+
+    Data, protocol, class list and version agree down a whole column; the pre-training recipe, whatever it is, agrees
+    among the rows of one backbone.
+    """
+    chosen, rest = list(entries), []
+    for place, mark in ((_item, _terms), (_slot, _recipe)):
+        counts: dict[object, Counter[str]] = {}
+        for entry in chosen:
+            weight = 2 if entry.origin == "run" else 1
+            counts.setdefault(place(entry.record), Counter())[mark(entry.record)] += weight
+        common = {at: min(marks, key=lambda m, seen=marks: (-seen[m], m)) for at, marks in counts.items()}  # type: ignore[misc]
+        rest += [entry for entry in chosen if mark(entry.record) != common[place(entry.record)]]
+        chosen = [entry for entry in chosen if mark(entry.record) == common[place(entry.record)]]
+    return chosen, rest
 
 
 def _variants(entries: Sequence[Entry]) -> dict[str, str]:
@@ -170,8 +181,15 @@ def _variants(entries: Sequence[Entry]) -> dict[str, str]:
     return {key: key[:6] for (generator, _, _), keys in made.items() if generator in several for key in keys}
 
 
+RECIPE = "pre-training recipe"
+
+
+def _item(record: Record) -> str:
+    return f"{record.suite}/{record.item}"
+
+
 def _slot(record: Record) -> tuple[str, str]:
-    return f"{record.suite}/{record.item}", record.subject.backbone
+    return _item(record), record.subject.backbone
 
 
 def facts_of(record: Record) -> dict[str, str]:
@@ -183,19 +201,27 @@ def facts_of(record: Record) -> dict[str, str]:
         "data": str(sorted(c.data.items())),
         "class list": c.classes,
         "protocol": c.protocol,
-        "pre-training recipe": c.recipe,
+        RECIPE: c.recipe,
     }
 
 
-def _mark(record: Record) -> str:
-    return repr(sorted(facts_of(record).items()))
+def _terms(record: Record) -> str:
+    return repr(sorted((name, fact) for name, fact in facts_of(record).items() if name != RECIPE))
 
 
-def _difference(entry: Entry, main: Iterable[Entry]) -> str:
-    for other in main:
-        if _slot(other.record) == _slot(entry.record):
-            here, there = facts_of(entry.record), facts_of(other.record)
-            return f"{entry.record.suite}: {', '.join(key for key in here if here[key] != there[key])}"
+def _recipe(record: Record) -> str:
+    return facts_of(record)[RECIPE]
+
+
+def _difference(entry: Entry, main: Sequence[Entry]) -> str:
+    """Say what keeps an entry out of the main table."""
+    here = facts_of(entry.record)
+    for alike, names in ((_item, [name for name in here if name != RECIPE]), (_slot, [RECIPE])):
+        for there in (facts_of(other.record) for other in main if alike(other.record) == alike(entry.record)):
+            differing = [name for name in names if here[name] != there[name]]
+            if differing:
+                return f"{entry.record.suite}: {', '.join(differing)}"
+            break
     return entry.record.suite
 
 
@@ -205,24 +231,34 @@ Member = tuple[Entry, Metric]
 def _table(title: str, entries: list[Entry], variants: dict[str, str]) -> Table:
     columns: dict[Column, dict[RowKey, dict[SeedPair, dict[str, list[Member]]]]] = {}
     information: dict[RowKey, tuple[str, ...]] = {}
-    sizes: dict[Column, int] = {}
+    sizes: dict[tuple[Column, RowKey], int] = {}
     backbones = _backbones(entries, variants)
     for entry in entries:
         for key, seed in _rows_of(entry, backbones, variants):
             information[key] = entry.record.subject.information
             for metric in entry.record.metrics:
                 for column in _columns_of(entry.record, metric):
-                    sizes[column] = metric.group_size if column.position else 1
+                    size = metric.group_size if column.position else 1
+                    sizes[column, key] = max(size, sizes.get((column, key), 1))
                     by_seed = columns.setdefault(column, {}).setdefault(key, {})
                     by_seed.setdefault(seed, {}).setdefault(metric.name, []).append((entry, metric))
     rows: dict[RowKey, dict[Column, Value]] = {key: {} for key in sorted(information, key=_row_order)}
     for column in sorted(columns):
-        for key, by_seed in columns[column].items():
-            whole = {seed: members for seed, members in by_seed.items() if len(members) == sizes[column]}
-            if whole:
-                rows[key][column] = _value(whole)
+        whole = {
+            key: {seed: members for seed, members in by_seed.items() if len(members) == sizes[column, key]}
+            for key, by_seed in columns[column].items()
+        }
+        names = {key: tuple(sorted(set().union(*by_seed.values()))) for key, by_seed in whole.items() if by_seed}
+        every = max(names.values(), key=lambda members: (len(members), members), default=())
+        for key, members in names.items():
+            rows[key][column if members == every else _partial(column, members)] = _value(whole[key])
     shown = sorted({column for cells in rows.values() for column in cells})
     return Table(title, shown, {key: cells for key, cells in rows.items() if cells}, information)
+
+
+def _partial(column: Column, members: Sequence[str]) -> Column:
+    """Return the column of a mean over fewer members than others have; a mean over other members is another metric."""
+    return replace(column, name=f"{column.name} of {'+'.join(members) if len(members) < 4 else f'{len(members)} sets'}")
 
 
 def _columns_of(record: Record, metric: Metric) -> list[Column]:
@@ -275,7 +311,7 @@ def _value(by_seed: dict[SeedPair, dict[str, list[Member]]]) -> Value:
     failed = {check.name for entry, _ in every for check in entry.record.checks if not check.passed}
     parts = [_parts(members) for _, members in sorted(by_seed.items())]
     return Value(
-        _mean(list(found.values())),
+        _mean(list(found.values()), parts),
         not failed,
         tuple(found),
         spread,
@@ -292,7 +328,10 @@ def _distinct(members: Iterable[Member]) -> tuple[Entry, ...]:
 
 def _of_seed(members: dict[str, list[Member]]) -> Estimate:
     """Return the mean over the members of a group, each averaged over its repeats."""
-    means = [_mean([metric.estimate for _, metric in members[name]]) for name in sorted(members)]
+    means = [
+        _mean([metric.estimate for _, metric in members[name]], [_parts({name: [repeat]}) for repeat in members[name]])
+        for name in sorted(members)
+    ]
     return means[0] if len(means) == 1 else mean_over(means)
 
 
@@ -308,17 +347,34 @@ def _parts(members: dict[str, list[Member]]) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _mean(estimates: Sequence[Estimate]) -> Estimate:
-    """Return the mean of repeats or seeds; their intervals are averaged, because they share their test items."""
+def _mean(estimates: Sequence[Estimate], systems: Sequence[tuple[Part, ...]]) -> Estimate:
+    """Return the mean of repeats or seeds.
+
+    They share their test items, so their errors neither add up nor average out: the averaged interval is narrowed by the
+    ratio of the mean's own error to the average one, where the items are known.
+    """
     if len(estimates) == 1:
         return estimates[0]
     for estimate in estimates:
         if estimate.value is None:
             return estimate
-    first = estimates[0]
-    ends = [[getattr(e, name) for e in estimates] for name in ("value", "low", "high")]
-    value, low, high = (fmean(end) if None not in end else None for end in ends)
-    return Estimate(value, low, high, first.n, f"{REPEATS}: {first.method}", first.population)
+    first, n = estimates[0], min(e.n for e in estimates)
+    value = fmean(e.value for e in estimates if e.value is not None)
+    if any(e.low is None or e.high is None for e in estimates):
+        return Estimate(value, None, None, n, f"{REPEATS}: {first.method}", first.population)
+    low, high = (fmean(getattr(e, end) - e.value for e in estimates) for end in ("low", "high"))
+    narrowed = _narrowing(systems) if all(systems) else 1.0
+    ends = (value + narrowed * low, value + narrowed * high)
+    return Estimate(value, *ends, n, f"{REPEATS}: {first.method}", first.population)
+
+
+def _narrowing(systems: Sequence[tuple[Part, ...]]) -> float:
+    """Return the error of a mean over that of its members, at most 1; 1 where they have no items in common."""
+    alone = fmean(joint_error([parts]) for parts in systems)
+    try:
+        return min(1.0, joint_error(systems) / alone) if alone else 1.0
+    except ValueError:
+        return 1.0
 
 
 # --- ties ---------------------------------------------------------------------------------------------------------------

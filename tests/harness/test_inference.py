@@ -112,7 +112,10 @@ def test_seeds_widen_the_error_by_their_measured_spread() -> None:
     spread = pooled_spread(*values)
     assert spread == Spread(pytest.approx(math.sqrt((values[0].var(ddof=1) + values[1].var(ddof=1)) / 2)), 2)
     found = difference(*systems)
-    assert spread is not None and found.se_seeds == pytest.approx(spread.sd) and found.se > found.se_items
+    assert spread is not None and found.se_runs == pytest.approx(spread.sd) and found.se > found.se_items
+    # Runs scatter by their seeds and by the noise of single answers, which is in the items' error already.
+    assert found.se_seeds == pytest.approx(math.sqrt(spread.sd**2 - found.se_noise**2))
+    assert found.se_noise == pytest.approx(found.se_items, rel=0.1), "items of these systems differ by noise alone"
     assert found.high - found.low == pytest.approx(2 * quantile(found.df) * found.se)
 
 

@@ -19,12 +19,15 @@ from scipy.special import polygamma
 
 from harness.cli import app
 from harness.errors import DataMissing, UserError
+from harness.identity import content_key
 from harness.inference import Difference, with_seeds
 from harness.records import Check, Metric
 from harness.stats import Estimate
+from leaderboard.baseline import gated
+from leaderboard.gate import decide
 from leaderboard.moderate import digamma, moderate, trigamma
 from leaderboard.simulate import TWELVE, simulate_gate
-from leaderboard.sources import from_store
+from leaderboard.sources import from_store, gather
 from tests.harness.test_cli import NO_TORCH
 from tests.leaderboard.conftest import MakeStore, flags, make_record, put
 
@@ -206,12 +209,34 @@ def test_digamma_and_trigamma_agree_with_scipy(x: float) -> None:
 
 def test_spreads_that_differ_by_chance_alone_are_pooled_and_others_keep_their_own() -> None:
     def at(ratio: float, df: float) -> Difference:
-        return with_seeds(Difference(0.1, 0, 0, 1.0, None, 500, 1, 0.5, 0.5, 500, "m", 500), ratio**0.5, df)
+        plain = Difference(0.1, 0, 0, 1.0, None, 500, 1, 0.5, 0.5, 500, "m", 500, se_noise=1.0)
+        return with_seeds(plain, ratio**0.5, df)
 
     alike = [at(ratio, 6) for ratio in np.random.default_rng(0).chisquare(6, 200) / 6]
-    pooled = [d.se_seeds or 0 for d in moderate(alike)]
+    pooled = [d.se_runs or 0 for d in moderate(alike)]
     assert np.ptp(pooled) < 0.35 and np.mean(pooled) == pytest.approx(1.0, abs=0.1)
     apart = [at(ratio, 400) for ratio in (0.1, 1.0, 10.0, 100.0)]
-    kept = [d.se_seeds or 0 for d in moderate(apart)]
-    assert kept == pytest.approx([d.se_seeds for d in apart], rel=0.05)
+    kept = [d.se_runs or 0 for d in moderate(apart)]
+    assert kept == pytest.approx([d.se_runs for d in apart], rel=0.05)
     assert moderate(alike[:3]) == alike[:3]
+
+
+def test_one_metric_that_alone_changed_is_not_excused_by_the_others(make_store: MakeStore) -> None:
+    """Same machine, same seeds, one suite broken: every other difference is exactly nothing."""
+    suites = ["in-domain", "texture-bias", "aircraft", "pets", "dtd", "food101"]
+    right = {suite: [flags(400, 0.8 + 0.01 * seed, seed) for seed in range(3)] for suite in suites}
+    broken = right | {"in-domain": [flags(400, 0.5, 10 + seed) for seed in range(3)]}
+    old, new = make_store("old", {"lbgen": right}), make_store("new", {"lbgen": broken})
+    found = decide(gated(gather([old]), ()), gated(gather([new]), ()), {})
+    verdicts = {finding.title.split()[-1]: finding.verdict for finding in found.findings}
+    assert verdicts.pop("top1") == "fail" and set(verdicts.values()) == {"pass"}, found.findings
+
+
+def test_two_datasets_of_one_generator_are_refused(make_store: MakeStore) -> None:
+    right = {"in-domain": [flags(400, 0.8, 0)]}
+    old = make_store("old", {"lbgen": right})
+    for content in ("one", "two"):
+        told = {"key": content_key(content), "inputs": {"checkpoint/copy/dataset": content_key(content)}}
+        new = make_store("new", {"lbgen": right}, **told)
+    with pytest.raises(UserError, match="2 datasets"):
+        decide(gated(gather([old]), ()), gated(gather([new]), ()), {})
