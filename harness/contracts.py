@@ -165,6 +165,10 @@ class Generator(ABC):
             f"generator {self.card.id!r} takes no argument", f"{argument!r} was given", f"write {self.card.id}"
         )
 
+    def located(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return which of these settings name files or folders, whose content enters the key."""
+        return self.sources
+
     def data(self, settings: Any) -> tuple[str, ...]:
         """Return the names of the data sets that these settings need."""
         return self.card.data

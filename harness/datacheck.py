@@ -123,12 +123,14 @@ def decoded(root: Path, paths: tuple[str, ...]) -> tuple[int, list[str]]:
     """Decode images; return how many are whole, and one line for the damaged ones."""
     from PIL import Image
 
+    from harness.images.shards import UNDECODABLE, why_undecodable
+
     damaged: list[str] = []
     for path in paths:
         try:
             with Image.open(root / path) as image:
                 image.load()
-        except (OSError, ValueError, SyntaxError, IndexError, Image.DecompressionBombError) as error:
-            damaged.append(f"{path} ({type(error).__name__}: {error})")
+        except UNDECODABLE as error:
+            damaged.append(f"{path} ({why_undecodable(error)})")
     line = [f"{len(damaged)} damaged, first {damaged[0]}"] if damaged else []
     return len(paths) - len(damaged), line

@@ -17,10 +17,22 @@ if TYPE_CHECKING:
 
 
 def generator_table(profile: Profile, generator: Generator) -> dict[str, Any]:
-    """Return the profile's settings of a generator: those of the one it varies, but for its own fields, then its own."""
-    family = profile.generators.get(generator.card.id.partition(":")[0], {})
+    """Return the profile's settings of a generator: those of the one it varies, but for its own fields, then its own.
+
+    Of a bound generator (``folder:a``) those of its family (``folder``) hold, but for those of its full name.
+    """
+    name = generator.card.id
+    family = merged(profile.generators.get(name.partition(":")[0], {}), profile.generators.get(name, {}))
     inherited = profile.generators.get(generator.inherits, {}) if generator.inherits else {}
     return {key: value for key, value in inherited.items() if key not in generator.own} | family
+
+
+def merged(table: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table with another over it, key by key in tables within."""
+    return dict(table) | {
+        key: merged(table[key], value) if isinstance(value, Mapping) and isinstance(table.get(key), Mapping) else value
+        for key, value in own.items()
+    }
 
 
 def common_form(profile: Profile) -> dict[str, Any]:
@@ -48,7 +60,7 @@ def dataset_cell(
     params = {
         "settings": made,
         "classes": told,
-        **planner.sources(generator, made),
+        **planner.sources(generator.located(made), made),
         **planner.marks(data),
         "dataset": {"images_per_class": size.images_per_class, "chunk": size.chunk, "size_px": size.size_px},
     }
@@ -94,6 +106,7 @@ def _synthesis(profile: Profile, generator: Generator, settings: Settings, class
 def _needs(planner: Planner, generator: Generator, settings: Settings, told: Mapping[str, str]) -> dict[str, str]:
     inputs = {}
     for need in generator.needs(settings):
+        told_to = need.params.get("settings", {})
         cell = planner.plan.add(
             Cell(
                 "extract",
@@ -101,7 +114,7 @@ def _needs(planner: Planner, generator: Generator, settings: Settings, told: Map
                 need.version,
                 {
                     **need.params,
-                    **planner.sources(generator, need.params.get("settings", {})),
+                    **planner.sources(generator.located(told_to), told_to),
                     **planner.marks(need.data),
                     "classes": told,
                 },
@@ -127,7 +140,7 @@ def _fit(
     card, data = generator.card, generator.data(settings)
     values = settings.model_dump(mode="json")
     shaping = {k: v for k, v in values.items() if k in (*generator.fit_fields, *generator.shared_fields)}
-    params = {"settings": shaping, "classes": told, **planner.sources(generator, shaping)}
+    params = {"settings": shaping, "classes": told, **planner.sources(generator.located(shaping), shaping)}
     return planner.plan.add(
         Cell(
             "fit",

@@ -25,6 +25,7 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
         "profile": selection.profile.name,
         "kinds": rows,
         "costs": costs,
+        "notes": found.plan.notes,
         "not_run": [{"what": entry.what, "reason": entry.reason} for entry in found.plan.not_run],
         "sizes": _sizes(found, selection),
         "hours": round(sum(row["minutes"] for row in rows) / 60, 2),
@@ -53,6 +54,8 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
         print(f"sizes: {line}")
     for what, number in costs.items():
         print(f"{number} x {what}")
+    for note in found.plan.notes:
+        print(f"note: {note}")
     for entry in found.plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}")
     if complete := facts["if_all_were_given"]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from generators.api import Context, Generator, GeneratorCard, Need, Request, Sample, Settings
+from generators.published.mapping import WORDS
 from generators.published.questions import Question
 from harness.errors import UserError
 
@@ -31,6 +32,9 @@ class ImportSettings(Settings):
         default_factory=dict, description="Answers to the questions of the report, e.g. decisions.near-constant=drop"
     )
     documented_total: int = Field(0, description="Number of images its authors give; 0: none")
+    documented_classes: int = Field(
+        0, description="Length of the class list that documented_total counts (compared with no other); 0: any"
+    )
     documented_px: int = Field(0, description="Side of the images in pixels its authors give; 0: none")
     paired: bool = Field(False, description="Whether each image bears the name of the real image it was made from")
 
@@ -43,13 +47,17 @@ class Published(Generator):
     sources = ("clip",)
     import_work = "generators.published.work:import_dataset"
 
+    def located(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the CLIP, and the class map where it is a file."""
+        return self.sources if values.get("class_map", "wnid") in WORDS else (*self.sources, "class_map")
+
     def needs(self, settings: ImportSettings) -> Sequence[Need]:
         """Return the scan of all images and, with a CLIP, the naming of a few."""
         data = self.data(settings)
-        found = [Need("scan", "dataset-scan", 1, "generators.published.scan:scan", {}, data)]
+        found = [Need("scan", "dataset-scan", 2, "generators.published.scan:scan", {}, data)]
         if settings.clip:
             told = {"settings": {"clip": settings.clip, "class_map": settings.class_map}}
-            found.append(Need("identity", "dataset-identity", 1, "generators.published.scan:identity", told, data))
+            found.append(Need("identity", "dataset-identity", 2, "generators.published.scan:identity", told, data))
         return found
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
@@ -101,6 +109,7 @@ class RealFakeSettings(ImportSettings):
     """One version of the release."""
 
     documented_total: int = Field(1_281_167, description="One per real training image")
+    documented_classes: int = Field(1000, description="ImageNet-1k")
     documented_px: int = Field(512, description="Side of the images in pixels")
     paired: bool = Field(True, description="Images bear the stem of their real parent")
 
@@ -142,6 +151,7 @@ class GenRobustReleasedSettings(ImportSettings):
     """The public folders."""
 
     documented_total: int = Field(1_300_000, description="1000 classes of 1300, by the release's README")
+    documented_classes: int = Field(1000, description="ImageNet-1k")
     documented_px: int = Field(512, description="Side of the images in pixels")
 
 
