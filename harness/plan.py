@@ -88,7 +88,7 @@ class Planner:
         family, colon, _ = name.partition(":")
         if table != "generators" or not colon or family not in registry.generators().ids():
             return False
-        return type(registry.generators().get(family)).bind is not Generator.bind
+        return registry.generators().get(family).takes_argument
 
     @staticmethod
     def _plugins() -> Iterator[Generator | Suite]:

@@ -128,9 +128,9 @@ def _measured(store: Store, found: Survey) -> dict[str, float]:
 
 
 def _costs(found: Survey) -> dict[str, int]:
-    """Return what cells to do will process, in words that begin with their item, and how many do the same."""
-    todo = (found.plan.cells[key] for key in found.wanted)
-    return dict(Counter(f"{cell.params['item']}: {cell.cost}" for cell in todo if cell.cost))
+    """Return what cells to do will process, in words that begin with their item or name, and how many do the same."""
+    todo = (cell for key, cell in found.plan.cells.items() if key in found.wanted)
+    return dict(Counter(f"{cell.params.get('item', cell.name)}: {cell.cost}" for cell in todo if cell.cost))
 
 
 def _remote(found: Survey) -> list[str]:

@@ -13,8 +13,12 @@ from pydantic import Field
 from generators.api import Context, Generator, GeneratorCard, Need, Request, Sample, Settings
 from generators.published.mapping import WORDS
 from generators.published.questions import Question
+from harness.classes import ClassList
+from harness.contracts import DataReport
 from harness.errors import UserError
 
+SCANNED_PER_SECOND = 200.0
+"""Assumed speed of the scan: images of 512 px read, hashed and decoded by some processors."""
 _COUNT = "as published, at most images_per_class of a class; dataset.common_count makes all sources equal"
 
 
@@ -54,11 +58,18 @@ class Published(Generator):
     def needs(self, settings: ImportSettings) -> Sequence[Need]:
         """Return the scan of all images and, with a CLIP, the naming of a few."""
         data = self.data(settings)
-        found = [Need("scan", "dataset-scan", 2, "generators.published.scan:scan", {}, data)]
+        work = "generators.published.scan:{}"
+        found = [Need("scan", "dataset-scan", 2, work.format("scan"), {}, data, per_second=SCANNED_PER_SECOND)]
         if settings.clip:
             told = {"settings": {"clip": settings.clip, "class_map": settings.class_map}}
-            found.append(Need("identity", "dataset-identity", 2, "generators.published.scan:identity", told, data))
+            found.append(Need("identity", "dataset-identity", 2, work.format("identity"), told, data))
         return found
+
+    def look(self, root: Path, settings: ImportSettings, classes: ClassList) -> DataReport:
+        """Return layout, counts, and the class folders against the class list."""
+        from generators.published.look import look_at
+
+        return look_at(root, settings.class_map, classes)
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Never called: images that exist are imported, not made."""

@@ -18,6 +18,7 @@ from generators.published import scan as scanning
 from generators.published.mapping import class_map
 from generators.published.scan import identity, look
 from harness.classes import load_classes
+from harness.datacheck import Finding, data_findings
 from harness.errors import UserError
 from harness.images.published import EntryReader, Listing, list_images
 from tests.generators.test_imports import (
@@ -107,7 +108,9 @@ def test_a_damaged_parquet_page_is_said(tmp_path: Path) -> None:
     content[4:2000] = b"\xff" * 1996  # the pages of the first row group's images
     path.write_bytes(content)
     _, rows = looked(tmp_path / "a")
-    assert {row["error"] for row in rows[:5]} == {"row group 0 cannot be read"} and not any(r["error"] for r in rows[5:])
+    assert {row["error"] for row in rows[:5]} == {"row group 0 cannot be read"} and not any(
+        r["error"] for r in rows[5:]
+    )
 
 
 def test_parents_are_found_by_the_names_in_a_parquet_file(make: Make, tmp_path: Path) -> None:
@@ -209,7 +212,9 @@ def test_identity_finds_two_swapped_classes(tmp_path: Path, monkeypatch: pytest.
     files[f"{CLASSES[0]}/00.jpg"] = b"damaged"
     write_folders(tmp_path / "a", files)
     names = ("red", "green", "blue")
-    (tmp_path / "classes.txt").write_text("".join(f"{wnid} {name}\n" for wnid, name in zip(CLASSES, names, strict=True)))
+    (tmp_path / "classes.txt").write_text(
+        "".join(f"{wnid} {name}\n" for wnid, name in zip(CLASSES, names, strict=True))
+    )
     monkeypatch.setattr("generators.lbgen.towers.load_named_tower", lambda source, device: Colours(device))
     reads: list[str] = []
     monkeypatch.setattr(
@@ -241,3 +246,29 @@ def test_undecodable_files_that_are_dropped_do_not_stop_the_identity_check(
     sets = [f"generators.folder.clip={tiny_clip_dir}", "generators.folder.decisions.undecodable=drop"]
     cell, store = make(f"folder:{tmp_path / 'a'}", sets)
     assert "over 3 classes" in store.folder(cell).joinpath("report.txt").read_text()
+
+
+IMPORTS = ("realfake", "genrobust-base", "genrobust-ft", "imagenet-gen-sd15")
+
+
+def doctored(profile: Path, name: str, root: Path) -> Finding:
+    found = {each.check: each for each in data_findings(str(profile), [f"{name}={root}"])}
+    return found[f"data {name}"]
+
+
+@pytest.mark.parametrize("name", IMPORTS)
+def test_doctor_looks_into_the_folders_of_imports(make: Make, tmp_path: Path, name: str) -> None:
+    toy = tmp_path / "toy.toml"
+    as_shards(tmp_path / "good", contents() | {"tench/a.jpg": picture(1), f"{CLASSES[0]}/x.gif": b"x"})
+    line = doctored(toy, name, tmp_path / "good")
+    assert line.status == "ok", line
+    for words in ("tar shards", "12 images, 4 to 4 per class, 1 .gif files not read", "12 of 12 sampled images decode",
+                  "3 of 3 classes", "1 folders name no class, such as tench"):  # fmt: skip
+        assert words in line.text, (words, line.text)
+    write_folders(tmp_path / "bad" / "train", contents() | {f"{CLASSES[0]}/0.jpg": b"damaged"})
+    line = doctored(toy, name, tmp_path / "bad")
+    assert line.status == "warning" and "class folders in train/" in line.text
+    assert f"{CLASSES[0]}/0.jpg: it is no image of a known format" in line.text
+    write_folders(tmp_path / "short", {f"{CLASSES[0]}/0.jpg": picture(1), "001/a.jpg": picture(2)})
+    line = doctored(toy, name, tmp_path / "short")
+    assert line.status == "problem" and line.fix and "2 of 3 classes" in line.text and "such as 001" in line.text
