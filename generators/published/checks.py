@@ -92,8 +92,11 @@ def _folders(rows: Rows, classes: ClassList, mapping: ClassMap) -> Iterable[Find
     outside = {name: n for name, n in counts.items() if name not in labels and name in mapping.elsewhere}
     if unknown:
         shown = ", ".join(f"{name} ({n})" for name, n in sorted(unknown.items())[:_SHOWN])
-        hint = "; they look like indices: class_map=index" if all(name.isdigit() for name in unknown) else ""
-        hint = "; they look like class names: class_map=names" if unknown.keys() <= set(classes.names) else hint
+        hint = ""
+        if all(name.isdigit() for name in unknown) and not any(name.isdigit() for name in labels):
+            hint = "; they look like indices: class_map=index"
+        elif unknown.keys() <= set(classes.names):
+            hint = "; they look like class names: class_map=names"
         paths = tuple(row["path"] for row in rows if row["folder"] in unknown)
         text = f"{len(unknown)} folders name no class of {classes.name}: {shown}{hint}"
         yield Finding(1, "folders", text, paths, "unknown-folders")

@@ -82,7 +82,8 @@ class Folder(Published):
     card = GeneratorCard(
         id="folder",
         version=1,
-        summary="folder:PATH imports any labelled image data set: class folders, tar or webdataset shards, parquet.",
+        summary="folder:PATH imports any labelled image data set: class folders, tar or webdataset shards, parquet; "
+        "generators.folder.KEY holds for all folders, generators.folder:NAME.KEY for the one of that name.",
         information=(),
         real_pixels_at_training=True,
         real_pixels_at_synthesis=True,

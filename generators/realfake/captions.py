@@ -39,7 +39,8 @@ def write_captions(ctx: Context) -> None:
 
 def read_captions(path: Path) -> tuple[Mapping[str, Any], ...]:
     """Return the rows of a caption file."""
-    return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    with path.open(encoding="utf-8") as stream:  # lines end with line feeds only, whatever a caption holds
+        return tuple(map(json.loads, stream))
 
 
 def open_captioner(spec: str, images: RealImages, device: str) -> Callable[[int], str]:

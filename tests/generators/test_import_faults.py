@@ -21,6 +21,7 @@ from harness.classes import load_classes
 from harness.datacheck import Finding, data_findings
 from harness.errors import UserError
 from harness.images.published import EntryReader, Listing, list_images
+from harness.images.shards import decode
 from tests.generators.test_imports import (
     CLASSES,
     Make,
@@ -61,6 +62,8 @@ def test_error_texts_are_the_same_in_every_process(tmp_path: Path, monkeypatch: 
         "it is no image of a known format", "it is truncated or damaged", "it has more pixels than are decoded safely"
     ]  # fmt: skip
     assert rows == looked(tmp_path / "a")[1]
+    with pytest.raises(UserError, match="more pixels than are decoded safely"):
+        decode(stream.getvalue(), "2.png")
 
 
 def test_a_tar_cut_in_its_last_image(make: Make, tmp_path: Path) -> None:
