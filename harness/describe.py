@@ -91,14 +91,8 @@ def show_card(name: str, as_json: bool) -> None:
     if settings:
         print("\nsettings (default):")
         for key, entry in settings.items():
-            print(
-                textwrap.fill(
-                    f"{key} = {entry['default']!r}" + (f"  {entry['meaning']}" if entry["meaning"] else ""),
-                    100,
-                    initial_indent="  ",
-                    subsequent_indent="      ",
-                )
-            )
+            text = f"{key} = {entry['default']!r}" + (f"  {entry['meaning']}" if entry["meaning"] else "")
+            print(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="      "))
 
 
 def _members(name: str) -> list[Generator | Suite]:

@@ -56,14 +56,14 @@ def check_all(
     identity: Mapping[str, float] | None = None,
     not_done: Mapping[int, str] = MappingProxyType({}),
 ) -> list[Finding]:
-    """Return the findings of all eight checks, in order.
+    """Return the findings of all eight checks, in order, from the rows of a scan.
 
     Args:
-        rows: One row per image, from ``scan``.
+        rows: One row per image.
         classes: Class list of the run.
         mapping: What the published folders mean.
-        total: Documented number of images; 0 where none is documented.
-        size_px: Documented side of the images; 0 where none is documented.
+        total: Documented number of images; 0: none.
+        size_px: Documented side of the images; 0: none.
         per_class: Images asked for of each class.
         skipped: Number of files in formats that are not read, by suffix.
         real_sha1: SHA-1 of real images whose size equals that of some image here.
@@ -71,15 +71,14 @@ def check_all(
         identity: Share of images per class that a CLIP names right.
         not_done: Why one of the checks 5 (against real images), 7 and 8 cannot be done, by its number.
     """
-    labels = mapping.labels
     findings = [
         *_folders(rows, classes, mapping),
-        *_counts(rows, classes, labels, total, per_class),
+        *_counts(rows, classes, mapping.labels, total, per_class),
         *_files(rows, size_px, skipped),
         *_constant(rows),
         *_duplicates(rows, real_sha1),
         *_codecs(rows),
-        *_parents(rows, labels, classes, parents),
+        *_parents(rows, mapping.labels, classes, parents),
         *_identity(identity),
         *(Finding(number, _CHECKS[number], f"not done: {why}") for number, why in not_done.items()),
     ]
