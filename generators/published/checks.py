@@ -62,16 +62,15 @@ def check_all(
         rows: One row per image.
         classes: Class list of the run.
         mapping: What the published folders mean.
-        total: Documented number of images; 0: none.
-        size_px: Documented side of the images; 0: none.
+        total, size_px: Documented number and side of the images; 0: none.
         per_class: Images asked for of each class.
         skipped: Number of files in formats that are not read, by suffix.
-        real_sha1: SHA-1 of real images whose size equals that of some image here.
+        real_sha1: SHA-1 of real images as large as some image here.
         parents: ``wnid/stem`` of the real parents; empty where they are unknown.
         identity: Share of images per class that a CLIP names right.
         not_done: Why one of the checks 5 (against real images), 7 and 8 cannot be done, by its number.
     """
-    findings = [
+    found = (
         *_folders(rows, classes, mapping),
         *_counts(rows, classes, mapping.labels, total, per_class),
         *_files(rows, size_px, skipped),
@@ -81,8 +80,8 @@ def check_all(
         *_parents(rows, mapping.labels, classes, parents),
         *_identity(identity),
         *(Finding(number, _CHECKS[number], f"not done: {why}") for number, why in not_done.items()),
-    ]
-    return sorted(findings, key=lambda each: each.number)
+    )
+    return sorted(found, key=lambda each: each.number)
 
 
 def _folders(rows: Rows, classes: ClassList, mapping: ClassMap) -> Iterable[Finding]:
