@@ -21,9 +21,12 @@ from harness.inference import Units
 from harness.records import Check, Metric
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import pandas as pd
 
+    from harness.classes import ClassList
     from harness.work import Context
 
 Mode = Literal["import", "regenerate", "train+regenerate"]
@@ -70,6 +73,8 @@ class GeneratorCard:
     """What must be known to read its numbers."""
     otherwise: str = ""
     """Generator that stands in where the data of this one are not given."""
+    published_images: str = ""
+    """Generator that imports the images that were published of this method."""
     real: str = ""
     """Data set of real images that an import is compared with (duplicates, parents), where the profile has it."""
 
@@ -83,6 +88,25 @@ class GeneratorCard:
         if self.information == ("real_images",):
             return self.information
         return (*self.information, *(name for name, flag in flags.items() if flag))
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much a cell has to do and how fast that is assumed to go: for plans, no part of any identity."""
+
+    count: int
+    unit: str
+    """What is counted, such as ``updates of 8 images``."""
+    per_second: float
+    """Assumed speed on one device; the profile's minutes and measured times come before it."""
+
+    @property
+    def minutes(self) -> float:
+        """Return the expected time."""
+        return self.count / self.per_second / 60
+
+    def __str__(self) -> str:
+        return f"{self.count:,} {self.unit}"
 
 
 @dataclass(frozen=True)
@@ -155,6 +179,16 @@ class Generator(ABC):
         """Return whether its images exist already and are only listed."""
         return self.card.modes == ("import",)
 
+    @property
+    def can_look(self) -> bool:
+        """Return whether ``look`` says something of its data set, for ``doctor``."""
+        return type(self).look is not Generator.look
+
+    @property
+    def takes_argument(self) -> bool:
+        """Return whether it is used as ``id:argument``."""
+        return type(self).bind is not Generator.bind
+
     def bind(self, argument: str) -> Generator:
         """Return the generator for a name of the form ``id:argument``.
 
@@ -164,6 +198,10 @@ class Generator(ABC):
         raise UserError(
             f"generator {self.card.id!r} takes no argument", f"{argument!r} was given", f"write {self.card.id}"
         )
+
+    def located(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return which of these settings name files or folders, whose content enters the key."""
+        return self.sources
 
     def data(self, settings: Any) -> tuple[str, ...]:
         """Return the names of the data sets that these settings need."""
@@ -181,9 +219,21 @@ class Generator(ABC):
         """Return what the settings lack for a run, in words; empty when nothing."""
         return ""
 
+    def look(self, root: Path, settings: Any, classes: ClassList) -> DataReport:
+        """Return what lies in the root of its data set; lists and counts, and decodes a sample at most.
+
+        Raises:
+            UserError: it cannot be imported.
+        """
+        raise NotImplementedError(f"{self.card.id} does not look at its data")
+
     def fit_resources(self, settings: Any) -> Resources:
         """Return what the fit needs."""
         return Resources()
+
+    def fit_amount(self, settings: Any, classes: int, images: int) -> Amount | None:
+        """Return how much the fit has to do on so many classes and real images, where that is known before it."""
+        return None
 
     def synthesis_resources(self, settings: Any) -> Resources:
         """Return what one shard of the synthesis needs."""
@@ -258,6 +308,8 @@ class Need:
     params: Mapping[str, Any]
     data: tuple[str, ...] = ()
     resources: Resources = field(default_factory=Resources)
+    per_second: float = 0.0
+    """Images a second that it is assumed to go through, where a generator's need looks at every image; for plans."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from typing import cast
 
 from harness import registry
 from harness.classes import load_classes
-from harness.contracts import DataReport
+from harness.contracts import DataReport, Generator
 from harness.data import DONE, DataSource, find_data
 from harness.errors import UserError
-from harness.profile import Profile, load_profile
+from harness.plan_datasets import generator_table
+from harness.profile import Profile, load_profile, parse_settings
 
 Look = Callable[[str, Path, object], DataReport]
 """Called with (name, root, card)."""
@@ -55,6 +56,17 @@ def data_findings(profile: str, data: list[str]) -> Iterator[Finding]:
             yield _inspect(found, looks.get(name), resolved)
 
 
+def _importer(name: str) -> Generator | None:
+    """Return the generator that imports a data set and can say what lies in it."""
+    good = registry.generators().available()[0]
+    return next((each for each in good if each.can_look and name in each.card.data), None)
+
+
+def _published_images(importer: Generator, root: Path, profile: Profile) -> DataReport:
+    settings = parse_settings(importer.Settings, generator_table(profile, importer), importer.card.id)
+    return importer.look(root, settings, load_classes(profile.classes))
+
+
 def _looks() -> dict[str, str]:
     """Return data set name to the function that looks at it; the first suite that offers one is asked."""
     found: dict[str, str] = {}
@@ -71,6 +83,8 @@ def _inspect(source: DataSource, look: str | None, profile: Profile) -> Finding:
             report = _training_images(root, profile.classes)
         elif look is not None:
             report = cast(Look, registry.load_attribute(look))(source.name, root, source.card)
+        elif importer := _importer(source.name):
+            report = _published_images(importer, root, profile)
         else:
             return Finding(name, "ok", f"{root} (nothing is known about its layout)")
     except UserError as error:
@@ -81,7 +95,7 @@ def _inspect(source: DataSource, look: str | None, profile: Profile) -> Finding:
         report.layout,
         report.counts,
         report.classes,
-        f"{good} of {len(report.sample)} sampled images decode",
+        *([f"{good} of {len(report.sample)} sampled images decode"] if report.sample else []),
     ]
     parts += [f"expected hash: {', '.join(report.verified)}"] if report.verified else []
     trouble = [*report.wrong, *damaged]
@@ -123,12 +137,14 @@ def decoded(root: Path, paths: tuple[str, ...]) -> tuple[int, list[str]]:
     """Decode images; return how many are whole, and one line for the damaged ones."""
     from PIL import Image
 
+    from harness.images.shards import UNDECODABLE, why_undecodable
+
     damaged: list[str] = []
     for path in paths:
         try:
             with Image.open(root / path) as image:
                 image.load()
-        except (OSError, ValueError, SyntaxError, IndexError, Image.DecompressionBombError) as error:
-            damaged.append(f"{path} ({type(error).__name__}: {error})")
+        except UNDECODABLE as error:
+            damaged.append(f"{path} ({why_undecodable(error)})")
     line = [f"{len(damaged)} damaged, first {damaged[0]}"] if damaged else []
     return len(paths) - len(damaged), line

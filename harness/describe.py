@@ -35,7 +35,7 @@ def show_list(what: str, as_json: bool) -> None:
     for kind, rows in tables.items():
         print(f"{kind}:")
         for row in rows:
-            print(textwrap.fill(row["summary"], 100, initial_indent=f"  {row['id']:<18} ", subsequent_indent=" " * 21))
+            _print_row(row)
 
 
 def _table(kind: str) -> list[dict[str, str]]:
@@ -58,13 +58,16 @@ def _groups(groups: tuple[str, ...]) -> str:
 
 
 def show_card(name: str, as_json: bool) -> None:
-    """Print a generator's or suite's card and settings, or a profile's values.
+    """Print a generator's or suite's card and settings, a group's members, or a profile's values.
 
     Raises:
         UserError: nothing has that name.
     """
     if name in PROFILES:
         _show_profile(name, as_json)
+        return
+    if members := _members(name):
+        _show_group(name, members, as_json)
         return
     plugin = find_plugin(name)
     facts: dict[str, Any] = asdict(plugin.card)
@@ -79,6 +82,8 @@ def show_card(name: str, as_json: bool) -> None:
         return
     print(f"{facts.pop('id')} (version {facts.pop('version')})\n")
     print(textwrap.fill(facts.pop("summary"), 100))
+    if isinstance(plugin, Generator):
+        facts["information"] = facts["information"] or "unknown"
     settings = facts.pop("settings")
     for key, value in facts.items():
         if value not in ("", (), None):
@@ -86,14 +91,29 @@ def show_card(name: str, as_json: bool) -> None:
     if settings:
         print("\nsettings (default):")
         for key, entry in settings.items():
-            print(
-                textwrap.fill(
-                    f"{key} = {entry['default']!r}" + (f"  {entry['meaning']}" if entry["meaning"] else ""),
-                    100,
-                    initial_indent="  ",
-                    subsequent_indent="      ",
-                )
-            )
+            text = f"{key} = {entry['default']!r}" + (f"  {entry['meaning']}" if entry["meaning"] else "")
+            print(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="      "))
+
+
+def _members(name: str) -> list[Generator | Suite]:
+    """Return the generators and suites of a group; nothing where no group has that name."""
+    generators, suites = registry.generators(), registry.suites()
+    found: list[Generator | Suite] = [generators.get(each) for each in generators.groups().get(name, ())]
+    return [*found, *(suites.get(each) for each in suites.groups().get(name, ()))]
+
+
+def _show_group(name: str, members: list[Generator | Suite], as_json: bool) -> None:
+    rows = [{"id": each.card.id, "summary": each.card.summary} for each in members]
+    if as_json:
+        print(json.dumps({"group": name, "members": rows}, indent=1, sort_keys=True))
+        return
+    print(f"{name} (a group)\n")
+    for row in rows:
+        _print_row(row)
+
+
+def _print_row(row: Mapping[str, str]) -> None:
+    print(textwrap.fill(row["summary"], 100, initial_indent=f"  {row['id']:<18} ", subsequent_indent=" " * 21))
 
 
 def _show_profile(name: str, as_json: bool) -> None:
@@ -128,18 +148,19 @@ def _print_fact(name: str, value: object) -> None:
 
 
 def find_plugin(name: str) -> Generator | Suite:
-    """Return the generator or suite of a name.
+    """Return the generator or suite of a name; of ``folder:PATH`` and the like the generator that takes the argument.
 
     Raises:
         UserError: there is none.
     """
-    if name in registry.generators().ids():
-        return registry.generators().get(name)
+    family, colon, _ = name.partition(":")
+    if family in registry.generators().ids() and (not colon or registry.generators().get(family).takes_argument):
+        return registry.generators().get(family)
     if name in registry.suites().ids():
         return registry.suites().get(name)
-    known = (*registry.generators().ids(), *registry.suites().ids())
+    known = (*registry.generators().ids(), *registry.suites().ids(), *registry.generators().groups())
     raise UserError(
         f"nothing is called {name!r}",
-        "no generator, suite or profile has that name",
+        "no generator, suite, group or profile has that name",
         f"{near(name, (*known, *PROFILES))}all names: python -m harness list",
     )

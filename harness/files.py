@@ -92,6 +92,19 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n")
 
 
+def whole_lines(path: Path) -> int:
+    """Cut a torn last line off a file that grows by lines, and return how many are left; 0 where there is no file."""
+    if not path.is_file():
+        return 0
+    lines = size = 0
+    with path.open("rb+") as stream:
+        for line in stream:
+            if line.endswith(b"\n"):
+                lines, size = lines + 1, size + len(line)
+        stream.truncate(size)
+    return lines
+
+
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on a file; the kernel drops it when the holder dies, however it dies."""

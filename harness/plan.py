@@ -66,7 +66,7 @@ class Planner:
     def _check_tables(self) -> None:
         for table, known in (("generators", registry.generators().ids()), ("suites", registry.suites().ids())):
             for name in getattr(self.profile, table):
-                if name not in known:
+                if name not in known and not self._binds(table, name):
                     raise UserError(
                         f"profile {self.profile.name!r} sizes an unknown entry '{table}.{name}'",
                         f"registered {table}: {', '.join(known)}",
@@ -81,6 +81,14 @@ class Planner:
                     f"names in use: {', '.join(sorted(known_data))}",
                     f"{near(name, sorted(known_data))}correct --data or the profile",
                 )
+
+    @staticmethod
+    def _binds(table: str, name: str) -> bool:
+        """Return whether a name such as ``folder:a`` belongs to a generator that takes an argument."""
+        family, colon, _ = name.partition(":")
+        if table != "generators" or not colon or family not in registry.generators().ids():
+            return False
+        return registry.generators().get(family).takes_argument
 
     @staticmethod
     def _plugins() -> Iterator[Generator | Suite]:
@@ -98,6 +106,7 @@ class Planner:
         ids, asked = registry.generators().expand(self.selection.generators)
         classes = load_classes(self.profile.classes)
         for generator, by_name in self._generators(ids, asked):
+            what = f"generator {generator.card.id}"
             try:
                 settings = parse_settings(
                     generator.Settings, generator_table(self.profile, generator), generator.card.id
@@ -106,24 +115,37 @@ class Planner:
                 missing = [self.why_missing(data) for data in wanted if not self.find(data, generator.roots)]
                 missing += filter(None, [generator.missing(settings)])
                 if missing and not self.assume:
-                    raise DataMissing(generator.card.id, missing[0], "")
+                    self.plan.skip(what, missing[0], by_name)
+                    continue
                 for seeds in self._seeds():
                     dataset = dataset_cell(self, generator, settings, classes, seeds[0])
                     for arch in self._archs():
                         yield pretrained(self, generator, dataset, classes, arch, seeds), dataset
             except DataMissing as error:
-                self.plan.skip(f"generator {generator.card.id}", error.why, by_name)
+                self.plan.skip(what, f"{error.what}: {error.why}", by_name)
 
     def _generators(self, ids: Sequence[str], asked: frozenset[str]) -> list[tuple[Generator, bool]]:
-        """Return the generators and whether each was named; an import without its data gives way to its stand-in."""
+        """Return the generators and whether each was named.
+
+        An import whose folder is not given gives way to its stand-in, unless a group of imports asks for it. A folder
+        that is given and not there is a mistake, and never answered with other images.
+        """
+        groups = {part.strip() for part in self.selection.generators.split(",")}
+        replaceable = {*asked, *(registry.generators().groups()["all"] if "all" in groups else ())}
         found: dict[str, tuple[Generator, bool]] = {}
         for name in ids:
             generator, by_name = registry.generators().get(name), name in asked
-            if generator.card.otherwise and not all(self.find(data) for data in generator.card.data):
+            if generator.card.otherwise and name in replaceable and not self._given(generator.card.data):
+                self.plan.note(f"{name} -> {generator.card.otherwise}: no folder given (--data {generator.card.data[0]}=PATH)")
                 generator = registry.generators().get(generator.card.otherwise)
             by_name = by_name or found.get(generator.card.id, (generator, False))[1]
             found[generator.card.id] = (generator, by_name)
         return list(found.values())
+
+    def _given(self, names: Sequence[str]) -> bool:
+        """Return whether the user or the profile says where data sets are, whatever lies there."""
+        known = self.profile.data
+        return all(name in known and (known[name].root or known[name].writer) for name in names)
 
     def _seeds(self) -> list[tuple[int, int]]:
         vary = self.selection.vary or self.profile.vary
@@ -183,10 +205,10 @@ class Planner:
         sources = {name: self.find(name) for name in names}
         return {name: source for name, source in sources.items() if source is not None}
 
-    def sources(self, plugin: Generator | Suite, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fingerprints of the local model folders that settings name, for a cell's parameters."""
+    def sources(self, names: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fingerprints of the local files and folders that some settings name, for a cell's parameters."""
         marks = {}
-        for name in plugin.sources:
+        for name in names:
             folder = local_source(str(values.get(name) or ""))
             if folder is not None:
                 if folder not in self._models:

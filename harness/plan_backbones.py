@@ -8,16 +8,18 @@ from harness import baselines, registry
 from harness.backbones.recipe import PretrainSettings
 from harness.cells import Cell, Resources
 from harness.classes import ClassList, load_classes
-from harness.contracts import Generator
+from harness.contracts import Amount, Generator
 from harness.data import DataSource
 from harness.errors import DataMissing, UserError
 from harness.identity import content_key, file_sha256
-from harness.plan_datasets import common_form, copy_mb
+from harness.plan_datasets import common_form, copy_mb, estimated, image_count
 from harness.plan_model import Outside, Trained
 
 if TYPE_CHECKING:
     from harness.plan import Planner
 
+COPIED_PER_SECOND = 60.0
+"""Assumed speed of the training copy: images of 512 px decoded and resized by one thread."""
 COPY_VERSION = 1
 PRETRAIN_VERSION = 1
 OUTSIDE_VERSION = 1
@@ -51,7 +53,9 @@ def pretrained(
 
 
 def _training_copy(planner: Planner, dataset: Cell, classes: ClassList, told: dict[str, str]) -> Cell:
-    need = Resources(disk_mb=copy_mb(planner.profile, classes))
+    count = planner.profile.dataset.common_count * len(classes) or image_count(planner.profile, classes)
+    amount = Amount(count, "images", COPIED_PER_SECOND)
+    need = estimated(Resources(disk_mb=copy_mb(planner.profile, classes)), amount)
     return planner.plan.add(
         Cell(
             "extract",

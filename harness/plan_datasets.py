@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness import registry
 from harness.cells import Cell, Resources
 from harness.classes import ClassList
-from harness.contracts import Generator, Request, Settings
+from harness.contracts import Amount, Generator, Request, Settings
 
 if TYPE_CHECKING:
     from harness.plan import Planner
@@ -17,10 +17,22 @@ if TYPE_CHECKING:
 
 
 def generator_table(profile: Profile, generator: Generator) -> dict[str, Any]:
-    """Return the profile's settings of a generator: those of the one it varies, but for its own fields, then its own."""
-    family = profile.generators.get(generator.card.id.partition(":")[0], {})
+    """Return the profile's settings of a generator: those of the one it varies, but for its own fields, then its own.
+
+    Of a bound generator (``folder:a``) those of its family (``folder``) hold, but for those of its full name.
+    """
+    name = generator.card.id
+    family = merged(profile.generators.get(name.partition(":")[0], {}), profile.generators.get(name, {}))
     inherited = profile.generators.get(generator.inherits, {}) if generator.inherits else {}
     return {key: value for key, value in inherited.items() if key not in generator.own} | family
+
+
+def merged(table: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table with another over it, key by key in tables within."""
+    return dict(table) | {
+        key: merged(table[key], value) if isinstance(value, Mapping) and isinstance(table.get(key), Mapping) else value
+        for key, value in own.items()
+    }
 
 
 def common_form(profile: Profile) -> dict[str, Any]:
@@ -37,9 +49,9 @@ def dataset_cell(
     """Add the cells of one dataset to the plan and return the last one, whose artifact is the dataset."""
     values = settings.model_dump(mode="json")
     told = {"name": classes.name, "content": classes.content}
-    inputs = _needs(planner, generator, settings, told)
+    inputs = _needs(planner, generator, settings, classes)
     if generator.fits(settings):
-        inputs = inputs | {"weights": _fit(planner, generator, settings, told, inputs, generator_seed).key}
+        inputs = inputs | {"weights": _fit(planner, generator, settings, classes, inputs, generator_seed).key}
     card, size = generator.card, planner.profile.dataset
     data = generator.data(settings)
     if card.real and planner.find(card.real):
@@ -48,7 +60,7 @@ def dataset_cell(
     params = {
         "settings": made,
         "classes": told,
-        **planner.sources(generator, made),
+        **planner.sources(generator.located(made), made),
         **planner.marks(data),
         "dataset": {"images_per_class": size.images_per_class, "chunk": size.chunk, "size_px": size.size_px},
     }
@@ -91,9 +103,23 @@ def _synthesis(profile: Profile, generator: Generator, settings: Settings, class
     return replace(resources, disk_mb=images * (PNG_BYTES * size.size_px**2 + INDEX_BYTES) / 1e6)
 
 
-def _needs(planner: Planner, generator: Generator, settings: Settings, told: Mapping[str, str]) -> dict[str, str]:
+def image_count(profile: Profile, classes: ClassList) -> int:
+    """Return about how many images a data set of these classes has, before any is counted."""
+    return len(classes) * profile.dataset.images_per_class
+
+
+def estimated(resources: Resources, amount: Amount | None) -> Resources:
+    """Return resources with the time that an amount of work is expected to take."""
+    return resources if amount is None else replace(resources, minutes=amount.minutes)
+
+
+def _needs(planner: Planner, generator: Generator, settings: Settings, classes: ClassList) -> dict[str, str]:
     inputs = {}
+    told = {"name": classes.name, "content": classes.content}
     for need in generator.needs(settings):
+        told_to = need.params.get("settings", {})
+        images = image_count(planner.profile, classes)
+        amount = Amount(images, "images", need.per_second) if need.per_second else None
         cell = planner.plan.add(
             Cell(
                 "extract",
@@ -101,7 +127,7 @@ def _needs(planner: Planner, generator: Generator, settings: Settings, told: Map
                 need.version,
                 {
                     **need.params,
-                    **planner.sources(generator, need.params.get("settings", {})),
+                    **planner.sources(generator.located(told_to), told_to),
                     **planner.marks(need.data),
                     "classes": told,
                 },
@@ -109,7 +135,8 @@ def _needs(planner: Planner, generator: Generator, settings: Settings, told: Map
                 label=f"{need.name} of {', '.join(need.data)}",
                 data=need.data,
                 fingerprint=registry.work_fingerprint(need.work),
-                resources=planner.expected("extract", need.name, need.resources),
+                resources=planner.expected("extract", need.name, estimated(need.resources, amount)),
+                cost=str(amount or ""),
             )
         )
         inputs[need.role] = cell.key
@@ -120,14 +147,16 @@ def _fit(
     planner: Planner,
     generator: Generator,
     settings: Settings,
-    told: Mapping[str, str],
+    classes: ClassList,
     inputs: Mapping[str, str],
     generator_seed: int,
 ) -> Cell:
     card, data = generator.card, generator.data(settings)
     values = settings.model_dump(mode="json")
     shaping = {k: v for k, v in values.items() if k in (*generator.fit_fields, *generator.shared_fields)}
-    params = {"settings": shaping, "classes": told, **planner.sources(generator, shaping)}
+    told = {"name": classes.name, "content": classes.content}
+    params = {"settings": shaping, "classes": told, **planner.sources(generator.located(shaping), shaping)}
+    amount = generator.fit_amount(settings, len(classes), image_count(planner.profile, classes))
     return planner.plan.add(
         Cell(
             "fit",
@@ -138,7 +167,8 @@ def _fit(
             seeds={"generator_seed": generator_seed},
             work="harness.tasks:fit",
             fingerprint=registry.plugin_fingerprint(generator),
-            resources=planner.expected("fit", card.id, generator.fit_resources(settings)),
+            resources=planner.expected("fit", card.id, estimated(generator.fit_resources(settings), amount)),
+            cost=str(amount or ""),
             label=f"{card.id} seed {generator_seed}",
             data=data,
         )

@@ -73,6 +73,8 @@ class Plan:
     cells: dict[str, Cell] = field(default_factory=dict)
     sources: dict[str, DataSource] = field(default_factory=dict)
     not_run: list[NotRun] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is run otherwise than the words of the selection say."""
 
     def add(self, cell: Cell) -> Cell:
         """Add a cell once; equal keys are one cell."""
@@ -87,3 +89,8 @@ class Plan:
         entry = NotRun(what, reason, asked)
         if entry not in self.not_run:
             self.not_run.append(entry)
+
+    def note(self, text: str) -> None:
+        """Note that something is run otherwise, once."""
+        if text not in self.notes:
+            self.notes.append(text)

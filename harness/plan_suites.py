@@ -51,7 +51,7 @@ def _evaluate(
         "subject": _facts(planner, trained, dataset),
         "arch": "" if dataset is not None else trained.arch,
         **planner.marks(item.data),
-        **planner.sources(suite, values),
+        **planner.sources(suite.sources, values),
     }
     planner.plan.add(
         Cell(

@@ -25,6 +25,7 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
         "profile": selection.profile.name,
         "kinds": rows,
         "costs": costs,
+        "notes": found.plan.notes,
         "not_run": [{"what": entry.what, "reason": entry.reason} for entry in found.plan.not_run],
         "sizes": _sizes(found, selection),
         "hours": round(sum(row["minutes"] for row in rows) / 60, 2),
@@ -53,6 +54,8 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
         print(f"sizes: {line}")
     for what, number in costs.items():
         print(f"{number} x {what}")
+    for note in found.plan.notes:
+        print(f"note: {note}")
     for entry in found.plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}")
     if complete := facts["if_all_were_given"]:
@@ -125,9 +128,9 @@ def _measured(store: Store, found: Survey) -> dict[str, float]:
 
 
 def _costs(found: Survey) -> dict[str, int]:
-    """Return what cells to do will process, in words that begin with their item, and how many do the same."""
-    todo = (found.plan.cells[key] for key in found.wanted)
-    return dict(Counter(f"{cell.params['item']}: {cell.cost}" for cell in todo if cell.cost))
+    """Return what cells to do will process, in words that begin with their item or name, and how many do the same."""
+    todo = (cell for key, cell in found.plan.cells.items() if key in found.wanted)
+    return dict(Counter(f"{cell.params.get('item', cell.name)}: {cell.cost}" for cell in todo if cell.cost))
 
 
 def _remote(found: Survey) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def load_profile(name: str, overrides: Sequence[str] = (), data: Sequence[str] =
     origins = {key: Origin(key, value, source) for key, value in _leaves(raw)}
     for text in overrides:
         key, value = _override(text)
-        _put(raw, key.split("."), value, text)
+        _put(raw, _key_path(key), value, text)
         origins[key] = Origin(key, value, "--set")
     for text in data:
         label, _, path = text.partition("=")
@@ -218,6 +219,11 @@ def _override(text: str) -> tuple[str, Any]:
         return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key, value
+
+
+def _key_path(key: str) -> list[str]:
+    """Return the parts of a dotted key; a part in quotation marks may hold dots (``generators."folder:v1.0".clip``)."""
+    return [part.strip('"') for part in re.split(r'\.(?=(?:[^"]*"[^"]*")*[^"]*$)', key)]
 
 
 def _put(raw: dict[str, Any], path: list[str], value: Any, text: str) -> None:

@@ -74,11 +74,6 @@ class Schedule:
         return self.lr * 0.5 * (1 + math.cos(math.pi * update / self.updates))
 
 
-def updates_of(epochs: float, images: int, batch: int) -> int:
-    """Return the updates of so many passes, the last one filled up from the next pass."""
-    return max(1, math.ceil(epochs * images / batch))
-
-
 def position_at(count: int, seed: int, place: int) -> int:
     """Return which image comes at a place of the endless stream of shuffled passes."""
     return _order(count, seed, place // count)[place % count]

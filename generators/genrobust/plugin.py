@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from generators.api import Context, Generator, GeneratorCard, Request, Resources, Sample, Settings
+from generators.api import Amount, Context, Generator, GeneratorCard, Request, Resources, Sample, Settings
+from generators.diffusion.cost import finetune_amount
 from generators.genrobust.prompts import prompt
 from generators.genrobust.settings import FIT, GenRobustFtSettings, GenRobustSettings
 from generators.sd15 import load_parts, missing_base, sample
@@ -50,6 +51,7 @@ class GenRobustBase(Generator):
             "per-image seeds: the published script draws templates and noise unseeded",
             "images are stored as PNG, not as JPEG of quality 75 (make all sources alike with dataset.common_codec)",
         ),
+        published_images="genrobust-base-released",
         groups=("genrobust",),
     )
     Settings: ClassVar[type[Settings]] = GenRobustSettings
@@ -92,6 +94,7 @@ class GenRobustFt(GenRobustBase):
             "noise, time steps, flips and order are derived from the run's seed; the published run is unseeded",
             "the safety checker is off; images are stored as PNG",
         ),
+        published_images="genrobust-ft-released",
         groups=("genrobust",),
         data=("train",),
         modes=("train+regenerate", "regenerate"),
@@ -116,6 +119,10 @@ class GenRobustFt(GenRobustBase):
     def fit_resources(self, settings: GenRobustFtSettings) -> Resources:
         """Return the threads of the fine-tune, and the disk its UNet takes."""
         return Resources(threads=settings.fit_threads, disk_mb=_unet_mb(settings.base))
+
+    def fit_amount(self, settings: GenRobustFtSettings, classes: int, images: int) -> Amount:
+        """Return the updates of the UNet."""
+        return finetune_amount(settings.epochs, images, settings.batch)
 
     def fit(self, ctx: Context) -> None:
         """Train the UNet; resumes from its last checkpoint."""

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from generators.api import Context
-from generators.diffusion.finetune import LOG, Finetune, Schedule, noise_prediction_loss, updates_of
+from generators.diffusion.cost import updates_of
+from generators.diffusion.finetune import LOG, Finetune, Schedule, noise_prediction_loss
 from generators.diffusion.pipeline import DiffusionParts, encode_prompts
 from generators.diffusion.real_images import RealImages, crop_for_training
 from generators.genrobust.settings import GenRobustFtSettings

@@ -18,6 +18,7 @@ class ReleasedSettings(LbGenSettings):
     discriminator_activation: Literal["relu", "leaky_relu"] = Field("leaky_relu", description="As in the released code")
     weight_q: float = Field(0.0, description="Computed and dropped in the released code: not computed here")
     micro_batch: int = Field(4, description="Images of one process: the first so many names are its real texts")
+    warmup_passes: int = Field(1, description="Passes that train the discriminator only, with twice the batch")
 
 
 class LbGenReleased(LbGen):
@@ -53,7 +54,7 @@ class LbGenReleased(LbGen):
     Settings = ReleasedSettings
     variant = "released"
     inherits = "lbgen"
-    own = ("discriminator_activation", "weight_q", "quality", "micro_batch", "adversarial")
+    own = ("discriminator_activation", "weight_q", "quality", "micro_batch", "adversarial", "warmup_passes")
 
 
 class NoEntireSettings(LbGenSettings):
@@ -115,7 +116,12 @@ class ClipBase(LbGen):
     """lbGen with the smaller CLIP."""
 
     card = replace(
-        LbGen.card, id="lbgen-clip-base", summary="Ablation: lbGen with CLIP base.", groups=(_SWEEP,), default=False
+        LbGen.card,
+        id="lbgen-clip-base",
+        summary="Ablation: lbGen with CLIP base.",
+        differences=(*LbGen.card.differences, "ViT-B/32 is assumed: the paper's table 4 says CLIP-Base, not which patch size"),
+        groups=(_SWEEP,),
+        default=False,
     )
     Settings = ClipBaseSettings
     inherits = "lbgen"

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
-from harness.classes import ClassList, load_classes
-from harness.errors import UserError
-from harness.profile import resolve_path
+from generators.published.mapping import ClassMap
+from harness.classes import ClassList
 
 Rows = Sequence[Mapping[str, Any]]
 NEAR_CONSTANT = 2.0
 """Standard deviation over pixels (0..255) below which an image is near-constant: a black safety-checker answer."""
 _SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "WEBP": (".webp",), "BMP": (".bmp",)}
 _SHOWN = 5
+_CHECKS = MappingProxyType({5: "duplicates", 7: "parents", 8: "identity"})
+"""Checks that need something beside the images themselves."""
 
 
 @dataclass(frozen=True)
@@ -40,85 +42,59 @@ class Finding:
         return len(self.paths)
 
 
-def class_map(spec: str, classes: ClassList) -> dict[str, int]:
-    """Return class index by published folder or label.
-
-    Args:
-        spec: ``wnid`` (folders are class ids), ``index`` (positions in the sorted list), ``names`` (class names), or
-            the path of a file of lines ``folder wnid``.
-        classes: The class list.
-
-    Raises:
-        UserError: names that two classes share, or a line of the file that names no class.
-    """
-    position = {wnid: index for index, wnid in enumerate(classes.ids)}
-    if spec == "wnid":
-        return position
-    if spec == "index":
-        return {str(index): index for index in range(len(classes))}
-    if spec == "names":
-        double = classes.duplicate_names()
-        if double:
-            raise UserError(
-                "folders named by class cannot be told apart",
-                f"{len(double)} names stand for several classes, such as {next(iter(double))!r}",
-                "write a file of lines 'folder wnid' and give its path as class_map",
-            )
-        return {name: index for index, name in enumerate(classes.names)}
-    lines = [
-        line.rsplit(None, 1) for line in resolve_path(spec).read_text(encoding="utf-8").splitlines() if line.strip()
-    ]
-    bad = [line for line in lines if len(line) != 2]
-    if bad:
-        raise UserError(f"{spec} is not a class map", f"line {bad[0]!r}", "write one 'folder wnid' a line")
-    return {folder: position[wnid] for folder, wnid in lines if wnid in position}
-
-
 def check_all(
     rows: Rows,
     classes: ClassList,
-    labels: Mapping[str, int],
+    mapping: ClassMap,
     *,
     total: int = 0,
     size_px: int = 0,
     per_class: int = 0,
+    skipped: Mapping[str, int] = MappingProxyType({}),
     real_sha1: Collection[str] = (),
     parents: Collection[str] = (),
     identity: Mapping[str, float] | None = None,
+    not_done: Mapping[int, str] = MappingProxyType({}),
 ) -> list[Finding]:
-    """Return the findings of all eight checks, in order.
+    """Return the findings of all eight checks, in order, from the rows of a scan.
 
     Args:
-        rows: One row per image, from ``scan``.
+        rows: One row per image.
         classes: Class list of the run.
-        labels: Class index by published folder.
-        total: Documented number of images; 0 where none is documented.
-        size_px: Documented side of the images; 0 where none is documented.
+        mapping: What the published folders mean.
+        total, size_px: Documented number and side of the images; 0: none.
         per_class: Images asked for of each class.
-        real_sha1: SHA-1 of real images whose size equals that of some image here.
+        skipped: Number of files in formats that are not read, by suffix.
+        real_sha1: SHA-1 of real images as large as some image here.
         parents: ``wnid/stem`` of the real parents; empty where they are unknown.
         identity: Share of images per class that a CLIP names right.
+        not_done: Why one of the checks 5 (against real images), 7 and 8 cannot be done, by its number.
     """
-    return [
-        *_folders(rows, classes, labels),
-        *_counts(rows, classes, labels, total, per_class),
-        *_files(rows, size_px),
+    found = (
+        *_folders(rows, classes, mapping),
+        *_counts(rows, classes, mapping.labels, total, per_class),
+        *_files(rows, size_px, skipped),
         *_constant(rows),
         *_duplicates(rows, real_sha1),
         *_codecs(rows),
-        *_parents(rows, labels, classes, parents),
-        *_identity(identity, classes),
-    ]
+        *_parents(rows, mapping.labels, classes, parents),
+        *_identity(identity),
+        *(Finding(number, _CHECKS[number], f"not done: {why}") for number, why in not_done.items()),
+    )
+    return sorted(found, key=lambda each: each.number)
 
 
-def _folders(rows: Rows, classes: ClassList, labels: Mapping[str, int]) -> Iterable[Finding]:
-    counts = Counter(row["folder"] for row in rows)
-    elsewhere = set(load_classes("imagenet1k").ids)
-    unknown = {name: n for name, n in counts.items() if name not in labels and name not in elsewhere}
-    outside = {name: n for name, n in counts.items() if name not in labels and name in elsewhere}
+def _folders(rows: Rows, classes: ClassList, mapping: ClassMap) -> Iterable[Finding]:
+    labels, counts = mapping.labels, Counter(row["folder"] for row in rows)
+    unknown = {name: n for name, n in counts.items() if name not in labels and name not in mapping.elsewhere}
+    outside = {name: n for name, n in counts.items() if name not in labels and name in mapping.elsewhere}
     if unknown:
         shown = ", ".join(f"{name} ({n})" for name, n in sorted(unknown.items())[:_SHOWN])
-        hint = "; they look like indices: class_map=index" if all(name.isdigit() for name in unknown) else ""
+        hint = ""
+        if all(name.isdigit() for name in unknown) and not any(name.isdigit() for name in labels):
+            hint = "; they look like indices: class_map=index"
+        elif unknown.keys() <= set(classes.names):
+            hint = "; they look like class names: class_map=names"
         paths = tuple(row["path"] for row in rows if row["folder"] in unknown)
         text = f"{len(unknown)} folders name no class of {classes.name}: {shown}{hint}"
         yield Finding(1, "folders", text, paths, "unknown-folders")
@@ -149,7 +125,10 @@ def _counts(rows: Rows, classes: ClassList, labels: Mapping[str, int], total: in
         yield Finding(2, "short classes", f"{len(short)} classes have fewer than {usual} images: {shown}")
 
 
-def _files(rows: Rows, size_px: int) -> Iterable[Finding]:
+def _files(rows: Rows, size_px: int, skipped: Mapping[str, int]) -> Iterable[Finding]:
+    if skipped:
+        shown = ", ".join(f"{suffix} {n}" for suffix, n in sorted(skipped.items()))
+        yield Finding(3, "files", f"{sum(skipped.values())} files are left out, their formats are not read: {shown}")
     broken = [row for row in rows if row["error"]]
     if broken:
         first = broken[0]
@@ -225,21 +204,19 @@ def _suffix(row: Mapping[str, Any]) -> str:
 def _parents(rows: Rows, labels: Mapping[str, int], classes: ClassList, parents: Collection[str]) -> Iterable[Finding]:
     if not parents:
         return
-    found = {
-        f"{classes.ids[labels[row['folder']]]}/{Path(row['path']).stem}" for row in rows if row["folder"] in labels
-    }
+    found = {f"{classes.ids[labels[row['folder']]]}/{row['stem']}" for row in rows if row["folder"] in labels}
     covered = len(found & set(parents))
     orphans = len(found - set(parents))
     text = f"{covered} of {len(parents)} real images have a child of their name; {orphans} images have no parent"
     yield Finding(7, "parents", text)
 
 
-def _identity(identity: Mapping[str, float] | None, classes: ClassList) -> Iterable[Finding]:
+def _identity(identity: Mapping[str, float] | None) -> Iterable[Finding]:
     if identity is None:
         return
     mean = sum(identity.values()) / max(len(identity), 1)
     wrong = sorted(wnid for wnid, share in identity.items() if share <= 0.1)
-    text = f"a CLIP names {mean:.0%} of ten images a class"
+    text = f"a CLIP names {mean:.0%} of ten images a class, over {len(identity)} classes"
     if wrong:
         text += f"; {len(wrong)} classes are hardly ever named (wrongly mapped?): {', '.join(wrong[:_SHOWN])}"
     yield Finding(8, "identity", text)

@@ -11,9 +11,14 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from generators.api import Context, Generator, GeneratorCard, Need, Request, Sample, Settings
+from generators.published.mapping import WORDS
 from generators.published.questions import Question
+from harness.classes import ClassList
+from harness.contracts import DataReport
 from harness.errors import UserError
 
+SCANNED_PER_SECOND = 200.0
+"""Assumed speed of the scan: images of 512 px read, hashed and decoded by some processors."""
 _COUNT = "as published, at most images_per_class of a class; dataset.common_count makes all sources equal"
 
 
@@ -31,6 +36,9 @@ class ImportSettings(Settings):
         default_factory=dict, description="Answers to the questions of the report, e.g. decisions.near-constant=drop"
     )
     documented_total: int = Field(0, description="Number of images its authors give; 0: none")
+    documented_classes: int = Field(
+        0, description="Length of the class list that documented_total counts (compared with no other); 0: any"
+    )
     documented_px: int = Field(0, description="Side of the images in pixels its authors give; 0: none")
     paired: bool = Field(False, description="Whether each image bears the name of the real image it was made from")
 
@@ -43,14 +51,25 @@ class Published(Generator):
     sources = ("clip",)
     import_work = "generators.published.work:import_dataset"
 
+    def located(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the CLIP, and the class map where it is a file."""
+        return self.sources if values.get("class_map", "wnid") in WORDS else (*self.sources, "class_map")
+
     def needs(self, settings: ImportSettings) -> Sequence[Need]:
         """Return the scan of all images and, with a CLIP, the naming of a few."""
         data = self.data(settings)
-        found = [Need("scan", "dataset-scan", 1, "generators.published.scan:scan", {}, data)]
+        work = "generators.published.scan:{}"
+        found = [Need("scan", "dataset-scan", 2, work.format("scan"), {}, data, per_second=SCANNED_PER_SECOND)]
         if settings.clip:
             told = {"settings": {"clip": settings.clip, "class_map": settings.class_map}}
-            found.append(Need("identity", "dataset-identity", 1, "generators.published.scan:identity", told, data))
+            found.append(Need("identity", "dataset-identity", 2, work.format("identity"), told, data))
         return found
+
+    def look(self, root: Path, settings: ImportSettings, classes: ClassList) -> DataReport:
+        """Return layout, counts, and the class folders against the class list."""
+        from generators.published.look import look_at
+
+        return look_at(root, settings.class_map, classes)
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Never called: images that exist are imported, not made."""
@@ -63,7 +82,8 @@ class Folder(Published):
     card = GeneratorCard(
         id="folder",
         version=1,
-        summary="folder:PATH imports any labelled image data set: class folders, tar or webdataset shards, parquet.",
+        summary="folder:PATH imports any labelled image data set: class folders, tar or webdataset shards, parquet; "
+        "generators.folder.KEY holds for all folders, generators.folder:NAME.KEY for the one of that name.",
         information=(),
         real_pixels_at_training=True,
         real_pixels_at_synthesis=True,
@@ -101,6 +121,7 @@ class RealFakeSettings(ImportSettings):
     """One version of the release."""
 
     documented_total: int = Field(1_281_167, description="One per real training image")
+    documented_classes: int = Field(1000, description="ImageNet-1k")
     documented_px: int = Field(512, description="Side of the images in pixels")
     paired: bool = Field(True, description="Images bear the stem of their real parent")
 
@@ -142,6 +163,7 @@ class GenRobustReleasedSettings(ImportSettings):
     """The public folders."""
 
     documented_total: int = Field(1_300_000, description="1000 classes of 1300, by the release's README")
+    documented_classes: int = Field(1000, description="ImageNet-1k")
     documented_px: int = Field(512, description="Side of the images in pixels")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,15 @@ from PIL import Image
 
 from generators.api import Context
 from harness.errors import UserError
-from harness.files import write_json, write_text
+from harness.files import whole_lines, write_json, write_text
 from harness.images.published import Entry, EntryReader, list_images
+from harness.images.shards import UNDECODABLE, why_undecodable
 
 ROWS = "rows.jsonl"
 FACTS = "facts.json"
 _CHUNK = 512
+_NAMED = 10
+"""Images of a class that a CLIP names."""
 _LUMINANCE = (
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
     87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
@@ -35,7 +39,7 @@ def scan(ctx: Context) -> None:
     (name,) = ctx.cell.data
     listing = list_images(ctx.data(name))
     part = ctx.scratch / ROWS
-    done = _whole_lines(part)
+    done = whole_lines(part)
     reader = EntryReader(listing.base)
     with part.open("a", encoding="utf-8") as stream, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for first in range(done, len(listing.entries), _CHUNK):
@@ -45,17 +49,8 @@ def scan(ctx: Context) -> None:
             stream.flush()
             ctx.progress(first + len(chunk), len(listing.entries), "images")
     write_text(ctx.out / ROWS, part.read_text(encoding="utf-8"))
-    write_json(ctx.out / FACTS, {"layout": listing.layout, "prompts": _prompts(ctx.data(name))})
-
-
-def _whole_lines(path: Path) -> int:
-    """Cut a torn last line and return how many rows are there."""
-    if not path.is_file():
-        return 0
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    path.write_text(whole, encoding="utf-8")
-    return whole.count("\n")
+    facts = {"layout": listing.layout, "skipped": dict(listing.skipped), "prompts": _prompts(ctx.data(name))}
+    write_json(ctx.out / FACTS, facts)
 
 
 def read_rows(folder_file: Path) -> Iterator[dict[str, Any]]:
@@ -69,23 +64,26 @@ def look(reader: EntryReader, entry: Entry) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "path": entry.path,
         "folder": entry.folder,
+        "stem": entry.stem,
         "container": entry.container,
         "offset": entry.offset,
         "error": "",
     }
     try:
         content = reader.read(entry)
-    except (OSError, UserError) as error:
-        return facts | {"bytes": entry.size, "sha1": "", "error": str(error).splitlines()[0]}
+    except UserError as error:
+        return facts | {"bytes": entry.size, "sha1": "", "error": error.why}
+    except OSError:
+        return facts | {"bytes": entry.size, "sha1": "", "error": "the file cannot be read"}
     facts |= {"bytes": len(content), "sha1": hashlib.sha1(content, usedforsecurity=False).hexdigest()}
     try:
         with Image.open(io.BytesIO(content)) as image:
             facts |= {"width": image.width, "height": image.height, "mode": image.mode, "format": image.format}
             facts["quality"] = jpeg_quality(getattr(image, "quantization", None) or {})
             pixels = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        return facts | {"error": str(error).splitlines()[0] or type(error).__name__}
-    return facts | {"spread": round(float(pixels.std()), 3)}
+    except UNDECODABLE as error:
+        return facts | {"error": why_undecodable(error)}
+    return facts | {"spread": round(float(pixels.std(axis=(0, 1)).max()), 3)}
 
 
 def jpeg_quality(tables: Mapping[int, Any]) -> int:
@@ -128,43 +126,49 @@ def identity(ctx: Context) -> None:
 
     from generators.lbgen.preprocess import preprocess
     from generators.lbgen.towers import load_named_tower
-    from generators.published.checks import class_map
+    from generators.published.mapping import class_map
 
     tower = load_named_tower(ctx.source("clip"), ctx.device)
-    labels = class_map(ctx.params["settings"]["class_map"], ctx.classes)
     (name,) = ctx.cell.data
     listing = list_images(ctx.data(name))
+    folders = {entry.folder for entry in listing.entries}
+    labels = class_map(ctx.params["settings"]["class_map"], ctx.classes, folders).labels
     reader = EntryReader(listing.base)
     with torch.no_grad():
         text = torch.nn.functional.normalize(
             tower.text_features([f"photo of {label}" for label in ctx.classes.names]), dim=1
         )
     shares: dict[str, float] = {}
-    for label, entries in _first_of_each(listing.entries, labels).items():
-        rows = []
-        for entry in entries:
-            pixels = _square(reader.read(entry), tower.size)
+    for label, entries in sorted(_by_class(listing.entries, labels).items()):
+        hits = []
+        for pixels in itertools.islice(_squares(reader, entries, tower.size), _NAMED):
             with torch.no_grad():
-                rows.append(tower.model.encode_image(preprocess(pixels, tower.size, tower.mean, tower.std)).float())
-        hits = (torch.cat(rows) @ text.T).argmax(1) == label if rows else torch.zeros(0)
-        shares[ctx.classes.ids[label]] = round(float(hits.float().mean()), 3) if rows else 0.0
+                ready = preprocess(pixels.to(ctx.device), tower.size, tower.mean, tower.std)
+                hits.append(int((tower.model.encode_image(ready).float() @ text.T).argmax()) == label)
+        if hits:
+            shares[ctx.classes.ids[label]] = round(sum(hits) / len(hits), 3)
     write_json(ctx.out / "identity.json", shares)
 
 
-def _first_of_each(entries: tuple[Entry, ...], labels: Mapping[str, int], count: int = 10) -> dict[int, list[Entry]]:
+def _by_class(entries: tuple[Entry, ...], labels: Mapping[str, int]) -> dict[int, list[Entry]]:
     found: dict[int, list[Entry]] = {}
     for entry in entries:
-        label = labels.get(entry.folder)
-        if label is not None and len(found.setdefault(label, [])) < count:
-            found[label].append(entry)
+        if entry.folder in labels:
+            found.setdefault(labels[entry.folder], []).append(entry)
     return found
 
 
-def _square(content: bytes, size: int) -> Any:
+def _squares(reader: EntryReader, entries: Sequence[Entry], size: int) -> Iterator[Any]:
+    """Yield images as (1, 3, size, size) in [0, 1]; those that the scan reports as undecodable are passed over."""
     import torch
 
     from harness.images.copy import square
     from harness.images.shards import decode
 
-    pixels = np.asarray(square(decode(content, "image"), size), dtype=np.uint8)
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    for entry in entries:
+        try:
+            image = decode(reader.read(entry), entry.path)
+        except (OSError, UserError):
+            continue
+        pixels = np.asarray(square(image, size), dtype=np.uint8)
+        yield torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from generators.api import Context
-from generators.published.checks import Finding, check_all, class_map
+from generators.published.checks import Finding, check_all
+from generators.published.mapping import class_map
 from generators.published.questions import ANSWERS
 from generators.published.scan import FACTS, ROWS, read_rows
 from harness.errors import UserError
@@ -27,29 +28,46 @@ def import_dataset(ctx: Context) -> None:
         UserError: a finding waits for a decision, or classes are missing; the report is written all the same.
     """
     settings, name = ctx.params["settings"], ctx.cell.data[0]
-    labels = class_map(settings["class_map"], ctx.classes)
     scan = ctx.inputs["scan"]
     rows, facts = list(read_rows(scan.path(ROWS))), scan.json(FACTS)
+    mapping = class_map(settings["class_map"], ctx.classes, {row["folder"] for row in rows})
+    same_list = settings["documented_classes"] in (0, len(ctx.classes))
     findings = check_all(
         rows,
         ctx.classes,
-        labels,
-        total=settings["documented_total"],
+        mapping,
+        total=settings["documented_total"] if same_list else 0,
         size_px=settings["documented_px"],
         per_class=ctx.params["dataset"]["images_per_class"],
+        skipped=facts["skipped"],
         real_sha1=_real_hashes(ctx, rows),
         parents=_real_stems(ctx) if settings["paired"] else (),
         identity=ctx.inputs["identity"].json("identity.json") if "identity" in ctx.inputs else None,
+        not_done=_not_done(ctx),
     )
     decisions = settings["decisions"]
     _write_report(ctx.out, facts["layout"], findings, decisions)
     _ask(ctx, findings, decisions)
     dropped = {path for each in findings if decisions.get(each.question) == "drop" for path in each.paths}
-    manifest = _manifest(ctx, rows, labels, dropped, facts["prompts"])
+    manifest = _manifest(ctx, rows, mapping.labels, dropped, facts["prompts"])
     _check_emptied(ctx, manifest)
     write_text(ctx.out / INDEX, "".join(json.dumps(row, sort_keys=True) + "\n" for row in manifest))
     source = {"data": name, "fingerprint": ctx.sources[name].fingerprint, "layout": facts["layout"]}
     write_json(ctx.out / "source.json", source)
+
+
+def _not_done(ctx: Context) -> dict[int, str]:
+    """Return why checks cannot be done, by their number."""
+    family, settings = ctx.cell.name.partition(":")[0], ctx.params["settings"]
+    reasons = {}
+    if len(ctx.cell.data) < 2:
+        reasons[5] = "no comparison with real images, no data set of them is given (--data train=PATH)"
+        reasons[7] = "no real images are given (--data train=PATH)"
+    if not settings["paired"]:
+        reasons[7] = f"these images are not known to bear the names of real ones (generators.{family}.paired=true)"
+    if "identity" not in ctx.inputs:
+        reasons[8] = f"no CLIP is named (generators.{family}.clip=FOLDER or open_clip:NAME@TAG)"
+    return reasons
 
 
 def _real_hashes(ctx: Context, rows: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -101,7 +119,7 @@ def _ask(ctx: Context, findings: Sequence[Finding], decisions: Mapping[str, str]
     if fatal:
         raise UserError(
             f"{ctx.cell.name} cannot be imported",
-            "; ".join(each.text for each in fatal),
+            "; ".join(each.text for each in findings if each.fatal or each.question == "unknown-folders"),
             f"complete it, correct class_map, or use a class list of the classes it has; report: {ctx.out / REPORT}.txt",
         )
     wrong = [f"{key}={value}" for key, value in decisions.items() if value not in ANSWERS[key]]

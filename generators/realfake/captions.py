@@ -10,7 +10,7 @@ from typing import Any, cast
 from generators.api import Context
 from generators.diffusion.real_images import RealImages
 from harness.errors import DataMissing, UserError
-from harness.files import write_text
+from harness.files import whole_lines, write_text
 from harness.registry import load_attribute
 
 FILE = "captions.jsonl"
@@ -25,12 +25,10 @@ def write_captions(ctx: Context) -> None:
     """
     images = RealImages.of(ctx)
     part = ctx.scratch / FILE
-    done = part.read_text(encoding="utf-8").splitlines() if part.is_file() else []
-    done = [line for line in done if line.endswith("}")]
+    done = whole_lines(part)
     caption = open_captioner(ctx.source("captioner"), images, ctx.device)
-    with part.open("w", encoding="utf-8") as stream:
-        stream.writelines(f"{line}\n" for line in done)
-        for position in range(len(done), len(images)):
+    with part.open("a", encoding="utf-8") as stream:
+        for position in range(done, len(images)):
             row = {"path": images.names[position], "class_index": images.labels[position], "caption": caption(position)}
             stream.write(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n")
             if position % _EVERY == 0:
@@ -41,7 +39,8 @@ def write_captions(ctx: Context) -> None:
 
 def read_captions(path: Path) -> tuple[Mapping[str, Any], ...]:
     """Return the rows of a caption file."""
-    return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    with path.open(encoding="utf-8") as stream:  # lines end with line feeds only, whatever a caption holds
+        return tuple(map(json.loads, stream))
 
 
 def open_captioner(spec: str, images: RealImages, device: str) -> Callable[[int], str]:

@@ -13,20 +13,29 @@ from harness.files import atomic_path
 from harness.images.copy import square
 
 FILE = "features.npy"
+PART = "features.float16"
 _EVERY = 64
 
 
 def write_features(ctx: Context) -> None:
-    """Write ``features.npy``, (images, width) float16, in the order (class, file name)."""
+    """Write ``features.npy``, (images, width) float16, in the order (class, file name); goes on after a kill."""
     images = RealImages.of(ctx)
     tower = load_named_tower(ctx.source("clip"), ctx.device)
-    rows = []
-    for position in range(len(images)):
-        rows.append(feature(tower, images, position, ctx.device))
-        if position % _EVERY == 0:
-            ctx.progress(position + 1, len(images), "features")
+    part = ctx.scratch / PART
+    with part.open("ab") as stream:
+        done = stream.tell() // _bytes(tower)
+        stream.truncate(done * _bytes(tower))  # a kill may tear the last row
+        for position in range(done, len(images)):
+            stream.write(feature(tower, images, position, ctx.device).tobytes())
+            if position % _EVERY == 0:
+                stream.flush()
+                ctx.progress(position + 1, len(images), "features")
     with atomic_path(ctx.out / FILE) as temporary, temporary.open("wb") as stream:
-        np.save(stream, np.stack(rows))
+        np.save(stream, np.fromfile(part, dtype=np.float16).reshape(len(images), tower.dim))
+
+
+def _bytes(tower: OpenClipTower) -> int:
+    return tower.dim * np.dtype(np.float16).itemsize
 
 
 @torch.no_grad()

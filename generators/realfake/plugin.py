@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from generators.api import Context, Generator, GeneratorCard, Need, Request, Resources, Sample
+from generators.api import Amount, Context, Generator, GeneratorCard, Need, Request, Resources, Sample
+from generators.diffusion.cost import finetune_amount
 from generators.realfake.settings import EXTRACTED, FIT, SHARED, RealFakeSettings
 from generators.sd15 import load_parts, missing_base
+
+CAPTIONS_PER_SECOND = 3.0
+"""Assumed speed of a BLIP-2 of 2.7 B parameters that captions image by image, greedily, on one A100."""
+FEATURES_PER_SECOND = 40.0
+"""Assumed speed of CLIP ViT-L/14 image by image, decoding included."""
 
 
 class RealFakeReimpl(Generator):
@@ -42,8 +48,10 @@ class RealFakeReimpl(Generator):
             "the unconditional half keeps its text in the last position (the release does not say)",
             "UniPC with evenly spaced time steps, as its pipeline's default was",
             "noise, time steps, crops and order are derived from the run's seed; the published synthesis is unseeded",
+            "the LoRA trains under bfloat16 autocast where weights are in half precision (published: fp16 with a loss scaler)",
             "images are stored as PNG, not as JPEG of quality 75",
         ),
+        published_images="realfake",
         data=("train",),
         modes=("train+regenerate",),
     )
@@ -66,14 +74,28 @@ class RealFakeReimpl(Generator):
         """Return captions and CLIP features of the real images, made once for all seeds."""
         values = {name: getattr(settings, name) for name in EXTRACTED}
         captioner, clip = ({"settings": {name: values[name]}} for name in EXTRACTED)
+        speed = 0.0 if settings.captioner.startswith(("none", "file:", "call:")) else CAPTIONS_PER_SECOND
+        work, data = "generators.realfake.{}", self.card.data
         return (
-            Need("captions", "captions", 1, "generators.realfake.captions:write_captions", captioner, self.card.data),
-            Need("features", "clip-features", 1, "generators.realfake.features:write_features", clip, self.card.data),
+            Need("captions", "captions", 1, work.format("captions:write_captions"), captioner, data, per_second=speed),
+            Need(
+                "features",
+                "clip-features",
+                1,
+                work.format("features:write_features"),
+                clip,
+                data,
+                per_second=FEATURES_PER_SECOND,
+            ),
         )
 
     def fit_resources(self, settings: RealFakeSettings) -> Resources:
         """Return the threads of the fine-tune."""
         return Resources(threads=settings.fit_threads, disk_mb=4.0)
+
+    def fit_amount(self, settings: RealFakeSettings, classes: int, images: int) -> Amount:
+        """Return the updates of the LoRA."""
+        return finetune_amount(settings.epochs, images, settings.batch)
 
     def fit(self, ctx: Context) -> None:
         """Train the LoRA; resumes from its last checkpoint."""

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from generators.api import Context
-from generators.diffusion.finetune import LOG, Finetune, Schedule, updates_of
+from generators.diffusion.cost import updates_of
+from generators.diffusion.finetune import LOG, Finetune, Schedule
 from generators.diffusion.lora_io import FILE_NAME, add_lora, save_lora
 from generators.diffusion.pipeline import DiffusionParts, encode_prompts
 from generators.diffusion.real_images import RealImages, crop_for_training

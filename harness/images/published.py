@@ -6,17 +6,23 @@ import bisect
 import json
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.errors import DataMissing, UserError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+OTHER_SUFFIXES = frozenset(
+    {".gif", ".tif", ".tiff", ".jfif", ".jp2", ".avif", ".heic", ".heif", ".ppm", ".pgm", ".pnm", ".tga", ".ico"}
+)
+"""Image formats that are not read; their files are counted."""
 _LABEL_KEYS = ("label", "cls", "class", "wnid")
+_NAME_KEYS = ("path", "file_name", "filename", "__key__")
 _COMPRESSED = ("*.tar.gz", "*.tgz", "*.tar.bz2", "*.zip")
 _FIX = "give the folder that holds class folders, .tar shards or .parquet files (of the training images)"
 
@@ -35,6 +41,13 @@ class Entry:
     """Byte offset in a tar file, or row of a parquet file."""
     size: int = 0
     """Encoded bytes, where the container tells."""
+    name: str = ""
+    """File name before it was packed, where the container tells it beside the path (a column of a parquet file)."""
+
+    @property
+    def stem(self) -> str:
+        """Return the file's own name without folders, container and suffix."""
+        return PurePosixPath(self.name or self.path.rpartition("::")[2]).stem
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,8 @@ class Listing:
     layout: str
     base: Path
     entries: tuple[Entry, ...]
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Number of image files in formats that are not read, by suffix."""
 
 
 def list_images(root: Path) -> Listing:
@@ -72,10 +87,15 @@ def list_images(root: Path) -> Listing:
             f"{packed[0]} is compressed and cannot be read in place" if packed else "there is nothing in a known layout"
         )
         raise DataMissing(f"no images in {base}", why, "unpack it first" if packed else _FIX)
+    skipped: Counter[str] = Counter()
     if folders:
-        return Listing("class folders", base, tuple(_folder_entries(folders)))
+        for each in sorted(base.iterdir()):
+            if each.is_dir():
+                skipped.update(_not_read(path.name for path in each.iterdir()))
+        return Listing("class folders", base, tuple(_folder_entries(folders)), skipped)
     if tars:
-        return Listing("tar shards", base, tuple(entry for tar in tars for entry in _tar_entries(base, tar)))
+        entries = tuple(entry for tar in tars for entry in _tar_entries(base, tar, skipped))
+        return Listing("tar shards", base, entries, skipped)
     return Listing("parquet", base, tuple(entry for file in parquets for entry in _parquet_entries(base, file)))
 
 
@@ -83,6 +103,12 @@ def _parquets(base: Path) -> list[Path]:
     files = sorted(base.rglob("*.parquet"))
     training = [file for file in files if file.name.startswith("train")]
     return training or files
+
+
+def _not_read(names: Iterable[str]) -> Iterator[str]:
+    """Yield the suffixes of images in formats that are not read."""
+    suffixes = (Path(name).suffix.lower() for name in names)
+    return (suffix for suffix in suffixes if suffix in OTHER_SUFFIXES)
 
 
 def _images(folder: Path) -> list[str]:
@@ -95,8 +121,11 @@ def _folder_entries(folders: Sequence[Path]) -> Iterator[Entry]:
             yield Entry(f"{folder.name}/{name}", folder.name)
 
 
-def _tar_entries(base: Path, path: Path) -> Iterator[Entry]:
-    """Yield the images of a tar file: webdataset samples with a label, members in class folders, or one class a file."""
+def _tar_entries(base: Path, path: Path, skipped: Counter[str]) -> Iterator[Entry]:
+    """Yield the images of a tar file: webdataset samples with a label, members in class folders, or one class a file.
+
+    What is not read is counted in ``skipped``.
+    """
     container = path.relative_to(base).as_posix()
     try:
         with tarfile.open(path, mode="r:") as tar:
@@ -104,6 +133,7 @@ def _tar_entries(base: Path, path: Path) -> Iterator[Entry]:
             labels = _webdataset_labels(tar, members)
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{path} is not a whole tar file", str(error), "fetch it again") from error
+    skipped.update(_not_read(info.name for info in members))
     for info in members:
         name = info.name.removeprefix("./")
         if Path(name).suffix.lower() in SUFFIXES:
@@ -144,8 +174,34 @@ def _json_label(text: str) -> str:
 def _parquet_entries(base: Path, path: Path) -> Iterator[Entry]:
     container = path.relative_to(base).as_posix()
     _, column = _columns(path)
-    for row, label in enumerate(_open_parquet(path).read(columns=[column]).column(column).to_pylist()):
-        yield Entry(f"{container}::{row:08d}", str(label), container, row)
+    labels, names = _column(path, column), _names(path)
+    for row, label in enumerate(labels):
+        yield Entry(f"{container}::{row:08d}", str(label), container, row, 0, names[row] or "")
+
+
+def _column(path: Path, column: str) -> list[Any]:
+    """Return a column of a parquet file, or a field of one (``image.path``).
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        values = _open_parquet(path).read(columns=[column]).column(0).to_pylist()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged", f"column {column} cannot be read", "fetch it again") from error
+    key = column.rpartition(".")[2]
+    return [value.get(key) if isinstance(value, dict) else value for value in values]
+
+
+def _names(path: Path) -> list[str]:
+    """Return the file names that the rows of a parquet file bear: beside the bytes or in a column; empty where neither."""
+    file = _open_parquet(path)
+    leaves = [file.schema.column(i).path for i in range(len(file.schema))]
+    columns = [name for name in (f"{_columns(path)[0]}.path", *_NAME_KEYS) if name in leaves]
+    found = [""] * int(file.metadata.num_rows)
+    for column in columns:
+        found = [one or str(other or "") for one, other in zip(found, _column(path, column), strict=True)]
+    return found
 
 
 def _columns(path: Path) -> tuple[str, str]:
@@ -182,7 +238,7 @@ class EntryReader:
     def __init__(self, base: Path) -> None:
         self.base = base
         self._lock = threading.Lock()
-        self._group: tuple[tuple[str, int], list[bytes]] | None = None
+        self._group: tuple[tuple[str, int], list[bytes | None]] | None = None
 
     def read(self, entry: Entry) -> bytes:
         """Return the encoded bytes of one image.
@@ -194,15 +250,18 @@ class EntryReader:
             return (self.base / entry.path).read_bytes()
         path = self.base / entry.container
         if path.suffix == ".parquet":
-            return self._row(path, entry.offset)
+            content = self._row(path, entry.offset)
+            if not content:
+                raise UserError(f"{path} holds no image in row {entry.offset}", "it holds no bytes", "fetch it again")
+            return content
         with path.open("rb") as stream:
             stream.seek(entry.offset)
             content = stream.read(entry.size)
         if len(content) != entry.size:
-            raise UserError(f"{path} is truncated", f"{entry.path} ends too early", "fetch it again")
+            raise UserError(f"{path} is truncated", f"its archive ends before {entry.path} does", "fetch it again")
         return content
 
-    def _row(self, path: Path, row: int) -> bytes:
+    def _row(self, path: Path, row: int) -> bytes | None:
         with self._lock:
             file = _open_parquet(path)
             ends = list(accumulate(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)))
@@ -210,7 +269,10 @@ class EntryReader:
             key = (str(path), group)
             if self._group is None or self._group[0] != key:
                 column = _columns(path)[0]
-                values = file.read_row_group(group, columns=[column]).column(column).to_pylist()
+                try:
+                    values = file.read_row_group(group, columns=[column]).column(column).to_pylist()
+                except (OSError, ValueError) as error:
+                    raise UserError(f"{path} is damaged", f"row group {group} cannot be read", "fetch it again") from error
                 self._group = (key, [each["bytes"] if isinstance(each, dict) else each for each in values])
             return self._group[1][row - (ends[group - 1] if group else 0)]
 

@@ -5,19 +5,25 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from harness.errors import DataMissing, UserError
 from harness.files import atomic_file
 
 _BLOCK = 512
 _END = 2 * _BLOCK  # a tar file ends with two zero blocks
+UNDECODABLE = (
+    OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error, zlib.error, Image.DecompressionBombError
+)  # fmt: skip
+"""What decoding a file from elsewhere may raise."""
 _PNG_LEVEL = 3  # a third of the time of level 6 for about 3 % more bytes
 
 
@@ -205,10 +211,19 @@ def decode(content: bytes, name: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNDECODABLE as error:
         raise UserError(
-            f"{name} cannot be read as an image", str(error), "replace the file, or make the data set again"
+            f"{name} cannot be read as an image", why_undecodable(error), "replace the file, or make the data set again"
         ) from error
+
+
+def why_undecodable(error: Exception) -> str:
+    """Return why an image cannot be decoded, in words that are the same in every process."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image of a known format"
+    if isinstance(error, Image.DecompressionBombError):
+        return "it has more pixels than are decoded safely"
+    return "it is truncated or damaged"
 
 
 def _index(path: Path) -> dict[str, tuple[int, int]]:

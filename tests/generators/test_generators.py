@@ -7,12 +7,14 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from generators.genrobust.prompts import PHOTO, choose_template, prompt, templates
+from generators.genrobust.prompts import choose_template, prompt, templates
 from generators.realfake import prompts as realfake
+from generators.sd15 import sample
 from harness import registry
 from harness.classes import load_classes
 from harness.contracts import Request
@@ -48,17 +50,17 @@ def test_generators_1_name_tables() -> None:
     assert max(Counter(names).values()) == 1
 
 
-def test_generators_1_both_text_only_generators_say_the_same_name() -> None:
-    """lbGen's prompt and GenRobust's bare-name prompt are the same string for every class."""
+def test_generators_1_both_text_only_generators_say_the_same_name(tiny_parts: Any) -> None:
+    """What sd15 and lbGen's synthesis asks for and GenRobust's bare-name prompt are one string; samples bear it."""
+    ctx: Any = SimpleNamespace(params={"settings": {"sampling_steps": 1, "guidance": 2.0, "scheduler": "pndm"}})
     classes = load_classes("imagenet1k")
-    for index in range(0, 1000, 37):
-        request = Request(index, classes.ids[index], classes.names[index], 0, 1, 512, 0)
-        assert prompt(request, 0, "name") == classes.names[index]
-        assert (
-            prompt(request, 0, "photo")
-            == f"a photo of a {classes.names[index]}"
-            == PHOTO.replace("{name}", classes.names[index])
-        )
+    for index in (0, 421, 657, 744, 999):
+        request = Request(index, classes.ids[index], classes.names[index], 0, 1, 16, 0)
+        (bare,) = sample(ctx, tiny_parts, request)
+        (named,) = sample(ctx, tiny_parts, request, lambda image, asked=request: prompt(asked, image, "name"))
+        assert bare.prompt == named.prompt == classes.names[index] and (bare.image == named.image).all()
+        (photo,) = sample(ctx, tiny_parts, request, lambda image, asked=request: prompt(asked, image, "photo"))
+        assert photo.prompt == f"a photo of a {classes.names[index]}" and (photo.image != bare.image).any()
 
 
 def test_generators_2_templates() -> None:
@@ -203,3 +205,33 @@ def test_captions_and_features_are_shared_between_seeds() -> None:
     assert kinds["captions"] == kinds["clip-features"] == 1 and kinds["realfake-reimpl"] == 6
     fit = next(cell for cell in plan.cells.values() if cell.kind == "fit")
     assert set(fit.inputs) == {"captions", "features"} and fit.params["data"]["train"]
+
+
+@pytest.mark.parametrize(("profile", "classes", "lbgen_minutes"), [("in100", 100, 48), ("in1k", 1000, 480)])
+def test_plans_of_fine_tunes_count_their_updates(tmp_path: Path, profile: str, classes: int, lbgen_minutes: int) -> None:
+    """A hundred passes over ImageNet-100 at batch 8 are 1.6 million updates and a week of one GPU, not an hour."""
+    (tmp_path / "train").mkdir()
+    sets = (f"generators.realfake-reimpl.captioner={tmp_path}", "generators.lbgen.quality=open-clip:open_clip:a@b")
+    plan = planned("realfake-reimpl,genrobust-ft,lbgen", profile, sets, (f"train={tmp_path / 'train'}",))
+    fits = {cell.name: cell for cell in plan.cells.values() if cell.kind == "fit"}
+    assert fits["realfake-reimpl"].cost == f"{classes * 1300 * 100 // 8:,} updates of 8 images"
+    assert fits["realfake-reimpl"].resources.minutes / 60 == pytest.approx(classes * 1300 * 100 / 22 / 3600)
+    assert fits["genrobust-ft"].cost == f"{classes * 65:,} updates of 20 images"
+    assert fits["lbgen"].resources.minutes == pytest.approx(lbgen_minutes, rel=0.02)
+    needs = {cell.name: cell for cell in plan.cells.values() if cell.kind == "extract"}
+    assert needs["captions"].cost == f"{classes * 1300:,} images" and needs["captions"].resources.minutes > classes * 7
+    micro = planned("realfake-reimpl")
+    assert {cell.resources.minutes for cell in micro.cells.values() if cell.kind == "fit"} == {1.2}, "the profile's"
+
+
+def test_describe_tells_groups_folders_and_published_images(capsys: pytest.CaptureFixture[str]) -> None:
+    def described(name: str) -> str:
+        show_card(name, as_json=False)
+        return " ".join(capsys.readouterr().out.split())
+
+    sweep = described("lbgen-ablation")
+    assert "(a group)" in sweep and "lbgen-no-q Ablation: lbGen without L_q." in sweep
+    assert "genrobust-ft" in described("genrobust") and "imagenet-gen-sd15" in described("published")
+    assert described("folder:/some/where") == described("folder") and "information: unknown" in described("folder")
+    assert "published images: genrobust-base-released" in described("genrobust-base")
+    assert "information: class_names" in described("sd15")

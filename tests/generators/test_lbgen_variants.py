@@ -70,7 +70,9 @@ def test_released_trainer_clips_nothing_and_shares_noise(tiny_parts: Any, tiny_c
 
     released, paper = trainer("released"), trainer("paper")
     assert released.discriminator_clip == float("inf") and paper.discriminator_clip == 1e-9
-    _, negatives = moved(released)
+    movement, negatives = moved(released)
+    clipped, _ = moved(paper)
+    assert movement > 1e-6 and clipped < movement / 2, "a clip at 1e-9 stops the paper's discriminator, not this one"
     assert negatives == [[0, 1], [0, 1]], "the first two names for each process of two"
     planned = released.plan[-1]
     assert released._tracks(planned, [2, 3]) == [0, 1] and paper._tracks(planned, [2, 3]) == [2, 3]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from generators.diffusion.finetune import Finetune, Schedule, noise_prediction_loss, position_at, updates_of
+from generators.diffusion.cost import updates_of
+from generators.diffusion.finetune import Finetune, Schedule, noise_prediction_loss, position_at
 from generators.diffusion.lora_io import add_lora
 from generators.diffusion.sampling import ImageStart, image_noise, sample_from_images, unipc_timesteps
 from generators.realfake.captions import captioner_class, captioner_config, open_captioner
@@ -263,3 +264,67 @@ def _word_tokenizer() -> Any:
     tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = Whitespace()
     return tokenizer
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+def real_images_ctx(folder: Path, count: int, progress: Any) -> Any:
+    from PIL import Image
+
+    (folder / "train" / "a").mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        pixels = np.random.default_rng(i).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "train" / "a" / f"{i}.png")
+    (folder / "scratch").mkdir(exist_ok=True)
+    return SimpleNamespace(
+        data=lambda name: folder,
+        classes=SimpleNamespace(ids=("a",)),
+        device="cpu",
+        source=lambda name: "x",
+        scratch=folder / "scratch",
+        out=folder,
+        progress=progress,
+    )
+
+
+@pytest.mark.parametrize("work", ["features", "captions"])
+def test_features_and_captions_go_on_after_a_kill(
+    tmp_path: Path, tiny_clip: Any, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    """What was made before the kill is kept, a torn end is cut, and the bytes are those of one go."""
+    from generators.realfake import captions, features
+
+    monkeypatch.setattr(features, "load_named_tower", lambda source, device: tiny_clip)
+    made: list[int] = []
+    real = features.feature
+
+    def counted(tower: Any, images: Any, position: int, device: str) -> np.ndarray:
+        made.append(position)
+        return real(tower, images, position, device)
+
+    monkeypatch.setattr(features, "feature", counted)
+    monkeypatch.setattr(
+        captions, "open_captioner", lambda spec, images, device: lambda position: made.append(position) or f"n {position}"
+    )
+    for module in (features, captions):
+        monkeypatch.setattr(module, "_EVERY", 1)
+    module, write = (features, features.write_features) if work == "features" else (captions, captions.write_captions)
+
+    def killing(done: int, total: int, note: str) -> None:
+        if done == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        write(real_images_ctx(tmp_path / "b", 5, killing))
+    (part,) = (tmp_path / "b" / "scratch").iterdir()
+    with part.open("ab") as stream:
+        stream.write(b"torn")
+    write(real_images_ctx(tmp_path / "b", 5, lambda *_: None))
+    assert made == [0, 1, 2, 3, 4]
+    write(real_images_ctx(tmp_path / "a", 5, lambda *_: None))
+    assert (tmp_path / "a" / module.FILE).read_bytes() == (tmp_path / "b" / module.FILE).read_bytes()
+    if work == "features":
+        rows = np.load(tmp_path / "a" / features.FILE)
+        assert rows.dtype == np.float16 and rows.shape == (5, tiny_clip.dim)

@@ -104,7 +104,18 @@ def test_light_commands_import_no_torch_and_answer_at_once(
             4,
             ["not run", "/nowhere"],
         ),
+        (
+            ["run", "--profile", "in100", "--generator", "realfake", "--suite", "in-domain", "--data", "realfake=/nowhere"],
+            4,
+            ["not run: generator realfake:", "/nowhere is not a folder"],
+        ),
+        (
+            ["run", "--profile", "in100", "--generator", "realfake", "--suite", "in-domain"],
+            4,
+            ["note: realfake -> realfake-reimpl: no folder given", "not run: generator realfake-reimpl"],
+        ),
         (["run", "--generator", "rotten"], 2, ["broken", "a_package_that_does_not_exist"]),
+        (["describe", "lbgen:x"], 2, ["nothing is called 'lbgen:x'", "no generator, suite, group or profile"]),
         (["describe", "lbgn"], 2, ["lbgn", "did you mean 'lbgen'"]),
         (["leaderboard", "--format", "xls"], 2, ["xls", "csv"]),
         (["leaderboard", "/nowhere", "/neither"], 4, ["/nowhere", "does not exist"]),
