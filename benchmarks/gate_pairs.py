@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 
 from harness.files import write_text
-from leaderboard.baseline import gated
+from leaderboard.baseline import gated, read_head
 from leaderboard.gate import Report, decide
 from leaderboard.sources import Entry, from_store
 
@@ -23,8 +23,8 @@ def seeds_of(entries: list[Entry]) -> list[SeedPair]:
     return sorted({(s.generator_seed, s.train_seed) for s in subjects if s.backbone != "-"})
 
 
-def split(entries: list[Entry], candidate: tuple[SeedPair, ...]) -> Report:
-    """Hold some seeds against all others."""
+def split(entries: list[Entry], candidate: tuple[SeedPair, ...], columns: list[str]) -> Report:
+    """Hold some seeds against all others, in the gated columns."""
     generator_seeds = {seed[0] for seed in candidate}
 
     def chosen(entry: Entry) -> bool:
@@ -34,7 +34,7 @@ def split(entries: list[Entry], candidate: tuple[SeedPair, ...]) -> Report:
         )
 
     sides = [[e for e in entries if not chosen(e)], [e for e in entries if chosen(e)]]
-    old, new = (gated(side, ()) for side in sides)
+    old, new = (gated(side, columns) for side in sides)
     return decide(old, new, {})
 
 
@@ -44,15 +44,16 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("store"))
     parser.add_argument("--generator", default="lbgen")
     parser.add_argument("--candidate", type=int, default=2, help="seeds on the candidate's side")
+    parser.add_argument("--baseline", type=Path, default=Path("leaderboard/baselines/micro"), help="whose columns are gated")
     parser.add_argument("--out", type=Path, default=Path("docs/gate-real-pairs.md"))
     a = parser.parse_args()
     entries = [entry for entry in from_store(a.store) if entry.record.subject.generator == a.generator]
-    seeds = seeds_of(entries)
+    seeds, columns = seeds_of(entries), read_head(a.baseline)["gated"]
     lines = ["# The gate on real runs of identical code\n", f"{a.generator}, {len(seeds)} seeds; made by `benchmarks/gate_pairs.py`.\n",
              "| candidate seeds | answer | metrics | smallest adjusted p |", "|---|---|---|---|"]  # fmt: skip
     answers = []
     for candidate in combinations(seeds, a.candidate):
-        report = split(entries, candidate)
+        report = split(entries, candidate, columns)
         answers.append(report.verdict)
         smallest = min((f.p for f in report.findings if f.p is not None), default=1.0)
         names = ", ".join(f"{g}/{t}" for g, t in candidate)

@@ -41,6 +41,8 @@ class Finding:
     difference: Difference | None = None
     p: float | None = None
     """One-sided p of "worse", Holm-adjusted over the set."""
+    runs: tuple[str, str] = ("", "")
+    """Generator and backbone: metrics that have them in common were measured on the same runs."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def _absent(baseline: Sequence[Gated], measured: set[tuple[str, str]]) -> list[F
 
 
 def _finding(old: Gated, new: Value | None) -> Finding:
-    made = Finding(old.title, old.column.better, "pass", "", old.column.scale, old.value.estimate.value)
+    runs = (old.key.generator, old.key.backbone)
+    made = Finding(old.title, old.column.better, "pass", "", old.column.scale, old.value.estimate.value, runs=runs)
     if new is None:
         return replace(made, verdict="inconclusive", why="the candidate has not measured it")
     made = replace(made, candidate=new.estimate.value)
@@ -145,7 +148,8 @@ def gated_difference(old: Value, new: Value) -> Difference:
 
 def judge(findings: Sequence[Finding]) -> list[Finding]:
     """Turn differences into verdicts: seed spreads moderated over all of them, then Holm."""
-    moderated = iter(moderate([f.difference for f in findings if f.difference is not None]))
+    paired = [(f.difference, f.runs) for f in findings if f.difference is not None]
+    moderated = iter(moderate([difference for difference, _ in paired], [runs for _, runs in paired]))
     findings = [f if f.difference is None else replace(f, difference=next(moderated)) for f in findings]
     tested = [finding for finding in findings if finding.difference is not None]
     raw = [_p_worse(finding) for finding in tested]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from statistics import fmean, variance
 
 from harness.inference import Difference, with_seeds
@@ -13,13 +13,20 @@ FEWEST = 4
 _FLOOR = 1e-3
 
 
-def moderate(found: Sequence[Difference]) -> list[Difference]:
+def moderate(found: Sequence[Difference], runs: Sequence[Hashable]) -> list[Difference]:
     """Return differences whose seed errors borrow strength from each other.
 
     Runs scatter at least by the noise of single answers, which the test items measure well. So the ratio of the two variances
     is what metrics share: the ratios of all metrics are taken as draws from a scaled inverse chi-square law, fitted by its
     first two moments on the log scale, and each metric's ratio becomes the weighted mean of its own and the common one. The
-    weights are degrees of freedom, and they add up; the common ratio has no more of them than all metrics together.
+    weights are degrees of freedom, and they add up.
+
+    Metrics of the same runs rise and fall together: what they have in common is known no better than from that many runs,
+    and metrics that look more alike than chance alone would have them are so for that reason.
+
+    Args:
+        found: One difference per metric.
+        runs: For each, a name of the runs behind it.
     """
     usable = [i for i, d in enumerate(found) if d.se_runs is not None and d.df_seeds and d.se_noise > 0]
     if len(usable) < FEWEST:
@@ -27,7 +34,8 @@ def moderate(found: Sequence[Difference]) -> list[Difference]:
     ratios = {i: max(_FLOOR, ((found[i].se_runs or 0.0) / found[i].se_noise) ** 2) for i in usable}
     dfs = {i: found[i].df_seeds or 1.0 for i in usable}
     common, prior = _fit([ratios[i] for i in usable], [dfs[i] for i in usable])
-    prior, moderated = min(prior, sum(dfs.values())), list(found)
+    apart = {runs[i]: dfs[i] for i in usable}
+    prior, moderated = min(prior, sum(apart.values())), list(found)
     for i in usable:
         df = prior + dfs[i]
         ratio = (prior * common + dfs[i] * ratios[i]) / df

@@ -69,5 +69,6 @@ def simulate_gate(
         old = simulate_runs(world, baseline, items, rng)
         new = simulate_runs(world, candidate, items, rng, loss[index] if loss else 0.0)
         found: Difference = difference(new, old, replicates=0)
-        findings.append(Finding(f"metric {index}", "higher", "pass", "", difference=found))
+        runs = ("simulated", f"backbone {index % 2}")
+        findings.append(Finding(f"metric {index}", "higher", "pass", "", difference=found, runs=runs))
     return judge(findings)

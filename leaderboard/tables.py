@@ -311,7 +311,7 @@ def _value(by_seed: dict[SeedPair, dict[str, list[Member]]]) -> Value:
     failed = {check.name for entry, _ in every for check in entry.record.checks if not check.passed}
     parts = [_parts(members) for _, members in sorted(by_seed.items())]
     return Value(
-        _mean(list(found.values()), parts),
+        mean_of_repeats(list(found.values()), parts),
         not failed,
         tuple(found),
         spread,
@@ -329,7 +329,7 @@ def _distinct(members: Iterable[Member]) -> tuple[Entry, ...]:
 def _of_seed(members: dict[str, list[Member]]) -> Estimate:
     """Return the mean over the members of a group, each averaged over its repeats."""
     means = [
-        _mean([metric.estimate for _, metric in members[name]], [_parts({name: [repeat]}) for repeat in members[name]])
+        mean_of_repeats([metric.estimate for _, metric in members[name]], [_parts({name: [repeat]}) for repeat in members[name]])
         for name in sorted(members)
     ]
     return means[0] if len(means) == 1 else mean_over(means)
@@ -347,7 +347,7 @@ def _parts(members: dict[str, list[Member]]) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _mean(estimates: Sequence[Estimate], systems: Sequence[tuple[Part, ...]]) -> Estimate:
+def mean_of_repeats(estimates: Sequence[Estimate], systems: Sequence[tuple[Part, ...]]) -> Estimate:
     """Return the mean of repeats or seeds.
 
     They share their test items, so their errors neither add up nor average out: the averaged interval is narrowed by the

@@ -33,7 +33,9 @@ QUICK = (
     "BG_Gap, 9 x 45",
     "mIoU, 40 images",
     "mean of 3 seeds",
+    "mean of 3 seeds on the same 600 images",
     "paired difference, n = 440, one seed",
+    "paired difference, n = 440, 5 + 5 seeds",
 )
 FEW = "mean of 3 seeds"
 """Two degrees of freedom: the interval has to be much wider than the truth."""
