@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from harness import registry
-from harness.classes import load_classes
+from harness.classes import load_folder_classes
 from harness.contracts import DataReport, Generator
 from harness.data import DONE, DataSource, find_data
 from harness.errors import UserError
@@ -112,7 +112,7 @@ def _training_images(root: Path, classes: str) -> DataReport:
     from harness.images.copy import FolderSource
     from harness.tasks import image_folder
 
-    listed = load_classes(classes)
+    listed = load_folder_classes(classes)
     folder = image_folder(root)
     source = FolderSource(folder, listed.ids)
     counts = [0] * len(listed)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.cells import KINDS, Cell
-from harness.classes import load_classes
+from harness.classes import load_folder_classes
 from harness.plan import Planner
 from harness.plan_model import Selection
 from harness.run import Survey, survey
@@ -69,7 +69,7 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
 
 def _sizes(found: Survey, selection: Selection) -> list[str]:
     """Return in words how many images of which size are made and how long each backbone trains on them."""
-    profile, classes = selection.profile, load_classes(selection.profile.classes)
+    profile, classes = selection.profile, load_folder_classes(selection.profile.classes)
     size, cells = profile.dataset, found.plan.cells.values()
     lines = []
     if any(cell.kind == "synthesise" for cell in cells):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from harness.classes import ClassList, load_classes
 from harness.errors import DataMissing, UserError
 
 _SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})
@@ -63,6 +64,15 @@ def read_validation(
         f"expected folders such as val/{class_ids[0]}/, or {_FLAT_PREFIX}*.JPEG with the devkit",
         f"point the data set to the right folder: --data {name}=PATH",
     )
+
+
+def listed_classes(root: Path) -> ClassList:
+    """Return the smallest shipped ImageNet list that covers the class folders; the full one for a flat archive."""
+    small, full = load_classes("imagenet100"), load_classes("imagenet1k")
+    places = [Path(root) / place for place in _PLACES]
+    folders = {entry.name for place in places if place.is_dir() for entry in place.iterdir() if entry.is_dir()}
+    known = folders & set(full.ids)
+    return small if known and known <= set(small.ids) else full
 
 
 def _read_folders(folder: Path, class_ids: Sequence[str]) -> ClassImages:
@@ -150,7 +160,8 @@ def _checked(images: ClassImages, class_ids: Sequence[str], name: str, per_class
         raise DataMissing(
             f"{name}: {int((counts == 0).sum())} classes have no validation images",
             f"expected images of {len(class_ids)} classes, found none of {', '.join(missing)} in {images.root}",
-            "use the complete validation set, or the class list that fits it",
+            f"complete the set, or name the classes it holds: --set data.{name}.card=CARD.json with "
+            '{"classes": "imagenet100"} or the path of a list',
         )
     if per_class is not None and (counts != per_class).any():
         odd = int(np.flatnonzero(counts != per_class)[0])
