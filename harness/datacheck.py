@@ -43,8 +43,8 @@ def data_findings(profile: str, data: list[str]) -> Iterator[Finding]:
     for name, settings in resolved.data.items():
         try:
             found = find_data(name, settings)
-        except UserError as error:
-            yield Finding(f"data {name}", "problem", f"{error.what}: {error.why}", error.fix)
+        except Exception as error:  # whatever lies there, the other data sets are looked at
+            yield _problem(f"data {name}", error)
             continue
         if isinstance(found, str):
             missing = bool(settings.root)
@@ -87,8 +87,8 @@ def _inspect(source: DataSource, look: str | None, profile: Profile) -> Finding:
             report = _published_images(importer, root, profile)
         else:
             return Finding(name, "ok", f"{root} (nothing is known about its layout)")
-    except UserError as error:
-        return Finding(name, "problem", f"{error.what}: {error.why}", error.fix)
+    except Exception as error:  # readers meet whatever a user's folder holds; one data set must not hide the others
+        return _problem(name, error)
     good, damaged = decoded(root, report.sample)
     parts = [
         str(root),
@@ -105,6 +105,15 @@ def _inspect(source: DataSource, look: str | None, profile: Profile) -> Finding:
         "; ".join([*parts, *trouble]),
         "fetch or unpack the files named here again" if trouble else "",
     )
+
+
+def _problem(name: str, error: Exception) -> Finding:
+    """Say what is wrong in a line: a user error's parts, or the words of an error no reader foresaw."""
+    if isinstance(error, UserError):
+        return Finding(name, "problem", f"{error.what}: {error.why}", error.fix)
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    fix = "fetch or unpack the data set again; if it is whole, please report this line"
+    return Finding(name, "problem", f"it cannot be read: {words[:300]}", fix)
 
 
 def _training_images(root: Path, classes: str) -> DataReport:

@@ -97,6 +97,13 @@ def _read_folders(folder: Path, class_ids: Sequence[str]) -> ClassImages:
 def _read_flat(folder: Path, root: Path, class_ids: Sequence[str], name: str) -> ClassImages:
     wnids = _flat_wnids(root, name)
     files = sorted(file.name for file in folder.glob(f"{_FLAT_PREFIX}*") if file.suffix.lower() in _SUFFIXES)
+    odd = [file for file in files if not Path(file).stem.removeprefix(_FLAT_PREFIX).isdecimal()]
+    if odd:
+        raise UserError(
+            f"{name}: {len(odd)} files are not named like validation images",
+            f"expected {_FLAT_PREFIX}<number>.JPEG, found {', '.join(odd[:3])} in {folder}",
+            "remove them (such as second copies), or unpack the validation archive again",
+        )
     if len(files) != len(wnids):
         raise UserError(
             f"{name}: images and ground truth differ",
@@ -142,7 +149,15 @@ def _flat_wnids(root: Path, name: str) -> list[str]:
             strict=True,
         )
     )
-    numbers = [int(line) for line in (found / _GROUND_TRUTH).read_text(encoding="ascii").split()]
+    words = (found / _GROUND_TRUTH).read_bytes().split()
+    odd = next((place for place, word in enumerate(words) if not word.isdigit()), None)
+    if odd is not None:
+        raise UserError(
+            f"{name}: the ground truth is damaged",
+            f"{found / _GROUND_TRUTH}: entry {odd + 1} is {words[odd].decode(errors='replace')!r}, expected a class number",
+            "unpack ILSVRC2012_devkit_t12.tar.gz again",
+        )
+    numbers = [int(word) for word in words]
     unknown = sorted(set(numbers) - set(wnid))
     if unknown:
         raise UserError(

@@ -36,7 +36,7 @@ from harness.stats import (
 )
 from suites.bias.cards import FocusCard
 from suites.bias.heads import BiasSettings, coverage_of, head_columns, name_coverage, narrowed
-from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, predict, reading_notes
+from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, predict, reading_notes, refuse
 from suites.bias.maps import ClassMap
 
 DATABASE = "annotations.db"
@@ -110,15 +110,22 @@ def find_duplicates(base: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
     """Group the files with identical bytes (SHA-256).
 
     Raises:
-        DataMissing: a file is not there.
+        DataMissing: files are not there.
+        UserError: files cannot be read.
     """
     groups: dict[bytes, list[str]] = {}
+    bad: list[UserError] = []
     for name in names:
         try:
             content = (base / name).read_bytes()
-        except FileNotFoundError as error:
-            raise DataMissing(f"{base / name} is missing", "the database lists it", "fetch the data again") from error
+        except FileNotFoundError:
+            bad.append(DataMissing(f"{base / name} is missing", "the database lists it", "fetch the data again"))
+            continue
+        except OSError as error:
+            bad.append(UserError(f"{base / name} cannot be read", str(error), "mend it or fetch the data again"))
+            continue
         groups.setdefault(hashlib.sha256(content).digest(), []).append(name)
+    refuse(bad)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
@@ -315,7 +322,7 @@ def _accuracy_check(rows: Mapping[str, Any], card: FocusCard) -> Check:
     return Check("Acc_0", accuracy >= floor, accuracy, floor, meaning)
 
 
-def _query(path: Path) -> list[tuple[str, ...]]:
+def _query(path: Path) -> list[tuple[Any, ...]]:
     """Return the rows of the annotations table, in the order of COLUMNS; the file is opened read-only."""
     try:
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
@@ -327,7 +334,15 @@ def _query(path: Path) -> list[tuple[str, ...]]:
         raise UserError(f"{path} is not a FOCUS database", str(error), "fetch the data set again") from error
 
 
-def _annotation(row: Sequence[str], card: FocusCard) -> Annotation:
+def _annotation(row: Sequence[Any], card: FocusCard) -> Annotation:
+    empty = [column for column, value in zip(COLUMNS, row, strict=True) if not isinstance(value, str)]
+    if empty:
+        raise UserError(
+            f"{DATABASE}: {row[0]!r} has no text in {', '.join(empty)}",
+            f"found {', '.join(repr(value) for value in row if not isinstance(value, str))}; where nothing is known "
+            "the database says 'none'",
+            "fetch the data set again",
+        )
     name, category, time, weather, locations = row
     item = Annotation(name.lstrip("/"), category, time, weather, tuple(locations.split(", ")))
     known = card.vocabulary

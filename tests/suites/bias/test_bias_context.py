@@ -230,6 +230,26 @@ def test_bias_8_8_missing_and_hopeless_files_are_named(small_focus, colour_class
         read_annotations(small_focus / "cat-night", SMALL)
 
 
+def test_every_missing_or_unreadable_file_is_named_at_once(small_focus):
+    (small_focus / "cat-day" / "1.jpg").unlink()
+    (small_focus / "car-snow" / "9.jpeg").unlink()
+    with pytest.raises(DataMissing, match="2 files cannot be used") as caught:
+        read_annotations(small_focus, SMALL)
+    assert "cat-day/1.jpg" in caught.value.why and "car-snow/9.jpeg" in caught.value.why and "left out" in caught.value.fix
+    (small_focus / "cat-day" / "1.jpg").mkdir()
+    with pytest.raises(UserError, match="2 files") as caught:
+        read_annotations(small_focus, SMALL)
+    assert "1.jpg cannot be read" in caught.value.why and not isinstance(caught.value, DataMissing)
+
+
+@pytest.mark.parametrize("column", [0, 4])
+def test_a_row_without_a_value_is_refused(small_focus, column):
+    row = [*ROWS[-1][:column], None, *ROWS[-1][column + 1 :]]
+    write_database(small_focus, [*ROWS[:-1], row])
+    with pytest.raises(UserError, match="has no text in " + ("file_name" if column == 0 else "locations")):
+        read_annotations(small_focus, SMALL)
+
+
 def test_unknown_words_and_damaged_databases_are_refused(small_focus):
     write_database(small_focus, [*ROWS[:-1], ("/car-rain/3.jpg", "car", "dusk", "sunny", "grass,street", "no")])
     with pytest.raises(UserError, match="unknown time 'dusk', location 'grass,street'"):

@@ -101,6 +101,15 @@ def test_every_broken_file_is_found_before_the_run_ends(swaps, save_image, colou
     assert first.name in caught.value.why and "25x24" in caught.value.why
 
 
+def test_the_error_names_every_broken_file(cues, colour_classifier):
+    victims = sorted((cues / "style-transfer-preprocessed-512").glob("*/*.png"))[:5]
+    for victim in victims:
+        victim.write_bytes(b"")
+    with pytest.raises(UserError, match="5 files cannot be used") as caught:
+        texture.predict_rows(colour_classifier(HEAD), cues, CUES, settings=BiasSettings(batch_size=2))
+    assert all(str(victim) in caught.value.why for victim in victims) and "fetch these files" in caught.value.fix
+
+
 def test_in9_grey_file_and_truncated_file(swaps, save_image, colour_classifier):
     val = swaps / "bg_challenge" / "original" / "val"
     victim = min((val / FOLDERS[1]).iterdir())

@@ -104,3 +104,17 @@ def test_transfer_in_domain_imagenet1k_head_on_imagenet100_folders_is_restricted
     save_image(tmp_path / "val" / IDS[0] / "ILSVRC2012_val_00000001.JPEG", 1)  # now it is an incomplete ImageNet-1k
     with pytest.raises(DataMissing, match="900 classes"):
         read_validation(tmp_path, _outputs(full, ValidationCard(), tmp_path)[0])
+
+
+def test_transfer_in_domain_damaged_ground_truth_and_second_copies(tmp_path, save_image, save_struct):
+    flat(tmp_path, save_image, save_struct)
+    truth = tmp_path / "ILSVRC2012_devkit_t12" / "data" / "ILSVRC2012_validation_ground_truth.txt"
+    for content in (b"1\n2\nthree\n3\n2\n1\n", b"1\n2\n\xb3\n3\n2\n1\n"):
+        whole = truth.read_bytes()
+        truth.write_bytes(content)
+        with pytest.raises(UserError, match="entry 3 is"):
+            read_validation(tmp_path, IDS)
+        truth.write_bytes(whole)
+    save_image(tmp_path / "val" / "ILSVRC2012_val_00000001 (1).JPEG", 1)
+    with pytest.raises(UserError, match=r"00000001 \(1\).JPEG"):
+        read_validation(tmp_path, IDS)
