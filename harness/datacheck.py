@@ -64,7 +64,7 @@ def _importer(name: str) -> Generator | None:
 
 def _published_images(importer: Generator, root: Path, profile: Profile) -> DataReport:
     settings = parse_settings(importer.Settings, generator_table(profile, importer), importer.card.id)
-    return importer.look(root, settings, load_classes(profile.classes))
+    return importer.look(root, settings, load_folder_classes(profile.classes))
 
 
 def _looks() -> dict[str, str]:
