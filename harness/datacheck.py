@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from harness import registry
 from harness.classes import load_folder_classes
@@ -17,6 +17,7 @@ from harness.profile import Profile, load_profile, parse_settings
 
 Look = Callable[[str, Path, object], DataReport]
 """Called with (name, root, card)."""
+ORIGIN = "class folders of real images, such as ILSVRC 2012 from image-net.org"
 SAMPLE = 12
 """Images decoded per data set."""
 
@@ -32,24 +33,25 @@ class Finding:
     fix: str = ""
 
 
-def data_findings(profile: str, data: list[str]) -> Iterator[Finding]:
+def data_findings(profile: str, data: Sequence[str], overrides: Sequence[str] = ()) -> Iterator[Finding]:
     """Look at every data set of a profile: presence, layout, counts, classes, hashes, and whether a sample decodes."""
     try:
-        resolved = load_profile(profile, (), data).profile
+        resolved = load_profile(profile, overrides, data).profile
     except UserError as error:
         yield Finding(f"profile {profile}", "problem", f"{error.what}: {error.why}", error.fix)
         return
-    looks = _looks()
+    looks, origins = _first("looks"), _first("origins")
     for name, settings in resolved.data.items():
         try:
             found = find_data(name, settings)
         except Exception as error:  # whatever lies there, the other data sets are looked at
             yield _problem(f"data {name}", error)
             continue
-        if isinstance(found, str):
-            missing = bool(settings.root)
-            fix = "correct the path" if missing else f"--data {name}=PATH"
-            yield Finding(f"data {name}", "problem" if missing else "warning", found, fix)
+        if isinstance(found, str) and settings.root:
+            yield Finding(f"data {name}", "problem", found, "correct the path")
+        elif isinstance(found, str):
+            fix, origin = f"--data {name}=PATH", ORIGIN if name == resolved.train_data else origins.get(name, "")
+            yield Finding(f"data {name}", "warning", f"not given: {fix}" + (f" ({origin})" if origin else ""), fix)
         elif found.writer and not (Path(found.root) / DONE).is_file():
             yield Finding(f"data {name}", "ok", f"{found.root} (written at first use)")
         else:
@@ -67,12 +69,12 @@ def _published_images(importer: Generator, root: Path, profile: Profile) -> Data
     return importer.look(root, settings, load_folder_classes(profile.classes))
 
 
-def _looks() -> dict[str, str]:
-    """Return data set name to the function that looks at it; the first suite that offers one is asked."""
+def _first(table: Literal["looks", "origins"]) -> dict[str, str]:
+    """Return data set name to what the first suite that knows it says in one of its tables."""
     found: dict[str, str] = {}
     for suite in registry.suites().available()[0]:
-        for name, look in suite.looks.items():
-            found.setdefault(name, look)
+        for name, entry in getattr(suite, table).items():
+            found.setdefault(name, entry)
     return found
 
 

@@ -69,6 +69,7 @@ class InDomain(Suite):
     Settings = InDomainSettings
     modules = ("suites.transfer",)
     looks: ClassVar[Mapping[str, str]] = {DATA: "suites.transfer.look:validation"}
+    origins: ClassVar[Mapping[str, str]] = {DATA: "ILSVRC 2012 validation images and devkit, image-net.org"}
 
     def protocol(self, settings: InDomainSettings) -> str:
         """Say how images reach the network."""

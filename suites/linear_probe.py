@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.cells import Resources
 from suites.api import Context, Item, Score, Suite, SuiteCard, Units
-from suites.transfer.cards import DATASETS, SOURCES, card_for
+from suites.transfer.cards import DATASETS, ORIGINS, SOURCES, card_for
 from suites.transfer.settings import TransferSettings, features_need
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class LinearProbe(Suite):
     Settings = LinearProbeSettings
     modules = ("suites.transfer",)
     looks: ClassVar[Mapping[str, str]] = dict.fromkeys(DATASETS, "suites.transfer.look:transfer")
+    origins: ClassVar[Mapping[str, str]] = ORIGINS
 
     def items(self, settings: LinearProbeSettings, arch: str) -> Sequence[Item]:
         """Return one evaluation per data set."""

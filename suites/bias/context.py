@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -104,6 +105,16 @@ def list_annotations(root: Path, card: FocusCard) -> tuple[Path, list[Annotation
             "fetch the current release, or give a card with expected_images of your version",
         )
     return base, items
+
+
+def miscounted(items: Sequence[Annotation], card: FocusCard) -> Iterator[str]:
+    """Yield in words which categories and partitions have other numbers of images than the card says."""
+    partitions = Counter(f"P{sum(uncommon_flags(item, card))}" for item in items)
+    expected = {f"P{k}": count for k, count in enumerate(card.partition_images)}
+    for found, wanted in ((Counter(item.category for item in items), card.category_images), (partitions, expected)):
+        if sum(wanted.values()) == card.expected_images:
+            odd = {name: (found[name], count) for name, count in wanted.items() if found[name] != count}
+            yield from (f"{name} has {has} images, expected {count}" for name, (has, count) in odd.items())
 
 
 def find_duplicates(base: Path, names: Sequence[str]) -> list[tuple[str, ...]]:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from harness import doctor, registry
+from harness.cli import app
 from harness.data import DONE, DataSource, find_data, materialise
 from harness.datacheck import Finding, data_findings, decoded, spread
 from harness.errors import UserError
@@ -148,3 +151,29 @@ def test_label_maps_of_ade20k_are_looked_into(
     with pytest.raises(UserError, match=words) as caught:
         ade20k("ade20k", tmp_path / "ade", card)
     assert path.name in caught.value.why
+
+
+def test_a_data_set_that_is_not_given_is_one_line_that_says_who_publishes_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = {line.check.removeprefix("data "): line for line in data_findings("in100", [])}
+    for name, line in lines.items():
+        assert (line.status, line.fix) == ("warning", f"--data {name}=PATH") and line.fix in line.text
+    read = {name for suite in registry.suites().available()[0] for name in suite.card.data}
+    assert len(read) == 14 and all(lines[name].text.endswith(")") for name in (*read, "train"))
+    monkeypatch.setattr(doctor, "_checks", lambda *_: (lambda: iter(lines.values()),))
+    assert doctor.show_checks("in100", Path(), [], (), as_json=False)
+    assert len(capsys.readouterr().out.splitlines()) == len(lines)
+
+
+def test_doctor_takes_settings_as_a_run_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "card.json").write_text("[]")
+    place = f"in-val={tmp_path / 'data'}"
+    found = {line.check: line for line in data_findings("in100", [place], [f"data.in-val.card={tmp_path / 'card.json'}"])}
+    assert found["data in-val"].status == "problem" and "not a JSON object" in found["data in-val"].text
+    (finding,) = data_findings("in100", [], ["classs=1"])
+    assert finding.status == "problem" and "classs" in finding.text
+    monkeypatch.setattr(doctor, "_torch", lambda: iter(()))
+    done = CliRunner().invoke(app, ["doctor", "--set", "no-value"])
+    assert done.exit_code == 1 and "--set 'no-value' is not KEY=VALUE" in done.stdout

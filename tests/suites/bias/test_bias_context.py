@@ -14,6 +14,8 @@ from suites.bias.context import (
     Annotation,
     cb,
     find_duplicates,
+    list_annotations,
+    miscounted,
     partition_tables,
     predict_rows,
     read_annotations,
@@ -240,6 +242,17 @@ def test_every_missing_or_unreadable_file_is_named_at_once(small_focus):
     with pytest.raises(UserError, match="2 files") as caught:
         read_annotations(small_focus, SMALL)
     assert "1.jpg cannot be read" in caught.value.why and not isinstance(caught.value, DataMissing)
+
+
+def test_doctor_compares_categories_and_partitions_with_the_card(small_focus):
+    counts = {"category_images": {"cat": 2, "dog": 3, "car": 1}, "partition_images": (2, 2, 1, 1)}
+    card = SMALL.model_copy(update=counts)
+    items = list_annotations(small_focus, card)[1]
+    assert list(miscounted(items, card)) == ["P0 has 3 images, expected 2", "P1 has 1 images, expected 2"]
+    swapped = SMALL.model_copy(update={"category_images": {"cat": 3, "dog": 2, "car": 1}})
+    assert list(miscounted(items, swapped)) == ["cat has 2 images, expected 3", "dog has 3 images, expected 2"]
+    assert list(miscounted(items, CARD.model_copy(update={"expected_images": 6}))) == [], "counts of another release"
+    assert sum(CARD.category_images.values()) == sum(CARD.partition_images) == CARD.expected_images == 20815
 
 
 @pytest.mark.parametrize("column", [0, 4])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -211,3 +213,14 @@ def test_bias_8_17_threads_keep_order_and_flags(tmp_path, save_image, untrained_
     ]
     with pytest.raises(UserError):
         read_image(tmp_path / names[0])
+
+
+def test_stimuli_are_compared_with_the_public_bytes(cues, monkeypatch):
+    base, stimuli = texture.read_stimuli(cues, CUES)
+    digests = {s.name: hashlib.sha256((base / s.name).read_bytes()).hexdigest() for s in stimuli}
+    rows = [{"relpath": name, "sha256": digest} for name, digest in digests.items()]
+    monkeypatch.setattr(texture, "public_stimuli", lambda: rows)
+    assert texture.differing(base, stimuli) == []
+    (base / stimuli[3].name).write_bytes(b"touched")
+    rows.pop(5)
+    assert texture.differing(base, stimuli) == [stimuli[3].name, stimuli[5].name]
