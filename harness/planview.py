@@ -43,6 +43,8 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
     print(f"profile {selection.profile.name}: {len(found.plan.cells)} cells, {len(found.wanted)} to do")
     if found.plan.cells:
         _print_table(rows)
+    if selection.outside is not None and selection.outside.baseline is None:
+        print(f"checkpoint: not opened yet; the run's first cell checks that it is a {selection.outside.arch} with these classes")
     for line in facts["sizes"]:
         print(f"sizes: {line}")
     for what, number in costs.items():

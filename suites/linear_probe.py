@@ -35,6 +35,7 @@ class LinearProbe(Suite):
         conventions=(
             "trainval is split 80/20 per class to choose C on [1e-5, 1e6], then all of it is refitted with the same C",
             "grid search (half-decade points, refined by a quarter decade, ties to the smallest C); tpe30: 30 Optuna trials",
+            "tpe30 names every argument of the sampler but those that Optuna 5 deprecates (gamma, weights, prior_weight, consider_*)",
             "the shorter side is resized straight to the crop size, unlike the in-domain evaluation",
             "mean_per_class is kept beside top-1: other papers report it for aircraft, flowers and pets",
             "EuroSAT has no distributed split; its test images are a fixed function of the file names",

@@ -37,7 +37,7 @@ from harness.stats import (
 )
 from suites.bias.cards import FocusCard
 from suites.bias.heads import BiasSettings, coverage_of, head_columns, name_coverage, narrowed
-from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, predict, reading_notes, refuse
+from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, is_clip, predict, reading_notes, refuse
 from suites.bias.maps import ClassMap
 
 DATABASE = "annotations.db"
@@ -140,9 +140,9 @@ def find_duplicates(base: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def geometry(card: FocusCard) -> Geometry:
-    """Return the reference geometry: shorter side to the input size, centre crop."""
-    return Geometry("resize-crop", card.image_size)
+def geometry(card: FocusCard, clip: bool = False) -> Geometry:
+    """Return the reference geometry: shorter side to the input size, centre crop; bicubic for CLIP towers, else bilinear."""
+    return Geometry("resize-crop", card.image_size, interpolation="bicubic" if clip else "bilinear")
 
 
 def predict_rows(
@@ -159,14 +159,14 @@ def predict_rows(
     Raises:
         UserError: the head does not cover all categories, or the data set is damaged.
     """
-    settings = settings or BiasSettings()
+    settings, reference = settings or BiasSettings(), geometry(card, is_clip(classifier))
     classifier = narrowed(classifier, settings.head)
     head = ClassMap.of(card.categories).bind(classifier.classes)
     head.require("CB_avg", settings.restricted)
     base, items = read_annotations(root, card)
     items = [item for item in items if item.category in head.covered]
     names = [item.name for item in items]
-    predictions = predict(classifier, base, names, geometry(card), accept_truncated=True, progress=progress,
+    predictions = predict(classifier, base, names, reference, accept_truncated=True, progress=progress,
                           batch_size=settings.batch_size, threads=settings.threads)  # fmt: skip
     label = np.asarray([head.categories.index(item.category) for item in items])
     return annotation_columns(items, card) | {
@@ -253,7 +253,7 @@ def score(rows: Mapping[str, Any], card: FocusCard, seed: int = 0) -> Score:
     k = 3 is undefined for it.
     """
     metrics = _metrics(rows, seed)
-    notes = reading_notes(rows, geometry(card))
+    notes = reading_notes(rows, geometry(card), geometry(card, clip=True))
     if not coverage_of(rows):
         return Score(metrics, (_accuracy_check(rows, card),), notes)
     few = undefined(f"{int((uncommon_count(rows) == 3).sum())} images in P3", population=_POPULATION)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import DataMissing, UserError
+from harness.normalisation import KNOWN
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,6 +34,12 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 NAMED = 200
 """Bad files that one error names."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+
+
+def is_clip(classifier: object) -> bool:
+    """Tell whether a network is a CLIP tower: its inputs are normalised with CLIP's constants."""
+    info = getattr(classifier, "info", None)
+    return info is not None and (tuple(info.mean), tuple(info.std)) == KNOWN["clip"]
 
 
 class Classifier(Protocol):
@@ -278,12 +285,12 @@ def read_image(path: Path, accept_truncated: bool = False) -> tuple[Image, bool,
     return rgb, converted, truncated
 
 
-def reading_notes(rows: Any, reference: Geometry) -> tuple[str, ...]:
-    """Say how many files had to be converted or completed, and whether the geometry is the reference's."""
+def reading_notes(rows: Any, reference: Geometry, *others: Geometry) -> tuple[str, ...]:
+    """Say how many files had to be converted or completed, and whether the geometry is the reference's, or one of its others."""
     notes = []
     if "geometry" in rows and len(rows["geometry"]):
         used = str(np.asarray(rows["geometry"])[0])
-        if used != str(reference):
+        if used not in map(str, (reference, *others)):
             notes.append(f"non-reference geometry: {used}; the reference is {reference}")
     for column, text in (
         ("converted", "were not stored as RGB"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from harness.errors import DataMissing, UserError
+from harness.normalisation import KNOWN
 from harness.stats import paired, resample_strata
 from suites.bias.cards import FocusCard
 from suites.bias.context import (
@@ -203,6 +205,16 @@ def test_bias_8_8_layout_is_read_by_the_database(small_focus, colour_classifier)
         "1 files were not stored as RGB",
         "1 files ended early and were completed",
     )
+
+
+def test_clip_towers_are_given_bicubic_images(small_focus, colour_classifier):
+    plain, tower = colour_classifier(MODEL), colour_classifier(MODEL)
+    tower.info = SimpleNamespace(mean=KNOWN["clip"][0], std=KNOWN["clip"][1])
+    bilinear, bicubic = (predict_rows(model, small_focus, SMALL) for model in (plain, tower))
+    assert set(bilinear["geometry"]) == {"shorter side 32 (PIL bilinear), centre crop 32"}
+    assert set(bicubic["geometry"]) == {"shorter side 32 (PIL bicubic), centre crop 32"}
+    assert not any("geometry" in note for rows in (bilinear, bicubic) for note in score(rows, SMALL).notes)
+    assert any("non-reference" in note for note in score({**bicubic, "geometry": np.array(["x"] * 6)}, SMALL).notes)
 
 
 def test_bias_8_8_row_count_must_match_the_card(small_focus):
