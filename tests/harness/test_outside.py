@@ -101,6 +101,13 @@ def test_weights_that_the_file_does_not_hold_are_refused(command: Command, plugi
     assert isinstance(error, UserError) and "--weights" in error.what
 
 
+def test_a_wrong_architecture_or_width_ends_at_the_first_cell(command: Command, plugins: Path) -> None:
+    error = command(content(1), "s", "--suite", "in-domain", "--classes", str(plugins / "classes.txt"), "--arch", "resnet181")
+    assert isinstance(error, UserError) and "resnet181" in error.what and "did you mean resnet18" in error.fix
+    error = command(content(1), "s", "--suite", "", "--classes", "imagenet100")
+    assert isinstance(error, UserError) and "4 outputs, the list 100" in error.why
+
+
 def test_permuting_head_and_list_together_changes_nothing(command: Command, tmp_path: Path) -> None:
     import pandas as pd
 
