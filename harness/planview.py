@@ -29,7 +29,7 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
         "not_run": [{"what": entry.what, "reason": entry.reason} for entry in found.plan.not_run],
         "sizes": _sizes(found, selection),
         "hours": round(sum(row["minutes"] for row in rows) / 60, 2),
-        "if_all_were_given": _complete(found, selection),
+        "if_all_were_given": _complete(found, selection, measured),
         "to_download": _remote(found),
         "data": {name: source.root for name, source in sorted(found.plan.sources.items())},
     }
@@ -40,14 +40,18 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
         ]
         print(json.dumps(facts | {"cells": cells}, indent=1, sort_keys=True))
         return
+    _print_facts(found, selection, facts)
+
+
+def _print_facts(found: Survey, selection: Selection, facts: dict[str, Any]) -> None:
     print(f"profile {selection.profile.name}: {len(found.plan.cells)} cells, {len(found.wanted)} to do")
     if found.plan.cells:
-        _print_table(rows)
+        _print_table(facts["kinds"])
     if selection.outside is not None and selection.outside.baseline is None:
         print(f"checkpoint: not opened yet; the run's first cell checks that it is a {selection.outside.arch} with these classes")
     for line in facts["sizes"]:
         print(f"sizes: {line}")
-    for what, number in costs.items():
+    for what, number in facts["costs"].items():
         print(f"{number} x {what}")
     for note in found.plan.notes:
         print(f"note: {note}")
@@ -89,7 +93,7 @@ def _sizes(found: Survey, selection: Selection) -> list[str]:
     return lines
 
 
-def _complete(found: Survey, selection: Selection) -> dict[str, Any] | None:
+def _complete(found: Survey, selection: Selection, measured: dict[str, float]) -> dict[str, Any] | None:
     """Return cells, hours and megabytes of the whole selection, in sum and by kind, where something it needs is missing.
 
     None where nothing is. What is done already stays done.
@@ -101,7 +105,7 @@ def _complete(found: Survey, selection: Selection) -> dict[str, Any] | None:
         return None
     states: dict[str, State] = {key: found.states.get(key, "missing") for key in plan.cells}
     wanted = frozenset(key for key in plan.cells if key in found.wanted or key not in found.states)
-    rows = [_row(Survey(plan, states, wanted), kind, {}) for kind in KINDS]
+    rows = [_row(Survey(plan, states, wanted), kind, measured) for kind in KINDS]
     return {
         "cells": len(plan.cells),
         "hours": round(sum(row["minutes"] for row in rows) / 60, 2),
