@@ -21,7 +21,7 @@ SHIPPED = {
 
 @dataclass(frozen=True)
 class ClassList:
-    """An ordered list of classes. The order is always that of the sorted ids (torchvision's ImageFolder order)."""
+    """An ordered list of classes: that of a head's outputs, or of the training folders, whose order is that of the sorted ids."""
 
     name: str
     ids: tuple[str, ...]
@@ -97,10 +97,12 @@ def coverage(head: Sequence[str], wanted: Sequence[str]) -> Coverage:
 
 
 def load_classes(name: str) -> ClassList:
-    """Load a shipped class list by name, or a file of lines ``id name``, sorted by id.
+    """Load a shipped class list by name, or a file of lines ``id`` or ``id name``, in the order of the lines.
+
+    A class without a name takes that of the shipped lists, or its id.
 
     Raises:
-        UserError: unknown list, a line without a name, an id twice, or ids out of order.
+        UserError: unknown list, an empty one, or an id twice.
     """
     from harness.profile import resolve_path
 
@@ -109,18 +111,49 @@ def load_classes(name: str) -> ClassList:
         raise UserError(
             f"unknown class list {name!r}",
             f"shipped lists: {', '.join(SHIPPED)}",
-            f"{near(name, SHIPPED)}give a shipped name or a file of lines 'id name'",
+            f"{near(name, SHIPPED)}give a shipped name or a file of lines 'id' or 'id name'",
         )
-    lines = [line for line in resolve_path(location).read_text(encoding="utf-8").splitlines() if line.strip()]
-    pairs = [line.split(" ", 1) for line in lines]
-    broken = [line for line, pair in zip(lines, pairs, strict=True) if len(pair) != 2 or not pair[1].strip()]
-    if broken:
-        raise UserError(f"class list {name} has a line without a name", repr(broken[0]), "write one 'id name' a line")
+    pairs = _read_pairs(name, resolve_path(location))
     ids = tuple(pair[0] for pair in pairs)
-    if list(ids) != sorted(set(ids)):
+    if len(set(ids)) != len(ids):
+        twice = next(class_id for class_id, count in Counter(ids).items() if count > 1)
         raise UserError(
-            f"class list {name} is not sorted by id, or holds an id twice",
-            "labels are positions in the sorted list; another order would silently permute every label",
-            "sort the file: LC_ALL=C sort -u FILE",
+            f"class list {name} holds the id {twice} twice",
+            "every line stands for one output of the head, or for one class folder",
+            "remove the line that does not belong there",
         )
-    return ClassList(name, ids, tuple(pair[1].strip() for pair in pairs))
+    known: dict[str, str] = {}
+    if name not in SHIPPED and any(len(pair) == 1 for pair in pairs):
+        known = {i: n for shipped in SHIPPED for i, n in _read_pairs(shipped, resolve_path(SHIPPED[shipped]))}
+    names = tuple(pair[1].strip() if len(pair) == 2 else known.get(pair[0], pair[0]) for pair in pairs)
+    return ClassList(name, ids, names)
+
+
+def load_folder_classes(name: str) -> ClassList:
+    """Load the list of a profile's classes: they name the folders of training images, so their order is the sorted one.
+
+    Raises:
+        UserError: as `load_classes`, or ids out of order.
+    """
+    classes = load_classes(name)
+    if list(classes.ids) != sorted(classes.ids):
+        first = next(i for i, (a, b) in enumerate(zip(classes.ids, sorted(classes.ids), strict=True)) if a != b)
+        raise UserError(
+            f"class list {name} is not sorted by id (from line {first + 1} on)",
+            "it names training folders, and the label of a training image is the position of its folder among the sorted ones",
+            "sort it where it lists training classes: LC_ALL=C sort FILE; the list of a head (--checkpoint with --classes) "
+            "keeps the head's own order",
+        )
+    return classes
+
+
+def _read_pairs(name: str, path: Path) -> list[list[str]]:
+    """Return the id, and the name where there is one, of every line."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(f"class list {name} cannot be read", str(error), "give a text file in UTF-8") from error
+    pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
+    if not pairs:
+        raise UserError(f"class list {name} is empty", f"{path} has no line", "write one 'id' or 'id name' a line")
+    return pairs

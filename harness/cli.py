@@ -156,12 +156,13 @@ def doctor(
     profile: ProfileOption = "micro",
     store: StoreOption = DEFAULT_STORE,
     data: DataOption = [],
+    set_: SetOption = [],
     as_json: JsonOption = False,
 ) -> None:
     """Check this machine, the installation and the data sets; says what to do about each finding."""
     from harness.doctor import show_checks
 
-    if not show_checks(profile, store.resolve(), data, as_json):
+    if not show_checks(profile, store.resolve(), data, set_, as_json=as_json):
         raise typer.Exit(1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +40,11 @@ CheckpointOption = Annotated[
 ]
 ArchOption = Annotated[str, typer.Option("--arch", help="timm name of the checkpoint's network.")]
 ClassesOption = Annotated[
-    str, typer.Option("--classes", help="Class list of the checkpoint's head: imagenet1k, imagenet100 or a file.")
+    str,
+    typer.Option(
+        "--classes",
+        help="Class list of the checkpoint's head, in the head's order: imagenet1k, imagenet100 or a file, an id a line.",
+    ),
 ]
 NormalisationOption = Annotated[
     str,
@@ -52,6 +57,13 @@ ImageSizeOption = Annotated[
     int,
     typer.Option(
         "--image-size", help="Side of the checkpoint's inputs in pixels; 0: that of the profile's first backbone."
+    ),
+]
+WeightsOption = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        help="Which weights of the checkpoint: raw, ema or auto (its average where it keeps one, else what there is).",
     ),
 ]
 StaleOption = Annotated[str, typer.Option("--stale", help="Stale artifacts: stop, reuse or redo.")]
@@ -74,6 +86,7 @@ def _selection(
     classes: ClassesOption = "",
     normalisation: NormalisationOption = "imagenet",
     image_size: ImageSizeOption = 0,
+    weights: WeightsOption = "auto",
 ) -> Any:
     from harness.plan_model import Selection
     from harness.profile import load_profile
@@ -81,9 +94,12 @@ def _selection(
     resolved = load_profile(profile, set_, data).profile
     if vary not in ("", "all", "generator", "train"):
         raise UserError(f"unknown --vary {vary!r}", "it is one of all, generator, train", "correct it")
+    if weights not in ("auto", "raw", "ema"):
+        raise UserError(f"unknown --weights {weights!r}", "it is one of auto, raw, ema", "correct it")
     outside = None
     if checkpoint is not None:
         outside = _outside(resolved, checkpoint, arch, classes, normalisation, image_size)
+        outside = replace(outside, weights=None if weights == "auto" else weights)
     elif not generator:
         raise UserError(
             "nothing to measure",

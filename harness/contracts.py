@@ -345,7 +345,9 @@ class Suite(ABC):
     """Packages whose code counts as the suite's own, for noticing a forgotten version bump."""
     looks: ClassVar[Mapping[str, str]] = {}
     """Data set name to ``module:function``, called with (name, root, card), that returns a ``DataReport`` or raises a
-    ``UserError``; ``doctor`` calls it. It reads lists and counts files, and decodes nothing."""
+    ``UserError``; ``doctor`` calls it. It reads lists and counts files, and decodes at most a few of them."""
+    origins: ClassVar[Mapping[str, str]] = {}
+    """Data set name to where it is published, in a few words; ``doctor`` says so of one that is not given."""
 
     def items(self, settings: Any, arch: str) -> Sequence[Item]:
         """Return the evaluations of one backbone; by default one over all its data sets.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from harness import registry
-from harness.classes import load_classes
+from harness.classes import load_folder_classes
 from harness.contracts import DataReport, Generator
 from harness.data import DONE, DataSource, find_data
 from harness.errors import UserError
@@ -17,6 +17,7 @@ from harness.profile import Profile, load_profile, parse_settings
 
 Look = Callable[[str, Path, object], DataReport]
 """Called with (name, root, card)."""
+ORIGIN = "class folders of real images, such as ILSVRC 2012 from image-net.org"
 SAMPLE = 12
 """Images decoded per data set."""
 
@@ -32,24 +33,25 @@ class Finding:
     fix: str = ""
 
 
-def data_findings(profile: str, data: list[str]) -> Iterator[Finding]:
+def data_findings(profile: str, data: Sequence[str], overrides: Sequence[str] = ()) -> Iterator[Finding]:
     """Look at every data set of a profile: presence, layout, counts, classes, hashes, and whether a sample decodes."""
     try:
-        resolved = load_profile(profile, (), data).profile
+        resolved = load_profile(profile, overrides, data).profile
     except UserError as error:
         yield Finding(f"profile {profile}", "problem", f"{error.what}: {error.why}", error.fix)
         return
-    looks = _looks()
+    looks, origins = _first("looks"), _first("origins")
     for name, settings in resolved.data.items():
         try:
             found = find_data(name, settings)
-        except UserError as error:
-            yield Finding(f"data {name}", "problem", f"{error.what}: {error.why}", error.fix)
+        except Exception as error:  # whatever lies there, the other data sets are looked at
+            yield _problem(f"data {name}", error)
             continue
-        if isinstance(found, str):
-            missing = bool(settings.root)
-            fix = "correct the path" if missing else f"--data {name}=PATH"
-            yield Finding(f"data {name}", "problem" if missing else "warning", found, fix)
+        if isinstance(found, str) and settings.root:
+            yield Finding(f"data {name}", "problem", found, "correct the path")
+        elif isinstance(found, str):
+            fix, origin = f"--data {name}=PATH", ORIGIN if name == resolved.train_data else origins.get(name, "")
+            yield Finding(f"data {name}", "warning", f"not given: {fix}" + (f" ({origin})" if origin else ""), fix)
         elif found.writer and not (Path(found.root) / DONE).is_file():
             yield Finding(f"data {name}", "ok", f"{found.root} (written at first use)")
         else:
@@ -64,15 +66,15 @@ def _importer(name: str) -> Generator | None:
 
 def _published_images(importer: Generator, root: Path, profile: Profile) -> DataReport:
     settings = parse_settings(importer.Settings, generator_table(profile, importer), importer.card.id)
-    return importer.look(root, settings, load_classes(profile.classes))
+    return importer.look(root, settings, load_folder_classes(profile.classes))
 
 
-def _looks() -> dict[str, str]:
-    """Return data set name to the function that looks at it; the first suite that offers one is asked."""
+def _first(table: Literal["looks", "origins"]) -> dict[str, str]:
+    """Return data set name to what the first suite that knows it says in one of its tables."""
     found: dict[str, str] = {}
     for suite in registry.suites().available()[0]:
-        for name, look in suite.looks.items():
-            found.setdefault(name, look)
+        for name, entry in getattr(suite, table).items():
+            found.setdefault(name, entry)
     return found
 
 
@@ -87,8 +89,8 @@ def _inspect(source: DataSource, look: str | None, profile: Profile) -> Finding:
             report = _published_images(importer, root, profile)
         else:
             return Finding(name, "ok", f"{root} (nothing is known about its layout)")
-    except UserError as error:
-        return Finding(name, "problem", f"{error.what}: {error.why}", error.fix)
+    except Exception as error:  # readers meet whatever a user's folder holds; one data set must not hide the others
+        return _problem(name, error)
     good, damaged = decoded(root, report.sample)
     parts = [
         str(root),
@@ -107,12 +109,21 @@ def _inspect(source: DataSource, look: str | None, profile: Profile) -> Finding:
     )
 
 
+def _problem(name: str, error: Exception) -> Finding:
+    """Say what is wrong in a line: a user error's parts, or the words of an error no reader foresaw."""
+    if isinstance(error, UserError):
+        return Finding(name, "problem", f"{error.what}: {error.why}", error.fix)
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    fix = "fetch or unpack the data set again; if it is whole, please report this line"
+    return Finding(name, "problem", f"it cannot be read: {words[:300]}", fix)
+
+
 def _training_images(root: Path, classes: str) -> DataReport:
     """Look at an ImageFolder of the profile's classes."""
     from harness.images.copy import FolderSource
     from harness.tasks import image_folder
 
-    listed = load_classes(classes)
+    listed = load_folder_classes(classes)
     folder = image_folder(root)
     source = FolderSource(folder, listed.ids)
     counts = [0] * len(listed)

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,21 +29,23 @@ def shadowing() -> list[str]:
     return [name for name in PACKAGES if here != home and (here / name).is_dir() and any((here / name).glob("*.py"))]
 
 
-def show_checks(profile: str, store: Path, data: list[str], as_json: bool) -> bool:
+def show_checks(profile: str, store: Path, data: Sequence[str], overrides: Sequence[str], *, as_json: bool) -> bool:
     """Run and print all checks; returns False where there is a problem."""
-    findings = [finding for check in _checks(profile, store, data) for finding in check()]
+    findings = [finding for check in _checks(profile, store, data, overrides) for finding in check()]
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         for finding in findings:
             print(
                 f"{finding.status:<8} {finding.check:<22} {finding.text}"
-                + (f"\n{'':<32}fix: {finding.fix}" if finding.fix else "")
+                + (f"\n{'':<32}fix: {finding.fix}" if finding.fix and finding.fix not in finding.text else "")
             )
     return all(finding.status != "problem" for finding in findings)
 
 
-def _checks(profile: str, store: Path, data: list[str]) -> tuple[Callable[[], Iterator[Finding]], ...]:
+def _checks(
+    profile: str, store: Path, data: Sequence[str], overrides: Sequence[str]
+) -> tuple[Callable[[], Iterator[Finding]], ...]:
     return (
         _python,
         _torch,
@@ -53,7 +55,7 @@ def _checks(profile: str, store: Path, data: list[str]) -> tuple[Callable[[], It
         _shadows,
         lambda: _disk(store),
         _processors,
-        lambda: data_findings(profile, data),
+        lambda: data_findings(profile, data, overrides),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness import registry
 from harness.cells import Cell, Kind, Resources
-from harness.classes import load_classes
+from harness.classes import load_folder_classes
 from harness.contracts import Generator, Suite
 from harness.data import DataSource, find_data
 from harness.errors import DataMissing, UserError
@@ -104,7 +104,7 @@ class Planner:
             yield imported(self, outside), None
             return
         ids, asked = registry.generators().expand(self.selection.generators)
-        classes = load_classes(self.profile.classes)
+        classes = load_folder_classes(self.profile.classes)
         for generator, by_name in self._generators(ids, asked):
             what = f"generator {generator.card.id}"
             try:

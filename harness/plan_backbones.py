@@ -22,7 +22,7 @@ COPIED_PER_SECOND = 60.0
 """Assumed speed of the training copy: images of 512 px decoded and resized by one thread."""
 COPY_VERSION = 1
 PRETRAIN_VERSION = 1
-OUTSIDE_VERSION = 1
+OUTSIDE_VERSION = 2
 CHECKPOINT = "checkpoint"
 """Name under which the file of a checkpoint from outside is found."""
 

@@ -22,7 +22,8 @@ class Outside:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     image_size: int = 224
-    weights: str = "ema"
+    weights: str | None = None
+    """``raw`` or ``ema``; None takes the average where the file keeps one, else what there is."""
     baseline: baselines.Baseline | None = None
     """A trivial baseline instead of a file."""
 

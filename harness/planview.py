@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.cells import KINDS, Cell
-from harness.classes import load_classes
+from harness.classes import load_folder_classes
 from harness.plan import Planner
 from harness.plan_model import Selection
 from harness.run import Survey, survey
-from harness.store import Store, read_manifest
+from harness.store import State, Store, read_manifest
 
 
 def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
@@ -29,7 +29,7 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
         "not_run": [{"what": entry.what, "reason": entry.reason} for entry in found.plan.not_run],
         "sizes": _sizes(found, selection),
         "hours": round(sum(row["minutes"] for row in rows) / 60, 2),
-        "if_all_were_given": _complete(found, selection),
+        "if_all_were_given": _complete(found, selection, measured),
         "to_download": _remote(found),
         "data": {name: source.root for name, source in sorted(found.plan.sources.items())},
     }
@@ -40,19 +40,18 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
         ]
         print(json.dumps(facts | {"cells": cells}, indent=1, sort_keys=True))
         return
+    _print_facts(found, selection, facts)
+
+
+def _print_facts(found: Survey, selection: Selection, facts: dict[str, Any]) -> None:
     print(f"profile {selection.profile.name}: {len(found.plan.cells)} cells, {len(found.wanted)} to do")
-    print(f"  {'kind':<11}{'cells':>6}{'done':>6}{'to do':>6}{'minutes':>9}{'disk MB':>9}")
-    for row in rows:
-        print(
-            f"  {row['kind']:<11}{row['cells']:>6}{row['done']:>6}{row['to_do']:>6}{row['minutes']:>9.1f}{row['disk_mb']:>9.0f}"
-        )
-    print(
-        f"  {'sum':<11}{'':>18}{sum(row['minutes'] for row in rows):>9.1f}{sum(row['disk_mb'] for row in rows):>9.0f}"
-        f"   = {facts['hours']:.1f} hours of one slot"
-    )
+    if found.plan.cells:
+        _print_table(facts["kinds"])
+    if selection.outside is not None and selection.outside.baseline is None:
+        print(f"checkpoint: not opened yet; the run's first cell checks that it is a {selection.outside.arch} with these classes")
     for line in facts["sizes"]:
         print(f"sizes: {line}")
-    for what, number in costs.items():
+    for what, number in facts["costs"].items():
         print(f"{number} x {what}")
     for note in found.plan.notes:
         print(f"note: {note}")
@@ -63,13 +62,24 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
             f"with all that is missing: {complete['cells']} cells, {complete['hours']:.1f} hours of one slot, "
             f"{complete['disk_mb'] / 1000:.1f} GB"
         )
+        _print_table(complete["kinds"])
     for location in facts["to_download"]:
         print(f"to download: {location}")
 
 
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    """Print cells, minutes and megabytes by kind, and their sums, within 80 columns."""
+    minutes, disk = sum(row["minutes"] for row in rows), sum(row["disk_mb"] for row in rows)
+    print(f"  {'kind':<11}{'cells':>6}{'done':>6}{'to do':>6}{'minutes':>10}{'disk MB':>9}")
+    for row in rows:
+        counts = "".join(f"{row[name]:>6}" for name in ("cells", "done", "to_do"))
+        print(f"  {row['kind']:<11}{counts}{row['minutes']:>10.1f}{row['disk_mb']:>9.0f}")
+    print(f"  {'sum':<11}{'':>18}{minutes:>10.1f}{disk:>9.0f}   = {minutes / 60:.1f} hours of one slot")
+
+
 def _sizes(found: Survey, selection: Selection) -> list[str]:
     """Return in words how many images of which size are made and how long each backbone trains on them."""
-    profile, classes = selection.profile, load_classes(selection.profile.classes)
+    profile, classes = selection.profile, load_folder_classes(selection.profile.classes)
     size, cells = profile.dataset, found.plan.cells.values()
     lines = []
     if any(cell.kind == "synthesise" for cell in cells):
@@ -83,18 +93,24 @@ def _sizes(found: Survey, selection: Selection) -> list[str]:
     return lines
 
 
-def _complete(found: Survey, selection: Selection) -> dict[str, Any] | None:
-    """Return cells, hours and megabytes of the whole selection where something it needs is missing; None where nothing is."""
+def _complete(found: Survey, selection: Selection, measured: dict[str, float]) -> dict[str, Any] | None:
+    """Return cells, hours and megabytes of the whole selection, in sum and by kind, where something it needs is missing.
+
+    None where nothing is. What is done already stays done.
+    """
     if not found.plan.not_run:
         return None
-    cells = Planner(selection, found.plan.sources).build().cells.values()
-    if len(cells) == len(found.plan.cells):
+    plan = Planner(selection, found.plan.sources).build()
+    if len(plan.cells) == len(found.plan.cells):
         return None
-    parts = [(cell.resources, max(len(cell.shards), 1)) for cell in cells]
+    states: dict[str, State] = {key: found.states.get(key, "missing") for key in plan.cells}
+    wanted = frozenset(key for key in plan.cells if key in found.wanted or key not in found.states)
+    rows = [_row(Survey(plan, states, wanted), kind, measured) for kind in KINDS]
     return {
-        "cells": len(cells),
-        "hours": round(sum(need.minutes * count for need, count in parts) / 60, 2),
-        "disk_mb": round(sum(need.disk_mb * count for need, count in parts), 1),
+        "cells": len(plan.cells),
+        "hours": round(sum(row["minutes"] for row in rows) / 60, 2),
+        "disk_mb": round(sum(row["disk_mb"] for row in rows), 1),
+        "kinds": rows,
     }
 
 
@@ -128,7 +144,10 @@ def _measured(store: Store, found: Survey) -> dict[str, float]:
 
 
 def _costs(found: Survey) -> dict[str, int]:
-    """Return what cells to do will process, in words that begin with their item or name, and how many do the same."""
+    """Return what cells to do will process, in words that begin with their item or name, and how many do the same.
+
+    In the order of the plan, which is that of the suites and of their items (fractions from the largest on).
+    """
     todo = (cell for key, cell in found.plan.cells.items() if key in found.wanted)
     return dict(Counter(f"{cell.params.get('item', cell.name)}: {cell.cost}" for cell in todo if cell.cost))
 

@@ -113,7 +113,8 @@ def load_profile(name: str, overrides: Sequence[str] = (), data: Sequence[str] =
             raise UserError(f"--data {text!r} is not NAME=PATH", "there is no '='", "write e.g. --data dtd=/data/dtd")
         entry = raw.setdefault("data", {}).setdefault(label, {})
         for key in ("writer", "writer_name", "identity", "card"):  # the user's own data is the public data set
-            entry.pop(key, None)
+            if (given := origins.get(f"data.{label}.{key}")) is None or given.source != "--set":
+                entry.pop(key, None)
         entry["root"] = str(Path(path).expanduser().resolve())
         origins[f"data.{label}.root"] = Origin(f"data.{label}.root", entry["root"], "--data")
     try:

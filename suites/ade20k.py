@@ -39,6 +39,7 @@ class ADE20K(Suite):
     )
     Settings = AdeSettings
     looks: ClassVar[Mapping[str, str]] = {"ade20k": "suites.perception.look:ade20k"}
+    origins: ClassVar[Mapping[str, str]] = {"ade20k": "ADEChallengeData2016, MIT scene parsing challenge (sceneparsing.csail.mit.edu)"}
 
     def items(self, settings: AdeSettings, arch: str) -> Sequence[Item]:
         """Return one evaluation per fraction and training seed."""

@@ -40,6 +40,7 @@ class Coco(Suite):
     )
     Settings = CocoSettings
     looks: ClassVar[Mapping[str, str]] = {"coco": "suites.perception.look:coco"}
+    origins: ClassVar[Mapping[str, str]] = {"coco": "COCO 2017, cocodataset.org"}
 
     def items(self, settings: CocoSettings, arch: str) -> Sequence[Item]:
         """Return one evaluation per fraction and training seed."""

@@ -22,6 +22,7 @@ class ContextBias(Suite):
         formula="CB_k = Acc_k / Acc_0, CB_avg = (CB_1 + CB_2 + CB_3) / 3; higher is better",
         conventions=(
             "correct: the top-1 class over all outputs is one of the accepted classes of the category",
+            "networks whose inputs have CLIP's normalisation get bicubic instead of bilinear scaling, as in the reference",
             "k counts uncommon time, uncommon weather and any uncommon location; 'none' is never uncommon",
             "Acc_k is pooled over images; CB_k_standardised removes the different mix of categories",
             "the real set has 21 images at k = 3: CB_avg has a standard error near 5 points, CB_12 near 1.4",
@@ -53,6 +54,7 @@ class ContextBias(Suite):
     Settings = BiasSettings
     modules = ("suites.bias",)
     looks: ClassVar[Mapping[str, str]] = {"focus": "suites.bias.look:focus"}
+    origins: ClassVar[Mapping[str, str]] = {"focus": "Univ. of Maryland, linked from github: priyathamkat/focus"}
 
     def protocol(self, settings: BiasSettings) -> str:
         """Say how images reach the network."""

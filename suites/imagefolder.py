@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from harness.classes import ClassList, load_classes
 from harness.errors import DataMissing, UserError
 
 _SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})
@@ -65,6 +66,15 @@ def read_validation(
     )
 
 
+def listed_classes(root: Path) -> ClassList:
+    """Return the smallest shipped ImageNet list that covers the class folders; the full one for a flat archive."""
+    small, full = load_classes("imagenet100"), load_classes("imagenet1k")
+    places = [Path(root) / place for place in _PLACES]
+    folders = {entry.name for place in places if place.is_dir() for entry in place.iterdir() if entry.is_dir()}
+    known = folders & set(full.ids)
+    return small if known and known <= set(small.ids) else full
+
+
 def _read_folders(folder: Path, class_ids: Sequence[str]) -> ClassImages:
     known = {class_id: label for label, class_id in enumerate(class_ids)}
     paths: list[str] = []
@@ -87,6 +97,13 @@ def _read_folders(folder: Path, class_ids: Sequence[str]) -> ClassImages:
 def _read_flat(folder: Path, root: Path, class_ids: Sequence[str], name: str) -> ClassImages:
     wnids = _flat_wnids(root, name)
     files = sorted(file.name for file in folder.glob(f"{_FLAT_PREFIX}*") if file.suffix.lower() in _SUFFIXES)
+    odd = [file for file in files if not Path(file).stem.removeprefix(_FLAT_PREFIX).isdecimal()]
+    if odd:
+        raise UserError(
+            f"{name}: {len(odd)} files are not named like validation images",
+            f"expected {_FLAT_PREFIX}<number>.JPEG, found {', '.join(odd[:3])} in {folder}",
+            "remove them (such as second copies), or unpack the validation archive again",
+        )
     if len(files) != len(wnids):
         raise UserError(
             f"{name}: images and ground truth differ",
@@ -132,7 +149,15 @@ def _flat_wnids(root: Path, name: str) -> list[str]:
             strict=True,
         )
     )
-    numbers = [int(line) for line in (found / _GROUND_TRUTH).read_text(encoding="ascii").split()]
+    words = (found / _GROUND_TRUTH).read_bytes().split()
+    odd = next((place for place, word in enumerate(words) if not word.isdigit()), None)
+    if odd is not None:
+        raise UserError(
+            f"{name}: the ground truth is damaged",
+            f"{found / _GROUND_TRUTH}: entry {odd + 1} is {words[odd].decode(errors='replace')!r}, expected a class number",
+            "unpack ILSVRC2012_devkit_t12.tar.gz again",
+        )
+    numbers = [int(word) for word in words]
     unknown = sorted(set(numbers) - set(wnid))
     if unknown:
         raise UserError(
@@ -150,7 +175,8 @@ def _checked(images: ClassImages, class_ids: Sequence[str], name: str, per_class
         raise DataMissing(
             f"{name}: {int((counts == 0).sum())} classes have no validation images",
             f"expected images of {len(class_ids)} classes, found none of {', '.join(missing)} in {images.root}",
-            "use the complete validation set, or the class list that fits it",
+            f"complete the set, or name the classes it holds: --set data.{name}.card=CARD.json with "
+            '{"classes": "imagenet100"} or the path of a list',
         )
     if per_class is not None and (counts != per_class).any():
         odd = int(np.flatnonzero(counts != per_class)[0])

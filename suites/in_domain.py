@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -33,7 +34,8 @@ class ValidationCard(BaseModel):
 
     per_class: int | None = 50
     classes: str = ""
-    """Class list of the images (a shipped name or a file); empty: that of the head."""
+    """Class list of the images (a shipped name or a file); empty: ImageNet-100 where the class folders are its, else that
+    of the head."""
 
 
 class InDomain(Suite):
@@ -47,8 +49,9 @@ class InDomain(Suite):
         conventions=(
             "shorter side 256, centre crop 224 (bicubic): not the probe's transform",
             "the last weights are measured, never the best epoch on these images",
-            "labels are positions in the sorted list of class ids; flat ILSVRC archives are mapped through the devkit",
-            "a head with more classes than the images is restricted to the images' classes, and the metric says so",
+            "labels are class ids, whatever the order of the head's outputs; flat ILSVRC archives are mapped through the devkit",
+            "a head with more classes than the images is restricted to the images' classes, and the metric says so: "
+            "top1@100of1000 of a 1000-way head on ImageNet-100 (class folders of that list, or named by the card's 'classes')",
         ),
         citation="lbGen, CVPR 2025, Tables 1 and 4; evaluation of ConvNeXt (Liu et al., CVPR 2022)",
         order=100,
@@ -66,6 +69,7 @@ class InDomain(Suite):
     Settings = InDomainSettings
     modules = ("suites.transfer",)
     looks: ClassVar[Mapping[str, str]] = {DATA: "suites.transfer.look:validation"}
+    origins: ClassVar[Mapping[str, str]] = {DATA: "ILSVRC 2012 validation images and devkit, image-net.org"}
 
     def protocol(self, settings: InDomainSettings) -> str:
         """Say how images reach the network."""
@@ -83,8 +87,9 @@ class InDomain(Suite):
         settings: InDomainSettings = ctx.settings(InDomainSettings)
         model = classifier(ctx)
         card = ValidationCard.model_validate(dict(ctx.card(DATA)))
-        ids, outputs = _outputs(tuple(model.classes), card)
-        images = read_validation(ctx.data(DATA), ids, name=DATA, per_class=card.per_class)
+        root = ctx.data(DATA)
+        ids, outputs = _outputs(tuple(model.classes), card, root)
+        images = read_validation(root, ids, name=DATA, per_class=card.per_class)
         rows = classify(
             model,
             images.root,
@@ -126,11 +131,15 @@ class InDomain(Suite):
         return tuple(flag_units(name, rows["item"], correct) for name in names if name.startswith("top1"))
 
 
-def _outputs(head: tuple[str, ...], card: ValidationCard) -> tuple[tuple[str, ...], list[int]]:
+def _outputs(head: tuple[str, ...], card: ValidationCard, root: Path) -> tuple[tuple[str, ...], list[int]]:
     """Return the classes to be told apart, in the order of the head, and the outputs that stand for them."""
     from harness.classes import coverage, load_classes
+    from suites.imagefolder import listed_classes
 
-    found = coverage(head, load_classes(card.classes).ids if card.classes else head)
+    listed = load_classes(card.classes) if card.classes else listed_classes(root)
+    found = coverage(head, listed.ids)
+    if not card.classes and not (found.complete and len(listed) < len(head)):
+        found = coverage(head, head)
     if len(found.outputs) < 2:
         raise UserError(
             f"{DATA}: the head knows {len(found.outputs)} of the images' classes",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.cells import Resources
 from suites.api import Context, Item, Score, Suite, SuiteCard, Units
-from suites.transfer.cards import DATASETS, SOURCES, card_for
+from suites.transfer.cards import DATASETS, ORIGINS, SOURCES, card_for
 from suites.transfer.settings import TransferSettings, features_need
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class LinearProbe(Suite):
         conventions=(
             "trainval is split 80/20 per class to choose C on [1e-5, 1e6], then all of it is refitted with the same C",
             "grid search (half-decade points, refined by a quarter decade, ties to the smallest C); tpe30: 30 Optuna trials",
+            "tpe30 names every argument of the sampler but those that Optuna 5 deprecates (gamma, weights, prior_weight, consider_*)",
             "the shorter side is resized straight to the crop size, unlike the in-domain evaluation",
             "mean_per_class is kept beside top-1: other papers report it for aircraft, flowers and pets",
             "EuroSAT has no distributed split; its test images are a fixed function of the file names",
@@ -62,6 +63,7 @@ class LinearProbe(Suite):
     Settings = LinearProbeSettings
     modules = ("suites.transfer",)
     looks: ClassVar[Mapping[str, str]] = dict.fromkeys(DATASETS, "suites.transfer.look:transfer")
+    origins: ClassVar[Mapping[str, str]] = ORIGINS
 
     def items(self, settings: LinearProbeSettings, arch: str) -> Sequence[Item]:
         """Return one evaluation per data set."""

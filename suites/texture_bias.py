@@ -54,6 +54,7 @@ class TextureBias(Suite):
     Settings = BiasSettings
     modules = ("suites.bias",)
     looks: ClassVar[Mapping[str, str]] = {"cue-conflict": "suites.bias.look:cue_conflict"}
+    origins: ClassVar[Mapping[str, str]] = {"cue-conflict": "github: bethgelab/model-vs-human, release v0.1"}
 
     def protocol(self, settings: BiasSettings) -> str:
         """Say how images reach the network."""

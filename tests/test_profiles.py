@@ -132,6 +132,12 @@ def test_issue_3_5_a_plan_without_data_is_complete_and_says_what_to_do(profile: 
     complete = json.loads(harness_command(tmp_path, *selection, "--json").stdout)["if_all_were_given"]
     said = f"{complete['cells']} cells, {complete['hours']:.1f} hours of one slot, {complete['disk_mb'] / 1000:.1f} GB"
     assert f"with all that is missing: {said}" in done.stdout
+    rows = [line for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert [row.split()[0] for row in rows] == ["kind", *(row["kind"] for row in complete["kinds"]), "sum"], "no table of zeros"
+    assert all(len(row) <= 80 for row in rows) and f"= {complete['hours']:.1f} hours" in rows[-1]
+    for row, shown in zip(complete["kinds"], rows[1:], strict=False):
+        cells = str(row["cells"])
+        assert shown.split()[1:4] == [cells, "0", cells] and row["cells"] and row["minutes"] and row["disk_mb"], shown
     classes = len(load_classes(CLASSES[profile]).ids)
     copies, images = 3 * classes * 1300 * 3 * 256**2 / 1e6, 2 * classes * 1300 * 512**2 / 1e6
     assert copies + images < complete["disk_mb"] < copies + 3 * images

@@ -46,7 +46,8 @@ class BackboneInfo:
         image_size: Side of the images the network was trained on, in pixels.
         interpolation: How images are resized for it.
         weights: Which of the two weight files is meant when none is named.
-        recipe: Settings and facts of the training; empty for a checkpoint from outside.
+        recipe: Settings and facts of the training; of a checkpoint from outside, which entry of the file was taken
+            ("" where the file is the state dict itself) and which weights were asked for.
     """
 
     arch: str
@@ -157,7 +158,7 @@ def import_checkpoint(
         DataMissing: There is no such file.
         UserError: The file is damaged or unsafe, keys or shapes do not fit, or the class count differs.
     """
-    kind, state = _pick(_read(path), path, weights)
+    kind, entry, state = _pick(_read(path), path, weights)
     arguments = dict(kwargs or {})
     headless = create(arch, 0, **arguments).state_dict()
     full = create(arch, len(classes), **arguments).state_dict() if classes else headless
@@ -173,7 +174,8 @@ def import_checkpoint(
     if not labels:
         state = {key: value for key, value in state.items() if key not in (*head, *_HEADS)}
     _fit(state, full if labels else headless, path)
-    info = BackboneInfo(arch, arguments, labels, tuple(mean), tuple(std), image_size, "bicubic", kind, {})
+    info = BackboneInfo(arch, arguments, labels, tuple(mean), tuple(std), image_size, "bicubic", kind,
+                        {"entry": entry, "weights_asked": weights})  # fmt: skip
     write_backbone(out_folder, info, {kind: state})
     return info
 
@@ -208,20 +210,24 @@ def _read_safetensors(path: Path) -> State:
         raise _corrupt(path, str(error)) from error
 
 
-def _pick(content: Mapping[str, Any], path: Path, weights: str | None) -> tuple[str, State]:
-    """Choose the state dict of a checkpoint and say which weights it is."""
+def _pick(content: Mapping[str, Any], path: Path, weights: str | None) -> tuple[str, str, State]:
+    """Choose the state dict of a checkpoint; returns which weights it is, the entry that holds it, and it.
+
+    A plain state dict does not say what it is: it is what the caller says, else raw.
+    """
     if content and all(isinstance(value, torch.Tensor) for value in content.values()):
-        return _known(weights or "raw"), dict(content)
+        return _known(weights or "raw"), "", dict(content)
     for kind in WEIGHTS if weights is None else (_known(weights),):
         for key in _CONTAINERS[kind]:
             inner = content.get(key)
             if isinstance(inner, Mapping):
-                return kind, {name: v for name, v in inner.items() if isinstance(v, torch.Tensor)}
+                return kind, key, {name: v for name, v in inner.items() if isinstance(v, torch.Tensor)}
     wanted = weights or "model"
     raise UserError(
         f"{path} holds no {wanted} weights",
         f"its entries: {', '.join(map(str, list(content)[:8]))}",
-        f"expected a plain state dict, or one under {', '.join(sum(_CONTAINERS.values(), ()))}",
+        f"expected a plain state dict, or one under {', '.join(sum(_CONTAINERS.values(), ()))}"
+        + ("; leave --weights out to take what there is" if weights else ""),
     )
 
 

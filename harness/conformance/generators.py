@@ -11,7 +11,7 @@ from typing import Any
 
 from harness import registry
 from harness.cells import Cell
-from harness.classes import load_classes
+from harness.classes import load_folder_classes
 from harness.conformance.common import (
     borrow,
     closure,
@@ -88,7 +88,7 @@ def _rows(store: Store, cell: Cell) -> list[dict[str, Any]]:
 
 
 def _coverage(subject: Subject, rows: list[dict[str, Any]]) -> Outcome:
-    classes = load_classes(subject.profile.classes)
+    classes = load_folder_classes(subject.profile.classes)
     counts = dict.fromkeys(classes.ids, 0)
     for row in rows:
         counts[classes.ids[row["class_index"]]] += 1
@@ -137,7 +137,7 @@ def _again(
     single, alone = subject.planned(1)
     own = Store(subject.root / "alone")
     borrow(own, store, [plan.cells[key] for key in cell.inputs.values()])
-    ids = load_classes(subject.profile.classes).ids[:_AGAIN]
+    ids = load_folder_classes(subject.profile.classes).ids[:_AGAIN]
     shards = [shard for shard in alone.shards if shard.rsplit("_", 2)[0] in ids][::-1]
     with opened() as paths:
         for shard in shards:

@@ -84,6 +84,10 @@ class FocusCard(BiasCard):
     uncommon: dict[str, Vocabulary]
     """Per category, the values of each attribute that count as uncommon."""
     expected_images: int = Field(ge=1)
+    category_images: dict[str, int] = {}
+    """Images of each category; compared where they sum up to ``expected_images``."""
+    partition_images: tuple[int, ...] = ()
+    """Images with 0, 1, 2, 3 uncommon attributes; compared likewise."""
     allow_duplicates: bool = False
     """Whether byte-identical files are accepted (a superseded release of FOCUS has them)."""
     min_acc0: float = Field(0.20, ge=0, le=1)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ from harness.stats import (
 )
 from suites.bias.cards import FocusCard
 from suites.bias.heads import BiasSettings, coverage_of, head_columns, name_coverage, narrowed
-from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, predict, reading_notes
+from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, is_clip, predict, reading_notes, refuse
 from suites.bias.maps import ClassMap
 
 DATABASE = "annotations.db"
@@ -106,25 +107,42 @@ def list_annotations(root: Path, card: FocusCard) -> tuple[Path, list[Annotation
     return base, items
 
 
+def miscounted(items: Sequence[Annotation], card: FocusCard) -> Iterator[str]:
+    """Yield in words which categories and partitions have other numbers of images than the card says."""
+    partitions = Counter(f"P{sum(uncommon_flags(item, card))}" for item in items)
+    expected = {f"P{k}": count for k, count in enumerate(card.partition_images)}
+    for found, wanted in ((Counter(item.category for item in items), card.category_images), (partitions, expected)):
+        if sum(wanted.values()) == card.expected_images:
+            odd = {name: (found[name], count) for name, count in wanted.items() if found[name] != count}
+            yield from (f"{name} has {has} images, expected {count}" for name, (has, count) in odd.items())
+
+
 def find_duplicates(base: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
     """Group the files with identical bytes (SHA-256).
 
     Raises:
-        DataMissing: a file is not there.
+        DataMissing: files are not there.
+        UserError: files cannot be read.
     """
     groups: dict[bytes, list[str]] = {}
+    bad: list[UserError] = []
     for name in names:
         try:
             content = (base / name).read_bytes()
-        except FileNotFoundError as error:
-            raise DataMissing(f"{base / name} is missing", "the database lists it", "fetch the data again") from error
+        except FileNotFoundError:
+            bad.append(DataMissing(f"{base / name} is missing", "the database lists it", "fetch the data again"))
+            continue
+        except OSError as error:
+            bad.append(UserError(f"{base / name} cannot be read", str(error), "mend it or fetch the data again"))
+            continue
         groups.setdefault(hashlib.sha256(content).digest(), []).append(name)
+    refuse(bad)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def geometry(card: FocusCard) -> Geometry:
-    """Return the reference geometry: shorter side to the input size, centre crop."""
-    return Geometry("resize-crop", card.image_size)
+def geometry(card: FocusCard, clip: bool = False) -> Geometry:
+    """Return the reference geometry: shorter side to the input size, centre crop; bicubic for CLIP towers, else bilinear."""
+    return Geometry("resize-crop", card.image_size, interpolation="bicubic" if clip else "bilinear")
 
 
 def predict_rows(
@@ -141,14 +159,14 @@ def predict_rows(
     Raises:
         UserError: the head does not cover all categories, or the data set is damaged.
     """
-    settings = settings or BiasSettings()
+    settings, reference = settings or BiasSettings(), geometry(card, is_clip(classifier))
     classifier = narrowed(classifier, settings.head)
     head = ClassMap.of(card.categories).bind(classifier.classes)
     head.require("CB_avg", settings.restricted)
     base, items = read_annotations(root, card)
     items = [item for item in items if item.category in head.covered]
     names = [item.name for item in items]
-    predictions = predict(classifier, base, names, geometry(card), accept_truncated=True, progress=progress,
+    predictions = predict(classifier, base, names, reference, accept_truncated=True, progress=progress,
                           batch_size=settings.batch_size, threads=settings.threads)  # fmt: skip
     label = np.asarray([head.categories.index(item.category) for item in items])
     return annotation_columns(items, card) | {
@@ -235,7 +253,7 @@ def score(rows: Mapping[str, Any], card: FocusCard, seed: int = 0) -> Score:
     k = 3 is undefined for it.
     """
     metrics = _metrics(rows, seed)
-    notes = reading_notes(rows, geometry(card))
+    notes = reading_notes(rows, geometry(card), geometry(card, clip=True))
     if not coverage_of(rows):
         return Score(metrics, (_accuracy_check(rows, card),), notes)
     few = undefined(f"{int((uncommon_count(rows) == 3).sum())} images in P3", population=_POPULATION)
@@ -315,7 +333,7 @@ def _accuracy_check(rows: Mapping[str, Any], card: FocusCard) -> Check:
     return Check("Acc_0", accuracy >= floor, accuracy, floor, meaning)
 
 
-def _query(path: Path) -> list[tuple[str, ...]]:
+def _query(path: Path) -> list[tuple[Any, ...]]:
     """Return the rows of the annotations table, in the order of COLUMNS; the file is opened read-only."""
     try:
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
@@ -327,7 +345,15 @@ def _query(path: Path) -> list[tuple[str, ...]]:
         raise UserError(f"{path} is not a FOCUS database", str(error), "fetch the data set again") from error
 
 
-def _annotation(row: Sequence[str], card: FocusCard) -> Annotation:
+def _annotation(row: Sequence[Any], card: FocusCard) -> Annotation:
+    empty = [column for column, value in zip(COLUMNS, row, strict=True) if not isinstance(value, str)]
+    if empty:
+        raise UserError(
+            f"{DATABASE}: {row[0]!r} has no text in {', '.join(empty)}",
+            f"found {', '.join(repr(value) for value in row if not isinstance(value, str))}; where nothing is known "
+            "the database says 'none'",
+            "fetch the data set again",
+        )
     name, category, time, weather, locations = row
     item = Annotation(name.lstrip("/"), category, time, weather, tuple(locations.split(", ")))
     known = card.vocabulary

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import DataMissing, UserError
+from harness.normalisation import KNOWN
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,7 +31,15 @@ Rows = dict[str, npt.NDArray[Any]]
 """Columns of equal length, one entry per test item."""
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 """What decoders raise on damaged files."""
+NAMED = 200
+"""Bad files that one error names."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+
+
+def is_clip(classifier: object) -> bool:
+    """Tell whether a network is a CLIP tower: its inputs are normalised with CLIP's constants."""
+    info = getattr(classifier, "info", None)
+    return info is not None and (tuple(info.mean), tuple(info.std)) == KNOWN["clip"]
 
 
 class Classifier(Protocol):
@@ -194,7 +203,7 @@ def predict(
             logits[start:stop] = out
             if progress is not None:
                 progress(stop, len(names), "images")
-    _refuse(bad)
+    refuse(bad)
     return Predictions(logits, classes, converted, truncated, str(geometry))
 
 
@@ -226,13 +235,25 @@ def _decode_batch(
     return files
 
 
-def _refuse(bad: Sequence[UserError]) -> None:
-    """Raise what was wrong with files: the error of the one, or one that counts and names them."""
+def refuse(bad: Sequence[UserError]) -> None:
+    """Raise what was wrong with files: the error of the one, or one that names them all.
+
+    No image is left out: the numbers of images are part of the metrics' definitions (1,200 conflicts, 20,815 images, 4,050
+    foregrounds twice), and what is missing would have to be the same for every backbone.
+
+    Raises:
+        DataMissing: all of them are missing.
+        UserError: otherwise, where there are any.
+    """
     if len(bad) == 1:
         raise bad[0]
     if bad:
-        listed = "; ".join(error.what for error in bad[:3]) + (" ..." if len(bad) > 3 else "")
-        raise UserError(f"{len(bad)} files cannot be used", listed, "fetch these files of the data set again")
+        kind = DataMissing if all(isinstance(error, DataMissing) for error in bad) else UserError
+        raise kind(
+            f"{len(bad)} files cannot be used",
+            "; ".join(error.what for error in bad[:NAMED]) + (f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""),
+            "fetch these files of the data set again, none can be left out; then the same command measures this suite",
+        )
 
 
 def read_image(path: Path, accept_truncated: bool = False) -> tuple[Image, bool, bool]:
@@ -264,12 +285,12 @@ def read_image(path: Path, accept_truncated: bool = False) -> tuple[Image, bool,
     return rgb, converted, truncated
 
 
-def reading_notes(rows: Any, reference: Geometry) -> tuple[str, ...]:
-    """Say how many files had to be converted or completed, and whether the geometry is the reference's."""
+def reading_notes(rows: Any, reference: Geometry, *others: Geometry) -> tuple[str, ...]:
+    """Say how many files had to be converted or completed, and whether the geometry is the reference's, or one of its others."""
     notes = []
     if "geometry" in rows and len(rows["geometry"]):
         used = str(np.asarray(rows["geometry"])[0])
-        if used != str(reference):
+        if used not in map(str, (reference, *others)):
             notes.append(f"non-reference geometry: {used}; the reference is {reference}")
     for column, text in (
         ("converted", "were not stored as RGB"),

@@ -12,25 +12,29 @@ from suites.api import DataReport
 
 
 def cue_conflict(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
-    """List the stimuli and check their names and numbers."""
+    """List the stimuli and check their names and numbers; of the public set, whose card is unchanged, also their bytes."""
     from suites.bias.cards import CueConflictCard
-    from suites.bias.texture import read_stimuli
+    from suites.bias.texture import differing, read_stimuli
 
     expected = CueConflictCard.load(card)
     base, stimuli = read_stimuli(root, expected)
+    public = expected == CueConflictCard.load()
+    wrong = differing(base, stimuli) if public else []
     conflict = sum(item.shape != item.texture for item in stimuli)
     return DataReport(
         "<shape>/<shape>-<texture>.png",
         f"{len(stimuli)} images, {conflict} with conflicting cues",
         f"{len(expected.categories)} categories",
         spread([str(base / item.name) for item in stimuli]),
+        ("all stimuli",) if public and not wrong else (),
+        (f"{len(wrong)} files are not the public ones (SHA-256), first {wrong[0]}",) if wrong else (),
     )
 
 
 def focus(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     """Count the rows of the database and the files they name; bytes are compared when the suite runs."""
     from suites.bias.cards import FocusCard
-    from suites.bias.context import DATABASE, list_annotations
+    from suites.bias.context import DATABASE, list_annotations, miscounted
 
     expected = FocusCard.load(card)
     base, items = list_annotations(root, expected)
@@ -46,6 +50,7 @@ def focus(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
         f"{len(items)} images",
         f"{len(expected.categories)} categories",
         spread([str(base / item.name) for item in items]),
+        wrong=tuple(miscounted(items, expected)),
     )
 
 

@@ -6,6 +6,9 @@ of texture answers among the answers that name one of the two cues. Values are f
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import importlib.resources
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +38,7 @@ from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, 
 from suites.bias.maps import ClassMap
 
 INNER_FOLDERS = ("cue-conflict", "style-transfer-preprocessed-512")
+MANIFEST = "cue_conflict_manifest.csv"
 _TAIL = re.compile(r"^([a-z]+)(\d+)-([a-z]+)(\d+)\.png$")
 
 
@@ -98,6 +102,18 @@ def read_stimuli(root: Path, card: CueConflictCard) -> tuple[Path, list[Stimulus
             "fetch the data set again, or give a card with the counts of your version",
         )
     return base, stimuli
+
+
+def public_stimuli() -> list[dict[str, str]]:
+    """Return what is known of the 1280 public stimuli: relpath, shape, texture, their sources, bytes, sha256."""
+    text = importlib.resources.files("suites.bias").joinpath("data", MANIFEST).read_text("utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def differing(base: Path, stimuli: Sequence[Stimulus]) -> list[str]:
+    """Return the names of stimuli whose bytes are not those of the public file of that name (SHA-256)."""
+    known = {row["relpath"]: row["sha256"] for row in public_stimuli()}
+    return [s.name for s in stimuli if hashlib.sha256((base / s.name).read_bytes()).hexdigest() != known.get(s.name)]
 
 
 def geometry(card: CueConflictCard) -> Geometry:

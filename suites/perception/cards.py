@@ -135,11 +135,14 @@ def check_count(found: int, expected: int | None, what: str) -> None:
 def ade_classes(root: Path, card: AdeCard) -> tuple[str, ...]:
     """Return the class names of the object table in index order (index 1 first)."""
     path = require(root / card.object_info, "ADE20K")
-    lines = [line.split("\t") for line in path.read_text().splitlines() if line.strip()]
-    header = [cell.strip() for cell in lines[0]]
+    lines = [line.split("\t") for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    header = [cell.strip() for cell in lines[0]] if lines else []
     if "Idx" not in header or "Name" not in header:
         raise UserError("the ADE20K object table has no header", f"{path}: {header}", "columns Idx and Name are needed")
     index, name = header.index("Idx"), header.index("Name")
+    odd = [cells for cells in lines[1:] if len(cells) <= max(index, name) or not cells[index].strip().isdecimal()]
+    if odd:
+        raise UserError("the ADE20K object table is damaged", f"{path}: line {odd[0]}", "use the original table")
     rows = [(int(cells[index]), cells[name].strip()) for cells in lines[1:]]
     if [i for i, _ in rows] != list(range(1, len(rows) + 1)):
         raise UserError("the ADE20K object table is not numbered 1, 2, ...", str(path), "use the original table")

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Annotations = dict[str, Any]
+USED = {(118_287, 32): 117_266}
+"""Training images of COCO 2017 and smallest side -> those of them that have annotations and no smaller side."""
 
 
 def run_coco(job: Job, card: CocoCard, settings: CocoSettings, keep_weights: bool = False) -> pd.DataFrame:
@@ -54,7 +56,7 @@ def run_coco(job: Job, card: CocoCard, settings: CocoSettings, keep_weights: boo
     settings, here = settings.at(job.fraction), settle_coco(job.root, card)
     truth, names, ids = draw(job, here)
     early_ends = check_pictures(pictures(job, here, truth), "COCO")
-    cost = coco_cost(settings, len(ids))
+    cost = coco_cost(settings, used(json.loads((out / "train.json").read_text()), settings.min_side))
     job.progress(0, cost.iterations, cost.text(len(early_ends)))
     tensors = toolbox_state(job.state, arch)
     registry = detection.prepare()
@@ -89,11 +91,18 @@ def coco_cost(settings: CocoSettings, n_train: int) -> Cost:
 
     Args:
         settings: Sizes and recipe, at the run's fraction.
-        n_train: Pictures drawn for training; those without annotations are dropped later, so this is a bound.
+        n_train: Pictures that training uses: those drawn, without those that the toolbox drops.
     """
     iterations = settings.epochs * -(-n_train // settings.batch_size)
     pixels = n_train * settings.epochs * settings.image_long * settings.image_short
     return Cost(iterations, n_train * settings.epochs, pixels / 1e6)
+
+
+def used(annotations: Annotations, min_side: int) -> int:
+    """Return how many images training uses: those with annotations and no side below ``min_side`` pixels."""
+    annotated = {item["image_id"] for item in annotations["annotations"]}
+    images = annotations["images"]
+    return sum(item["id"] in annotated and min(item["width"], item["height"]) >= min_side for item in images)
 
 
 def draw(job: Job, card: CocoCard) -> tuple[Annotations, tuple[str, ...], tuple[str, ...]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.datacheck import spread
+from harness.datacheck import decoded, spread
 from harness.errors import DataMissing
 from suites.api import DataReport
 from suites.perception.cards import (
@@ -18,12 +18,18 @@ from suites.perception.cards import (
     coco_classes,
     read_coco,
     require,
+    settle_ade,
+    settle_coco,
 )
+from suites.perception.pictures import check_label_values, check_labels
+
+PAIRS = 3
+"""Pictures of each part of ADE20K that are decoded with their label maps."""
 
 
 def coco(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     """Parse both annotation files and check their images, categories and files."""
-    expected = CocoCard.model_validate(dict(card))
+    expected = settle_coco(root, CocoCard.model_validate(dict(card)))
     numbers, sample = [], []
     for part, file, folder, count in (
         ("train", expected.train_json, expected.train_folder, expected.train_images),
@@ -51,10 +57,10 @@ def coco(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
 
 
 def ade20k(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
-    """Count pictures and label maps of both parts and read the class table."""
-    expected = AdeCard.model_validate(dict(card))
+    """Count pictures and label maps of both parts, read the class table, and look into a few label maps."""
+    expected, root = AdeCard.model_validate(dict(card)), settle_ade(root)
     classes = ade_classes(root, expected)
-    numbers, sample = [], []
+    numbers, pairs = [], []
     for part, folder, labels, count in (
         ("training", expected.train_folder, expected.train_labels, expected.train_images),
         ("validation", expected.val_folder, expected.val_labels, expected.val_images),
@@ -70,7 +76,13 @@ def ade20k(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
                 "unpack the annotations again",
             )
         numbers.append(f"{len(stems)} {part} images with label maps")
-        sample += [str(root / folder / f"{stem}.jpg") for stem in stems]
+        pairs += [(root / folder / f"{stem}.jpg", root / labels / f"{stem}.png") for stem in spread(stems, PAIRS)]
+    whole = [pair for pair in pairs if decoded(root, tuple(map(str, pair)))[0] == len(pair)]  # the others are reported
+    check_labels(whole, "ADE20K")
+    check_label_values([labels for _, labels in whole], len(classes), "ADE20K")
     return DataReport(
-        "ADEChallengeData2016", ", ".join(numbers), f"{len(classes)} classes of {expected.object_info}", spread(sample)
+        f"ADEChallengeData2016 in {root}",
+        ", ".join(numbers),
+        f"{len(classes)} classes of {expected.object_info}",
+        tuple(str(path) for pair in pairs for path in pair),
     )

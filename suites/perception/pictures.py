@@ -59,6 +59,23 @@ def check_labels(pairs: Sequence[tuple[Path, Path]], what: str) -> None:
     _refuse(sizes, len(pairs), what, "labels of another size than their pictures", UserError)
 
 
+def check_label_values(labels: Sequence[Path], classes: int, what: str) -> None:
+    """Require labels of 0 (none) to ``classes``; the pictures are decoded.
+
+    Raises:
+        UserError: A label lies beyond the class table.
+    """
+    import numpy as np
+    from PIL import Image
+
+    beyond = []
+    for path in labels:
+        with Image.open(path) as marks:
+            if int(np.asarray(marks).max()) > classes:
+                beyond.append(path)
+    _refuse(beyond, len(labels), what, f"labels beyond the {classes} classes", UserError)
+
+
 def _state(path: Path) -> str:
     if not path.is_file():
         return "is missing"

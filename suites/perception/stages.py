@@ -54,16 +54,20 @@ def _share(settings: CocoSettings | AdeSettings, fraction: float) -> float:
 
 
 def cost(item: Item, settings: CocoSettings | AdeSettings, train_images: int | None) -> str:
-    """Return what the run of an item will process, for the plan; empty when the data set may have any size."""
+    """Return what the run of an item will process, for the plan; empty when the data set may have any size.
+
+    Of COCO 2017 the number of images left after the filter is known; of a subset about that share of them is left.
+    """
     from suites.perception.ade import ade_cost
-    from suites.perception.coco import coco_cost
+    from suites.perception.coco import USED, coco_cost
 
     fraction = float(item.params["fraction"])
     if isinstance(settings, AdeSettings):
         return ade_cost(settings, fraction).text()
     if train_images is None:
         return ""
-    return coco_cost(settings.at(fraction), math.floor(fraction * train_images + 0.5)).text()
+    used = USED.get((train_images, settings.min_side), train_images)
+    return coco_cost(settings.at(fraction), math.floor(fraction * used + 0.5)).text()
 
 
 def wording(settings: CocoSettings | AdeSettings) -> str:

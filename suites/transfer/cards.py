@@ -92,6 +92,20 @@ SOURCES = (
 )
 """Where the parts of the transfer protocol come from."""
 
+ORIGINS = MappingProxyType(
+    {
+        "aircraft": "FGVC-Aircraft 2013b, Oxford VGG",
+        "cars196": "Stanford Cars (Krause et al., 2013); the official site is gone, torchvision names mirrors",
+        "dtd": "Describable Textures r1.0.1, Oxford VGG",
+        "eurosat": "EuroSAT RGB (Helber et al., 2019), github: phelber/EuroSAT",
+        "flowers": "102 Category Flowers, Oxford VGG",
+        "pets": "Oxford-IIIT Pet, Oxford VGG",
+        "food101": "Food-101 (Bossard et al., 2014), ETH Zurich",
+        "sun397": "SUN397 and its Partitions, vision.princeton.edu/projects/2010/SUN",
+    }
+)
+"""Where each data set is published."""
+
 DATASETS: tuple[str, ...] = tuple(PUBLIC_CARDS)
 
 

@@ -123,9 +123,14 @@ def read_lines(card: TransferCard, path: Path) -> list[str]:
 
     Raises:
         DataMissing: the file is missing.
+        UserError: the file is no text.
     """
     try:
         text = path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise UserError(
+            f"{card.name}: {path.name} is damaged", f"{path} is no text in UTF-8: {error}", "unpack the archive again"
+        ) from error
     except FileNotFoundError as error:
         raise DataMissing(
             f"{card.name}: {path.name} is missing",

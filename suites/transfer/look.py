@@ -48,11 +48,11 @@ def transfer(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
 def validation(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     """Look at validation images; every class folder counts, whatever head will be measured."""
     from harness.classes import load_classes
-    from suites.imagefolder import read_validation
+    from suites.imagefolder import listed_classes, read_validation
     from suites.in_domain import ValidationCard
 
     expected = ValidationCard.model_validate(dict(card))
-    listed = load_classes(expected.classes) if expected.classes else _fitting(root)
+    listed = load_classes(expected.classes) if expected.classes else listed_classes(root)
     images = read_validation(root, listed.ids, name=name, per_class=expected.per_class)
     good, bad = archives(name, root)
     outside = f", {images.outside} of other classes" if images.outside else ""
@@ -64,17 +64,6 @@ def validation(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
         good,
         bad,
     )
-
-
-def _fitting(root: Path) -> Any:
-    """Return the smallest ImageNet list that covers the class folders; the full one for a flat archive."""
-    from harness.classes import load_classes
-
-    small, full = load_classes("imagenet100"), load_classes("imagenet1k")
-    folders = {
-        entry.name for place in (root / "val", root) if place.is_dir() for entry in place.iterdir() if entry.is_dir()
-    }
-    return small if folders & set(full.ids) and not (folders & set(full.ids)) - set(small.ids) else full
 
 
 def archives(name: str, root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -252,7 +252,10 @@ def _grid(
 def _tpe(trial: _Trial, seed: int, progress: Progress) -> tuple[SearchPoint, ...]:
     """Run the toolbox's search: univariate TPE, ten random start-up trials, one trial after the other.
 
-    Every argument that library versions have defaulted differently is given.
+    Every argument that library versions have defaulted differently is given. Not given are ``gamma`` (the best tenth of the
+    trials, 25 at most), ``weights`` (equal below 25 trials, then a ramp for the oldest), ``prior_weight`` (1),
+    ``consider_prior`` (yes), ``consider_magic_clip`` (yes) and ``consider_endpoints`` (no): their defaults have been the same
+    since 3.6, the oldest accepted version, and Optuna 5 deprecates the arguments themselves (removal is announced for 6).
     """
     import optuna
 

@@ -44,10 +44,12 @@ def test_class_list_that_does_not_fit_the_head(harness: Run, plugins: Path, weig
     assert code == 1 and "4 outputs" in text and "100 classes" in text and "--classes" in text
 
 
-def test_unsorted_class_list_is_refused(harness: Run, plugins: Path, weights: Path, tmp_path: Path) -> None:
+def test_unsorted_list_of_training_classes_is_refused(harness: Run, plugins: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_text("b thing\na thing\n")
-    code, text = run_outside(harness, plugins, weights, "--classes", str(tmp_path / "bad.txt"))
-    assert code == 2 and "not sorted" in text
+    profile = (plugins / "toy.toml").read_text().replace(str(plugins / "classes.txt"), str(tmp_path / "bad.txt"))
+    (tmp_path / "bad.toml").write_text(profile)
+    done = harness("run", "--generator", "noise", "--suite", "brightness", "--profile", "bad.toml")
+    assert done.returncode == 2 and "not sorted" in done.stderr
 
 
 def test_nan_loss_fails_one_cell_and_keeps_the_rest(harness: Run, plugins: Path, tmp_path: Path) -> None:

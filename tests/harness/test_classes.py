@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.classes import coverage, load_classes
+from harness.classes import coverage, load_classes, load_folder_classes
 from harness.errors import UserError
 
 IN100 = [
@@ -41,13 +41,30 @@ def test_transfer_in_domain_embedded_list_is_sorted_too() -> None:
     assert list(embedded.ids) == sorted(set(embedded.ids)) and len(embedded) == 12
 
 
-def test_unsorted_repeated_and_nameless_lists_are_refused(tmp_path: Path) -> None:
-    for text, words in (("n2 b\nn1 a\n", "not sorted"), ("n1 a\nn1 b\n", "twice"), ("n1 a\nn2\n", "without a name")):
-        path = tmp_path / "list.txt"
-        path.write_text(text)
-        with pytest.raises(UserError) as caught:
+def test_the_list_of_a_head_has_any_order_and_needs_no_names(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("\ufeffn02086240\n\nn01440764 my tench\nmine\n", encoding="utf-8")
+    found = load_classes(str(path))
+    assert found.ids == ("n02086240", "n01440764", "mine") and found.names == ("Shih Tzu", "my tench", "mine")
+
+
+def test_only_the_list_of_training_folders_must_be_sorted(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("n1 a\nn3 c\nn2 b\n")
+    assert load_classes(str(path)).ids == ("n1", "n3", "n2")
+    with pytest.raises(UserError, match="not sorted") as caught:
+        load_folder_classes(str(path))
+    assert "line 2" in caught.value.what and "--checkpoint" in caught.value.fix
+    path.write_text("n1 a\nn2 b\n")
+    assert load_folder_classes(str(path)) == load_classes(str(path))
+
+
+def test_repeated_empty_and_unknown_lists_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    for content, words in ((b"n1 a\nn1 b\n", "twice"), (b"\n", "empty"), (b"n1 \xff\n", "cannot be read")):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=words):
             load_classes(str(path))
-        assert words in str(caught.value)
     with pytest.raises(UserError, match="unknown class list"):
         load_classes("imagenet-100")
 

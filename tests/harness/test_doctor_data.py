@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
+from harness import doctor, registry
+from harness.cli import app
 from harness.data import DONE, DataSource, find_data, materialise
 from harness.datacheck import Finding, data_findings, decoded, spread
+from harness.errors import UserError
 from harness.profile import load_profile
+from suites.perception.look import ade20k, coco
 
 NAMES = ("cue-conflict", "focus", "in9", "coco", "ade20k")
 
@@ -73,7 +81,7 @@ def test_a_missing_file_is_a_problem_with_a_remedy(
         line = found(cache, monkeypatch)[name]
     finally:
         victim.write_bytes(content)
-    sampled = name in ("cue-conflict", "focus")  # the first image is in the sample; label maps are only counted
+    sampled = name in ("cue-conflict", "focus", "ade20k")  # the first image, or label map of the part, is in the sample
     assert line.status == ("warning" if sampled else "ok"), line
     assert not sampled or "1 damaged, first" in line.text
 
@@ -91,3 +99,81 @@ def test_a_profile_that_does_not_load_is_a_finding(tmp_path: Path) -> None:
     (finding,) = data_findings("mikro", [])
     assert finding.status == "problem" and "unknown profile" in finding.text and finding.fix
     assert dataclasses.asdict(finding)["check"] == "profile mikro"
+
+
+def test_an_error_nobody_foresaw_is_a_line_and_hides_no_other_data_set(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("two\nlines")
+
+    monkeypatch.setattr("suites.bias.look.focus", broken)
+    lines = found(cache, monkeypatch)
+    assert set(lines) == set(load_profile("micro").profile.data)
+    assert lines["focus"].status == "problem" and lines["focus"].fix
+    assert lines["focus"].text == "it cannot be read: KeyError: 'two\\nlines'" and lines["in9"].status == "ok"
+
+
+def copied(cache: Path, name: str, to: Path) -> dict[str, object]:
+    """Copy an embedded data set; returns its card."""
+    source = find_data(name, load_profile("micro").profile.data[name])
+    assert isinstance(source, DataSource)
+    shutil.copytree(next(entry for entry in cache.iterdir() if entry.name.startswith(f"{name}-")), to)
+    return dict(source.card)
+
+
+def test_coco_and_ade20k_are_found_where_a_run_finds_them(cache: Path, tmp_path: Path) -> None:
+    card = copied(cache, "coco", tmp_path / "coco")
+    (tmp_path / "coco" / "images").mkdir()
+    for folder in ("train2017", "val2017"):
+        (tmp_path / "coco" / folder).rename(tmp_path / "coco" / "images" / folder)
+    report = coco("coco", tmp_path / "coco", card)
+    assert decoded(tmp_path, report.sample) == (len(report.sample), []) and "images/train2017" in report.sample[0]
+    card = copied(cache, "ade20k", tmp_path / "ade" / "ADEChallengeData2016")
+    report = ade20k("ade20k", tmp_path / "ade", card)
+    assert decoded(tmp_path, report.sample) == (12, []) and sum("annotations" in path for path in report.sample) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda marks: marks.convert("RGB"), "more than one 8-bit channel"),
+        (lambda marks: marks.resize((8, 8), Image.Resampling.NEAREST), "another size than their pictures"),
+        (lambda marks: marks.point(lambda value: 151), "labels beyond the"),
+    ],
+)
+def test_label_maps_of_ade20k_are_looked_into(
+    cache: Path, tmp_path: Path, change: Callable[[Image.Image], Image.Image], words: str
+) -> None:
+    card = copied(cache, "ade20k", tmp_path / "ade")
+    path = sorted((tmp_path / "ade" / "annotations" / "training").glob("*.png"))[0]
+    change(Image.open(path)).save(path)
+    with pytest.raises(UserError, match=words) as caught:
+        ade20k("ade20k", tmp_path / "ade", card)
+    assert path.name in caught.value.why
+
+
+def test_a_data_set_that_is_not_given_is_one_line_that_says_who_publishes_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = {line.check.removeprefix("data "): line for line in data_findings("in100", [])}
+    for name, line in lines.items():
+        assert (line.status, line.fix) == ("warning", f"--data {name}=PATH") and line.fix in line.text
+    read = {name for suite in registry.suites().available()[0] for name in suite.card.data}
+    assert len(read) == 14 and all(lines[name].text.endswith(")") for name in (*read, "train"))
+    monkeypatch.setattr(doctor, "_checks", lambda *_: (lambda: iter(lines.values()),))
+    assert doctor.show_checks("in100", Path(), [], (), as_json=False)
+    assert len(capsys.readouterr().out.splitlines()) == len(lines)
+
+
+def test_doctor_takes_settings_as_a_run_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "card.json").write_text("[]")
+    place = f"in-val={tmp_path / 'data'}"
+    found = {line.check: line for line in data_findings("in100", [place], [f"data.in-val.card={tmp_path / 'card.json'}"])}
+    assert found["data in-val"].status == "problem" and "not a JSON object" in found["data in-val"].text
+    (finding,) = data_findings("in100", [], ["classs=1"])
+    assert finding.status == "problem" and "classs" in finding.text
+    monkeypatch.setattr(doctor, "_torch", lambda: iter(()))
+    done = CliRunner().invoke(app, ["doctor", "--set", "no-value"])
+    assert done.exit_code == 1 and "--set 'no-value' is not KEY=VALUE" in done.stdout

@@ -38,13 +38,19 @@ def _stems(card: TransferCard, base: Path, name: str) -> list[str]:
             "unpack the archive again",
         )
     try:
-        return [
-            str(stem) for _, stems in sorted(json.loads(table.read_text(encoding="utf-8")).items()) for stem in stems
-        ]
-    except (ValueError, AttributeError) as error:
-        raise UserError(
-            f"{card.name}: {table.name} is damaged", f"{type(error).__name__}: {error}", "unpack the archive again"
-        ) from error
+        content = json.loads(table.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(card, table, f"{type(error).__name__}: {error}") from error
+    if not isinstance(content, dict):
+        raise _damaged(card, table, f"it holds a {type(content).__name__}, expected class names with lists of images")
+    for name, stems in content.items():
+        if not isinstance(stems, list) or not all(isinstance(stem, str) for stem in stems):
+            raise _damaged(card, table, f"{name!r} holds {str(stems)[:60]!r}, expected a list such as ['{name}/1005649']")
+    return [stem for _, stems in sorted(content.items()) for stem in stems]
+
+
+def _damaged(card: TransferCard, table: Path, why: str) -> UserError:
+    return UserError(f"{card.name}: {table.name} is damaged", f"{table}: {why}", "unpack the archive again")
 
 
 def _part(card: TransferCard, classes: tuple[str, ...], stems: list[str], name: str) -> Part:

@@ -23,7 +23,9 @@ def table(name):
 
 @pytest.fixture(scope="session")
 def manifest():
-    return table("cue_conflict_manifest.csv")
+    from suites.bias.texture import public_stimuli
+
+    return public_stimuli()
 
 
 @pytest.fixture(scope="session")

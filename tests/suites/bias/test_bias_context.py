@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from harness.errors import DataMissing, UserError
+from harness.normalisation import KNOWN
 from harness.stats import paired, resample_strata
 from suites.bias.cards import FocusCard
 from suites.bias.context import (
     Annotation,
     cb,
     find_duplicates,
+    list_annotations,
+    miscounted,
     partition_tables,
     predict_rows,
     read_annotations,
@@ -203,6 +207,16 @@ def test_bias_8_8_layout_is_read_by_the_database(small_focus, colour_classifier)
     )
 
 
+def test_clip_towers_are_given_bicubic_images(small_focus, colour_classifier):
+    plain, tower = colour_classifier(MODEL), colour_classifier(MODEL)
+    tower.info = SimpleNamespace(mean=KNOWN["clip"][0], std=KNOWN["clip"][1])
+    bilinear, bicubic = (predict_rows(model, small_focus, SMALL) for model in (plain, tower))
+    assert set(bilinear["geometry"]) == {"shorter side 32 (PIL bilinear), centre crop 32"}
+    assert set(bicubic["geometry"]) == {"shorter side 32 (PIL bicubic), centre crop 32"}
+    assert not any("geometry" in note for rows in (bilinear, bicubic) for note in score(rows, SMALL).notes)
+    assert any("non-reference" in note for note in score({**bicubic, "geometry": np.array(["x"] * 6)}, SMALL).notes)
+
+
 def test_bias_8_8_row_count_must_match_the_card(small_focus):
     with pytest.raises(UserError, match="lists 6 images, expected 20815"):
         read_annotations(small_focus, SMALL.model_copy(update={"expected_images": 20815}))
@@ -228,6 +242,37 @@ def test_bias_8_8_missing_and_hopeless_files_are_named(small_focus, colour_class
         read_annotations(small_focus, SMALL)
     with pytest.raises(DataMissing, match="no FOCUS set"):
         read_annotations(small_focus / "cat-night", SMALL)
+
+
+def test_every_missing_or_unreadable_file_is_named_at_once(small_focus):
+    (small_focus / "cat-day" / "1.jpg").unlink()
+    (small_focus / "car-snow" / "9.jpeg").unlink()
+    with pytest.raises(DataMissing, match="2 files cannot be used") as caught:
+        read_annotations(small_focus, SMALL)
+    assert "cat-day/1.jpg" in caught.value.why and "car-snow/9.jpeg" in caught.value.why and "left out" in caught.value.fix
+    (small_focus / "cat-day" / "1.jpg").mkdir()
+    with pytest.raises(UserError, match="2 files") as caught:
+        read_annotations(small_focus, SMALL)
+    assert "1.jpg cannot be read" in caught.value.why and not isinstance(caught.value, DataMissing)
+
+
+def test_doctor_compares_categories_and_partitions_with_the_card(small_focus):
+    counts = {"category_images": {"cat": 2, "dog": 3, "car": 1}, "partition_images": (2, 2, 1, 1)}
+    card = SMALL.model_copy(update=counts)
+    items = list_annotations(small_focus, card)[1]
+    assert list(miscounted(items, card)) == ["P0 has 3 images, expected 2", "P1 has 1 images, expected 2"]
+    swapped = SMALL.model_copy(update={"category_images": {"cat": 3, "dog": 2, "car": 1}})
+    assert list(miscounted(items, swapped)) == ["cat has 2 images, expected 3", "dog has 3 images, expected 2"]
+    assert list(miscounted(items, CARD.model_copy(update={"expected_images": 6}))) == [], "counts of another release"
+    assert sum(CARD.category_images.values()) == sum(CARD.partition_images) == CARD.expected_images == 20815
+
+
+@pytest.mark.parametrize("column", [0, 4])
+def test_a_row_without_a_value_is_refused(small_focus, column):
+    row = [*ROWS[-1][:column], None, *ROWS[-1][column + 1 :]]
+    write_database(small_focus, [*ROWS[:-1], row])
+    with pytest.raises(UserError, match="has no text in " + ("file_name" if column == 0 else "locations")):
+        read_annotations(small_focus, SMALL)
 
 
 def test_unknown_words_and_damaged_databases_are_refused(small_focus):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -99,6 +101,15 @@ def test_every_broken_file_is_found_before_the_run_ends(swaps, save_image, colou
     with pytest.raises(UserError, match="2 files cannot be used") as caught:
         background.predict_rows(colour_classifier(HEAD), swaps, IN9, settings=BiasSettings(batch_size=2))
     assert first.name in caught.value.why and "25x24" in caught.value.why
+
+
+def test_the_error_names_every_broken_file(cues, colour_classifier):
+    victims = sorted((cues / "style-transfer-preprocessed-512").glob("*/*.png"))[:5]
+    for victim in victims:
+        victim.write_bytes(b"")
+    with pytest.raises(UserError, match="5 files cannot be used") as caught:
+        texture.predict_rows(colour_classifier(HEAD), cues, CUES, settings=BiasSettings(batch_size=2))
+    assert all(str(victim) in caught.value.why for victim in victims) and "fetch these files" in caught.value.fix
 
 
 def test_in9_grey_file_and_truncated_file(swaps, save_image, colour_classifier):
@@ -202,3 +213,14 @@ def test_bias_8_17_threads_keep_order_and_flags(tmp_path, save_image, untrained_
     ]
     with pytest.raises(UserError):
         read_image(tmp_path / names[0])
+
+
+def test_stimuli_are_compared_with_the_public_bytes(cues, monkeypatch):
+    base, stimuli = texture.read_stimuli(cues, CUES)
+    digests = {s.name: hashlib.sha256((base / s.name).read_bytes()).hexdigest() for s in stimuli}
+    rows = [{"relpath": name, "sha256": digest} for name, digest in digests.items()]
+    monkeypatch.setattr(texture, "public_stimuli", lambda: rows)
+    assert texture.differing(base, stimuli) == []
+    (base / stimuli[3].name).write_bytes(b"touched")
+    rows.pop(5)
+    assert texture.differing(base, stimuli) == [stimuli[3].name, stimuli[5].name]

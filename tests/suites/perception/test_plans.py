@@ -229,7 +229,11 @@ def test_perception_plan_shows_the_cost(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert facts["costs"]["coco@1: 177,432 iterations, 2,838,888 pictures, 3,027,390 megapixels"] == 1
+    assert facts["costs"]["coco@1: 175,920 iterations, 2,814,384 pictures, 3,001,259 megapixels"] == 1
+    done = subprocess.run([*done.args[:-1]], capture_output=True, text=True, check=True)
+    assert "checkpoint: not opened yet; the run's first cell checks that it is a resnet50" in done.stdout
+    shown = [line.split(" x ")[1].partition(":")[0] for line in done.stdout.splitlines() if " x " in line]
+    assert shown == [f"{task}@{f}" for task in ("coco", "ade20k") for f in (1, 0.5, 0.2, 0.1)], "by suite and fraction"
     small = {what.partition(":")[0]: number for what, number in facts["costs"].items()}
     assert small == {f"{task}@{f}": 3 if f < 0.5 else 1 for task in ("coco", "ade20k") for f in (1, 0.5, 0.2, 0.1)}
     (row,) = (row for row in facts["kinds"] if row["kind"] == "evaluate")

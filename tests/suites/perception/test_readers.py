@@ -16,7 +16,7 @@ from suites.perception.ade import check_files
 from suites.perception.ade import draw as draw_ade
 from suites.perception.cards import AdeCard, CocoCard, settle_ade, settle_coco
 from suites.perception.coco import draw as draw_coco
-from suites.perception.coco import pictures
+from suites.perception.coco import pictures, used
 from suites.perception.jobs import Job
 from suites.perception.pictures import check_pictures
 from suites.perception.subsets import subset
@@ -222,3 +222,10 @@ def test_ade_incomplete(ade: Path) -> None:
         path.unlink()
     with pytest.raises(DataMissing, match="empty"):
         read_ade(ade)
+
+
+def test_the_cost_counts_what_the_toolbox_will_use() -> None:
+    content = annotations("train", 10)
+    assert used(content, 16) == 9, "one image has no annotations"
+    content["images"][0]["height"] = 15
+    assert used(content, 16) == 8 and used(content, 32) == 0

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from harness.classes import load_classes
 from harness.errors import DataMissing, UserError
 from suites.imagefolder import read_validation
+from suites.in_domain import ValidationCard, _outputs
 
 IDS = ("n01440764", "n01443537", "n01484850")
 
@@ -86,3 +88,33 @@ def test_transfer_in_domain_counts(tmp_path, save_image):
     with pytest.raises(DataMissing, match="1 classes have no validation images"):
         read_validation(tmp_path, (*IDS, "n09999999"))
     assert np.bincount(read_validation(tmp_path, IDS).labels).tolist() == [2, 2, 2]
+
+
+def test_transfer_in_domain_imagenet1k_head_on_imagenet100_folders_is_restricted(tmp_path, save_image):
+    small, full = load_classes("imagenet100").ids, load_classes("imagenet1k").ids
+    folders(tmp_path / "val", save_image, small, 1)
+    ids, outputs = _outputs(full, ValidationCard(), tmp_path)
+    assert ids == small and [full[i] for i in outputs] == list(small)
+    assert _outputs(small, ValidationCard(), tmp_path) == (small, list(range(100)))
+    assert _outputs(IDS, ValidationCard(), tmp_path) == (IDS, [0, 1, 2])  # another head meets its own classes or none
+    next((tmp_path / "val" / small[7]).iterdir()).unlink()
+    with pytest.raises(DataMissing, match="1 classes have no validation images") as caught:
+        read_validation(tmp_path, ids)
+    assert "data.val.card" in caught.value.fix
+    save_image(tmp_path / "val" / IDS[0] / "ILSVRC2012_val_00000001.JPEG", 1)  # now it is an incomplete ImageNet-1k
+    with pytest.raises(DataMissing, match="900 classes"):
+        read_validation(tmp_path, _outputs(full, ValidationCard(), tmp_path)[0])
+
+
+def test_transfer_in_domain_damaged_ground_truth_and_second_copies(tmp_path, save_image, save_struct):
+    flat(tmp_path, save_image, save_struct)
+    truth = tmp_path / "ILSVRC2012_devkit_t12" / "data" / "ILSVRC2012_validation_ground_truth.txt"
+    for content in (b"1\n2\nthree\n3\n2\n1\n", b"1\n2\n\xb3\n3\n2\n1\n"):
+        whole = truth.read_bytes()
+        truth.write_bytes(content)
+        with pytest.raises(UserError, match="entry 3 is"):
+            read_validation(tmp_path, IDS)
+        truth.write_bytes(whole)
+    save_image(tmp_path / "val" / "ILSVRC2012_val_00000001 (1).JPEG", 1)
+    with pytest.raises(UserError, match=r"00000001 \(1\).JPEG"):
+        read_validation(tmp_path, IDS)

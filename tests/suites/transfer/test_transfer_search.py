@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from suites.transfer.fewshot import TrainingSet, run_few_shot
 from suites.transfer.metrics import mean_per_class, top1
-from suites.transfer.search import GRID, ProbeSettings, SearchPoint, _grid, at_range_end, choose, fit_probe
+from suites.transfer.search import GRID, ProbeSettings, SearchPoint, _grid, _tpe, at_range_end, choose, fit_probe
 from suites.transfer.splits import Fold, toolbox_split
 
 
@@ -77,6 +78,21 @@ def test_transfer_search_tpe_sequence():
     for run in runs:
         assert len(run.points) == 30 and all(1e-5 <= p.c <= 1e6 for p in run.points)
     assert [p.c for p in runs[0].points] != [p.c for p in runs[1].points]
+
+
+def test_transfer_search_tpe_golden_sequence():
+    """Ten random C, then what the installed sampler makes of a toy objective that is best at C = 50."""
+    golden = [11.4492, 616.064, 0.0158472, 4.1601, 66438, 72314.3, 0.000240679, 0.00190402, 3.68247e-05, 0.706168,
+              133.557, 158.312, 765.887, 426.891, 0.134248, 60.4469]  # fmt: skip
+
+    def trial(c):
+        correct = round(1000 - 40 * (np.log10(c) - 1.7) ** 2)
+        return SearchPoint(c, correct, 1000, 1, 0.0, 0.0, True), ()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        found = [point.c for point in _tpe(trial, 3, lambda done, total: None)]
+    assert len(found) == 30 and found[: len(golden)] == pytest.approx(golden, rel=1e-5)
 
 
 def test_transfer_search_ties_and_one_standard_error():
