@@ -195,7 +195,7 @@ def test_identical_code_seldom_fails_and_a_planted_loss_is_found() -> None:
     caught = 0
     for pair in range(48):
         index = pair % len(TWELVE)
-        loss = [3.5 * errors[index] if i == index else 0.0 for i in range(len(TWELVE))]
+        loss = [4.0 * errors[index] if i == index else 0.0 for i in range(len(TWELVE))]
         caught += simulate_gate(TWELVE, 5, 3, rng, loss)[index].verdict == "fail"
     assert caught >= 32  # at 80 % fewer happen less than once in a hundred runs
 
