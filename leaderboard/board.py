@@ -81,9 +81,14 @@ class Board:
         tables = build_tables(mine + beside)
         published = published or bool(profiles & set(PUBLISHED_PROFILES))
         if style == "html":
+            from leaderboard.gallery import Gallery
             from leaderboard.report import to_html
 
-            return to_html(tables, list(places), published, declared.to_markdown(tables, self._declared()))
+            shown = Gallery(places)
+            page = to_html(tables, shown, published, declared.to_markdown(tables, self._declared()))
+            for name in shown.left_out:
+                print(f"left out of the page: {name}", file=sys.stderr)
+            return page
         if style == "md":
             from leaderboard.published import to_markdown as published_markdown
 
