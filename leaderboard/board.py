@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -65,6 +66,9 @@ class Board:
             UserError: an unknown style, a damaged record, or duplicates that disagree.
             DataMissing: there is nothing to show.
         """
+        if published and style in ("csv", "latex"):
+            raise UserError(f"--published has no {style}", "the paper's tables are written as Markdown and HTML only",
+                            "add --format md or html, or leave out --published")  # fmt: skip
         if style not in STYLES:
             raise UserError(
                 f"unknown format {style!r}", f"there are {', '.join(STYLES)}", "give --format csv, md, latex or html"
@@ -106,6 +110,13 @@ class Board:
 
         if style not in ("md", "csv"):
             raise UserError(f"unknown format {style!r}", "there are csv, md", "give --format csv or --format md")
+        if not any("@" in text for text in (first, second)) and all(_is_bare(place) for place in places):
+            beside = shipped("micro")
+            raise DataMissing(
+                f"no results in {', '.join(map(str, places))}",
+                "recorded rows stand in for one of two systems, not for both, unless their folder is named",
+                f"run the suites first, or name the folder of a store or baseline: compare {first}@{beside} {second}@{beside}",
+            )
         found = compare.compare(*compare.systems((first, second), places))
         return compare.to_markdown(found, (first, second)) if style == "md" else compare.to_csv(found)
 
@@ -117,20 +128,32 @@ class Board:
             DataMissing: the candidate has no results.
         """
         from leaderboard import gate
-        from leaderboard.baseline import gated, read_head
-        from leaderboard.sources import from_baseline
+        from leaderboard.baseline import gated
+        from leaderboard.sources import from_baseline, read_head
 
         head = read_head(baseline)
         old = gated(from_baseline(baseline), head["gated"])
         report = gate.decide(old, gated(_candidate(places), ()), head)
         return report.exit_code(strict), gate.to_markdown(report), gate.to_junit(report, strict)
 
-    def find_baseline(self, folder: Path) -> Path | None:
-        """Return the baseline in a folder, or the one of that name that ships with the project, or None."""
-        for place in (folder, shipped(folder.name)):
-            if (place / BASELINE).is_file():
-                return place
-        return None
+    def find_baseline(self, name: str) -> Path | None:
+        """Return the baseline in a folder, or None; a bare name that is no folder here may be one shipped with the project."""
+        folder = Path(name)
+        place = folder if folder.exists() or {os.sep, os.altsep} & {*name} else shipped(name)
+        return place if (place / BASELINE).is_file() else None
+
+    def verify(self, folder: Path) -> list[str] | None:
+        """Return what is damaged in a baseline folder, or None where the folder is no baseline."""
+        from leaderboard.baseline import gated
+        from leaderboard.sources import from_baseline, read_head
+
+        if not (folder / BASELINE).is_file():
+            return None
+        try:
+            gated(from_baseline(folder), read_head(folder)["gated"])
+        except UserError as error:
+            return [f"{error.what}: {error.why}"]
+        return []
 
     def write_baseline(
         self, folder: Path, places: Sequence[Path], reason: str, metrics: Sequence[str], code: dict[str, str]
@@ -174,6 +197,11 @@ def _candidate(places: Sequence[Path]) -> list[Entry]:
         raise UserError("the results have no rows for pairing", "the store was written by an older version",
                         f"python -m harness rescore {places[0]}")  # fmt: skip
     return entries
+
+
+def _is_bare(place: Path) -> bool:
+    """Return whether a place has no results."""
+    return not (place / BASELINE).is_file() and not from_store(place)
 
 
 def _beside(mine: list[Entry], profiles: set[str]) -> list[Entry]:

@@ -121,7 +121,7 @@ def _tables(table: Table, facts: Facts) -> list[str]:
 
 def _grid(table: Table, columns: Sequence[Column], facts: Facts, whole_names: bool = False) -> str:
     keys = [key for key in table.rows if any(column in table.rows[key] for column in columns)]
-    names = [(c, html.escape(c.name)) for c in columns]
+    names = [(c, _breakable(html.escape(c.name))) for c in columns]
     if whole_names:
         names = [
             (c, f"<small>{html.escape(c.suite)}</small><br>{name}" if c.suite != c.name else name) for c, name in names
@@ -130,6 +130,11 @@ def _grid(table: Table, columns: Sequence[Column], facts: Facts, whole_names: bo
     rows = "".join(_row(table, key, columns, facts) for key in keys)
     first = "".join(f'<th class="name" data-sort="text">{name}</th>' for name in ("generator", "backbone"))
     return f'<div class="scroll"><table><thead><tr>{first}{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _breakable(name: str) -> str:
+    """Return a column's name that may be broken where it is long."""
+    return name.replace("_", "_<wbr>").replace("@", "@<wbr>") if len(name) > 10 else name
 
 
 def _row(table: Table, key: RowKey, columns: Sequence[Column], facts: Facts) -> str:
