@@ -10,8 +10,8 @@ from typing import Any
 
 from leaderboard import charts, gallery
 from leaderboard.charts import Point
-from leaderboard.gallery import Gallery
 from leaderboard.exports import ACCURACY, MATCHED, by_accuracy, legend, mark, matched
+from leaderboard.gallery import Gallery
 from leaderboard.sources import Entry
 from leaderboard.tables import Column, RowKey, Table, Value, varied
 
@@ -354,5 +354,6 @@ def _costs(table: Table, shown: Gallery) -> list[str]:
     head = "".join(f"<th>{name}</th>" for name in names)
     body = "".join(f"<tr>{cells}</tr>" for _, cells in rows)
     return [
-        f'<h3>cost, first seed</h3><p class="soft">{COST_NOTE}</p><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<h3>cost, first seed</h3><p class="soft">{COST_NOTE}</p>',
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>',
     ]

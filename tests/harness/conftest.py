@@ -101,7 +101,8 @@ def harness(plugins: Path, tmp_path: Path) -> Run:
     """Return a function that runs the command line with the plugins installed, from an empty folder."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        env = os.environ | {"PYTHONPATH": str(plugins), "HARNESS_CACHE": str(tmp_path / "cache")} | environment
+        path = os.pathsep.join(filter(None, [str(plugins), os.environ.get("PYTHONPATH")]))
+        env = os.environ | {"PYTHONPATH": path, "HARNESS_CACHE": str(tmp_path / "cache")} | environment
         return subprocess.run(
             [sys.executable, "-m", "harness", *arguments],
             cwd=tmp_path,

@@ -82,7 +82,9 @@ def test_damage_is_found_set_aside_and_only_it_is_made_anew(harness: Run, plugin
     assert done.returncode == 0 and "corrupt" in done.stderr, done.stderr
     assert {path for path in shards if path.stat().st_ino != before[path]} == {shard}, "whole shards are kept"
     assert csv(store) == board and len(list((store / "synthesise").glob("*.set-aside-1"))) == 1
-    old, new = (json.loads((path / "manifest.json").read_text()) for path in ((shard.parents[1].with_name(f"{shard.parents[1].name}.set-aside-1")), shard.parents[1]))
+    folder = shard.parents[1]
+    aside = folder.with_name(f"{folder.name}.set-aside-1")
+    old, new = (json.loads((path / "manifest.json").read_text()) for path in (aside, folder))
     kept = {name for name, cost in new["shard_costs"].items() if cost == old["shard_costs"][name]}
     assert kept >= new["shard_costs"].keys() - {shard.stem} and new["content"] == old["content"]
     assert new["wall_seconds"] >= sum(wall for wall, _ in new["shard_costs"].values()) > 0
