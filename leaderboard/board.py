@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.errors import DataMissing, UserError
 from leaderboard import declared
 from leaderboard.exports import to_csv, to_latex, to_markdown, to_terminal
-from leaderboard.sources import BASELINE, Entry, from_store, gather, recorded, shipped
+from leaderboard.sources import BASELINE, WORLD, Entry, from_store, gather, recorded, shipped
 from leaderboard.tables import Table, build_tables
 
 STYLES = ("csv", "md", "latex", "html")
@@ -31,7 +31,7 @@ class Board:
         """Write the store's board files, then print the rows of a run with recorded ones beside them."""
         from harness.files import write_text
 
-        mine = [entry for entry in from_store(store) if entry.record.key in asked]
+        mine = _ordinary([entry for entry in from_store(store) if entry.record.key in asked])
         if not mine:
             return
         profiles = {entry.record.comparability.profile for entry in mine}
@@ -43,7 +43,7 @@ class Board:
         ]  # fmt: skip
         write_text(store / CSV_NAME, self.render([store], "csv", True))
         write_text(store / MARKDOWN_NAME, self.render([store], "md", True))
-        self._curves(store, build_tables(from_store(store) + beside))
+        self._curves(store, build_tables(_ordinary(from_store(store)) + beside))
         tables, width = build_tables(mine + beside), max(60, shutil.get_terminal_size((80, 24)).columns)
         sys.stdout.write(to_terminal(tables, width) + declared.to_terminal(build_tables(mine), width))
         print(f"whole board: {store / MARKDOWN_NAME} and {CSV_NAME}", file=sys.stderr)
@@ -73,7 +73,10 @@ class Board:
             raise UserError(
                 f"unknown format {style!r}", f"there are {', '.join(STYLES)}", "give --format csv, md, latex or html"
             )
-        mine = gather([place for place in places if place.exists() or len(places) > 1])
+        every = gather([place for place in places if place.exists() or len(places) > 1])
+        mine = _ordinary(every)
+        if len(mine) < len(every):
+            print("worlds of a calibration stand on no board: see python -m harness calibrate", file=sys.stderr)
         profiles = {entry.record.comparability.profile for entry in mine}
         beside = _beside(mine, profiles) if with_recorded else []
         if not mine and not beside:
@@ -188,7 +191,7 @@ class Board:
 
 
 def _candidate(places: Sequence[Path]) -> list[Entry]:
-    entries = gather(places)
+    entries = _ordinary(gather(places))
     if not entries:
         raise DataMissing(f"no results in {', '.join(map(str, places))}", "no finished evaluation was found",
                           "run the suites first, or give the folder of a store")  # fmt: skip
@@ -197,6 +200,11 @@ def _candidate(places: Sequence[Path]) -> list[Entry]:
         raise UserError("the results have no rows for pairing", "the store was written by an older version",
                         f"python -m harness rescore {places[0]}")  # fmt: skip
     return entries
+
+
+def _ordinary(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries of generators under test: worlds of planted bias would change columns, ties and Holm."""
+    return [entry for entry in entries if not entry.record.subject.generator.startswith(WORLD)]
 
 
 def _is_bare(place: Path) -> bool:

@@ -19,6 +19,8 @@ from harness.records import Record
 
 STORE_MARKS = ("evaluate", "status.json", "locks")
 """What lies in a store: results, what the last run did, or what a first run begins with."""
+WORLD = "world:"
+"""What the names of calibration worlds begin with: instruments, never rows of a board."""
 Origin = Literal["run", "recorded"]
 RECORD, UNITS, MANIFEST = "record.json", "units.npz", "manifest.json"
 BASELINE_SCHEMA, SEAL = 2, "seal"
