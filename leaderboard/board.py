@@ -113,7 +113,7 @@ class Board:
 
         if style not in ("md", "csv"):
             raise UserError(f"unknown format {style!r}", "there are csv, md", "give --format csv or --format md")
-        if not any("@" in text for text in (first, second)) and all(_is_bare(place) for place in places):
+        if any("@" not in text for text in (first, second)) and all(_is_bare(place) for place in places):
             beside = shipped("micro")
             raise DataMissing(
                 f"no results in {', '.join(map(str, places))}",
