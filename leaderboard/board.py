@@ -116,7 +116,7 @@ class Board:
         if any("@" not in text for text in (first, second)) and all(_is_bare(place) for place in places):
             beside = shipped("micro")
             raise DataMissing(
-                f"no results in {', '.join(map(str, places))}",
+                "; ".join(f"no results in {place}" if place.exists() else f"{place} does not exist" for place in places),
                 "recorded rows stand in for one of two systems, not for both, unless their folder is named",
                 f"run the suites first, or name the folder of a store or baseline: compare {first}@{beside} {second}@{beside}",
             )
