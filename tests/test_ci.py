@@ -80,8 +80,11 @@ GATED = {
 @pytest.mark.slow
 def test_the_whole_workflow_on_a_tiny_data_root(tmp_path: Path) -> None:
     """Everything the gate promises is in its baseline: validation set, eight probes and their mean, restricted bias."""
-    cards = [word for word in write_roots(tmp_path / "data", load_classes("imagenet100").ids) if ".card=" in word]
-    extra = " ".join([TINY, *(f"--set {card}" for card in cards)])
+    # What lies in IN100_DATA is taken for the public release; data sets with other counts are named with their cards.
+    found = write_roots(tmp_path / "tiny", load_classes("imagenet100").ids)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "tiny" / "train").rename(tmp_path / "data" / "train")
+    extra = " ".join([TINY, *(f"--set {word}" for word in found if not word.startswith("data.train."))])
     codes = [step(command, tmp_path, IN100_SEEDS="1", IN100_EXTRA=extra) for command in commands()]
     assert [done.returncode for done in codes] == [0, 0, 4], "\n".join(done.stderr for done in codes)
     head = json.loads((tmp_path / "baseline.candidate" / "baseline.json").read_text())
