@@ -25,8 +25,11 @@ class LeaderBoard(Protocol):
     def gate(self, places: Sequence[Path], baseline: Path, strict: bool) -> tuple[int, str, str]:
         """Return exit code, Markdown summary and JUnit XML."""
 
-    def find_baseline(self, folder: Path) -> Path | None:
+    def find_baseline(self, name: str) -> Path | None:
         """Return the folder of a baseline, or None where there is none."""
+
+    def verify(self, folder: Path) -> list[str] | None:
+        """Return what is damaged in a baseline folder, or None where the folder is no baseline."""
 
     def write_baseline(
         self, folder: Path, places: Sequence[Path], reason: str, metrics: Sequence[str], code: dict[str, str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -174,6 +175,8 @@ app.command(epilog=_EXAMPLES.format("calibrate", "calibrate --causes texture,sce
 
 def main() -> None:
     """Run the command line; a user error is three lines and an exit code, never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # the same bytes whatever the locale says
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")

@@ -17,6 +17,7 @@ _EXAMPLES = "Examples:\n\n  python -m harness {0}\n\n  python -m harness {1}"
 Places = Annotated[list[Path] | None, typer.Argument(help="Stores or baseline folders, any number; default: ./store.")]
 StoreOption = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Folder of the artifacts.")]
 OneStore = Annotated[Path | None, typer.Argument(help="Store; default: ./store.")]
+OnePlace = Annotated[Path | None, typer.Argument(help="Store or baseline folder; default: ./store.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -69,8 +70,8 @@ def compare(
 def gate(
     folders: Places = None,
     baseline: Annotated[
-        Path, typer.Option("--baseline", help="Folder of the baseline, or the name of a shipped one.")
-    ] = Path("micro"),
+        str, typer.Option("--baseline", help="Folder of the baseline, or the bare name of a shipped one.")
+    ] = "micro",
     store: StoreOption = DEFAULT_STORE,
     strict: Annotated[bool, typer.Option("--strict/--no-strict", help="Inconclusive fails, too.")] = False,
     update: Annotated[bool, typer.Option("--update", help="Write the baseline anew from these results.")] = False,
@@ -89,7 +90,7 @@ def gate(
     places, door = folders or [store], board()
     wanted = [name.strip() for name in metrics.split(",") if name.strip()]
     if update:
-        door.write_baseline(baseline, places, reason, wanted, dict(code_version()))
+        door.write_baseline(Path(baseline), places, reason, wanted, dict(code_version()))
         print(f"baseline written to {baseline}: review baseline.json and commit the folder", file=sys.stderr)
         return
     if reason or wanted:
@@ -98,10 +99,11 @@ def gate(
         )
     found = door.find_baseline(baseline)
     if found is None:
-        candidate = baseline.with_name(f"{baseline.name}.candidate")
+        name = Path(baseline).name
+        candidate = Path(baseline).with_name(f"{name}.candidate")
         door.write_baseline(candidate, places, "candidate, not reviewed", wanted, dict(code_version()))
         raise DataMissing(f"there is no baseline in {baseline}", f"a candidate was written to {candidate}",
-                          f"review it and rename it to {baseline.name}, or give another --baseline")  # fmt: skip
+                          f"review it and rename it to {name}, or give another --baseline")  # fmt: skip
     exit_code, summary, cases = door.gate(places, found, strict)
     for path, text in ((markdown, summary), (junit, cases)):
         if path is not None:
@@ -129,14 +131,17 @@ def rescore(
         raise typer.Exit(1)
 
 
-def verify(folder: OneStore = None, store: StoreOption = DEFAULT_STORE) -> None:
-    """Check every byte of every artifact against its manifest and name what was damaged or edited."""
+def verify(folder: OnePlace = None, store: StoreOption = DEFAULT_STORE) -> None:
+    """Check every byte of a store's artifacts, or of a baseline, and name what was damaged or edited."""
+    from harness.boards import board
     from harness.rescore import verify as check
 
     place = folder or store
     if not place.is_dir():
         raise DataMissing(f"{place} does not exist", "no such folder", "give the folder of a store")
-    problems = check(place)
+    problems = board().verify(place)
+    if problems is None:
+        problems = check(place)
     for problem in problems:
         print(problem)
     if problems:

@@ -39,6 +39,7 @@ def calibrate(
     from harness.store import Store
 
     resolved = load_profile(profile, set_ or [], []).profile
+    _embedded(profile, resolved.classes)
     chosen = backbone or next(iter(resolved.backbones))
     names = worlds(causes.split(","), doses.split(","))
     place = Store(store.resolve())
@@ -53,6 +54,20 @@ def calibrate(
     board().calibrate(place.root, keys)
     if report is not None and report.failures:
         raise typer.Exit(1)
+
+
+def _embedded(profile: str, classes: str) -> None:
+    """Raise where a profile's classes are not those of the embedded world."""
+    from harness.classes import load_classes
+    from harness.microworld.causes import SHAPES
+
+    strangers = [name for name in load_classes(classes).names if name not in SHAPES]
+    if strangers:
+        raise UserError(
+            f"profile {profile} cannot be calibrated",
+            f"bias is planted in renders of the embedded world, which show no {strangers[0]!r}",
+            "leave out --profile, or give a profile with the embedded world's classes",
+        )
 
 
 def worlds(causes: list[str], doses: list[str]) -> list[str]:

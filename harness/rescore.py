@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,9 +77,10 @@ def _rescored(store: Path, folder: Path, profile: str) -> Rescored:
     before = _read(folder / RECORD)
     complete = {RECORD, UNITS, CARDS} <= manifest["files"].keys()
     whole = complete and all(
-        file_sha256(folder / name) == manifest["files"][name]["sha256"] for name in (RECORD, UNITS)
+        (folder / name).is_file() and file_sha256(folder / name) == manifest["files"][name]["sha256"]
+        for name in (RECORD, UNITS)
     )
-    if whole and before is not None and scored.record.to_json() == before.to_json():
+    if whole and _sealed(manifest) and before is not None and scored.record.to_json() == before.to_json():
         return Rescored(folder, manifest.get("label", ""), "unchanged")
     _replace(folder, manifest, scored, cards)
     return Rescored(folder, manifest.get("label", ""), _outcome(before, scored.record))
@@ -102,12 +103,32 @@ def _outcome(before: Record | None, after: Record) -> str:
     return "metrics changed: " + ", ".join(names) if names else "metrics as before, record brought up to date"
 
 
+def _sealed(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a manifest's list of files is the one it was sealed with."""
+    marks = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+    return bool(manifest.get("content") == content_key(marks))
+
+
 def _replace(folder: Path, manifest: Mapping[str, Any], scored: Scored, cards: Mapping[str, Any]) -> None:
-    write_scored(folder, scored, cards)
+    """Put what the rows say in place of what is there.
+
+    Raises:
+        CorruptArtifact: the manifest's list of files was edited, and the rows do not give back what it was sealed with.
+    """
     files = dict(manifest["files"])
-    for name in (RECORD, UNITS, CARDS):
-        files[name] = {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
+    with tempfile.TemporaryDirectory() as temporary:
+        made = Path(temporary)
+        write_scored(made, scored, cards)
+        for name in (RECORD, UNITS, CARDS):
+            files[name] = {"bytes": (made / name).stat().st_size, "sha256": file_sha256(made / name)}
     content = content_key({name: entry["sha256"] for name, entry in files.items()})
+    if content != manifest.get("content") and not _sealed(manifest):
+        raise CorruptArtifact(
+            f"artifact {folder.name} is damaged",
+            "its manifest was edited: the list of files is not what it was sealed with",
+            "run the same command again: it is set aside and made anew",
+        )
+    write_scored(folder, scored, cards)
     write_json(folder / MANIFEST, {**manifest, "files": files, "content": content})
 
 
@@ -132,17 +153,26 @@ def _cards(spec: Mapping[str, Any], profile: str) -> dict[str, Any]:
 
 
 def verify(store: Path) -> list[str]:
-    """Check every byte of every finished artifact; returns one line per damaged or edited artifact."""
-    found = []
+    """Check every byte of every finished artifact; returns one line per damaged or edited artifact.
+
+    Raises:
+        DataMissing: there is no finished artifact.
+    """
+    found: list[str] = []
+    looked_at = 0
     for kind in KINDS:
         for folder in sorted(path for path in (store / kind).glob("*") if ".set-aside-" not in path.name):
             try:
                 manifest = read_manifest(folder)
                 if manifest is not None:
+                    looked_at += 1
                     Artifact(folder, manifest).verify()
                     found += _inconsistent(folder, manifest)
             except CorruptArtifact as error:
                 found.append(f"{kind}/{folder.name}: {error.why}")
+    if not looked_at and not found:
+        raise DataMissing(f"nothing to verify in {store}", "it holds no finished artifact and no baseline",
+                          "give the folder of a store or of a baseline")  # fmt: skip
     return found
 
 
@@ -151,9 +181,12 @@ def _inconsistent(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     name, problems = f"{folder.parent.name}/{folder.name}", []
     if content_key(manifest["spec"]) != manifest["key"]:
         problems.append(f"{name}: its spec was edited: it is not what its key is the hash of")
-    marks = {file: entry["sha256"] for file, entry in manifest["files"].items()}
-    if manifest.get("content") != content_key(marks):
+    if not _sealed(manifest):
         problems.append(f"{name}: its manifest was edited: the list of files is not what it was sealed with")
-    if folder.parent.name == "evaluate" and json.loads((folder / RECORD).read_text())["key"] != manifest["key"]:
-        problems.append(f"{name}: its record belongs to another cell")
+    if folder.parent.name == "evaluate":
+        record = _read(folder / RECORD)
+        if record is None:
+            problems.append(f"{name}: its record is missing or cannot be read")
+        elif record.key != manifest["key"]:
+            problems.append(f"{name}: its record belongs to another cell")
     return problems

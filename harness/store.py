@@ -22,6 +22,7 @@ from harness.cells import Cell
 from harness.errors import CorruptArtifact
 from harness.files import drop, write_json
 from harness.identity import content_key, file_sha256
+from harness.spent import keep_all
 
 State = Literal["missing", "partial", "done", "stale", "corrupt"]
 MANIFEST = "manifest.json"
@@ -184,6 +185,7 @@ class Store:
                 whole, target = damaged.path(name), self.folder(cell) / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 whole.rename(target)
+        keep_all(self.folder(cell) / SCRATCH, manifest)
 
     def artifacts(self, kind: str) -> list[Artifact]:
         """Return all finished artifacts of a kind, ordered by folder name."""

@@ -19,6 +19,7 @@ from harness.plan_backbones import CHECKPOINT
 from harness.plan_datasets import parse_shard
 from harness.provenance import code_version
 from harness.scoring import ROWS, lineage, score_rows, write_scored
+from harness.spent import keep, stopwatch
 from harness.work import Context, shared
 
 INDEX = "images.jsonl"
@@ -44,10 +45,13 @@ def synthesise(ctx: Context, shard: str = "") -> None:
             write_rows(rows_path, rows)
             return
         rows_path.unlink(missing_ok=True)
+        spent = stopwatch()
         generator = registry.generators().get(ctx.cell.name)
         samples = _checked(generator.synthesise(ctx, request), request.start, request.stop, ctx)
         images = _shard_images(_off_thread(samples), request.class_id, request.class_index)
-        write_rows(rows_path, write_shard(folder / f"{shard}.tar", images))
+        rows = write_shard(folder / f"{shard}.tar", images)
+        keep(ctx.scratch, shard, spent())
+        write_rows(rows_path, rows)
         return
     joined: list[ImageRow] = []
     for name in ctx.cell.shards:

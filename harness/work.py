@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,8 @@ from harness.identity import derive_seed
 from harness.profile import local_source, parse_settings
 from harness.provenance import provenance
 from harness.registry import load_attribute
+from harness.spent import facts as cost_facts
+from harness.spent import stopwatch
 from harness.store import SCRATCH, Artifact, Store
 
 T = TypeVar("T")
@@ -165,7 +166,7 @@ def execute(order: Order, progress: Progress = silent, rank: int = 0, world_size
     with _full_disk_explained(out), lock(store.root / "locks" / f"{cell.key[:16]}{order.shard}.lock"):
         if store.state(cell) in ("done", "stale"):
             return
-        started, cpu = time.time(), _cpu_seconds()
+        started, spent = time.time(), stopwatch()
         if order.shard:
             work(ctx, order.shard)
             return
@@ -175,8 +176,7 @@ def execute(order: Order, progress: Progress = silent, rank: int = 0, world_size
             {
                 "provenance": provenance(order.device, cell.resources.threads),
                 "started": round(started, 3),
-                "wall_seconds": round(time.time() - started, 3),
-                "cpu_seconds": round(_cpu_seconds() - cpu, 3),
+                **cost_facts(out / SCRATCH, cell.shards, spent()),
             },
         )
 
@@ -188,8 +188,3 @@ def _full_disk_explained(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise explain_full_disk(out, error) from error
-
-
-def _cpu_seconds() -> float:
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime

@@ -1,6 +1,6 @@
 """Baselines of the gate: a reviewed folder of records with the units that pairing needs.
 
-baseline.json    reason, commit, n, seeds, which columns are gated, their values for the reviewer, hashes of the others
+baseline.json    reason, commit, n, seeds, which columns are gated, their values for the reviewer, hashes of the others, a seal
 records.jsonl.gz  one record a line
 units.npz        test items with their sums, compressed
 """
@@ -19,10 +19,16 @@ from harness.errors import UserError
 from harness.files import write_bytes, write_json
 from harness.packing import pack
 from harness.records import Record
-from leaderboard.sources import BASELINE, BASELINE_RECORDS, BASELINE_UNITS, Entry
+from leaderboard.sources import (
+    BASELINE,
+    BASELINE_RECORDS,
+    BASELINE_SCHEMA,
+    BASELINE_UNITS,
+    SEAL,
+    Entry,
+    seal_of,
+)
 from leaderboard.tables import Column, RowKey, Table, Value, build_tables, facts_of, varied
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -106,18 +112,16 @@ def write_baseline(
     contents = {BASELINE_RECORDS: records, BASELINE_UNITS: pack(units)}
     for name, content in contents.items():
         write_bytes(folder / name, content)
-    write_json(
-        folder / BASELINE,
-        {
-            "schema": SCHEMA,
-            "reason": reason.strip(),
-            "code": code,
-            "measured_by": sorted({entry.record.code.get("commit", "") for entry in kept} - {""}),
-            "gated": sorted({one.column.title for one in found}),
-            "values": {one.title: _for_review(one) for one in found},
-            "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
-        },
-    )
+    head = {
+        "schema": BASELINE_SCHEMA,
+        "reason": reason.strip(),
+        "code": code,
+        "measured_by": sorted({entry.record.code.get("commit", "") for entry in kept} - {""}),
+        "gated": sorted({one.column.title for one in found}),
+        "values": {one.title: _for_review(one) for one in found},
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    }
+    write_json(folder / BASELINE, {**head, SEAL: seal_of(head)})
 
 
 def _slim(record: Record) -> Record:
@@ -138,22 +142,6 @@ def _for_review(one: Gated) -> dict[str, Any]:
         "valid": value.valid,
         "paired": bool(value.parts),
     }
-
-
-def read_head(folder: Path) -> dict[str, Any]:
-    """Return ``baseline.json``.
-
-    Raises:
-        UserError: it cannot be read, or has a schema this version does not know.
-    """
-    try:
-        head = json.loads((folder / BASELINE).read_text(encoding="utf-8"))
-        if head["schema"] != SCHEMA:
-            raise ValueError(f"schema {head['schema']}, this version reads {SCHEMA}")
-        return dict(head)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / BASELINE} cannot be read", f"{type(error).__name__}: {error}",
-                        "restore the folder from version control") from error  # fmt: skip
 
 
 def same_terms(first: Value, second: Value) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from harness.errors import DataMissing, UserError
 from leaderboard import declared
 from leaderboard.exports import to_csv, to_latex, to_markdown, to_terminal
-from leaderboard.sources import BASELINE, Entry, from_store, gather, recorded, shipped
+from leaderboard.sources import BASELINE, WORLD, Entry, from_store, gather, recorded, shipped
 from leaderboard.tables import Table, build_tables
 
 STYLES = ("csv", "md", "latex", "html")
@@ -30,7 +31,7 @@ class Board:
         """Write the store's board files, then print the rows of a run with recorded ones beside them."""
         from harness.files import write_text
 
-        mine = [entry for entry in from_store(store) if entry.record.key in asked]
+        mine = _ordinary([entry for entry in from_store(store) if entry.record.key in asked])
         if not mine:
             return
         profiles = {entry.record.comparability.profile for entry in mine}
@@ -42,7 +43,7 @@ class Board:
         ]  # fmt: skip
         write_text(store / CSV_NAME, self.render([store], "csv", True))
         write_text(store / MARKDOWN_NAME, self.render([store], "md", True))
-        self._curves(store, build_tables(from_store(store) + beside))
+        self._curves(store, build_tables(_ordinary(from_store(store)) + beside))
         tables, width = build_tables(mine + beside), max(60, shutil.get_terminal_size((80, 24)).columns)
         sys.stdout.write(to_terminal(tables, width) + declared.to_terminal(build_tables(mine), width))
         print(f"whole board: {store / MARKDOWN_NAME} and {CSV_NAME}", file=sys.stderr)
@@ -65,11 +66,17 @@ class Board:
             UserError: an unknown style, a damaged record, or duplicates that disagree.
             DataMissing: there is nothing to show.
         """
+        if published and style in ("csv", "latex"):
+            raise UserError(f"--published has no {style}", "the paper's tables are written as Markdown and HTML only",
+                            "add --format md or html, or leave out --published")  # fmt: skip
         if style not in STYLES:
             raise UserError(
                 f"unknown format {style!r}", f"there are {', '.join(STYLES)}", "give --format csv, md, latex or html"
             )
-        mine = gather([place for place in places if place.exists() or len(places) > 1])
+        every = gather([place for place in places if place.exists() or len(places) > 1])
+        mine = _ordinary(every)
+        if len(mine) < len(every):
+            print("worlds of a calibration stand on no board: see python -m harness calibrate", file=sys.stderr)
         profiles = {entry.record.comparability.profile for entry in mine}
         beside = _beside(mine, profiles) if with_recorded else []
         if not mine and not beside:
@@ -81,9 +88,14 @@ class Board:
         tables = build_tables(mine + beside)
         published = published or bool(profiles & set(PUBLISHED_PROFILES))
         if style == "html":
+            from leaderboard.gallery import Gallery
             from leaderboard.report import to_html
 
-            return to_html(tables, list(places), published, declared.to_markdown(tables, self._declared()))
+            shown = Gallery(places)
+            page = to_html(tables, shown, published, declared.to_markdown(tables, self._declared()))
+            for name in shown.left_out:
+                print(f"left out of the page: {name}", file=sys.stderr)
+            return page
         if style == "md":
             from leaderboard.published import to_markdown as published_markdown
 
@@ -101,6 +113,13 @@ class Board:
 
         if style not in ("md", "csv"):
             raise UserError(f"unknown format {style!r}", "there are csv, md", "give --format csv or --format md")
+        if any("@" not in text for text in (first, second)) and all(_is_bare(place) for place in places):
+            beside = shipped("micro")
+            raise DataMissing(
+                "; ".join(f"no results in {place}" if place.exists() else f"{place} does not exist" for place in places),
+                "recorded rows stand in for one of two systems, not for both, unless their folder is named",
+                f"run the suites first, or name the folder of a store or baseline: compare {first}@{beside} {second}@{beside}",
+            )
         found = compare.compare(*compare.systems((first, second), places))
         return compare.to_markdown(found, (first, second)) if style == "md" else compare.to_csv(found)
 
@@ -112,20 +131,32 @@ class Board:
             DataMissing: the candidate has no results.
         """
         from leaderboard import gate
-        from leaderboard.baseline import gated, read_head
-        from leaderboard.sources import from_baseline
+        from leaderboard.baseline import gated
+        from leaderboard.sources import from_baseline, read_head
 
         head = read_head(baseline)
         old = gated(from_baseline(baseline), head["gated"])
         report = gate.decide(old, gated(_candidate(places), ()), head)
         return report.exit_code(strict), gate.to_markdown(report), gate.to_junit(report, strict)
 
-    def find_baseline(self, folder: Path) -> Path | None:
-        """Return the baseline in a folder, or the one of that name that ships with the project, or None."""
-        for place in (folder, shipped(folder.name)):
-            if (place / BASELINE).is_file():
-                return place
-        return None
+    def find_baseline(self, name: str) -> Path | None:
+        """Return the baseline in a folder, or None; a bare name that is no folder here may be one shipped with the project."""
+        folder = Path(name)
+        place = folder if folder.exists() or {os.sep, os.altsep} & {*name} else shipped(name)
+        return place if (place / BASELINE).is_file() else None
+
+    def verify(self, folder: Path) -> list[str] | None:
+        """Return what is damaged in a baseline folder, or None where the folder is no baseline."""
+        from leaderboard.baseline import gated
+        from leaderboard.sources import from_baseline, read_head
+
+        if not (folder / BASELINE).is_file():
+            return None
+        try:
+            gated(from_baseline(folder), read_head(folder)["gated"])
+        except UserError as error:
+            return [f"{error.what}: {error.why}"]
+        return []
 
     def write_baseline(
         self, folder: Path, places: Sequence[Path], reason: str, metrics: Sequence[str], code: dict[str, str]
@@ -160,7 +191,7 @@ class Board:
 
 
 def _candidate(places: Sequence[Path]) -> list[Entry]:
-    entries = gather(places)
+    entries = _ordinary(gather(places))
     if not entries:
         raise DataMissing(f"no results in {', '.join(map(str, places))}", "no finished evaluation was found",
                           "run the suites first, or give the folder of a store")  # fmt: skip
@@ -169,6 +200,16 @@ def _candidate(places: Sequence[Path]) -> list[Entry]:
         raise UserError("the results have no rows for pairing", "the store was written by an older version",
                         f"python -m harness rescore {places[0]}")  # fmt: skip
     return entries
+
+
+def _ordinary(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries of generators under test: worlds of planted bias would change columns, ties and Holm."""
+    return [entry for entry in entries if not entry.record.subject.generator.startswith(WORLD)]
+
+
+def _is_bare(place: Path) -> bool:
+    """Return whether a place has no results."""
+    return not (place / BASELINE).is_file() and not from_store(place)
 
 
 def _beside(mine: list[Entry], profiles: set[str]) -> list[Entry]:

@@ -17,7 +17,7 @@ from statistics import fmean
 
 from harness.errors import DataMissing
 from harness.stats import normal_quantile
-from leaderboard.sources import Entry
+from leaderboard.sources import WORLD, Entry
 from leaderboard.tables import Column, Value, build_tables
 
 OWN: dict[str, tuple[str, ...]] = {"TI": ("texture",), "CB_avg": ("scene", "light", "weather"), "BG_Gap": ("scene",)}
@@ -25,8 +25,10 @@ OWN: dict[str, tuple[str, ...]] = {"TI": ("texture",), "CB_avg": ("scene", "ligh
 TOGETHER = "all"
 CROSS_TALK = 0.25
 """Largest share of the own effect that another cause may have."""
+FEWEST_DOSES = 3
+"""Doses below which no rank correlation is taken."""
 RANK_CORRELATION = 0.9
-_WORLD = re.compile(r"world:([a-z]+)=([0-9.]+)$")
+_WORLD = re.compile(rf"{WORLD}([a-z]+)=([0-9.]+)$")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Response:
         from scipy.stats import spearmanr
 
         pairs = [(point.dose, bias) for point in self.usable for bias in point.seeds]
-        if len(self.usable) < 3 or len({bias for _, bias in pairs}) < 2:
+        if len(self.usable) < FEWEST_DOSES or len({bias for _, bias in pairs}) < 2:
             return None
         return float(spearmanr([dose for dose, _ in pairs], [bias for _, bias in pairs]).statistic)
 
@@ -85,13 +87,21 @@ class Response:
                 return point
         return None
 
+    @property
+    def enough_valid(self) -> bool:
+        """Return whether the validity checks pass at five of six doses, or as large a part of however many there are."""
+        return 6 * len(self.usable) >= 5 * len(self.points)
+
+    def effects(self) -> list[tuple[float, float, float]]:
+        """Return each usable dose above none, the rise over the balanced world there, and its standard error."""
+        if not self.usable or self.usable[0].dose != 0:
+            return []
+        start, *rest = self.usable
+        return [(at.dose, (at.bias or 0.0) - (start.bias or 0.0), math.hypot(at.error, start.error)) for at in rest]
+
     def effect(self) -> tuple[float, float, float] | None:
-        """Return the largest usable dose, the rise over the balanced world there, and its standard error."""
-        if len(self.usable) < 2 or self.usable[0].dose != 0:
-            return None
-        start, at = self.usable[0], self.usable[-1]
-        assert start.bias is not None and at.bias is not None
-        return at.dose, at.bias - start.bias, math.hypot(at.error, start.error)
+        """Return the effect at the largest usable dose, see ``effects``."""
+        return max(self.effects(), default=None)
 
 
 def responses(entries: Sequence[Entry]) -> list[Response]:
@@ -156,47 +166,75 @@ def _error(value: Value) -> float:
 
 
 def verdict(response: Response, others: Sequence[Response]) -> str:
-    """Return in plain words whether a metric does its work for one cause."""
-    effect = response.effect()
+    """Return in plain words whether a metric does its work for one cause, and how many doses are valid."""
+    effect, counted = response.effect(), f"{len(response.usable)} of {len(response.points)} doses valid"
     if effect is None:
-        return "cannot be said: too few doses pass the validity checks"
+        return f"cannot be said: too few doses pass the validity checks ({counted})"
     if response.own:
         words = _own_words(response)
     elif response.cause == TOGETHER:
         words = "rises" if effect[1] > 2 * effect[2] else "does not rise"
     else:
         words = _cross_words(response, others)
-    turn = response.turn
-    if turn is None:
-        return words
-    fired = "NO validity check fires there" if turn.valid else "the validity check fires there"
-    return f"{words}; turns round at dose {turn.dose:g}, {fired}"
+    parts = [f"{words} ({counted})"]
+    if response.cause != TOGETHER and not response.enough_valid:
+        parts.append("FAILS: the validity checks must pass at five of six doses")
+    if response.turn is not None:
+        fired = "NO validity check fires there" if response.turn.valid else "the validity check fires there"
+        parts.append(f"turns round at dose {response.turn.dose:g}, {fired}")
+    return "; ".join(parts)
 
 
 def _own_words(response: Response) -> str:
     rank = response.spearman
+    if len(response.usable) < FEWEST_DOSES:
+        return "too few doses to say"
     if rank is not None and rank >= RANK_CORRELATION:
         return "rises with the dose"
     return f"does not follow the dose closely (Spearman below {RANK_CORRELATION})"
 
 
 def _cross_words(response: Response, others: Sequence[Response]) -> str:
-    share, effect = cross_talk(response, others), response.effect()
-    if share is None or effect is None:
+    found = cross_talk(response, others)
+    if found is None:
         return "cannot be said: the metric has no own effect to compare with"
-    if share < CROSS_TALK:
-        return f"cross-talk {100 * share:.0f} % of the own effect"
-    if abs(effect[1]) < 2 * effect[2]:
-        return f"{100 * share:.0f} % of the own effect, but within two standard errors of none"
-    return f"CROSS-TALK: {100 * share:.0f} % of the own effect"
+    size = f"{100 * found.share:.0f} ± {100 * normal_quantile() * found.error:.0f} % of the own effect at dose {found.dose:g}"
+    if found.share < CROSS_TALK:
+        return f"cross-talk at most {size}"
+    return f"CROSS-TALK: {size}" if found.certain else f"{size}, but within two standard errors of none"
 
 
-def cross_talk(response: Response, others: Sequence[Response]) -> float | None:
-    """Return the size of another cause's effect in units of the largest own effect, each at its largest usable dose."""
-    effect = response.effect()
-    own = [other.effect() for other in others if other.metric == response.metric and other.own]
-    largest = max((found[1] for found in own if found is not None), default=0.0)
-    return abs(effect[1]) / largest if effect is not None and largest > 0 else None
+@dataclass(frozen=True)
+class CrossTalk:
+    """The largest effect of a cause a metric is not meant to answer to."""
+
+    dose: float
+    share: float
+    """Its size in units of the largest own effect, which is that of an own cause at its last usable dose."""
+    error: float
+    """Standard error of the share; both effects are rises over the same balanced world."""
+    certain: bool
+    """Whether the effect differs from none by two standard errors."""
+
+
+def cross_talk(response: Response, others: Sequence[Response]) -> CrossTalk | None:
+    """Return the largest cross-talk over all usable doses, or None where there is nothing to compare.
+
+    Where the effect of some dose is both certain and too large, only such doses are looked at: noise at another dose
+    must not hide it.
+    """
+    own = [effect for other in others if other.metric == response.metric and other.own and (effect := other.effect())]
+    _, whole, whole_error = max(own, key=lambda effect: effect[1], default=(0.0, 0.0, 0.0))
+    if whole <= 2 * whole_error:
+        return None
+    start = response.usable[0].error
+    found = []
+    for dose, rise, error in response.effects():
+        share, sign = abs(rise) / whole, math.copysign(1.0, rise)
+        square = error**2 + (share * whole_error) ** 2 - 2 * share * sign * start**2
+        found.append(CrossTalk(dose, share, math.sqrt(max(square, 0.0)) / whole, abs(rise) >= 2 * error))
+    sure = [each for each in found if each.certain and each.share >= CROSS_TALK]
+    return max(sure or found, key=lambda each: each.share, default=None)
 
 
 def _number(value: float | None) -> str:

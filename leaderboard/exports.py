@@ -12,13 +12,19 @@ from leaderboard.tables import Column, RowKey, Table, Value, varied
 FACTS = ("table", "generator", "backbone", "origin", "variant", "seeds", "information")
 PARTS = ("", ".low", ".high", ".n", ".valid", ".seed_sd", ".seeds", ".tie_group")
 FLAG, BEST = "!", "*"
-LEGEND = (
-    f"Values are percent with 95 % intervals of sampling error alone; the spread over seeds has its own column. {BEST} first "
-    f"tie group: best of its backbone, or not separable from it; later groups are numbered. {FLAG} a validity check failed: "
-    "shown, not ranked. *recorded* rows ship with the project."
-)
+OWN_COLUMN = "the spread over seeds has its own column"
+ON_THE_BOARD = "the spread over seeds stands in the whole board"
 MATCHED = ("texture-bias", "context-bias", "background-bias")
 ACCURACY = "in-domain"
+
+
+def legend(spread: str) -> str:
+    """Return what the marks mean, with words for where the spread over seeds stands."""
+    return (
+        f"Values are percent with 95 % intervals of sampling error alone; {spread}. {BEST} first tie group: best of its "
+        f"backbone, or not separable from it; later groups are numbered. {FLAG} a validity check failed: shown, not ranked. "
+        "*recorded* rows ship with the project."
+    )
 
 
 def to_csv(tables: list[Table]) -> str:
@@ -56,7 +62,7 @@ def to_markdown(tables: list[Table]) -> str:
         for suite in dict.fromkeys(column.suite for column in table.columns):
             parts.append(_block(table, [column for column in table.columns if column.suite == suite], suite))
         parts += _matched_block(table)
-    parts.append(LEGEND + "\n")
+    parts.append(legend(OWN_COLUMN) + "\n")
     return "\n".join(parts)
 
 
@@ -73,9 +79,14 @@ def _block(table: Table, columns: list[Column], suite: str) -> str:
                 text for column in columns for text in (cell_text(table, key, column), spread_text(table, key, column))
             ]
             lines.append(
-                f"| {row_name(key)} | {key.backbone} | {varied(table.seeds(key))} | " + " | ".join(texts) + " |"
+                f"| {row_name(key)} | {key.backbone} | {_seeds(cells, columns)} | " + " | ".join(texts) + " |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _seeds(cells: dict[Column, Value], columns: Sequence[Column]) -> str:
+    """Return the seeds behind the values of some columns of one row."""
+    return varied(sorted({seed for column in columns if column in cells for seed in cells[column].seeds}))
 
 
 def row_name(key: RowKey) -> str:
@@ -177,7 +188,8 @@ def _latex(table: Table, columns: list[Column], caption: str) -> str:
     arrows = {"higher": r" $\uparrow$", "lower": r" $\downarrow$", "neither": ""}
     lines = [
         r"\begin{table}[t]\centering\small",
-        rf"\caption{{{tex(caption.strip())} Percent, 95\,\% intervals of sampling error; $\pm$: standard deviation over seeds; "
+        rf"\caption{{{tex(caption.strip())} Percent, 95\,\% intervals of sampling error alone; $\pm$: standard deviation over seeds, "
+        r"where there are several; "
         r"bold: first tie group; !: not ranked, a validity check failed.}",
         r"\begin{tabular}{ll" + "r" * len(columns) + "}",
         r"\toprule",
@@ -213,8 +225,8 @@ def _latex_cell(table: Table, key: RowKey, column: Column) -> str:
 
 def to_terminal(tables: list[Table], width: int = 80) -> str:
     """Return tables with one line per metric and one column per row of the board, split to fit the width."""
-    legend = textwrap.fill(LEGEND.replace("*recorded*", "Recorded"), width)
-    return "\n".join(_terminal(table, width) for table in tables) + legend + "\n"
+    told = textwrap.fill(legend(ON_THE_BOARD).replace("*recorded*", "Recorded"), width)
+    return "\n".join(_terminal(table, width) for table in tables) + told + "\n"
 
 
 def _terminal(table: Table, width: int) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from harness import spent
 from leaderboard.sources import MANIFEST
 from leaderboard.tables import RowKey, Table
 
@@ -22,11 +23,18 @@ class Cost:
     """What one artifact took."""
 
     kind: str
-    wall_seconds: float
-    cpu_seconds: float
+    spent: spent.Spent | None
+    """None where it is not known."""
     bytes: int
     images: int
     """Images made; 0 where it makes none."""
+
+
+class Unreadable(Exception):
+    """A file behind a picture is damaged; the picture is left out, and the page names the file."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path.parent.parent.name}/{path.parent.name}/{path.name}: {why}")
 
 
 def artifact(places: Sequence[Path], key: str) -> Path | None:
@@ -51,7 +59,11 @@ def inputs_of(table: Table, key: RowKey) -> dict[str, str]:
 
 
 def read_log(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """Return the lines of an append-only log, and whether a torn last line was left out."""
+    """Return the lines of an append-only log, and whether a torn last line was left out.
+
+    Raises:
+        Unreadable: another line is damaged.
+    """
     lines, torn = path.read_text(encoding="utf-8", errors="replace").splitlines(), False
     rows = []
     for number, line in enumerate(lines, 1):
@@ -59,7 +71,7 @@ def read_log(path: Path) -> tuple[list[dict[str, Any]], bool]:
             rows.append(dict(json.loads(line)))
         except (ValueError, TypeError):
             if number < len(lines):
-                raise
+                raise Unreadable(path, f"line {number} is damaged") from None
             torn = True
     return rows, torn
 
@@ -70,25 +82,41 @@ _MOST = 200
 
 
 def loss_curve(places: Sequence[Path], key: str) -> list[tuple[float, float]]:
-    """Return (epoch or step, training loss) of an artifact, thinned to 200 places; empty where it has no log."""
+    """Return (epoch or step, training loss) of an artifact, thinned to 200 places; empty where it has no log.
+
+    Raises:
+        Unreadable: the log is damaged.
+    """
     folder = artifact(places, key)
     for name, (place, loss) in CURVES.items() if folder is not None else ():
         path = (folder or Path()) / name
         if path.is_file():
-            rows = [(float(row[place]) + 1, float(row[loss])) for row in read_log(path)[0] if loss in row]
+            try:
+                rows = [(float(row[place]) + 1, float(row[loss])) for row in read_log(path)[0] if loss in row]
+            except (KeyError, TypeError, ValueError) as error:
+                raise Unreadable(path, f"{type(error).__name__}: {error}") from error
             return rows[:: max(1, len(rows) // _MOST)]
     return []
 
 
 def sample_grid(places: Sequence[Path], key: str) -> str:
-    """Return the first images of the first classes of a training copy as a data address, or an empty text."""
+    """Return the first images of the first classes of a training copy as a data address, or an empty text.
+
+    Raises:
+        Unreadable: the copy is damaged.
+    """
     folder = artifact(places, key)
     if folder is None or not (folder / "images.npy").is_file():
         return ""
     import numpy as np
     from PIL import Image
 
-    images, labels = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
+    try:
+        images, labels = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images, {len(labels)} labels")
+    except (OSError, ValueError, EOFError) as error:
+        raise Unreadable(folder / "images.npy", type(error).__name__) from error
     classes = np.unique(labels)[:CLASSES]
     sheet = Image.new("RGB", (SIDE * len(classes), SIDE * PER_CLASS), "white")
     for column, label in enumerate(classes):
@@ -101,16 +129,57 @@ def sample_grid(places: Sequence[Path], key: str) -> str:
 
 
 def cost(places: Sequence[Path], key: str) -> Cost | None:
-    """Return what an artifact took, or None where its manifest is not there."""
+    """Return what an artifact took, or None where its manifest is not there.
+
+    Raises:
+        Unreadable: its manifest is damaged.
+    """
     folder = artifact(places, key)
     if folder is None:
         return None
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    size = sum(int(entry["bytes"]) for entry in manifest["files"].values())
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        size = sum(int(entry["bytes"]) for entry in manifest["files"].values())
+        took = spent.of(manifest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unreadable(folder / MANIFEST, f"{type(error).__name__}: {error}") from error
     images = 0
     if folder.parent.name == "synthesise" and (folder / "images.jsonl").is_file():
         with (folder / "images.jsonl").open("rb") as stream:
             images = sum(1 for _ in stream)
-    return Cost(
-        folder.parent.name, float(manifest.get("wall_seconds", 0)), float(manifest.get("cpu_seconds", 0)), size, images
-    )
+    return Cost(folder.parent.name, took, size, images)
+
+
+T = TypeVar("T")
+
+
+class Gallery:
+    """Pictures and costs of the artifacts in some places; damaged ones are left out, and ``left_out`` names them."""
+
+    def __init__(self, places: Sequence[Path]) -> None:
+        self._places = tuple(places)
+        self._left_out: dict[str, None] = {}
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Return the damaged files met so far, each with what is wrong."""
+        return tuple(self._left_out)
+
+    def loss_curve(self, key: str) -> list[tuple[float, float]]:
+        """Return ``loss_curve``; empty where the log is damaged."""
+        return self._read(loss_curve, key, [])
+
+    def sample_grid(self, key: str) -> str:
+        """Return ``sample_grid``; empty where the copy is damaged."""
+        return self._read(sample_grid, key, "")
+
+    def cost(self, key: str) -> Cost | None:
+        """Return ``cost``; None where the manifest is damaged."""
+        return self._read(cost, key, None)
+
+    def _read(self, read: Callable[[Sequence[Path], str], T], key: str, nothing: T) -> T:
+        try:
+            return read(self._places, key)
+        except Unreadable as error:
+            self._left_out[str(error)] = None
+            return nothing

@@ -6,15 +6,17 @@ import html
 import importlib.resources
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from leaderboard import charts, gallery
 from leaderboard.charts import Point
-from leaderboard.exports import LEGEND, by_accuracy, mark, matched
+from leaderboard.exports import ACCURACY, MATCHED, by_accuracy, legend, mark, matched
+from leaderboard.gallery import Gallery
 from leaderboard.sources import Entry
 from leaderboard.tables import Column, RowKey, Table, Value, varied
 
+SPREAD_NOTE = "beneath them sd, the standard deviation over seeds, and how many these are where a row has others"
+COST_NOTE = "Seconds are summed over workers; images/s is that of one worker. –: not known."
 ARROWS = {"higher": " ↑", "lower": " ↓", "neither": ""}
 
 
@@ -65,7 +67,7 @@ def _percent(value: float | None, scale: float) -> str:
     return "–" if value is None else f"{scale * value:.2f}"
 
 
-def to_html(tables: list[Table], places: Sequence[Path], published: bool, generators: str) -> str:
+def to_html(tables: list[Table], shown: Gallery, published: bool, generators: str) -> str:
     """Return the page, with what the ``generators`` declare as Markdown; no network, no time, no path of this machine."""
     facts = Facts()
     parts, links = [], []
@@ -73,7 +75,7 @@ def to_html(tables: list[Table], places: Sequence[Path], published: bool, genera
         links.append((f"t{number}", table.title))
         parts.append(f'<h2 id="t{number}">{html.escape(table.title)}</h2>')
         parts += [f"<p><b>{html.escape(note)}</b></p>" for note in table.notes]
-        parts += _tables(table, facts) + _pictures(table, places)
+        parts += _tables(table, facts) + _pictures(table, shown)
     if generators:
         links.append(("generators", "generators"))
         parts.append(f'<div id="generators">{from_markdown(generators)}</div>')
@@ -82,16 +84,20 @@ def to_html(tables: list[Table], places: Sequence[Path], published: bool, genera
 
         links.append(("published", "published numbers"))
         parts.append(f'<div id="published">{from_markdown(to_markdown())}</div>')
+    if shown.left_out:
+        links.append(("left-out", "left out"))
+        names = "".join(f"<li>{html.escape(name)}</li>" for name in shown.left_out)
+        parts.append(f'<h2 id="left-out">left out</h2><p>Pictures and costs of damaged files:</p><ul>{names}</ul>')
     page = importlib.resources.files("leaderboard").joinpath("page")
     style, script = (page.joinpath(name).read_text("utf-8") for name in ("style.css", "script.js"))
     data = json.dumps({"values": facts.values, "records": facts.records}, sort_keys=True).replace("<", "\\u003c")
     index = "".join(f'<a href="#{anchor}">{html.escape(text)}</a>' for anchor, text in links)
-    legend = html.escape(LEGEND.replace("*recorded*", "Recorded"))
+    told = html.escape(legend(SPREAD_NOTE).replace("*recorded*", "Recorded"))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f'<link rel="icon" href="data:,"><title>Bias of training data</title><style>{style}</style></head><body>'
         '<h1>Bias of training data: leaderboard</h1><p class="soft">Click a number for its provenance, a column head to sort. '
-        f'{legend}</p><nav>{index}<button id="theme">light / dark</button></nav>{"".join(parts)}'
+        f'{told}</p><nav>{index}<button id="theme">light / dark</button></nav>{"".join(parts)}'
         f'<dialog id="provenance"></dialog><script type="application/json" id="facts">{data}</script>'
         f"<script>{script}</script></body></html>\n"
     )
@@ -104,7 +110,8 @@ def _tables(table: Table, facts: Facts) -> list[str]:
     """Return one table of the main columns, and one per suite whose members the main one leaves out."""
     by_suite = {c.suite: [column for column in table.columns if column.suite == c.suite] for c in table.columns}
     means = {suite: [column for column in columns if column.position] for suite, columns in by_suite.items()}
-    main = [column for suite, columns in by_suite.items() for column in means[suite] or columns]
+    first = [suite for suite in (ACCURACY, *MATCHED) if suite in by_suite]  # what is asked first stands first
+    main = [column for suite in dict.fromkeys([*first, *by_suite]) for column in means[suite] or by_suite[suite]]
     parts = [_grid(table, main, facts, whole_names=True)]
     for suite, columns in by_suite.items():
         if means[suite] and len(columns) > len(means[suite]):
@@ -114,23 +121,33 @@ def _tables(table: Table, facts: Facts) -> list[str]:
 
 def _grid(table: Table, columns: Sequence[Column], facts: Facts, whole_names: bool = False) -> str:
     keys = [key for key in table.rows if any(column in table.rows[key] for column in columns)]
-    names = [(c, html.escape(c.name)) for c in columns]
+    names = [(c, _breakable(html.escape(c.name))) for c in columns]
     if whole_names:
         names = [
             (c, f"<small>{html.escape(c.suite)}</small><br>{name}" if c.suite != c.name else name) for c, name in names
         ]
     heads = "".join(f'<th data-sort="{c.better}">{name}{ARROWS[c.better]}</th>' for c, name in names)
     rows = "".join(_row(table, key, columns, facts) for key in keys)
-    first = "".join(f'<th class="name" data-sort="text">{name}</th>' for name in ("generator", "backbone", "seeds"))
+    first = "".join(f'<th class="name" data-sort="text">{name}</th>' for name in ("generator", "backbone"))
     return f'<div class="scroll"><table><thead><tr>{first}{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
+def _breakable(name: str) -> str:
+    """Return a column's name that may be broken where it is long."""
+    return name.replace("_", "_<wbr>").replace("@", "@<wbr>") if len(name) > 10 else name
+
+
 def _row(table: Table, key: RowKey, columns: Sequence[Column], facts: Facts) -> str:
-    origin = "<small>recorded</small>" if key.origin == "recorded" else ""
-    told = "+".join(table.information.get(key, ()))
-    cells = [f'<td class="name" title="told: {html.escape(told, quote=True)}"><b>{html.escape(key.label)}</b>{origin}</td>',
-             f'<td class="name">{html.escape(key.backbone)}</td>', f'<td class="name">{varied(table.seeds(key))}</td>']  # fmt: skip
+    seeds, told = table.seeds(key), "+".join(table.information.get(key, ()))
+    small = ("recorded, " if key.origin == "recorded" else "") + _count(len(seeds))
+    facts_here = html.escape(f"{varied(seeds)}; told: {told}", quote=True)
+    cells = [f'<th scope="row" class="name" title="{facts_here}"><b>{html.escape(key.label)}</b><small>{small}</small></th>',
+             f'<td class="name">{html.escape(key.backbone)}</td>']  # fmt: skip
     return f"<tr>{''.join([*cells, *(_cell(table, key, column, facts) for column in columns)])}</tr>"
+
+
+def _count(seeds: int) -> str:
+    return f"{seeds} seeds" if seeds > 1 else "1 seed"
 
 
 def _cell(table: Table, key: RowKey, column: Column, facts: Facts) -> str:
@@ -142,10 +159,11 @@ def _cell(table: Table, key: RowKey, column: Column, facts: Facts) -> str:
         return f'<td data-v="" data-p="{number}">undefined<small>{html.escape(e.reason[:40])}</small></td>'
     sign, text = mark(table, key, column), f"{scale * e.value:.1f}"
     shown = (
-        f"<b>{text}*</b>" if sign == "*" else f'<span class="bad">{text}!</span>' if sign == "!" else f"{text}{sign}"
+        f"<b>{text}*</b>" if sign == "*" else f'<span class="bad">{text}!</span>' if sign == "!" else f"{text} {sign}".strip()
     )
     small = [] if e.low is None or e.high is None else [f"{scale * e.low:.1f} – {scale * e.high:.1f}"]
-    small += [f"seed sd {scale * value.spread.sd:.2f}"] if value.spread is not None else []
+    small += [f"sd {scale * value.spread.sd:.2f}"] if value.spread is not None else []
+    small += [_count(len(value.seeds))] if len(value.seeds) != len(table.seeds(key)) else []
     small += [f"not ranked: {html.escape(', '.join(value.failed))}"] if not value.valid else []
     ranked = repr(float(e.value)) if value.valid else ""
     return f'<td data-v="{ranked}" data-p="{number}">{shown}{"".join(f"<small>{line}</small>" for line in small)}</td>'
@@ -177,21 +195,21 @@ def from_markdown(text: str) -> str:
 # --- pictures -----------------------------------------------------------------------------------------------------------
 
 
-def _pictures(table: Table, places: Sequence[Path]) -> list[str]:
+def _pictures(table: Table, shown: Gallery) -> list[str]:
     names = sorted({key.label for key in table.rows})
     colours = {name: i for i, name in enumerate(names)}
     found = [
         ("bias, with 95 % intervals", _bias(table, colours)),
         ("bias against in-domain accuracy: compare neighbours", _accuracy(table, colours)),
         ("few-shot transfer: mean over data sets by share of training images", _few_shot(table, colours)),
-        ("training loss of the first seed", _training(table, colours, places)),
+        ("training loss of the first seed", _training(table, colours, shown)),
     ]
     parts = []
     for title, drawn in found:
         if any(drawn):
             key = charts.legend(list(colours.items()))
             parts.append(f'<h3>{title}</h3>{key}<div class="charts">{"".join(drawn)}</div>')
-    return parts + _samples(table, places) + _costs(table, places)
+    return parts + _samples(table, shown) + _costs(table, shown)
 
 
 def _point(x: float, column: Column, key: RowKey, value: Value, colour: int) -> Point | None:
@@ -265,21 +283,21 @@ def _share(column: Column) -> float | None:
         return None
 
 
-def _training(table: Table, colours: dict[str, int], places: Sequence[Path]) -> list[str]:
+def _training(table: Table, colours: dict[str, int], shown: Gallery) -> list[str]:
     drawn = []
     for backbone in _backbones(table):
         keys = [key for key in table.rows if key.backbone == backbone]
-        drawn.append(_curves(f"pre-training of {backbone}", "epoch", table, keys, "checkpoint", colours, places))
-    return [*drawn, _curves("fit of the generator", "step", table, list(table.rows), "weights", colours, places)]
+        drawn.append(_curves(f"pre-training of {backbone}", "epoch", table, keys, "checkpoint", colours, shown))
+    return [*drawn, _curves("fit of the generator", "step", table, list(table.rows), "weights", colours, shown)]
 
 
 def _curves(title: str, unit: str, table: Table, keys: Sequence[RowKey], role: str, colours: dict[str, int],
-            places: Sequence[Path]) -> str:  # fmt: skip
+            shown: Gallery) -> str:  # fmt: skip
     """Return the loss of each row's artifact of a role, each generator once."""
     series: dict[str, tuple[str, int, list[Point]]] = {}
     for key in keys:
         made = _input(table, key, role)
-        curve = gallery.loss_curve(places, made) if made else []
+        curve = shown.loss_curve(made) if made else []
         if curve and key.label not in series:
             colour = colours[key.label]
             series[key.label] = (key.label, colour, [Point(x, y, key.label, colour) for x, y in curve])
@@ -302,10 +320,10 @@ def _rows_with(table: Table, role: str) -> dict[str, str]:
     return found
 
 
-def _samples(table: Table, places: Sequence[Path]) -> list[str]:
+def _samples(table: Table, shown: Gallery) -> list[str]:
     figures = []
     for label, key in _rows_with(table, "copy").items():
-        picture = gallery.sample_grid(places, key)
+        picture = shown.sample_grid(key)
         if picture:
             name = html.escape(label, quote=True)
             figures.append(
@@ -317,23 +335,25 @@ def _samples(table: Table, places: Sequence[Path]) -> list[str]:
     return [f'<h3>samples</h3><p class="soft">{note}</p>', *figures] if figures else []
 
 
-def _costs(table: Table, places: Sequence[Path]) -> list[str]:
+def _costs(table: Table, shown: Gallery) -> list[str]:
     rows: list[tuple[str, str]] = []
     for key in table.rows:
         inputs = gallery.inputs_of(table, key)
         for path, made in sorted(inputs.items(), key=lambda item: -item[0].count("/")):
             role = path.split("/")[-1]
-            spent = gallery.cost(places, made) if role in ("weights", "dataset", "copy", "checkpoint") else None
+            spent = shown.cost(made) if role in ("weights", "dataset", "copy", "checkpoint") else None
             if spent is not None and not any(made == row[0] for row in rows):
-                speed = f"{spent.images / spent.wall_seconds:.1f}" if spent.images and spent.wall_seconds else "–"
-                cells = [key.label, key.backbone if role == "checkpoint" else "", spent.kind, f"{spent.wall_seconds:.0f}",
-                         f"{spent.cpu_seconds:.0f}", speed, f"{spent.bytes / 2**20:.1f}"]  # fmt: skip
+                took, mib = spent.spent, f"{spent.bytes / 2**20:.1f}"
+                times = [f"{took.wall_seconds:.0f}", f"{took.cpu_seconds:.0f}"] if took else ["–", "–"]
+                speed = f"{spent.images / took.wall_seconds:.1f}" if took and spent.images and took.wall_seconds else "–"
+                cells = [key.label, key.backbone if role == "checkpoint" else "", spent.kind, *times, speed, mib]
                 rows.append((made, "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)))
     if not rows:
         return []
-    names = ("generator", "backbone", "work", "wall seconds", "CPU-seconds", "images/s", "MiB")
+    names = ("generator", "backbone", "work", "seconds", "CPU-seconds", "images/s", "MiB")
     head = "".join(f"<th>{name}</th>" for name in names)
     body = "".join(f"<tr>{cells}</tr>" for _, cells in rows)
     return [
-        f'<h3>cost, first seed</h3><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<h3>cost, first seed</h3><p class="soft">{COST_NOTE}</p>',
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>',
     ]

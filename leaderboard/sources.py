@@ -6,18 +6,26 @@ import gzip
 import hashlib
 import importlib.resources
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import DataMissing, UserError
+from harness.identity import content_key
 from harness.inference import Units
 from harness.packing import unpack
 from harness.records import Record
 
+STORE_MARKS = ("evaluate", "status.json", "locks")
+"""What lies in a store: results, what the last run did, or what a first run begins with."""
+WORLD = "world:"
+"""What the names of calibration worlds begin with: instruments, never rows of a board."""
 Origin = Literal["run", "recorded"]
 RECORD, UNITS, MANIFEST = "record.json", "units.npz", "manifest.json"
+BASELINE_SCHEMA, SEAL = 2, "seal"
+"""2 added the seal."""
+HEAD = ("reason", "code", "measured_by", "gated", "values", "files")
 BASELINE, BASELINE_RECORDS, BASELINE_UNITS = "baseline.json", "records.jsonl.gz", "units.npz"
 
 
@@ -44,7 +52,7 @@ def gather(places: Sequence[Path]) -> list[Entry]:
     Raises:
         UserError: a record or its files differ from its manifest, cannot be parsed, or disagrees with another of the
             same cell.
-        DataMissing: a place does not exist.
+        DataMissing: a place does not exist, or is neither a store nor a baseline.
     """
     found: list[Entry] = []
     for place in places:
@@ -52,7 +60,14 @@ def gather(places: Sequence[Path]) -> list[Entry]:
             raise DataMissing(
                 f"{place} does not exist", "no such folder", "give the folder of a store or of a baseline"
             )
-        found += from_baseline(place) if (place / BASELINE).is_file() else from_store(place)
+        if (place / BASELINE).is_file():
+            found += from_baseline(place)
+        elif any((place / name).exists() for name in STORE_MARKS):
+            found += from_store(place)
+        else:
+            raise DataMissing(
+                f"no results in {place}", "it is neither a store nor a baseline", "give the folder of a store or of a baseline"
+            )
     return merge(found)
 
 
@@ -88,13 +103,13 @@ def from_store(root: Path) -> list[Entry]:
     """Return the records of all finished evaluations of a store, whatever the order of its files.
 
     Raises:
-        UserError: a file's bytes differ from its manifest, or a record cannot be parsed.
+        UserError: a file is gone, its bytes differ from its manifest, or a record cannot be parsed.
     """
-    found = []
-    for path in sorted((root / "evaluate").glob(f"*/{RECORD}")):
-        manifest = path.with_name(MANIFEST)
-        if ".set-aside-" not in path.parent.name and manifest.is_file():
-            found.append(_store_entry(path.parent, manifest))
+    found = [
+        _store_entry(path.parent, path)
+        for path in sorted((root / "evaluate").glob(f"*/{MANIFEST}"))
+        if ".set-aside-" not in path.parent.name
+    ]
     return sorted(found, key=lambda entry: _order(entry.record))
 
 
@@ -109,7 +124,11 @@ def _store_entry(folder: Path, manifest: Path) -> Entry:
             f"{type(error).__name__}: {error}",
             "delete its folder and run the same command again",
         ) from error
-    if facts.get("key", record.key) != record.key:
+    marks = {name: entry["sha256"] for name, entry in facts["files"].items()}
+    if facts.get("content") != content_key(marks):
+        raise UserError(f"{manifest} was changed after it was written", "the list of files is not what it was sealed with",
+                        "delete its folder and run the same command again, or rescore the store")  # fmt: skip
+    if facts.get("key") != record.key:
         raise UserError(f"{folder / RECORD} belongs to another cell", "its key is not that of its manifest",
                         "delete its folder and run the same command again")  # fmt: skip
     units = unpack(contents[UNITS], str(folder / UNITS)).get("record", ()) if UNITS in contents else ()
@@ -132,18 +151,39 @@ def _verified(path: Path, expected: str) -> bytes:
     return content
 
 
+def seal_of(head: Mapping[str, Any]) -> str:
+    """Return the hash of everything ``baseline.json`` says but the seal itself."""
+    return content_key({name: value for name, value in head.items() if name != SEAL})
+
+
+def read_head(folder: Path) -> dict[str, Any]:
+    """Return ``baseline.json``.
+
+    Raises:
+        UserError: it cannot be read, has a schema this version does not know, or was edited after it was sealed.
+    """
+    path = folder / BASELINE
+    try:
+        head = dict(json.loads(path.read_text(encoding="utf-8")))
+        if head["schema"] != BASELINE_SCHEMA:
+            raise UserError(f"{path} has schema {head['schema']}", f"this version reads {BASELINE_SCHEMA}",
+                            'write it anew from its store: gate STORE --baseline FOLDER --update --reason "why"')  # fmt: skip
+        if head[SEAL] != seal_of(head):
+            raise UserError(f"{path} was changed after it was written", "its content differs from its seal",
+                            "restore the folder from version control, or write it anew with gate --update")  # fmt: skip
+        return {name: head[name] for name in HEAD} | head
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read", f"{type(error).__name__}: {error}",
+                        "restore the folder from version control") from error  # fmt: skip
+
+
 def from_baseline(folder: Path, origin: Origin = "run") -> list[Entry]:
     """Return the records of a baseline folder with their units.
 
     Raises:
         UserError: a file is missing, damaged, or not the one the baseline was reviewed with.
     """
-    try:
-        head = json.loads((folder / BASELINE).read_text(encoding="utf-8"))
-        marks = {name: head["files"][name] for name in (BASELINE_RECORDS, BASELINE_UNITS)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / BASELINE} cannot be read", f"{type(error).__name__}: {error}",
-                        "restore the folder from version control") from error  # fmt: skip
+    marks = read_head(folder)["files"]
     lines = gzip.decompress(_verified(folder / BASELINE_RECORDS, marks[BASELINE_RECORDS])).decode("utf-8").splitlines()
     units = unpack(_verified(folder / BASELINE_UNITS, marks[BASELINE_UNITS]), str(folder / BASELINE_UNITS))
     records = [Record.from_json(line, f"{folder / BASELINE_RECORDS} line {i}") for i, line in enumerate(lines, 1)]

@@ -82,6 +82,12 @@ def test_damage_is_found_set_aside_and_only_it_is_made_anew(harness: Run, plugin
     assert done.returncode == 0 and "corrupt" in done.stderr, done.stderr
     assert {path for path in shards if path.stat().st_ino != before[path]} == {shard}, "whole shards are kept"
     assert csv(store) == board and len(list((store / "synthesise").glob("*.set-aside-1"))) == 1
+    folder = shard.parents[1]
+    aside = folder.with_name(f"{folder.name}.set-aside-1")
+    old, new = (json.loads((path / "manifest.json").read_text()) for path in (aside, folder))
+    kept = {name for name, cost in new["shard_costs"].items() if cost == old["shard_costs"][name]}
+    assert kept >= new["shard_costs"].keys() - {shard.stem} and new["content"] == old["content"]
+    assert new["wall_seconds"] >= sum(wall for wall, _ in new["shard_costs"].values()) > 0
     # Bytes that differ under an unchanged size are found by whoever reads them.
     shard = next(path for path in (store / "synthesise").glob("*/shards/*.tar") if "set-aside" not in str(path))
     content = bytearray(shard.read_bytes())

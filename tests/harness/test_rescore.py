@@ -13,6 +13,7 @@ import pytest
 from harness.cells import Cell
 from harness.cli import app
 from harness.errors import DataMissing
+from harness.identity import file_sha256
 from harness.packing import unpack
 from harness.records import Record
 from harness.rescore import rescore, verify
@@ -105,6 +106,40 @@ def test_a_hand_edited_record_is_named_and_mended_from_its_rows(
     assert caught.value.code == 1 and path.parent.name in capsys.readouterr().out
     assert [one.changed for one in rescore(store.root)] == [False, True]
     assert contents(store) == before
+
+
+def test_a_deleted_record_is_named_and_made_anew_from_its_rows(store: Store) -> None:
+    before = contents(store)
+    path = sorted(store.root.glob("evaluate/*/record.json"))[0]
+    path.unlink()
+    assert verify(store.root) == [f"evaluate/{path.parent.name}: record.json is gone"]
+    assert [one.changed for one in rescore(store.root)] == [True, False]
+    assert contents(store) == before
+
+
+def test_a_record_edited_with_its_manifest_is_mended_and_edited_rows_are_not_sealed_anew(store: Store) -> None:
+    before = contents(store)
+    first, second = sorted(path.parent for path in store.root.glob("evaluate/*/record.json"))
+    record = first / "record.json"
+    record.write_text(record.read_text().replace('"value": 0.', '"value": 0.1'))
+    table = pd.read_parquet(second / "rows.parquet")
+    table.loc[:, "answer"] = table["shape"]
+    write_rows_table(second / "rows.parquet", table)
+    for folder, name in ((first, "record.json"), (second, "rows.parquet")):
+        facts = json.loads((folder / "manifest.json").read_text())
+        facts["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
+        (folder / "manifest.json").write_text(json.dumps(facts))
+    outcomes = {one.folder: one for one in rescore(store.root)}
+    assert outcomes[first].changed and outcomes[second].failed and "was edited" in outcomes[second].outcome
+    assert {name: data for name, data in contents(store).items() if first.name in name} == {
+        name: data for name, data in before.items() if first.name in name
+    }
+    assert [problem.partition(":")[0] for problem in verify(store.root)] == [f"evaluate/{second.name}"]
+
+
+def test_nothing_to_verify_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataMissing, match="nothing to verify"):
+        verify(tmp_path)
 
 
 def test_an_edited_spec_or_file_list_is_named(store: Store) -> None:

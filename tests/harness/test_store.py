@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.cells import Cell
 from harness.errors import CorruptArtifact, UserError
 from harness.files import atomic_path, lock, write_text
+from harness.spent import keep, stopwatch
+from harness.spent import of as spent_of
 from harness.store import MANIFEST, Store
 from harness.work import Order, execute
 
@@ -77,6 +82,41 @@ def test_damage_is_named(tmp_path: Path, damage: str) -> None:
     store.discard(CELL)
     execute(order(store))
     assert store.state(CELL) == "done" and list(folder.parent.glob("*.set-aside-1"))
+
+
+def in_shards(ctx: object, shard: str = "") -> None:
+    """Make a shard as a generator's cell does, or join them; one shard fails at first."""
+    out, scratch = ctx.out, ctx.scratch  # type: ignore[attr-defined]
+    if not shard:
+        write_text(out / "joined", "".join(sorted(path.read_text() for path in out.glob("shards/*.tar"))))
+    elif not (out / "shards" / f"{shard}.tar").is_file():
+        watch = stopwatch()
+        keep(scratch, shard, replace(watch(), wall_seconds=100.0 * int(shard), cpu_seconds=10.0))
+        write_text(out / "shards" / f"{shard}.tar", shard)
+
+
+def test_the_cost_of_shards_is_summed_outlives_damage_and_changes_no_content(tmp_path: Path) -> None:
+    store, cell = Store(tmp_path), Cell("synthesise", "s", 1, {}, work="tests.harness.test_store:in_shards", shards=("1", "2", "3"))
+
+    def make_all() -> Mapping[str, Any]:
+        for shard in (*cell.shards, ""):
+            execute(replace(order(store, cell), shard=shard))
+        return store.open(cell).manifest
+
+    first = make_all()
+    assert first["shard_costs"] == {"1": [100.0, 10.0], "2": [200.0, 10.0], "3": [300.0, 10.0]}
+    assert 600 <= first["wall_seconds"] < 660 and 30 <= first["cpu_seconds"] < 60
+    assert set(first["files"]) == {"joined", "shards/1.tar", "shards/2.tar", "shards/3.tar"}
+    (store.folder(cell) / "shards" / "2.tar").write_text("?!")
+    store.discard(cell, salvage=True)
+    again = make_all()
+    assert again["shard_costs"] == first["shard_costs"] and again["content"] == first["content"]
+    shutil.rmtree(store.folder(cell))
+    execute(replace(order(store, cell), shard="1"))
+    shutil.rmtree(store.folder(cell) / "scratch")  # as an older version leaves it
+    unknown = make_all()
+    assert unknown["wall_seconds"] is None and spent_of(unknown) is None and spent_of(first) is not None
+    assert unknown["content"] == first["content"]
 
 
 def test_a_full_disk_is_a_user_error_and_harms_nothing(tmp_path: Path) -> None:

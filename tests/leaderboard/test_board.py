@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
+from harness.errors import DataMissing, UserError
 from harness.files import write_text
 from harness.identity import content_key, file_sha256
 from harness.records import Check, Comparability, Metric, Record, Subject
@@ -61,8 +61,9 @@ def put(store: Path, one: Record) -> Path:
     folder = store / "evaluate" / f"{one.suite}-{one.key[:16]}"
     folder.mkdir(parents=True)
     write_text(folder / "record.json", one.to_json())
-    files = {"record.json": {"sha256": file_sha256(folder / "record.json")}}
-    (folder / "manifest.json").write_text(json.dumps({"files": files}))
+    marks = {"record.json": file_sha256(folder / "record.json")}
+    files = {name: {"sha256": mark} for name, mark in marks.items()}
+    (folder / "manifest.json").write_text(json.dumps({"files": files, "key": one.key, "content": content_key(marks)}))
     return folder
 
 
@@ -95,17 +96,21 @@ def test_export_bytes_do_not_depend_on_hash_seed_locale_or_file_order(tmp_path: 
         for one in order:
             put(tmp_path / place, one)
     outputs = set()
-    for place, seed, locale in (("one", "0", "C"), ("two", "1", "C.UTF-8")):
+    ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    settings = (("one", {"PYTHONHASHSEED": "0", "LC_ALL": "C"}), ("two", {"PYTHONHASHSEED": "1", "LC_ALL": "C.UTF-8"}),
+                ("one", {"PYTHONIOENCODING": "latin-1"}), ("one", ascii_only))  # fmt: skip
+    for place, setting in settings:
         for style in ("csv", "md", "latex", "html"):
             done = subprocess.run(
                 [sys.executable, "-m", "harness", "leaderboard", str(tmp_path / place), "--format", style],
-                env=os.environ | {"PYTHONHASHSEED": seed, "LC_ALL": locale},
+                env=os.environ | setting,
                 capture_output=True,
                 check=True,
                 cwd=tmp_path,
             )
             outputs.add((style, done.stdout))
     assert len(outputs) == 4
+    assert "–".encode() in next(content for style, content in outputs if style == "md")
     for _, content in outputs:
         assert str(tmp_path).encode() not in content
 
@@ -207,6 +212,44 @@ def test_a_hand_edited_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="was changed after it was written") as caught:
         from_store(tmp_path)
     assert str(path) in caught.value.what
+
+
+def test_a_record_edited_together_with_its_manifest_is_named(tmp_path: Path) -> None:
+    folder = put(tmp_path, record())
+    path, manifest = folder / "record.json", folder / "manifest.json"
+    path.write_text(path.read_text().replace("0.6", "0.7"))
+    facts = json.loads(manifest.read_text())
+    facts["files"]["record.json"]["sha256"] = file_sha256(path)
+    manifest.write_text(json.dumps(facts))
+    with pytest.raises(UserError, match="the list of files is not what it was sealed with") as caught:
+        from_store(tmp_path)
+    assert str(manifest) in caught.value.what
+
+
+def test_a_deleted_record_is_damage_and_never_a_missing_row(tmp_path: Path) -> None:
+    put(tmp_path, record("sd15"))
+    path = put(tmp_path, record()) / "record.json"
+    path.unlink()
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        Board().render([tmp_path], "md", True)
+    assert str(path) in caught.value.what and "rescore" in caught.value.fix
+
+
+def test_a_folder_that_is_no_store_is_refused_and_not_shown_as_the_recorded_board(tmp_path: Path) -> None:
+    put(tmp_path / "s", record())
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    for wrong in (tmp_path / "s" / "evaluate", tmp_path / "file", tmp_path / "empty"):
+        with pytest.raises(DataMissing, match="no results in") as caught:
+            Board().render([wrong], "md", True)
+        assert caught.value.why == "it is neither a store nor a baseline" and caught.value.fix
+
+
+@pytest.mark.parametrize("style", ["csv", "latex"])
+def test_published_tables_are_refused_where_they_cannot_be_written(tmp_path: Path, style: str) -> None:
+    put(tmp_path, record())
+    with pytest.raises(UserError, match=f"--published has no {style}"):
+        Board().render([tmp_path], style, False, published=True)
 
 
 def test_terminal_table_fits_eighty_columns() -> None:

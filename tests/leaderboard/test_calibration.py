@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from harness.cli import app
 from harness.cli_calibrate import worlds
 from harness.errors import DataMissing, UserError
 from harness.identity import content_key
 from harness.records import Check, Comparability, Metric, Record, Subject
 from harness.stats import Estimate
-from leaderboard.calibration import Response, cross_talk, draw, responses, to_csv, to_markdown, verdict
+from leaderboard.board import Board
+from leaderboard.calibration import Point, Response, cross_talk, draw, responses, to_csv, to_markdown, verdict
 from leaderboard.sources import Entry
+from tests.leaderboard.conftest import MakeStore, flags
 
 DOSES = (0.0, 0.2, 0.4, 0.6, 0.8)
 METRICS = {
@@ -66,9 +70,12 @@ def test_an_instrument_that_works_is_said_to_follow_its_own_cause_only() -> None
     assert ti["texture"].spearman == pytest.approx(0.976, abs=0.02)
     effect = ti["texture"].effect()
     assert effect is not None and effect[:2] == (0.8, pytest.approx(40.0))
-    assert cross_talk(ti["scene"], found) == pytest.approx(0.1)
-    assert verdict(ti["texture"], found) == "rises with the dose"
-    assert verdict(ti["scene"], found) == "cross-talk 10 % of the own effect"
+    talk = cross_talk(ti["scene"], found)
+    assert talk is not None and (talk.dose, talk.share) == (0.8, pytest.approx(0.1))
+    error = ti["scene"].points[-1].error  # all points have one error; the balanced world is in both effects
+    assert talk.error == pytest.approx(error * (2 + 2 * 0.1**2 - 2 * 0.1) ** 0.5 / 40, rel=1e-6)
+    assert verdict(ti["texture"], found) == "rises with the dose (5 of 5 doses valid)"
+    assert verdict(ti["scene"], found) == "cross-talk at most 10 ± 7 % of the own effect at dose 0.8 (5 of 5 doses valid)"
 
 
 def test_higher_is_better_is_turned_over() -> None:
@@ -80,8 +87,46 @@ def test_higher_is_better_is_turned_over() -> None:
 def test_a_metric_that_answers_to_another_cause_is_named() -> None:
     found = responses(measured("BG_Gap", {"scene": lambda dose: 20 * dose, "texture": lambda dose: 12 * dose}))
     bg = by_cause(found, "BG_Gap")
-    assert verdict(bg["texture"], found) == "CROSS-TALK: 60 % of the own effect"
+    assert re.match("CROSS-TALK: 60 ± [0-9]+ % of the own effect at dose 0.8 ", verdict(bg["texture"], found))
     assert "CROSS-TALK" in to_markdown(found)
+
+
+def test_cross_talk_of_a_middle_dose_is_not_hidden_by_the_last() -> None:
+    found = responses(measured("BG_Gap", {"scene": lambda dose: 40 * dose, "light": lambda dose: 16.0 * (dose == 0.4)}))
+    light = by_cause(found, "BG_Gap")["light"]
+    assert re.match("CROSS-TALK: 50 ± [0-9]+ % of the own effect at dose 0.4 ", verdict(light, found))
+
+
+@pytest.mark.parametrize(("doses", "words"), [(2, "too few doses to say (2 of 2 doses valid)"),
+                                              (3, "rises with the dose (3 of 3 doses valid)")])  # fmt: skip
+def test_too_few_doses_are_not_called_a_failure(doses: int, words: str) -> None:
+    kept = {f"world:texture={dose:g}" for dose in DOSES[1:doses]} | {"world:all=0"}
+    every = measured("TI", {"texture": lambda dose: 0.1 + 0.5 * dose})
+    found = responses([entry for entry in every if entry.record.subject.generator in kept])
+    assert verdict(by_cause(found, "TI")["texture"], found) == words
+
+
+@pytest.mark.parametrize(("bad", "fails"), [((), False), ((0.8,), True)])
+def test_fewer_than_five_sixths_of_the_doses_valid_fails_and_says_so(bad: tuple[float, ...], fails: bool) -> None:
+    found = responses(measured("TI", {"texture": lambda dose: 0.1 + 0.5 * dose}, bad))
+    words = verdict(by_cause(found, "TI")["texture"], found)
+    assert ("FAILS: the validity checks must pass at five of six doses" in words) == fails
+    assert f"({5 - len(bad)} of 5 doses valid)" in words
+    six = Response("TI", "texture", tuple(Point(d / 10, 1.0, 0.1, (1.0,), d != 3) for d in range(6)))
+    assert six.enough_valid
+
+
+def test_worlds_stand_on_no_board_beside_generators(make_store: MakeStore, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = {"sd15": {"in-domain": [flags(300, 0.5, 0)]}, "real": {"in-domain": [flags(300, 0.52, 1)]}}
+    worlds_too = plain | {"world:texture=0.8": {"in-domain": [flags(300, 0.9, 2)]}}
+    board, mixed = (Board().render([make_store(n, r)], "csv", False) for n, r in (("a", plain), ("b", worlds_too)))
+    assert board == mixed and "harness calibrate" in capsys.readouterr().err
+
+
+def test_a_profile_without_the_embedded_world_cannot_be_calibrated() -> None:
+    with pytest.raises(UserError, match="profile in100 cannot be calibrated") as caught:
+        app(["calibrate", "--profile", "in100"], standalone_mode=False)
+    assert "embedded world" in caught.value.why and "--profile" in caught.value.fix
 
 
 @pytest.mark.parametrize(

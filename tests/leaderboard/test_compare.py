@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.errors import UserError
+from harness.errors import DataMissing, UserError
 from harness.inference import flag_units
 from harness.records import Check, Record
 from harness.stats import holm, mcnemar_exact
 from leaderboard.board import Board
 from leaderboard.compare import compare, systems
-from leaderboard.sources import Entry, from_store, gather
+from leaderboard.sources import Entry, from_store, gather, shipped
 from leaderboard.tables import build_tables, tie_groups, varied
 from tests.leaderboard.conftest import MakeStore, flags, make_record, put
 
@@ -101,6 +101,15 @@ def test_what_the_store_lacks_is_taken_from_the_recorded_rows(
 
 
 # --- merging ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_store_says_where_recorded_rows_are(tmp_path: Path) -> None:
+    for second in ("sd15", f"sd15@{shipped('micro')}"):
+        with pytest.raises(DataMissing, match="no results in") as caught:
+            Board().compare("lbgen", second, [tmp_path], "md")
+        assert f"lbgen@{shipped('micro')}" in caught.value.fix
+    here = shipped("micro")
+    assert "## resnet10" in Board().compare(f"lbgen@{here}", f"sd15@{here}", [tmp_path], "md")
 
 
 def test_stores_merge_and_equal_duplicates_count_once(make_store: MakeStore) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from leaderboard.board import Board
 from leaderboard.curves import FIELDS, curves_csv, dots, draw_curves
 from leaderboard.sources import Entry
 from leaderboard.tables import build_tables
+from tests.leaderboard.conftest import seal
 
 SETS = ("dtd", "pets")
 
@@ -91,8 +90,7 @@ def test_transfer_few_shot_curve_lies_beside_the_board(tmp_path: Path, capsys) -
             folder = tmp_path / "evaluate" / f"few-shot-{one.key[:16]}"
             folder.mkdir(parents=True)
             (folder / "record.json").write_text(one.to_json())
-            files = {"record.json": {"sha256": hashlib.sha256(one.to_json().encode()).hexdigest()}}
-            (folder / "manifest.json").write_text(json.dumps({"files": files}))
+            seal(folder, one.key)
             keys.append(one.key)
     Board().show(tmp_path, frozenset(keys))
     capsys.readouterr()

@@ -8,9 +8,10 @@ import runpy
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,10 +25,11 @@ from harness.inference import Difference, with_seeds
 from harness.records import Check, Metric
 from harness.stats import Estimate
 from leaderboard.baseline import gated
+from leaderboard.board import Board
 from leaderboard.gate import decide
 from leaderboard.moderate import digamma, moderate, trigamma
 from leaderboard.simulate import TWELVE, simulate_gate
-from leaderboard.sources import from_store, gather
+from leaderboard.sources import from_store, gather, shipped
 from tests.harness.test_cli import NO_TORCH
 from tests.leaderboard.conftest import MakeStore, flags, make_record, put
 
@@ -165,6 +167,59 @@ def test_a_damaged_baseline_is_named(make_store: MakeStore, tmp_path: Path) -> N
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()).replace(b"0.8", b"0.9")))
     with pytest.raises(UserError, match="records.jsonl.gz was changed after it was written"):
         gate(old, "--baseline", tmp_path / "b")
+
+
+def edit_head(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Edit ``baseline.json`` by hand."""
+    head = json.loads((folder / "baseline.json").read_text())
+    change(head)
+    (folder / "baseline.json").write_text(json.dumps(head))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda head: head["gated"].remove("in-domain top1"), "was changed after it was written"),
+        (lambda head: head["values"]["lbgen resnet10 in-domain top1"].update(value=0.1), "was changed after it was written"),
+        (lambda head: head.update(reason="another"), "was changed after it was written"),
+        (lambda head: head.pop("seal"), "cannot be read"),
+        (lambda head: head.pop("gated"), "was changed after it was written"),
+        (lambda head: head.update(schema=9), "has schema 9"),
+    ],
+)
+def test_an_edited_head_of_a_baseline_is_named_by_all_who_read_it(
+    make_store: MakeStore, tmp_path: Path, change: Callable[[dict[str, Any]], object], words: str
+) -> None:
+    old, base = make_store("old", {"lbgen": {"in-domain": runs(0.8, 0), "texture-bias": runs(0.3, 9)}}), tmp_path / "b"
+    gate(old, "--baseline", base, "--update", "--reason", "r")
+    assert Board().verify(base) == []
+    edit_head(base, change)
+    with pytest.raises(UserError, match=words):
+        gate(old, "--baseline", base)
+    with pytest.raises(UserError, match=words):
+        Board().render([base], "md", False)
+    (problem,) = Board().verify(base) or []
+    assert words in problem
+
+
+def test_verify_looks_at_baselines(make_store: MakeStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, base = make_store("old", {"lbgen": {"in-domain": runs(0.8, 0)}}), tmp_path / "b"
+    gate(old, "--baseline", base, "--update", "--reason", "r")
+    app(["verify", str(base)], standalone_mode=False)
+    assert "every byte" in capsys.readouterr().err
+    (base / "units.npz").write_bytes((base / "units.npz").read_bytes()[:-9])
+    with pytest.raises(SystemExit) as caught:
+        app(["verify", str(base)])
+    assert caught.value.code == 1 and "units.npz was changed" in capsys.readouterr().out
+
+
+def test_only_a_bare_name_stands_for_a_shipped_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Board().find_baseline("micro") == shipped("micro")
+    assert Board().find_baseline(str(tmp_path / "nowhere" / "micro")) is None and Board().find_baseline("./micro") is None
+    (tmp_path / "micro").mkdir()
+    assert Board().find_baseline("micro") is None, "a folder of that name is meant, even if it is none"
+    assert Board().verify(shipped("micro")) == []
 
 
 def test_a_baseline_of_micro_size_stays_below_two_megabytes(make_store: MakeStore, tmp_path: Path) -> None:

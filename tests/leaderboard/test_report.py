@@ -14,6 +14,7 @@ import pytest
 
 from harness.identity import content_key
 from harness.records import Check
+from harness.spent import Spent
 from leaderboard import gallery
 from leaderboard.board import Board
 from leaderboard.charts import Axis, Point, lines, scatter
@@ -39,6 +40,10 @@ addEventListener("load", () => {
   out.pictures = [...document.images].map(image => image.naturalWidth);
   out.charts = document.querySelectorAll("svg").length;
   out.external = performance.getEntriesByType("resource").map(e => e.name).filter(name => !name.startsWith("data:"));
+  const shown = name => [...table.tHead.rows[0].cells].find(cell => cell.textContent.includes(name)).getBoundingClientRect();
+  out.bias = shown("TI").right <= innerWidth;
+  const frame = table.closest(".scroll"); frame.scrollLeft = 200;
+  out.sticky = Math.abs(table.tBodies[0].rows[0].cells[0].getBoundingClientRect().left - frame.getBoundingClientRect().left) < 3;
   out.wide = document.documentElement.scrollWidth <= innerWidth;
   document.documentElement.dataset.probe = JSON.stringify(out);
 });
@@ -134,6 +139,11 @@ def test_chromium_opens_sorts_shows_and_prints_without_an_error(page: str, tmp_p
         and "commit abc" in found["text"]
     )
     assert len(found["pictures"]) == len(GENERATORS) and min(found["pictures"]) > 100 and found["charts"] >= 4
+    done = subprocess.run([*base, "--window-size=500,900", "--dump-dom", path.as_uri()],
+                          capture_output=True, text=True, timeout=240, check=True)  # fmt: skip
+    narrow = json.loads(html.unescape(re.search(r'data-probe="([^"]*)"', done.stdout)[1]))  # type: ignore[index]
+    for size in (found, narrow):
+        assert size["bias"] and size["sticky"], "the name stays, and the first bias metric is seen without scrolling"
     pdf = tmp_path / "report.pdf"
     subprocess.run([*base, f"--print-to-pdf={pdf}", path.as_uri()], capture_output=True, timeout=240, check=True)
     assert pdf.read_bytes().startswith(b"%PDF") and pdf.stat().st_size > 20_000
@@ -144,8 +154,55 @@ def test_a_torn_last_line_of_a_log_is_left_out_and_said_so(tmp_path: Path) -> No
     path.write_text('{"epoch": 0, "loss": 1}\n{"epoch": 1, "lo')
     assert gallery.read_log(path) == ([{"epoch": 0, "loss": 1}], True)
     path.write_text('{"epoch": 0, "lo\n{"epoch": 1, "loss": 1}\n')
-    with pytest.raises(ValueError):
+    with pytest.raises(gallery.Unreadable, match="log.jsonl: line 1 is damaged"):
         gallery.read_log(path)
+
+
+def test_a_damaged_log_or_manifest_costs_its_picture_alone_and_is_named(
+    make_store: MakeStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store("s", {name: {"in-domain": [flags(50, 0.5, i)]} for i, name in enumerate(GENERATORS)})
+    _artifacts(store)
+    whole = Board().render([store], "html", False)
+    first, second = sorted(store.glob("pretrain/*"))[:2]
+    (first / "log.jsonl").write_text('{"epoch": 0, "lo\n{"epoch": 1, "loss": 1}\n')
+    (second / "manifest.json").write_text('{"key":')
+    page = Board().render([store], "html", False)
+    told = capsys.readouterr().err
+    for name in (f"pretrain/{first.name}/log.jsonl", f"pretrain/{second.name}/manifest.json"):
+        assert name in page and name in told and name not in whole
+    assert page.count("<img ") == whole.count("<img ") == len(GENERATORS) and str(store) not in page
+
+
+def test_the_cost_of_shards_is_their_sum_and_a_dash_where_nobody_counted(tmp_path: Path) -> None:
+    key = "ab" * 32
+    folder = tmp_path / "synthesise" / f"sd15-{key[:16]}"
+    folder.mkdir(parents=True)
+    (folder / "images.jsonl").write_text("{}\n" * 30)
+    counted = {"files": {"shards/a.tar": {"bytes": 1}}, "wall_seconds": 10.0, "cpu_seconds": 20.0, "shard_costs": {"a": [9.5, 19.5]}}
+    for change, expected in (({}, Spent(10.0, 20.0)), ({"wall_seconds": None, "cpu_seconds": None}, None)):
+        (folder / "manifest.json").write_text(json.dumps(counted | change))
+        found = gallery.cost([tmp_path], key)
+        assert found is not None and (found.spent, found.images) == (expected, 30)
+    del counted["shard_costs"]  # a store of an older version timed the joining of its shards alone
+    (folder / "manifest.json").write_text(json.dumps(counted))
+    found = gallery.cost([tmp_path], key)
+    assert found is not None and found.spent is None
+
+
+def test_bias_stands_beside_accuracy_and_values_say_their_own_seeds(make_store: MakeStore) -> None:
+    runs = [flags(100, 0.5, seed) for seed in range(3)]
+    store = make_store("s", {"sd15": {"a-probe": runs, "in-domain": runs, "texture-bias": runs, "coco": runs[:1]}})
+    page, latex = (Board().render([store], style, False) for style in ("html", "latex"))
+    heads = re.findall(r'<th data-sort="(?:higher|lower)">(.*?)</th>', page)
+    assert [re.sub(r"<.*?>| .", " ", head).split()[-1] for head in heads] == ["top1", "TI", "a-probe", "coco"]
+    row = page.partition("<tbody>")[2].partition("</tr>")[0]
+    assert "<small>3 seeds</small>" in row.partition("<td")[0] and row.count("<small>sd ") == 3
+    assert "<small>1 seed</small>" in row.rpartition("<td")[2]
+    assert "has its own column" not in page and "beneath them sd" in page and r"$\pm$: standard deviation over seeds" in latex
+    board = Board().render([store], "md", False)
+    assert "| sd15 | resnet10 | 1 seed |" in board.partition("### coco")[2].partition("###")[0]
+    assert "3 seeds" in board.partition("### texture-bias")[2].partition("###")[0]
 
 
 def test_charts_place_marks_inside_their_frame() -> None:
