@@ -73,6 +73,9 @@ def gate(
         str, typer.Option("--baseline", help="Folder of the baseline, or the bare name of a shipped one.")
     ] = "micro",
     store: StoreOption = DEFAULT_STORE,
+    generator: Annotated[
+        str, typer.Option("--generator", help="Only these generators of the baseline, comma separated; default: all.")
+    ] = "",
     strict: Annotated[bool, typer.Option("--strict/--no-strict", help="Inconclusive fails, too.")] = False,
     update: Annotated[bool, typer.Option("--update", help="Write the baseline anew from these results.")] = False,
     reason: Annotated[str, typer.Option("--reason", help="With --update: why the baseline may change.")] = "",
@@ -88,7 +91,7 @@ def gate(
     from harness.provenance import code_version
 
     places, door = folders or [store], board()
-    wanted = [name.strip() for name in metrics.split(",") if name.strip()]
+    wanted, only = ([name.strip() for name in text.split(",") if name.strip()] for text in (metrics, generator))
     if update:
         door.write_baseline(Path(baseline), places, reason, wanted, dict(code_version()))
         print(f"baseline written to {baseline}: review baseline.json and commit the folder", file=sys.stderr)
@@ -104,7 +107,7 @@ def gate(
         door.write_baseline(candidate, places, "candidate, not reviewed", wanted, dict(code_version()))
         raise DataMissing(f"there is no baseline in {baseline}", f"a candidate was written to {candidate}",
                           f"review it and rename it to {name}, or give another --baseline")  # fmt: skip
-    exit_code, summary, cases = door.gate(places, found, strict)
+    exit_code, summary, cases = door.gate(places, found, strict, only)
     for path, text in ((markdown, summary), (junit, cases)):
         if path is not None:
             write_text(path, text)

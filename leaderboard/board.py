@@ -123,11 +123,13 @@ class Board:
         found = compare.compare(*compare.systems((first, second), places))
         return compare.to_markdown(found, (first, second)) if style == "md" else compare.to_csv(found)
 
-    def gate(self, places: Sequence[Path], baseline: Path, strict: bool) -> tuple[int, str, str]:
-        """Return exit code, Markdown summary and JUnit XML of a candidate against a baseline.
+    def gate(
+        self, places: Sequence[Path], baseline: Path, strict: bool, generators: Sequence[str] = ()
+    ) -> tuple[int, str, str]:
+        """Return exit code, Markdown summary and JUnit XML of a candidate against a baseline, or some generators of it.
 
         Raises:
-            UserError: a damaged baseline or store.
+            UserError: a damaged baseline or store, or a generator the baseline does not hold.
             DataMissing: the candidate has no results.
         """
         from leaderboard import gate
@@ -136,6 +138,11 @@ class Board:
 
         head = read_head(baseline)
         old = gated(from_baseline(baseline), head["gated"])
+        known = sorted({one.key.generator for one in old})
+        unknown = sorted(set(generators) - set(known))
+        if unknown:
+            raise UserError(f"the baseline has no {', '.join(unknown)}", f"it holds {', '.join(known)}", "correct --generator")
+        old = [one for one in old if not generators or one.key.generator in generators]
         report = gate.decide(old, gated(_candidate(places), ()), head)
         return report.exit_code(strict), gate.to_markdown(report), gate.to_junit(report, strict)
 
