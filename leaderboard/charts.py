@@ -112,7 +112,8 @@ def dots(title: str, names: Sequence[str], points: Sequence[Point]) -> str:
         return ""
     x = Axis("", -0.6, len(names) - 0.4)
     y = Axis.over("", [v for p in points for v in (p.y, p.y_low, p.y_high) if v is not None])
-    labels = [(float(i), name) for i, name in enumerate(names)]
+    room = (WIDTH - LEFT - RIGHT) / len(names)  # names that would run into each other are left to the legend
+    labels = [(float(i), name) for i, name in enumerate(names)] if max(map(len, names)) * 6.2 < room else []
     return "".join([*_frame(title, x, y, labels), *(_mark(x, y, point) for point in points), "</svg>"])
 
 

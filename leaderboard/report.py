@@ -164,7 +164,8 @@ def _cell(table: Table, key: RowKey, column: Column, facts: Facts) -> str:
     small = [] if e.low is None or e.high is None else [f"{scale * e.low:.1f} – {scale * e.high:.1f}"]
     small += [f"sd {scale * value.spread.sd:.2f}"] if value.spread is not None else []
     small += [_count(len(value.seeds))] if len(value.seeds) != len(table.seeds(key)) else []
-    small += [f"not ranked: {html.escape(', '.join(value.failed))}"] if not value.valid else []
+    failed = html.escape(", ".join(value.failed), quote=True)
+    small += [f'<span title="failed: {failed}">not ranked</span>'] if not value.valid else []
     ranked = repr(float(e.value)) if value.valid else ""
     return f'<td data-v="{ranked}" data-p="{number}">{shown}{"".join(f"<small>{line}</small>" for line in small)}</td>'
 
