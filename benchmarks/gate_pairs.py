@@ -10,9 +10,9 @@ from itertools import combinations
 from pathlib import Path
 
 from harness.files import write_text
-from leaderboard.baseline import gated, read_head
+from leaderboard.baseline import gated
 from leaderboard.gate import Report, decide
-from leaderboard.sources import Entry, from_store
+from leaderboard.sources import Entry, from_store, read_head
 
 SeedPair = tuple[int, int]
 

@@ -19,6 +19,7 @@ from harness.errors import UserError
 from harness.files import write_bytes, write_json
 from harness.packing import pack
 from harness.records import Record
+from leaderboard.comparable import facts_of
 from leaderboard.sources import (
     BASELINE,
     BASELINE_RECORDS,
@@ -28,7 +29,7 @@ from leaderboard.sources import (
     Entry,
     seal_of,
 )
-from leaderboard.tables import Column, RowKey, Table, Value, build_tables, facts_of, varied
+from leaderboard.tables import Column, RowKey, Table, Value, build_tables, varied
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from harness.inference import Difference, difference
 from harness.names import near
 from harness.stats import LEVEL, holm, normal_quantile
 from harness.student import quantile, tail
+from leaderboard.comparable import facts_of
 from leaderboard.sources import Entry, gather, recorded
-from leaderboard.tables import Column, RowKey, Table, Value, build_tables, facts_of, varied
+from leaderboard.tables import Column, RowKey, Table, Value, build_tables, varied
 
 Verdict = Literal["better", "worse", "not separable", "not comparable"]
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard.sources import Origin
-from leaderboard.tables import Column, Table
+from leaderboard.tables import Column, Table, Value
 
 SUITE, GROUP, SHOTS = "few-shot", "transfer@", "shot"
 PROBE, WHOLE = ("linear-probe", "transfer"), ("fraction", 1.0)
 FIELDS = ("table", "backbone", "generator", "origin", "kind", "amount", "top1", "low", "high", "n", "seeds")
+VALIDATION = "; toolbox validation"
+"""What the linear probe's protocol says beyond that of few-shot probes, where both search alike."""
 _COLOURS = ("#3b6fb6", "#d1703c", "#2f8f6b", "#8b5fbf", "#c2456b", "#7a6a3d", "#4f9fb0")
 _MARKERS = "osD^vPX"
 
@@ -41,14 +43,16 @@ class Dot:
 def dots(tables: Sequence[Table]) -> list[Dot]:
     """Return the few-shot means of tables, ordered by table, backbone, generator, kind and amount.
 
-    All images are the linear probe itself: where few-shot probes leave fraction 1 out, its mean stands in.
+    All images are the linear probe itself: where few-shot probes leave fraction 1 out, its mean stands in, if it was
+    searched, solved and repeated as they were.
     """
     found = []
     for table in tables:
         for key, cells in table.rows.items():
             amounts = {_amount(column): value for column, value in cells.items() if column.suite == SUITE}
             whole = [value for column, value in cells.items() if (column.suite, column.name) == PROBE]
-            if amounts and whole:
+            shots = [value for (kind, _), value in amounts.items() if kind]
+            if whole and shots and _protocols(whole, VALIDATION) == _protocols(shots):
                 amounts.setdefault(WHOLE, whole[0])
             for (kind, amount), value in amounts.items():
                 e = value.estimate
@@ -56,6 +60,12 @@ def dots(tables: Sequence[Table]) -> list[Dot]:
                     found.append(Dot(table.title, key.backbone, key.label, key.origin, kind, amount, e.value, e.low, e.high,
                                      e.n, len(value.seeds)))  # fmt: skip
     return sorted(found, key=lambda dot: (*(str(getattr(dot, name)) for name in FIELDS[:5]), dot.amount))
+
+
+def _protocols(values: Sequence[Value], ending: str = "") -> set[tuple[str, str]]:
+    """Return the protocols behind values, less an ending that all of them need, with the data they were used on."""
+    terms = [entry.record.comparability for value in values for entry in value.sources]
+    return {(t.protocol.removesuffix(ending), str(t.data)) for t in terms if t.protocol.endswith(ending)}
 
 
 def _amount(column: Column) -> tuple[str, float]:

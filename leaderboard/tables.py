@@ -7,7 +7,7 @@ backbone, the pre-training recipe must agree. Values that differ go to further t
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
@@ -16,6 +16,7 @@ from harness.inference import Part, Spread, difference, joint_error
 from harness.records import Better, Metric, Record
 from harness.stats import Estimate, mean_over, normal_quantile
 from harness.student import quantile
+from leaderboard.comparable import comparable, differing
 from leaderboard.sources import Entry, Origin
 
 REPEATS = "mean of repeats"
@@ -140,34 +141,16 @@ def _profile_tables(profile: str, entries: list[Entry]) -> list[Table]:
     variants = _variants(entries)
     main: list[Entry] = []
     while entries:
-        chosen, entries = _comparable(entries)
+        chosen, entries = comparable(entries)
         if not tables:
             main = chosen
             tables.append(_table(f"profile {profile}", chosen, variants))
             continue
         number = f" ({len(tables)})" if len(tables) > 1 or entries else ""
         table = _table(f"profile {profile}, not comparable with the first table{number}", chosen, variants)
-        table.notes.append("differs in: " + "; ".join(sorted({_difference(entry, main) for entry in chosen})))
+        table.notes.append("differs in: " + "; ".join(sorted({differing(entry, main) for entry in chosen})))
         tables.append(table)
     return tables
-
-
-def _comparable(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """Split entries into the most common ones that may share columns, and the rest.
-
-    Data, protocol, class list and version agree down a whole column; the pre-training recipe, whatever it is, agrees
-    among the rows of one backbone.
-    """
-    chosen, rest = list(entries), []
-    for place, mark in ((_item, _terms), (_slot, _recipe)):
-        counts: dict[object, Counter[str]] = {}
-        for entry in chosen:
-            weight = 2 if entry.origin == "run" else 1
-            counts.setdefault(place(entry.record), Counter())[mark(entry.record)] += weight
-        common = {at: min(marks, key=lambda m, seen=marks: (-seen[m], m)) for at, marks in counts.items()}  # type: ignore[misc]
-        rest += [entry for entry in chosen if mark(entry.record) != common[place(entry.record)]]
-        chosen = [entry for entry in chosen if mark(entry.record) == common[place(entry.record)]]
-    return chosen, rest
 
 
 def _variants(entries: Sequence[Entry]) -> dict[str, str]:
@@ -179,50 +162,6 @@ def _variants(entries: Sequence[Entry]) -> dict[str, str]:
             made[subject.generator, subject.generator_seed, entry.origin].add(entry.record.dataset)
     several = {generator for (generator, _, _), keys in made.items() if len(keys) > 1}
     return {key: key[:6] for (generator, _, _), keys in made.items() if generator in several for key in keys}
-
-
-RECIPE = "pre-training recipe"
-
-
-def _item(record: Record) -> str:
-    return f"{record.suite}/{record.item}"
-
-
-def _slot(record: Record) -> tuple[str, str]:
-    return _item(record), record.subject.backbone
-
-
-def facts_of(record: Record) -> dict[str, str]:
-    """Return everything that must agree in a column, by name."""
-    c = record.comparability
-    return {
-        "profile": c.profile,
-        "suite version": str(c.suite_version),
-        "data": str(sorted(c.data.items())),
-        "class list": c.classes,
-        "protocol": c.protocol,
-        RECIPE: c.recipe,
-    }
-
-
-def _terms(record: Record) -> str:
-    return repr(sorted((name, fact) for name, fact in facts_of(record).items() if name != RECIPE))
-
-
-def _recipe(record: Record) -> str:
-    return facts_of(record)[RECIPE]
-
-
-def _difference(entry: Entry, main: Sequence[Entry]) -> str:
-    """Say what keeps an entry out of the main table."""
-    here = facts_of(entry.record)
-    for alike, names in ((_item, [name for name in here if name != RECIPE]), (_slot, [RECIPE])):
-        for there in (facts_of(other.record) for other in main if alike(other.record) == alike(entry.record)):
-            differing = [name for name in names if here[name] != there[name]]
-            if differing:
-                return f"{entry.record.suite}: {', '.join(differing)}"
-            break
-    return entry.record.suite
 
 
 Member = tuple[Entry, Metric]

@@ -164,6 +164,29 @@ def test_values_that_may_not_be_compared_go_to_a_second_table_that_says_why() ->
     assert {key.generator for key in tables[0].rows} == {"real", "lbgen"}
 
 
+def test_columns_hold_one_protocol_across_backbones_but_each_backbone_its_recipe() -> None:
+    one, other = record("real"), record("sd15")
+    other = replace(other, subject=replace(other.subject, backbone="vit_pico"))
+    recipe = replace(other, comparability=replace(other.comparability, recipe="of a ViT"))
+    assert len(build_tables(entries(one, recipe))) == 1
+    searched = replace(other, comparability=replace(other.comparability, protocol="another search"))
+    tables = build_tables(entries(one, searched))
+    assert len(tables) == 2 and tables[1].notes == ["differs in: in-domain: protocol"]
+
+
+def test_a_mean_over_fewer_sets_has_a_column_of_its_own_whatever_the_order() -> None:
+    def probe(generator: str, name: str, size: int) -> Record:
+        metric = Metric(name, wilson(40, 100), group="transfer", group_size=size)
+        key = content_key([generator, name])
+        return replace(record(generator), suite="linear-probe", item=name, metrics=(metric,), key=key)
+
+    made = [probe("x", name, 3) for name in ("dtd", "pets", "sun397")] + [probe("y", name, 2) for name in ("dtd", "pets")]
+    for order in (made, made[::-1]):
+        (table,) = build_tables(entries(*order))
+        found = {c.name: {key.generator for key, cells in table.rows.items() if c in cells} for c in table.columns}
+        assert found["transfer"] == {"x"} and found["transfer of dtd+pets"] == {"y"}
+
+
 def test_profiles_never_share_a_table() -> None:
     other = record("sd15")
     other = replace(other, comparability=replace(other.comparability, profile="in1k"))

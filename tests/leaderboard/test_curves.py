@@ -60,17 +60,21 @@ def test_transfer_few_shot_curve_needs_every_data_set() -> None:
 
 
 def test_transfer_few_shot_curve_ends_at_the_linear_probe() -> None:
-    def whole(name: str, k: int) -> Record:
+    def whole(name: str, k: int, protocol: str = "p; toolbox validation") -> Record:
         metric = Metric(name, wilson(k, 100), group="transfer", group_size=2)
         one = record("real", "0.1", name, 40)
-        return replace(
-            one, suite="linear-probe", suite_order=200, item=name, metrics=(metric,), key=content_key([name, k])
-        )
+        terms = replace(one.comparability, protocol=protocol)
+        return replace(one, suite="linear-probe", suite_order=200, item=name, metrics=(metric,), comparability=terms,
+                       key=content_key([name, k]))  # fmt: skip
 
     few = [record("real", "0.1", name, 40) for name in SETS]
     (low, high) = dots(build_tables([Entry(one, "run") for one in [*few, whole("dtd", 60), whole("pets", 80)]]))
     assert (low.amount, high.amount, high.top1) == (0.1, 1.0, 0.7)
     assert dots(build_tables([Entry(whole("dtd", 60), "run"), Entry(whole("pets", 80), "run")])) == []
+    for protocol in ("p; official validation", "another search; toolbox validation"):
+        other = [whole(name, 60, protocol) for name in SETS]
+        (low,) = dots(build_tables([Entry(one, "run") for one in [*few, *other]]))
+        assert low.amount == 0.1, "a probe that was searched otherwise is not the end of this curve"
 
 
 def test_transfer_few_shot_picture(tmp_path: Path) -> None:
