@@ -159,7 +159,7 @@ class Store:
     def discard(self, cell: Cell, *, salvage: bool = False) -> None:
         """Set a corrupt or stale artifact aside, so that it is made anew; its bytes stay for a post-mortem.
 
-        With ``salvage``, files that are whole stay in place: work in shards makes only what is missing.
+        With ``salvage``, whole files that this code made stay in place: work in shards makes only what is missing.
         """
         folder = self.folder(cell)
         if not folder.exists():
@@ -177,8 +177,8 @@ class Store:
             manifest = read_manifest(aside)
         except CorruptArtifact:
             return
-        if manifest is None or manifest["key"] != cell.key:
-            return
+        if manifest is None or (manifest["key"], manifest["fingerprint"]) != (cell.key, cell.fingerprint):
+            return  # what other code made must not pass for what this code makes
         damaged = Artifact(aside, manifest)
         for name in damaged.files():
             with suppress(CorruptArtifact):

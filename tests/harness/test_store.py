@@ -57,6 +57,14 @@ def test_stale_is_another_code_under_the_same_version(tmp_path: Path) -> None:
     assert store.state(replace(CELL, fingerprint="g")) == "stale"
 
 
+@pytest.mark.parametrize("fingerprint", ["f", "g"])
+def test_only_what_this_code_made_is_salvaged(tmp_path: Path, fingerprint: str) -> None:
+    store, cell = Store(tmp_path), replace(CELL, shards=("one",))
+    execute(order(store, cell))
+    store.discard(replace(cell, fingerprint=fingerprint), salvage=True)
+    assert (store.folder(cell) / "a.txt").is_file() == (fingerprint == "f")
+
+
 @pytest.mark.parametrize("damage", ["longer", "other", "gone", "manifest", "stranger"])
 def test_damage_is_named(tmp_path: Path, damage: str) -> None:
     store = Store(tmp_path)
