@@ -292,6 +292,8 @@ def reading_notes(rows: Any, reference: Geometry, *others: Geometry) -> tuple[st
         used = str(np.asarray(rows["geometry"])[0])
         if used not in map(str, (reference, *others)):
             notes.append(f"non-reference geometry: {used}; the reference is {reference}")
+        elif used != str(reference):
+            notes.append(f"geometry: {used}, the reference's for this kind of network, not that of the protocol's words")
     for column, text in (
         ("converted", "were not stored as RGB"),
         ("truncated", "ended early and were completed"),
