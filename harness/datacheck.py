@@ -120,7 +120,7 @@ def _problem(name: str, error: Exception) -> Finding:
 
 def _training_images(root: Path, classes: str) -> DataReport:
     """Look at an ImageFolder of the profile's classes."""
-    from harness.images.copy import FolderSource
+    from harness.images.folder import FolderSource
     from harness.tasks import image_folder
 
     listed = load_folder_classes(classes)

@@ -11,6 +11,7 @@ from harness.cells import KINDS, Cell
 from harness.classes import load_folder_classes
 from harness.plan import Planner
 from harness.plan_model import Selection
+from harness.profile import ORIGINALS
 from harness.run import Survey, survey
 from harness.store import State, Store, read_manifest
 
@@ -83,11 +84,12 @@ def _sizes(found: Survey, selection: Selection) -> list[str]:
     size, cells = profile.dataset, found.plan.cells.values()
     lines = []
     if any(cell.kind == "synthesise" for cell in cells):
-        lines.append(
-            f"{len(classes.ids)} classes x {size.images_per_class} images of {size.size_px} px, "
-            f"training copies of {size.copy_px} px"
-        )
-    for arch, recipe in {cell.name: cell.params["settings"] for cell in cells if "copy" in cell.inputs}.items():
+        copies = f"trained from {size.copy_px}-px centre-crop copies"
+        if size.copy_px == ORIGINALS:
+            copies = "trained from the original files"
+        lines.append(f"{len(classes.ids)} classes x {size.images_per_class} images of {size.size_px} px, {copies}")
+    trainings = [cell for cell in cells if cell.kind == "pretrain" and "settings" in cell.params]
+    for arch, recipe in {cell.name: cell.params["settings"] for cell in trainings}.items():
         words = "{epochs} epochs at {image_size} px, batch {batch_size}".format(**recipe)
         lines.append(f"{arch}: {words}")
     return lines

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from generators.api import Context
-from harness.images.copy import FolderSource
+from harness.images.folder import FolderSource
 from harness.images.shards import decode
 from harness.tasks import image_folder
 

@@ -15,7 +15,7 @@ from generators.published.questions import ANSWERS
 from generators.published.scan import FACTS, ROWS, read_rows
 from harness.errors import UserError
 from harness.files import write_json, write_text
-from harness.images.copy import FolderSource
+from harness.images.folder import FolderSource
 from harness.tasks import INDEX, image_folder
 
 REPORT = "report"
