@@ -16,7 +16,7 @@ import pytest
 from harness.errors import DataMissing, UserError
 from harness.files import write_text
 from harness.identity import content_key, file_sha256
-from harness.records import Check, Comparability, Metric, Record, Subject
+from harness.records import SCHEMA, Check, Comparability, Metric, Record, Subject
 from harness.stats import Estimate, wilson
 from leaderboard.board import Board
 from leaderboard.exports import to_csv, to_markdown, to_terminal
@@ -71,7 +71,7 @@ def test_record_round_trip() -> None:
     one = record()
     assert Record.from_json(one.to_json()) == one
     with pytest.raises(UserError, match="schema 99"):
-        Record.from_json(one.to_json().replace('"schema": 2', '"schema": 99'))
+        Record.from_json(one.to_json().replace(f'"schema": {SCHEMA}', '"schema": 99'))
     with pytest.raises(UserError, match="not a valid record"):
         Record.from_json(one.to_json()[:100])
 

@@ -12,7 +12,7 @@ import pytest
 
 from harness.errors import DataMissing, UserError
 from harness.inference import flag_units
-from harness.records import Check, Record
+from harness.records import SCHEMA, Check, Record
 from harness.stats import holm, mcnemar_exact
 from leaderboard.board import Board
 from leaderboard.compare import compare, systems
@@ -137,7 +137,7 @@ def test_records_of_schema_1_are_read_and_merge_with_newer_ones(make_store: Make
     from leaderboard.sources import merge
 
     (kept,) = merge([Entry(old, "run", "old"), *from_store(store)])
-    assert kept.record.schema == 2 and kept.units
+    assert kept.record.schema == SCHEMA and kept.units
 
 
 @pytest.mark.parametrize("name", ["record.json", "rows.parquet", "units.npz"])
