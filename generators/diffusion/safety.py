@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from harness.errors import DataMissing, UserError
+from harness.weights import load_pretrained
 
 
 class SafetyChecker:
@@ -34,7 +35,7 @@ class SafetyChecker:
                 f"the safety checker {source} is not pinned", "a moving revision cannot be reproduced", "add @COMMIT"
             )
         try:
-            model = StableDiffusionSafetyChecker.from_pretrained(name, revision=revision or None)
+            model = load_pretrained(StableDiffusionSafetyChecker, name, revision=revision or None)
         except OSError as error:
             raise DataMissing(
                 f"no safety checker at {source}", str(error).splitlines()[0], "give its folder or hub:OWNER/NAME@COMMIT"
