@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,10 @@ class SafetyChecker:
         if source.startswith("hub:") and not revision:
             raise UserError(
                 f"the safety checker {source} is not pinned", "a moving revision cannot be reproduced", "add @COMMIT"
+            )
+        if not source.startswith("hub:") and not Path(source).is_dir():
+            raise DataMissing(
+                f"no safety checker at {source}", "there is no such folder", "give its folder or hub:OWNER/NAME@COMMIT"
             )
         try:
             model = load_pretrained(StableDiffusionSafetyChecker, name, revision=revision or None)
