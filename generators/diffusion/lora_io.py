@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from generators.diffusion.pipeline import DiffusionParts
 from harness.errors import CorruptArtifact, DataMissing
+from harness.weights import check_state
 
 FILE_NAME = "pytorch_lora_weights.safetensors"
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -88,13 +89,7 @@ def restore_lora(parameters: Mapping[str, nn.Parameter], weights: Mapping[str, T
     Raises:
         CorruptArtifact: names or shapes differ.
     """
-    expected = {name: tuple(each.shape) for name, each in parameters.items()}
-    if expected != {name: tuple(each.shape) for name, each in weights.items()}:
-        raise CorruptArtifact(
-            "the LoRA does not fit the UNet",
-            "names or shapes differ",
-            "use weights of the same base model and rank",
-        )
+    check_state(weights, parameters, "the LoRA file", "use weights of the same base model and rank", CorruptArtifact)
     for name, parameter in parameters.items():
         parameter.data.copy_(weights[name])
 

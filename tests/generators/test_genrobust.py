@@ -46,7 +46,7 @@ def test_weights_of_another_network_are_refused(tiny_parts: Any, tmp_path: Path)
     from safetensors.torch import save_file
 
     save_file({"x": torch.zeros(1)}, tmp_path / "unet.safetensors")
-    with pytest.raises(CorruptArtifact, match="does not fit"):
+    with pytest.raises(CorruptArtifact, match="do not fit"):
         with_unet(tiny_parts, tmp_path / "unet.safetensors")
 
 
