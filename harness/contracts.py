@@ -227,6 +227,14 @@ class Generator(ABC):
         """
         raise NotImplementedError(f"{self.card.id} does not look at its data")
 
+    def fit_classes(self, settings: Any, classes: ClassList) -> ClassList:
+        """Return the class list of the fit (``ctx.classes`` in it), by default that of the run; name and content enter the key.
+
+        Raises:
+            UserError: the settings name an unknown list.
+        """
+        return classes
+
     def fit_resources(self, settings: Any) -> Resources:
         """Return what the fit needs."""
         return Resources()

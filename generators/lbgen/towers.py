@@ -113,13 +113,15 @@ def load_open_clip(
         raise DataMissing(f"cannot load the CLIP tower {model}", str(error).splitlines()[0], fix) from error
 
 
-def load_named_tower(source: str, device: torch.device | str = "cpu") -> OpenClipTower:
+def load_named_tower(
+    source: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> OpenClipTower:
     """Load the tower that a setting names: an open_clip folder, or ``open_clip:NAME@TAG``.
 
     Raises:
         DataMissing: the folder, the name or the weights are not there.
     """
     if not source.startswith("open_clip:"):
-        return load_open_clip(f"{LOCAL}{source}", device=device)
+        return load_open_clip(f"{LOCAL}{source}", device=device, dtype=dtype)
     name, _, tag = source.removeprefix("open_clip:").partition("@")
-    return load_open_clip(name, tag or None, device=device)
+    return load_open_clip(name, tag or None, device=device, dtype=dtype)

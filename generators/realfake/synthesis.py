@@ -12,7 +12,7 @@ from torch import Tensor
 
 from generators.api import Context, Request, Sample
 from generators.diffusion.finetune import sample_posterior
-from generators.diffusion.lora_io import FILE_NAME, fuse_lora, load_lora
+from generators.diffusion.lora_io import FILE_NAME, apply_lora, load_lora
 from generators.diffusion.pipeline import DiffusionParts, encode_prompts
 from generators.diffusion.real_images import RealImages, squash
 from generators.diffusion.sampling import MICRO_BATCH, ImageStart, image_noise, sample_from_images
@@ -35,9 +35,9 @@ class Material:
 
 
 def load_material(ctx: Context) -> Material:
-    """Load the pipeline with the LoRA fused at its synthesis scale, the real images, their captions and features."""
+    """Load the pipeline with the LoRA at its synthesis scale, the real images, their captions and features."""
     weights = load_lora(ctx.inputs["weights"].path(FILE_NAME))
-    parts = fuse_lora(load_parts(ctx), weights, scale=ctx.params["settings"]["lora_scale"])
+    parts = apply_lora(load_parts(ctx), weights, scale=ctx.params["settings"]["lora_scale"])
     images = RealImages.of(ctx)
     rows = captions.read_captions(ctx.inputs["captions"].path(captions.FILE))
     found = np.load(ctx.inputs["features"].path(features.FILE))

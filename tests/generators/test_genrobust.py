@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from generators.diffusion.finetune import Schedule
 from generators.diffusion.pipeline import load_pipeline
 from generators.diffusion.real_images import crop_for_training, squash
 from generators.genrobust.settings import GenRobustFtSettings, GenRobustSettings
@@ -71,6 +72,31 @@ def test_crops() -> None:
     assert len(places) > 8
     whole = squash(ramp, 32)[0, 0]
     assert whole[0] < -0.95 and whole[-1] > 0.95
+
+
+def test_centre_crops_round_as_torchvisions() -> None:
+    """Odd and even margins, both ways round: half a pixel goes to the even side, not always down."""
+    import numpy as np
+    from PIL import Image
+    from torchvision.transforms.functional import center_crop
+
+    places = set()
+    for width in range(16, 29):
+        for height in (16, 16 if width > 16 else 23):
+            pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+            image = Image.fromarray(pixels)
+            ours = crop_for_training(image, 16, "centre", torch.Generator().manual_seed(0))
+            flipped = bool(torch.rand((), generator=torch.Generator().manual_seed(0)) < 0.5)
+            theirs = np.asarray(center_crop(image, [16, 16]))[:, ::-1] if flipped else np.asarray(center_crop(image, [16, 16]))
+            assert (((ours.permute(1, 2, 0) + 1) * 127.5).round().numpy() == theirs).all(), (width, height)
+            places.add((width - 16) % 4)
+    assert places == {0, 1, 2, 3}
+
+
+def test_a_cosine_may_end_before_its_horizon() -> None:
+    whole, part = (Schedule(1000, 4, 4, 1.0, decay="cosine", horizon=horizon) for horizon in (1.0, 4.0))
+    assert whole.rate(0) == part.rate(0) == 1.0 and whole.rate(1000) == pytest.approx(0)
+    assert part.rate(1000) == pytest.approx((1 + 2**-0.5) / 2) and part.rate(1000) == pytest.approx(whole.rate(250))
 
 
 def test_the_safety_checker_blackens_what_it_flags(tmp_path: Path) -> None:

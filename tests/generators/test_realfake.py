@@ -96,6 +96,13 @@ def test_generators_4_thirty_scheduled_twentytwo_executed(tiny_parts: Any) -> No
     assert torch.allclose(noisy, bar.sqrt() * start.latents + (1 - bar).sqrt() * start.noise, atol=1e-6)
 
 
+def test_unipc_ends_where_it_did_when_the_images_were_made(tiny_parts: Any) -> None:
+    """At the noise of time step 0, sqrt((1 - abar) / abar) with abar = 1 - 0.00085, not at zero as today's default."""
+    scheduler, _ = unipc_timesteps(tiny_parts, 30, 0.75)
+    assert float(scheduler.sigmas[-1]) == pytest.approx((0.00085 / 0.99915) ** 0.5, rel=1e-4)
+    assert float(scheduler.sigmas[-1]) == pytest.approx(0.029, abs=5e-4) and float(scheduler.sigmas[-2]) > 0.1
+
+
 def test_generators_4_visual_token_is_the_feature_bit_for_bit() -> None:
     hidden, feature = torch.randn(3, 77, 768), torch.randn(3, 768).half()
     joined = with_visual_token(hidden, feature.float())
