@@ -6,12 +6,14 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from harness.errors import DataMissing
+from harness.errors import DataMissing, UserError
 from harness.files import lock, write_text
-from harness.identity import canonical_json, fingerprint
+from harness.fingerprints import Fingerprints
+from harness.identity import canonical_json
 from harness.profile import DataSettings, load_card
 from harness.registry import load_attribute
 
@@ -40,8 +42,8 @@ def cache_folder() -> Path:
     return Path(base).expanduser()
 
 
-def find_data(name: str, settings: DataSettings) -> DataSource | str:
-    """Return the data set, or in words why it is not there. Writes nothing."""
+def find_data(name: str, settings: DataSettings, fingerprints: Fingerprints | None = None) -> DataSource | str:
+    """Return the data set, or in words why it is not there. Writes nothing but the cache of ``fingerprints``."""
     card = load_card(settings.card)
     if settings.writer:
         writer_name = settings.writer_name or name
@@ -54,7 +56,13 @@ def find_data(name: str, settings: DataSettings) -> DataSource | str:
     root = Path(settings.root).expanduser()
     if not root.is_dir():
         return f"data set {name!r}: {root} is not a folder"
-    return DataSource(name, str(root), _mark(fingerprint(root), card), card)
+    try:
+        content = (fingerprints or Fingerprints.beside(None)).data(root)
+    except DataMissing as error:
+        return f"data set {name!r}: {error.what}: {error.why}"
+    except OSError as error:
+        return f"data set {name!r}: {error.filename or root} cannot be read: {error.strerror}"
+    return DataSource(name, str(root), _mark(content, card), card)
 
 
 def _mark(content: str, card: Mapping[str, Any]) -> str:
@@ -66,6 +74,7 @@ def materialise(source: DataSource) -> Path:
 
     Raises:
         DataMissing: the folder has gone since the plan was made.
+        UserError: files of an embedded data set have changed since it was written.
     """
     root = Path(source.root)
     if source.writer and not (root / DONE).is_file():
@@ -73,9 +82,27 @@ def materialise(source: DataSource) -> Path:
             if not (root / DONE).is_file():
                 write = cast(Callable[[str, Path], None], load_attribute(source.writer))
                 write(source.writer_name, root)
-                write_text(root / DONE, source.fingerprint + "\n")
+                write_text(root / DONE, f"{source.fingerprint}\n{_content(root)}\n")
     if not root.is_dir():
         raise DataMissing(
             f"data set {source.name!r} is not there", f"{root} is not a folder", f"give --data {source.name}=PATH"
         )
+    if source.writer:
+        _check_written(source.name, root)
     return root
+
+
+def _content(root: Path) -> str:
+    return Fingerprints.beside(None).data(root)
+
+
+@cache
+def _check_written(name: str, root: Path) -> None:
+    """Check, once per process, that an embedded data set is as it was written; of older ones nothing is known."""
+    written = (root / DONE).read_text(encoding="utf-8").split()[1:]
+    if written and written != [_content(root)]:
+        raise UserError(
+            f"files of the embedded data set {name!r} have changed since it was written",
+            f"the files in {root} are not those its fingerprint stands for",
+            "remove that folder: it is written again when it is next needed",
+        )

@@ -14,7 +14,7 @@ from harness.classes import load_folder_classes
 from harness.contracts import Generator, Suite
 from harness.data import DataSource, find_data
 from harness.errors import DataMissing, UserError
-from harness.identity import fingerprint
+from harness.fingerprints import Fingerprints
 from harness.names import near
 from harness.plan_backbones import baseline_of, imported, pretrained
 from harness.plan_datasets import dataset_cell, generator_table
@@ -26,13 +26,19 @@ from harness.profile import DataSettings, local_source, parse_settings
 class Planner:
     """Builds one plan."""
 
-    def __init__(self, selection: Selection, given: Mapping[str, DataSource] | None = None) -> None:
-        """Plan with what is there; with ``given`` data as if all the rest were there too, to know what it would cost."""
+    def __init__(
+        self, selection: Selection, given: Mapping[str, DataSource] | None = None, store: Path | None = None
+    ) -> None:
+        """Plan with what is there; with ``given`` data as if all the rest were there too, to know what it would cost.
+
+        Hashes of large files are kept beside ``store``.
+        """
         self.selection, self.assume = selection, given is not None
         self.profile = selection.profile
         self.plan = Plan()
         self.suite_ids, self.suites_asked = registry.suites().expand(selection.suites)
         self._data: dict[str, DataSource | str] = dict(given or {})
+        self.fingerprints = Fingerprints.beside(store)
         self._models: dict[Path, str] = {}
         self._check_tables()
 
@@ -171,7 +177,7 @@ class Planner:
             self._data[name] = (
                 DataSource(name, "", "assumed", {})
                 if self.assume
-                else find_data(name, settings)
+                else find_data(name, settings, self.fingerprints)
                 if settings
                 else f"profile {self.profile.name!r} has no data set {name!r}"
             )
@@ -212,6 +218,6 @@ class Planner:
             folder = local_source(str(values.get(name) or ""))
             if folder is not None:
                 if folder not in self._models:
-                    self._models[folder] = fingerprint(folder)
+                    self._models[folder] = self.fingerprints.model(folder)
                 marks[name] = self._models[folder]
         return {"sources": marks}

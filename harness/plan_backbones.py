@@ -11,7 +11,7 @@ from harness.classes import ClassList, load_classes
 from harness.contracts import Amount, Generator
 from harness.data import DataSource
 from harness.errors import DataMissing, UserError
-from harness.identity import content_key, file_sha256
+from harness.identity import content_key
 from harness.plan_datasets import common_form, copy_mb, estimated, image_count
 from harness.plan_model import Outside, Trained
 from harness.profile import ORIGINALS
@@ -95,7 +95,7 @@ def imported(planner: Planner, outside: Outside) -> Trained:
     """
     if not outside.path.is_file():
         raise DataMissing(f"checkpoint {outside.path} does not exist", "no such file", "correct --checkpoint")
-    classes, mark = load_classes(outside.classes), file_sha256(outside.path)
+    classes, mark = load_classes(outside.classes), planner.fingerprints.file(outside.path)
     # A data set of one file: where it lies is not part of what it is.
     planner.plan.sources[CHECKPOINT] = DataSource(CHECKPOINT, str(outside.path), mark, {})
     params = {

@@ -30,7 +30,7 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
         "not_run": [{"what": entry.what, "reason": entry.reason} for entry in found.plan.not_run],
         "sizes": _sizes(found, selection),
         "hours": round(sum(row["minutes"] for row in rows) / 60, 2),
-        "if_all_were_given": _complete(found, selection, measured),
+        "if_all_were_given": _complete(found, selection, store, measured),
         "to_download": _remote(found),
         "data": {name: source.root for name, source in sorted(found.plan.sources.items())},
     }
@@ -95,14 +95,14 @@ def _sizes(found: Survey, selection: Selection) -> list[str]:
     return lines
 
 
-def _complete(found: Survey, selection: Selection, measured: dict[str, float]) -> dict[str, Any] | None:
+def _complete(found: Survey, selection: Selection, store: Store, measured: dict[str, float]) -> dict[str, Any] | None:
     """Return cells, hours and megabytes of the whole selection, in sum and by kind, where something it needs is missing.
 
     None where nothing is. What is done already stays done.
     """
     if not found.plan.not_run:
         return None
-    plan = Planner(selection, found.plan.sources).build()
+    plan = Planner(selection, found.plan.sources, store.root).build()
     if len(plan.cells) == len(found.plan.cells):
         return None
     states: dict[str, State] = {key: found.states.get(key, "missing") for key in plan.cells}

@@ -31,6 +31,7 @@ from harness.stats import (
     undefined,
     wilson,
 )
+from harness.tree import files, folders
 from suites.bias.cards import CueConflictCard
 from suites.bias.checks import floor_check
 from suites.bias.heads import BiasSettings, head_columns, name_coverage, narrowed
@@ -87,7 +88,7 @@ def read_stimuli(root: Path, card: CueConflictCard) -> tuple[Path, list[Stimulus
     """
     first = next(iter(card.categories))
     base = find_root(root, lambda folder: (folder / first).is_dir(), INNER_FOLDERS, "cue-conflict set")
-    names = sorted(path.relative_to(base).as_posix() for path in base.glob("*/[!.]*.png"))
+    names = sorted(f"{folder}/{name}" for folder in folders(base) for name in files(base / folder, {".png"}))
     stimuli = [parse_name(name) for name in names]
     for item in stimuli:
         unknown = {item.shape, item.texture} - set(card.categories)

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.contracts import Settings
 from harness.errors import DataMissing, UserError
+from harness.tree import files
 
 COCO_GAPS = frozenset((12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
 COCO_IDS = tuple(i for i in range(1, 91) if i not in COCO_GAPS)
@@ -157,8 +158,7 @@ def ade_classes(root: Path, card: AdeCard) -> tuple[str, ...]:
 
 def ade_stems(root: Path, folder: str) -> list[str]:
     """Return the sorted stems of the pictures of one split."""
-    found = require(root / folder, "ADE20K").glob("*.jpg")
-    stems = sorted(path.stem for path in found if not path.name.startswith("."))
+    stems = [Path(name).stem for name in files(require(root / folder, "ADE20K")) if name.endswith(".jpg")]
     if not stems:
         raise DataMissing("ADE20K split is empty", f"no .jpg in {root / folder}", "unpack the archive there")
     return stems
