@@ -10,11 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+from harness.cells import Cell
 from harness.errors import DataMissing, UserError
 from harness.files import lock, write_text
 from harness.fingerprints import Fingerprints
 from harness.identity import canonical_json
-from harness.profile import DataSettings, load_card
+from harness.profile import DataSettings, load_card, local_source
 from harness.registry import load_attribute
 
 DONE = ".complete"
@@ -57,12 +58,43 @@ def find_data(name: str, settings: DataSettings, fingerprints: Fingerprints | No
     if not root.is_dir():
         return f"data set {name!r}: {root} is not a folder"
     try:
-        content = (fingerprints or Fingerprints.beside(None)).data(root)
+        return DataSource(name, str(root), _found(root, card, fingerprints or Fingerprints.beside(None)), card)
     except DataMissing as error:
         return f"data set {name!r}: {error.what}: {error.why}"
     except OSError as error:
         return f"data set {name!r}: {error.filename or root} cannot be read: {error.strerror}"
-    return DataSource(name, str(root), _mark(content, card), card)
+
+
+def _found(root: Path, card: Mapping[str, Any], fingerprints: Fingerprints) -> str:
+    """Return the fingerprint of what lies there now: a folder with its card, or a single file."""
+    return fingerprints.file(root) if root.is_file() else _mark(fingerprints.data(root), card)
+
+
+def check_unchanged(cell: Cell, sources: Mapping[str, DataSource], store: Path) -> None:
+    """Check that the data sets and local models that a cell has read are still those its key stands for.
+
+    Data sets count as far as their fingerprints see; hashes of large files are kept beside ``store``.
+
+    Raises:
+        UserError: one of them has changed since the plan was made.
+    """
+    fingerprints = Fingerprints.beside(store)
+    for name, source in ((name, sources[name]) for name in cell.data):
+        root = Path(source.root)
+        if not source.writer and not (root.exists() and _found(root, source.card, fingerprints) == source.fingerprint):
+            raise _changed(f"data set {name!r}", root)
+    for name, mark in cell.params.get("sources", {}).items():
+        path = local_source(str(cell.params["settings"][name]))
+        if path is not None and fingerprints.model(path) != mark:
+            raise _changed(f"the model {name!r}", path)
+
+
+def _changed(what: str, path: Path) -> UserError:
+    return UserError(
+        f"{what} has changed since the plan was made",
+        f"the files in {path} are no longer those its fingerprint stands for",
+        "start the command again when nothing writes to them any more",
+    )
 
 
 def _mark(content: str, card: Mapping[str, Any]) -> str:

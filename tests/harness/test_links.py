@@ -16,8 +16,10 @@ from harness.errors import UserError
 from harness.images.copy import FolderSource
 from harness.images.published import list_images
 from harness.plan import Planner
-from harness.plan_model import Plan, Selection
+from harness.plan_model import Outside, Plan, Selection
 from harness.profile import DataSettings, load_profile
+from harness.store import Store
+from harness.work import Order, execute
 from suites.imagefolder import read_validation
 from suites.transfer.cards import card_for
 from suites.transfer.readers import read
@@ -163,3 +165,32 @@ def test_a_listed_picture_outside_the_data_set_is_refused(tmp_path: Path) -> Non
     list_file.write_text("\n".join([f"{lines[0].split('/')[0]}/../../../elsewhere.jpg", *lines[1:]]) + "\n")
     with pytest.raises(UserError, match="outside the data set"):
         read(tmp_path / "set", card_for("dtd", card))
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_what_changes_after_the_plan_is_not_measured_under_its_key(
+    farm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    plan = planned(farm)
+    (cell,) = (cell for cell in plan.cells.values() if cell.kind == "synthesise")
+    picture = one_picture(farm.parent / "pictures" / "train")
+    if when == "before":
+        other_picture(picture)
+    monkeypatch.setattr("harness.tasks.import_images", lambda ctx: when == "during" and other_picture(picture))
+    with pytest.raises(UserError, match="data set 'train' has changed since the plan was made"):
+        execute(Order(cell, {}, plan.sources, str(tmp_path / "store")))
+    assert Store(tmp_path / "store").state(cell) == "partial"
+
+
+def test_a_checkpoint_that_changes_after_the_plan_is_not_imported(
+    farm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "last.pth"
+    file.write_bytes(b"epoch 1")
+    selection = Selection(load_profile("micro").profile, "", "", outside=Outside(file, "resnet10", "imagenet100"))
+    plan = Planner(selection).build()
+    (cell,) = plan.cells.values()
+    monkeypatch.setattr("harness.tasks.import_outside", lambda ctx: file.write_bytes(b"epoch 2"))
+    with pytest.raises(UserError, match="'checkpoint' has changed since the plan was made"):
+        execute(Order(cell, {}, plan.sources, str(tmp_path / "store")))
+    assert Planner(selection).build().cells.keys() != plan.cells.keys()
