@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import DataMissing
+from harness.tree import files
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -29,15 +30,9 @@ class FolderSource:
             )
         for label, wnid in enumerate(classes):
             folder = root / wnid
-            files = (
-                sorted(
-                    p.name for p in folder.iterdir() if p.suffix.lower() in _EXTENSIONS and not p.name.startswith(".")
-                )
-                if folder.is_dir()
-                else []
-            )
-            self.names += [f"{wnid}/{name}" for name in files]
-            self.labels += [label] * len(files)
+            listed = files(folder, _EXTENSIONS) if folder.is_dir() else []
+            self.names += [f"{wnid}/{name}" for name in listed]
+            self.labels += [label] * len(listed)
         check_classes(self.labels, classes, str(root))
 
     def read(self, index: int) -> bytes:

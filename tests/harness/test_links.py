@@ -13,7 +13,7 @@ from harness import registry
 from harness.data import DataSource, find_data
 from harness.datacheck import Look, data_findings
 from harness.errors import UserError
-from harness.images.copy import FolderSource
+from harness.images.folder import FolderSource
 from harness.images.published import list_images
 from harness.plan import Planner
 from harness.plan_model import Outside, Plan, Selection
