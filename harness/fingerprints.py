@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,11 +22,12 @@ BULK = frozenset({
 })  # fmt: skip
 """Suffixes of pictures, arrays and archives. Every other file may hold labels or splits."""
 WHOLE_FILES, WHOLE_BYTES = 20_000, 2**30
-"""Up to so many files and bytes of a kind (bulk or other), the bytes of all of them count."""
+"""Up to so many files and bytes of a kind (bulk or other) together, the bytes of all of them count."""
 SAMPLED_FILES, BLOCK = 4096, 2**19
 """Beyond: so many files at even places in the order of names; of a large one, blocks at even places."""
 COSTLY = 2**23
 """Bytes above which a hash is kept beside the store."""
+_SLOW = 2**30
 _SETTLED_NS = 2 * 10**9
 _THREADS = 8
 
@@ -49,6 +51,8 @@ class Fingerprints:
         stat = path.stat()
         name, state = f"file {path.resolve()}", _state(stat)
         if stat.st_size < COSTLY or (kept := self.cache.get(name, state)) is None:
+            if stat.st_size >= _SLOW:
+                print(f"note: hashing {path} ({stat.st_size / 2**30:.1f} GiB)", file=sys.stderr)
             settled, kept = _settled(_newest(stat)), file_sha256(path)
             if settled and stat.st_size >= COSTLY:
                 self.cache.put(name, state, kept)
