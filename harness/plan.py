@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from harness.plan_datasets import dataset_cell, generator_table
 from harness.plan_model import Plan, Selection, Trained
 from harness.plan_suites import measured
 from harness.profile import DataSettings, local_source, parse_settings
+
+_COMMIT = re.compile("[0-9a-f]{7,40}")
 
 
 class Planner:
@@ -212,12 +215,23 @@ class Planner:
         return {name: source for name, source in sources.items() if source is not None}
 
     def sources(self, names: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fingerprints of the local files and folders that some settings name, for a cell's parameters."""
+        """Return the fingerprints of the local files and folders that some settings name, for a cell's parameters.
+
+        Raises:
+            UserError: a hub model without a commit.
+        """
         marks = {}
         for name in names:
-            folder = local_source(str(values.get(name) or ""))
+            location = str(values.get(name) or "")
+            folder = local_source(location)
             if folder is not None:
                 if folder not in self._models:
                     self._models[folder] = self.fingerprints.model(folder)
                 marks[name] = self._models[folder]
+            elif location.startswith("hub:") and not _COMMIT.fullmatch(location.partition("@")[2]):
+                raise UserError(
+                    f"the hub model {location} is not pinned",
+                    "a branch or tag can come to name other weights under the same key",
+                    "name the commit, as in hub:OWNER/NAME@COMMIT",
+                )
         return {"sources": marks}

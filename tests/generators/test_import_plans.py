@@ -87,6 +87,14 @@ def test_the_content_of_a_class_map_is_in_the_keys(tmp_path: Path, tiny_clip_dir
     assert before["dataset-scan"] == after["dataset-scan"], "what lies there does not depend on what it is called"
 
 
+@pytest.mark.parametrize("revision", ["", "@main", "@v1.5", "@"])
+def test_a_hub_model_is_named_by_its_commit(revision: str) -> None:
+    pinned = ("generators.sd15.base=hub:owner/name@451f4fe16113bff5a5d2269ed5ad43b0592e9a14",)
+    assert "sd15" in made(planned("sd15", pinned))
+    with pytest.raises(UserError, match="hub:owner/name.* is not pinned"):
+        planned("sd15", (f"generators.sd15.base=hub:owner/name{revision}",))
+
+
 @pytest.mark.parametrize(
     ("generator", "setting"),
     [
