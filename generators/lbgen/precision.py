@@ -7,6 +7,7 @@ the LoRA, the discriminator, all losses and both optimizers stay in float32.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -55,7 +56,7 @@ def scaler_tensors(scaler: GradScaler) -> dict[str, Tensor]:
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in scaler.state_dict().items()}
 
 
-def restore_scaler(scaler: GradScaler, tensors: dict[str, Tensor]) -> None:
+def restore_scaler(scaler: GradScaler, tensors: Mapping[str, Tensor]) -> None:
     """Put back what ``scaler_tensors`` returned."""
     if scaler.is_enabled():
         kinds = {name: type(value) for name, value in scaler.state_dict().items()}

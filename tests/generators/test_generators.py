@@ -243,7 +243,10 @@ def test_captions_and_features_are_shared_between_seeds() -> None:
 
 @pytest.mark.parametrize(("profile", "classes"), [("in100", 100), ("in1k", 1000)])
 def test_plans_of_fine_tunes_count_their_updates(tmp_path: Path, profile: str, classes: int) -> None:
-    """lbGen learns from the 1000 names whatever is synthesised: 96 updates. A hundred passes over ImageNet-100 at batch 8 are 1.6 million updates and a week of one GPU, not an hour."""
+    """lbGen learns from the 1000 names whatever is synthesised: 96 updates.
+
+    A hundred passes over ImageNet-100 at batch 8 are 1.6 million updates and a week of one GPU, not an hour.
+    """
     (tmp_path / "train").mkdir()
     sets = (f"generators.realfake-reimpl.captioner={tmp_path}", "generators.lbgen.quality=open-clip:open_clip:a@b")
     plan = planned("realfake-reimpl,genrobust-ft,lbgen", profile, sets, (f"train={tmp_path / 'train'}",))
