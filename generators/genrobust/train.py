@@ -22,6 +22,21 @@ from generators.genrobust.settings import GenRobustFtSettings
 from harness.errors import CorruptArtifact
 from harness.weights import check_state
 
+ACCUMULATED = 4
+"""Micro-steps of one published update: its cosine takes one step for four of them, over a horizon that counts them all."""
+
+
+def schedule_of(settings: GenRobustFtSettings, images: int) -> Schedule:
+    """Return length, batch and learning rate of the fine-tune on so many real images."""
+    return Schedule(
+        updates_of(settings.epochs, images, settings.batch),
+        settings.batch,
+        settings.micro_batch,
+        settings.lr,
+        decay="cosine",
+        horizon=ACCUMULATED if settings.schedule == "official" else 1,
+    )
+
 
 class NamedImages:
     """Real images, centre-cropped, with a caption made of the class name; captions are never dropped."""
@@ -56,13 +71,7 @@ def train_unet(ctx: Context, parts: DiffusionParts, settings: GenRobustFtSetting
         unet,
         parameters,
         NamedImages(images, parts, captions),
-        Schedule(
-            updates_of(settings.epochs, len(images), settings.batch),
-            settings.batch,
-            settings.micro_batch,
-            settings.lr,
-            decay="cosine",
-        ),
+        schedule_of(settings, len(images)),
         noise_prediction_loss,
         seed=ctx.seed("genrobust-ft"),
         facts={"key": ctx.cell.key},

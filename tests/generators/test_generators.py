@@ -142,6 +142,21 @@ def test_describe_realfake_says_why_it_is_near_real(capsys: pytest.CaptureFixtur
         assert phrase in printed
 
 
+def test_cards_say_what_is_assumed_and_whose_feature_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    def described(name: str) -> str:
+        show_card(name, as_json=False)
+        return " ".join(capsys.readouterr().out.split())
+
+    tuned, base = described("genrobust-ft-released"), described("genrobust-base-released")
+    for fact in ("prompts: assumed", "sampler: assumed", "quality 75 is assumed", "is not documented"):
+        assert fact in tuned and fact not in base, fact
+    assert "keep reproduces the release" in tuned and "keep reproduces the release" in base
+    assert "0.85e-6 (mean 0.95e-6)" in described("genrobust-ft") and "schedule = 'official'" in described("genrobust-ft")
+    ours, published = described("realfake-reimpl"), described("realfake")
+    assert "wrong axis" in ours and "visual_token = 'own'" in ours and "sigma 0.029" in ours
+    assert "The feature is not its own" in published and "own caption and CLIP feature" not in ours + published
+
+
 def planned(generators: str, profile: str = "micro", sets: tuple[str, ...] = (), data: tuple[str, ...] = ()) -> Plan:
     return Planner(Selection(load_profile(profile, sets, data).profile, generators, "")).build()
 

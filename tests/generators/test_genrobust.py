@@ -11,8 +11,8 @@ import torch
 from generators.diffusion.finetune import Schedule
 from generators.diffusion.pipeline import load_pipeline
 from generators.diffusion.real_images import crop_for_training, squash
-from generators.genrobust.settings import GenRobustFtSettings, GenRobustSettings
-from generators.genrobust.train import with_unet
+from generators.genrobust.settings import FIT, GenRobustFtSettings, GenRobustSettings
+from generators.genrobust.train import schedule_of, with_unet
 from harness.errors import CorruptArtifact
 
 
@@ -91,6 +91,21 @@ def test_centre_crops_round_as_torchvisions() -> None:
             assert (((ours.permute(1, 2, 0) + 1) * 127.5).round().numpy() == theirs).all(), (width, height)
             places.add((width - 16) % 4)
     assert places == {0, 1, 2, 3}
+
+
+def test_the_official_schedule_ends_at_a_quarter_of_its_cosine() -> None:
+    """One step per four micro-steps of a horizon that counts micro-steps, over ImageNet-1k once in batches of 20."""
+    import statistics
+
+    found = {}
+    for name in ("official", "to-zero"):
+        schedule = schedule_of(GenRobustFtSettings(schedule=name), 1_281_167)
+        rates = [schedule.rate(update) for update in range(schedule.updates)]
+        assert len(rates) == 64_059 and rates[0] == 1e-6
+        found[name] = (rates[-1], statistics.fmean(rates))
+    assert found["official"] == (pytest.approx(0.8536e-6, rel=1e-4), pytest.approx(0.9502e-6, rel=1e-4))
+    assert found["to-zero"] == (pytest.approx(0, abs=1e-14), pytest.approx(0.5e-6, rel=1e-4))
+    assert GenRobustFtSettings().schedule == "official" and "schedule" in FIT
 
 
 def test_a_cosine_may_end_before_its_horizon() -> None:

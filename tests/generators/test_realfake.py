@@ -17,7 +17,10 @@ from generators.diffusion.lora_io import add_lora
 from generators.diffusion.sampling import ImageStart, image_noise, sample_from_images, unipc_timesteps
 from generators.realfake.captions import captioner_class, captioner_config, open_captioner
 from generators.realfake.losses import matching_term, min_snr_weights, realfake_loss
-from generators.realfake.visual import with_visual_token
+from generators.realfake.settings import FIT, RealFakeSettings
+from generators.realfake.synthesis import Material, make_images
+from generators.realfake.visual import interleaved, released_batch, with_visual_token
+from harness.contracts import Request
 from harness.errors import DataMissing, UserError
 
 
@@ -63,6 +66,8 @@ def test_generators_5_min_snr() -> None:
 
 class CountingUnet:
     """A stub that predicts nothing and remembers its calls."""
+
+    config = SimpleNamespace(in_channels=4, sample_size=8)
 
     def __init__(self) -> None:
         self.timesteps: list[int] = []
@@ -111,6 +116,52 @@ def test_generators_4_visual_token_is_the_feature_bit_for_bit() -> None:
     assert torch.equal(with_visual_token(hidden, feature.float(), 0.5)[:, 76], 0.5 * feature.float())
     with pytest.raises(UserError, match="width is 512"):
         with_visual_token(hidden, torch.zeros(3, 512))
+
+
+def test_the_released_token_mixes_a_batch() -> None:
+    """Against the published expression: features of a batch stacked along dimension 1, then viewed as rows."""
+    features = torch.randn(24, 768, generator=torch.Generator().manual_seed(0))
+    mixed = interleaved(features)
+    published = torch.stack(list(features), dim=1).view(24, 1, -1)
+    assert torch.equal(mixed[:, None], published)
+    for row in (0, 5, 23):
+        assert torch.equal(mixed[row].reshape(32, 24), features[:, 32 * row : 32 * (row + 1)].T), "32 dimensions of all 24"
+    assert torch.equal(interleaved(features[:1]), features[:1]), "a batch of one keeps its own"
+    assert [released_batch(place, 50) for place in (0, 23, 24, 49)] == [range(24), range(24), range(24, 48), range(48, 50)]
+
+
+@pytest.mark.parametrize("token", ["own", "released"])
+def test_the_token_of_every_image_in_synthesis(tiny_parts: Any, token: str) -> None:
+    """The state in the last text position, conditional half, of 30 images from 26 real ones, however they are requested."""
+    import dataclasses
+
+    from PIL import Image
+
+    unet = CountingUnet()
+    parts = dataclasses.replace(tiny_parts, unet=unet)
+    features = np.random.default_rng(0).normal(size=(26, 16)).astype(np.float16)
+    pictures: Any = SimpleNamespace(
+        names=[f"a/{number}" for number in range(26)], picture=lambda position: Image.new("RGB", (16, 16), (position, 0, 0))
+    )
+    rows = [{"caption": "one", "class_index": 0}] * 26
+    material = Material(parts, pictures, rows, {0: range(26)}, features, 1.0)
+    settings = {"strength": 0.75, "sampling_steps": 2, "guidance": 2.0, "visual_token": token}
+    ctx: Any = SimpleNamespace(params={"settings": settings})
+
+    def tokens(start: int, stop: int) -> torch.Tensor:
+        unet.text.clear()
+        made = list(make_images(ctx, material, Request(0, "a", "tench", start, stop, 16, 0)))
+        assert [sample.parent for sample in made] == [f"a/{index % 26}" for index in range(start, stop)]
+        last = [text[16:, -1] for text in unet.text]  # of 16 images together: the conditional half
+        return torch.cat(last)[: stop - start]
+
+    found = torch.cat([tokens(0, 16), tokens(16, 30)])
+    own = torch.from_numpy(features.astype(np.float32))
+    mixed = torch.cat([torch.stack(list(part), dim=1).view(len(part), -1) for part in (own[:24], own[24:])])
+    expected = own if token == "own" else mixed
+    assert torch.equal(found, torch.cat([expected, expected[:4]]))
+    assert torch.equal(tokens(20, 25), found[20:25]), "the batch is the class's, not the request's"
+    assert "visual_token" not in FIT and RealFakeSettings().visual_token == "own"
 
 
 def test_images_from_images_do_not_depend_on_their_neighbours(tiny_parts: Any) -> None:
