@@ -91,7 +91,7 @@ def check_unchanged(cell: Cell, sources: Mapping[str, DataSource], store: Path) 
         UserError: one of them has changed since the plan was made.
     """
     fingerprints = Fingerprints.beside(store)
-    for name, source in ((name, sources[name]) for name in cell.data):
+    for name, source in ((name, sources[name]) for name in cell.data if name in sources):
         root = Path(source.root)
         if not source.writer and not (root.exists() and _found(root, source.card, fingerprints) == source.fingerprint):
             raise _changed(f"data set {name!r}", root)
