@@ -70,6 +70,18 @@ def _found(root: Path, card: Mapping[str, Any], fingerprints: Fingerprints) -> s
     return fingerprints.file(root) if root.is_file() else _mark(fingerprints.data(root), card)
 
 
+def model_files(location: str) -> Path | None:
+    """Return the folder or file on this machine whose bytes a model source stands for; None where there is none.
+
+    It is what the source names, or the weights of ``open_clip:NAME@FILE``.
+
+    Raises:
+        DataMissing: a folder that does not exist.
+    """
+    path, weights = local_source(location), Path(location.rpartition("@")[2]).expanduser()
+    return weights if path is None and "@" in location and weights.is_file() else path
+
+
 def check_unchanged(cell: Cell, sources: Mapping[str, DataSource], store: Path) -> None:
     """Check that the data sets and local models that a cell has read are still those its key stands for.
 
@@ -79,12 +91,12 @@ def check_unchanged(cell: Cell, sources: Mapping[str, DataSource], store: Path) 
         UserError: one of them has changed since the plan was made.
     """
     fingerprints = Fingerprints.beside(store)
-    for name, source in ((name, sources[name]) for name in cell.data):
+    for name, source in ((name, sources[name]) for name in cell.data if name in sources):
         root = Path(source.root)
         if not source.writer and not (root.exists() and _found(root, source.card, fingerprints) == source.fingerprint):
             raise _changed(f"data set {name!r}", root)
     for name, mark in cell.params.get("sources", {}).items():
-        path = local_source(str(cell.params["settings"][name]))
+        path = model_files(str(cell.params["settings"][name]))
         if path is not None and fingerprints.model(path) != mark:
             raise _changed(f"the model {name!r}", path)
 

@@ -13,7 +13,7 @@ from harness import registry
 from harness.cells import Cell, Kind, Resources
 from harness.classes import load_folder_classes
 from harness.contracts import Generator, Suite
-from harness.data import DataSource, find_data
+from harness.data import DataSource, find_data, model_files
 from harness.errors import DataMissing, UserError
 from harness.fingerprints import Fingerprints
 from harness.names import near
@@ -21,7 +21,7 @@ from harness.plan_backbones import baseline_of, imported, pretrained
 from harness.plan_datasets import dataset_cell, generator_table
 from harness.plan_model import Plan, Selection, Trained
 from harness.plan_suites import measured
-from harness.profile import DataSettings, local_source, parse_settings
+from harness.profile import DataSettings, parse_settings
 
 _COMMIT = re.compile("[0-9a-f]{7,40}")
 
@@ -223,7 +223,7 @@ class Planner:
         marks = {}
         for name in names:
             location = str(values.get(name) or "")
-            folder = local_source(location)
+            folder = model_files(location)
             if folder is not None:
                 if folder not in self._models:
                     self._models[folder] = self.fingerprints.model(folder)
