@@ -67,6 +67,8 @@ def _tell(found: Any, report: Any, quiet: bool) -> None:
     out = sys.stderr
     for note in found.plan.notes:
         print(f"note: {note}", file=out)
+    for warning in found.plan.warnings:
+        print(f"warning: {warning}", file=out)
     for entry in found.plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}", file=out)
     if report is None:
