@@ -119,7 +119,8 @@ def imported(planner: Planner, outside: Outside) -> Trained:
             fingerprint=registry.code_fingerprint("harness.backbones"),
         )
     )
-    return Trained(cell, f"checkpoint:{outside.path.stem}-{mark[:6]}", outside.arch, 0, 0, (), classes, "outside")
+    name, size = f"checkpoint:{outside.path.stem}-{mark[:6]}", outside.feed.image_size
+    return Trained(cell, name, outside.arch, 0, 0, (), classes, "outside", image_size=size)
 
 
 def _announce(planner: Planner, outside: Outside) -> None:

@@ -69,6 +69,8 @@ class Trained:
     recipe: str
     baseline: str = ""
     """Kind of a trivial baseline; empty for a trained network."""
+    image_size: int = 0
+    """Side of its inputs in pixels, of a checkpoint from outside; 0 where the profile decides."""
 
 
 @dataclass
