@@ -354,6 +354,8 @@ class Suite(ABC):
     looks: ClassVar[Mapping[str, str]] = {}
     """Data set name to ``module:function``, called with (name, root, card), that returns a ``DataReport`` or raises a
     ``UserError``; ``doctor`` calls it. It reads lists and counts files, and decodes at most a few of them."""
+    own_size: ClassVar[bool] = False
+    """Whether a checkpoint from outside is measured at its own image size, whatever a setting ``image_size`` says."""
     origins: ClassVar[Mapping[str, str]] = {}
     """Data set name to where it is published, in a few words; ``doctor`` says so of one that is not given."""
 

@@ -43,7 +43,8 @@ def data_findings(
     except UserError as error:
         yield Finding(f"profile {profile}", "problem", f"{error.what}: {error.why}", error.fix)
         return
-    looks, origins, fingerprints = _first("looks"), _first("origins"), Fingerprints.beside(store)
+    looks, origins = first_known("looks"), first_known("origins")
+    fingerprints = Fingerprints.beside(store)
     for name, settings in resolved.data.items():
         try:
             found = find_data(name, settings, fingerprints)
@@ -72,7 +73,7 @@ def _published_images(importer: Generator, root: Path, profile: Profile) -> Data
     return importer.look(root, settings, load_folder_classes(profile.classes))
 
 
-def _first(table: Literal["looks", "origins"]) -> dict[str, str]:
+def first_known(table: Literal["looks", "origins"]) -> dict[str, str]:
     """Return data set name to what the first suite that knows it says in one of its tables."""
     found: dict[str, str] = {}
     for suite in registry.suites().available()[0]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness import baselines, registry
@@ -30,7 +31,7 @@ _TRAINING_CODE = tuple(
     for name in ("train", "augment", "randaugment", "randomness", "recipe", "ranks", "state", "small")
 )
 _ORIGINALS_CODE = ("harness.backbones.originals", *_COPY_CODE)
-OUTSIDE_VERSION = 2
+OUTSIDE_VERSION = 3
 CHECKPOINT = "checkpoint"
 """Name under which the file of a checkpoint from outside is found."""
 
@@ -96,16 +97,15 @@ def imported(planner: Planner, outside: Outside) -> Trained:
     if not outside.path.is_file():
         raise DataMissing(f"checkpoint {outside.path} does not exist", "no such file", "correct --checkpoint")
     classes, mark = load_classes(outside.classes), planner.fingerprints.file(outside.path)
-    # A data set of one file: where it lies is not part of what it is.
-    planner.plan.sources[CHECKPOINT] = DataSource(CHECKPOINT, str(outside.path), mark, {})
+    _announce(planner, outside)
+    # A data set of one file: where it lies is not part of what it is, nor where its preprocessing was found.
+    planner.plan.sources[CHECKPOINT] = DataSource(CHECKPOINT, str(outside.path), mark, {"warnings": outside.warnings})
     params = {
         "sha256": mark,
         "arch": outside.arch,
         "classes": {"name": classes.name, "content": classes.content},
-        "mean": outside.mean,
-        "std": outside.std,
-        "image_size": outside.image_size,
         "weights": outside.weights,
+        **asdict(outside.feed),
     }
     cell = planner.plan.add(
         Cell(
@@ -119,14 +119,23 @@ def imported(planner: Planner, outside: Outside) -> Trained:
             fingerprint=registry.code_fingerprint("harness.backbones"),
         )
     )
-    return Trained(cell, f"checkpoint:{outside.path.stem}-{mark[:6]}", outside.arch, 0, 0, (), classes, "outside")
+    name, size = f"checkpoint:{outside.path.stem}-{mark[:6]}", outside.feed.image_size
+    return Trained(cell, name, outside.arch, 0, 0, (), classes, "outside", image_size=size)
+
+
+def _announce(planner: Planner, outside: Outside) -> None:
+    for note in outside.notes:
+        planner.plan.note(note)
+    for warning in outside.warnings:
+        planner.plan.warn(warning)
 
 
 def baseline_of(planner: Planner, outside: Outside, baseline: baselines.Baseline) -> Trained:
     """Add a trivial baseline."""
     classes = load_classes(outside.classes)
+    _announce(planner, outside)
     network = baseline.kind == "untrained"
-    made = {"arch": outside.arch, "mean": outside.mean, "std": outside.std, "image_size": outside.image_size}
+    made = {"arch": outside.arch, **asdict(outside.feed)}
     params = {
         "kind": baseline.kind,
         "class": baseline.class_id,

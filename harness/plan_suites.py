@@ -28,12 +28,23 @@ def measured(planner: Planner, suite: Suite, trained: Trained, dataset: Cell | N
     except NotPlanned as reason:
         planner.plan.skip(f"{card.id} of {trained.arch}", str(reason), False)
         return
+    _warn_of_size(planner, suite, settings, trained)
     for item in items:
         missing = [name for name in item.data if not planner.find(name)]
         if missing:
             planner.plan.skip(card.id, planner.why_missing(missing[0]), asked)
             continue
         _evaluate(planner, suite, settings, item, trained, dataset)
+
+
+def _warn_of_size(planner: Planner, suite: Suite, settings: Settings, trained: Trained) -> None:
+    """Say so where a suite feeds a checkpoint from outside with images of another size than the checkpoint states."""
+    size = getattr(settings, "image_size", 0)
+    if trained.image_size and size not in (0, trained.image_size) and not suite.own_size:
+        planner.plan.warn(
+            f"{suite.card.id} feeds images of {size} px; the checkpoint states {trained.image_size} "
+            f"(--set suites.{suite.card.id}.image_size={trained.image_size} follows it)"
+        )
 
 
 def _evaluate(

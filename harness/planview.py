@@ -27,6 +27,7 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
         "kinds": rows,
         "costs": costs,
         "notes": found.plan.notes,
+        "warnings": found.plan.warnings,
         "not_run": [{"what": entry.what, "reason": entry.reason} for entry in found.plan.not_run],
         "sizes": _sizes(found, selection),
         "hours": round(sum(row["minutes"] for row in rows) / 60, 2),
@@ -56,6 +57,8 @@ def _print_facts(found: Survey, selection: Selection, facts: dict[str, Any]) -> 
         print(f"{number} x {what}")
     for note in found.plan.notes:
         print(f"note: {note}")
+    for warning in found.plan.warnings:
+        print(f"warning: {warning}")
     for entry in found.plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}")
     if complete := facts["if_all_were_given"]:

@@ -14,6 +14,7 @@ from harness import registry
 from harness.baselines import FILE, Baseline, BaselineClassifier
 from harness.contracts import Request, Sample
 from harness.errors import UserError
+from harness.facts import measured_with
 from harness.files import write_json, write_text
 from harness.plan_backbones import CHECKPOINT
 from harness.plan_datasets import parse_shard
@@ -245,7 +246,8 @@ def import_outside(ctx: Context) -> None:
         tuple(p["std"]),
         ctx.out,
         weights=p["weights"],
-        image_size=p["image_size"],
+        **{name: p[name] for name in ("image_size", "interpolation", "crop", "precision")},
+        warnings=ctx.card(CHECKPOINT)["warnings"],
         kwargs=size_arguments(p["arch"], p["image_size"]),
     )
 
@@ -257,8 +259,9 @@ def evaluate(ctx: Context) -> None:
     write_rows_table(ctx.out / ROWS, rows)
     inputs = lineage(ctx.out.parent.parent, ctx.cell.inputs)
     cards = {name: dict(ctx.card(name)) for name in ctx.cell.data}
-    scored = score_rows(ctx.cell.spec, ctx.cell.key, rows, cards, inputs, dict(code_version()))
-    write_scored(ctx.out, scored, cards)
+    measured = measured_with(ctx, suite, inputs)
+    scored = score_rows(ctx.cell.spec, ctx.cell.key, rows, cards, inputs, dict(code_version()), measured)
+    write_scored(ctx.out, scored, cards, measured)
 
 
 def write_rows_table(path: Path, rows: Any) -> None:
