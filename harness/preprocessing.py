@@ -18,7 +18,7 @@ from harness.names import near
 from harness.normalisation import KNOWN, Colour
 
 SMALL_NETWORKS = ("resnet10", "vit_pico")
-"""Architectures of this project, which timm does not know (``harness.backbones.models.SMALL``, which imports torch)."""
+"""Architectures of this project, which timm does not know (``harness.backbones.small.SMALL``, which imports torch)."""
 BACKBONE = "backbone.json"
 STIMULI_PX = 224
 

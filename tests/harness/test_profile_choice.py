@@ -8,6 +8,10 @@ import pytest
 
 from harness.classes import load_classes
 from harness.errors import UserError
+from harness.plan import Planner
+from harness.plan_model import Outside, Selection
+from harness.preprocessing import Preprocessing
+from harness.profile import load_profile
 from harness.profile_choice import choose_profile
 
 DATA = ["cue-conflict=/data/cue-conflict"]
@@ -57,3 +61,21 @@ def test_generators_and_baselines() -> None:
     assert choose_profile("", "baseline:humans", "", DATA)[0] == "in1k"
     assert choose_profile("", "baseline:constant:n04285008", "", [])[0] == "in1k"
     assert choose_profile("", "baseline:constant:m00000001", "", [])[0] == "micro"
+
+
+def test_a_suite_of_another_size_and_own_data_under_micro_are_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"w")
+    (tmp_path / "dtd").mkdir()
+
+    def warnings(profile: str, size: int, *data: str) -> list[str]:
+        settings = load_profile(profile, ['suites.linear-probe.datasets=["dtd"]'], data).profile
+        outside = Outside(tmp_path / "w.pth", "resnet10", "micro", Preprocessing(image_size=size))
+        return Planner(Selection(settings, "", "linear-probe,in-domain", outside=outside)).build().warnings
+
+    own = f"dtd={tmp_path / 'dtd'}"
+    assert warnings("micro", 64) == [] == warnings("in1k", 224, own)
+    follow = "(--set suites.linear-probe.image_size={0} follows it)"
+    assert warnings("micro", 96) == [f"linear-probe feeds images of 64 px; the checkpoint states 96 {follow.format(96)}"]
+    assert warnings("in1k", 240, own) == [f"linear-probe feeds images of 224 px; the checkpoint states 240 {follow.format(240)}"]
+    (line,) = warnings("micro", 64, own)
+    assert line.startswith("dtd: measured under profile micro") and "--profile in100 or in1k" in line
