@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from harness.datacheck import first_known
+from harness.datacheck import Look, first_known
 from harness.errors import UserError
 from harness.preprocessing import BACKBONE, NAMES
 from harness.registry import load_attribute
 from harness.scoring import MEASURED, Measured, artifacts
 
 if TYPE_CHECKING:
-    from harness.contracts import DataReport, Suite
+    from harness.contracts import Suite
     from harness.plan_model import Plan
     from harness.store import Store
     from harness.work import Context
@@ -55,7 +55,7 @@ def findings(ctx: Context, suite: Suite) -> Iterator[str]:
 
 def _contradictions(look: str, name: str, root: Path, card: Mapping[str, Any]) -> Iterable[str]:
     try:
-        report: DataReport = load_attribute(look)(name, root, card)
+        report = cast(Look, load_attribute(look))(name, root, card)
     except UserError as error:
         return (f"{error.what}: {error.why}",)
     except Exception as error:  # the rows are measured: what a look stumbles over must not take them away

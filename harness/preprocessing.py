@@ -111,9 +111,10 @@ def resolve(
         if name in flags:
             chosen[name], origins[name] = flags[name], OPTIONS[name]
         else:
-            origins[name], values = next(layer for layer in layers if name in layer[1])
-            chosen[name] = values[name]
-    values = Preprocessing(**{name: tuple(v) if isinstance(v, list) else v for name, v in chosen.items()})
+            origins[name], known = next(layer for layer in layers if name in layer[1])
+            chosen[name] = known[name]
+    made: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in chosen.items()}
+    values = Preprocessing(**made)
     return Resolved(values, origins, _contradictions(values, flags, stated or next(iter(own), None)))
 
 
