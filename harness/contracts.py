@@ -353,7 +353,7 @@ class Suite(ABC):
     """Packages whose code counts as the suite's own, for noticing a forgotten version bump."""
     looks: ClassVar[Mapping[str, str]] = {}
     """Data set name to ``module:function``, called with (name, root, card), that returns a ``DataReport`` or raises a
-    ``UserError``; ``doctor`` calls it. It reads lists and counts files, and decodes at most a few of them."""
+    ``UserError``; ``doctor`` and every evaluation call it. It reads lists and counts files, and decodes at most a few of them."""
     own_size: ClassVar[bool] = False
     """Whether a checkpoint from outside is measured at its own image size, whatever a setting ``image_size`` says."""
     origins: ClassVar[Mapping[str, str]] = {}

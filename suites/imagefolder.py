@@ -75,6 +75,17 @@ def listed_classes(root: Path) -> ClassList:
     return small if known and known <= set(small.ids) else full
 
 
+def own_classes(root: Path) -> tuple[str, ...]:
+    """Return the sorted class folders of validation images none of whose classes is ImageNet's; empty for all others."""
+    known = set(load_classes("imagenet1k").ids)
+    for place in _PLACES:
+        folder = Path(root) / place if place else Path(root)
+        named = [name for name in folders(folder) if files(folder / name, _SUFFIXES)] if folder.is_dir() else []
+        if named:
+            return () if known & set(named) else tuple(named)
+    return ()
+
+
 def _read_folders(folder: Path, class_ids: Sequence[str]) -> ClassImages:
     known = {class_id: label for label, class_id in enumerate(class_ids)}
     paths: list[str] = []

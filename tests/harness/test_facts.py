@@ -73,6 +73,17 @@ def test_embedded_data_give_no_finding() -> None:
         assert found_of(materialise(source), source.fingerprint, name=name, card=source.card) == []
 
 
+def test_validation_images_of_own_classes_are_looked_at_as_what_they_are(tmp_path: Path) -> None:
+    from suites.in_domain import InDomain
+
+    for name in ("apple", "pear"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        (tmp_path / "val" / name / "0.png").write_bytes(b"x")
+    assert found_of(tmp_path, "own", InDomain(), "in-val", {"per_class": 1}) == []
+    (line,) = found_of(tmp_path, "short", InDomain(), "in-val")
+    assert "wrong number of validation images" in line and "expected 50" in line
+
+
 def test_findings_reach_the_record_and_the_end_of_a_run(tmp_path: Path) -> None:
     store, plan = Store(tmp_path), Plan()
     measured = Measured({"weights": "raw"}, ("mean 0.5 instead of 0.4",), ("cue-conflict: all differ",))
