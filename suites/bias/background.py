@@ -224,7 +224,7 @@ def score(rows: Mapping[str, Any], card: In9Card, seed: int = 0) -> Score:
 
     relative = estimate(relative_gap_statistic, "no Mixed-Same image is correct")
     metrics = [
-        Metric("BG_Gap", estimate(gap_statistic, "no images").scaled(100), "points", "lower"),
+        Metric("BG_Gap", estimate(gap_statistic, "no images").scaled(100), "points", "lower", beside=("mixed_same",)),
         Metric("relative_gap", relative, "fraction", "lower", "companion"),
     ]
     variation, correct = np.asarray(rows["variation"]), np.asarray(rows["correct"], dtype=bool)

@@ -224,7 +224,7 @@ def score(rows: Mapping[str, Any], card: CueConflictCard, seed: int = 0) -> Scor
     coverage = proportion(table.any(axis=1), population=images)
     same = proportion((answer == shape)[~conflict], population=images)
     metrics = (
-        Metric("TI", ti, "fraction", "lower"),
+        Metric("TI", ti, "fraction", "lower", beside=("cue_coverage", "same_category_accuracy")),
         Metric(
             "TI_shape_sources",
             texture_inclination(rows, "shape source", seed),

@@ -17,7 +17,8 @@ from harness.stats import holm, mcnemar_exact
 from leaderboard.board import Board
 from leaderboard.compare import compare, systems
 from leaderboard.sources import Entry, from_store, gather, shipped
-from leaderboard.tables import build_tables, tie_groups, varied
+from leaderboard.tables import build_tables, varied
+from leaderboard.ties import tie_groups
 from tests.leaderboard.conftest import MakeStore, flags, make_record, put
 
 
@@ -41,7 +42,7 @@ def test_a_claim_beyond_these_weights_needs_seeds(make_store: MakeStore) -> None
     less = {"in-domain": [flags(400, rate, 9 + i) for i, rate in enumerate((0.6, 0.62, 0.61))]}
     store = make_store("s", {"lbgen": many, "sd15": less})
     (one,) = compare(*systems(("lbgen", "sd15"), [store]))
-    assert (one.verdict, one.why) == ("better", "new seeds and images")
+    assert (one.verdict, one.why) == ("better", "new images and new seeds")
     assert one.difference is not None and one.difference.se_seeds is not None
 
 
@@ -55,11 +56,8 @@ def test_what_may_not_be_compared_says_why(make_store: MakeStore, tmp_path: Path
         return one.why
 
     plain = make_record("in-domain", "x", flags(10, 0.5, 0)).comparability
-    assert against(comparability=replace(plain, protocol="another crop")) == "protocol differ"
-    assert (
-        against(comparability=replace(plain, suite_version=2, recipe="long"))
-        == "suite version, pre-training recipe differ"
-    )
+    assert against(comparability=replace(plain, protocol="another crop")) == "protocol differs"
+    assert against(comparability=replace(plain, suite_version=2, classes="other")) == "suite version, class list differ"
     broken = (Check("floor", False, 0.0, 0.5, "m"),)
     assert against(checks=broken) == "the first fails its validity check: floor"
 
@@ -72,7 +70,7 @@ def test_unknown_systems_and_ambiguous_variants_are_user_errors(make_store: Make
         "in-domain", "lbgen", flags(50, 0.9, 3), key="f" * 64, inputs={"checkpoint/copy/dataset": "abcdef9" * 9}
     )
     put(store, other, [])
-    with pytest.raises(UserError, match="does not name one dataset"):
+    with pytest.raises(UserError, match="does not name one row"):
         systems(("lbgen", "sd15"), [store])
     (one,) = compare(*systems(("lbgen:abcdef", "sd15"), [store]))
     assert one.first is not None and one.first.estimate.value == pytest.approx(0.9)
@@ -93,7 +91,7 @@ def test_what_the_store_lacks_is_taken_from_the_recorded_rows(
 ) -> None:
     store = make_store("s", {"lbgen": {"in-domain": [flags(300, 0.9, 0)]}})
     shipped = Entry(make_record("in-domain", "sd15", flags(300, 0.5, 1)), "recorded", "micro")
-    monkeypatch.setattr("leaderboard.compare.recorded", lambda: [shipped])
+    monkeypatch.setattr("leaderboard.systems.recorded", lambda: [shipped])
     (one,) = compare(*systems(("lbgen", "sd15"), [store]))
     assert one.verdict == "better" and one.difference is not None and one.difference.method.startswith("unpaired")
     with pytest.raises(UserError, match="no results of 'sd15'"):
@@ -194,14 +192,16 @@ def test_two_settings_of_one_generator_are_two_rows_never_repeats(make_store: Ma
     )
 
 
-def test_each_further_table_holds_one_key_a_column_too() -> None:
+def test_each_column_holds_one_key() -> None:
     base = make_record("in-domain", "real", flags(100, 0.5, 0))
     others = [
         replace(base, key=str(v) * 64, comparability=replace(base.comparability, suite_version=v)) for v in (2, 3)
     ]
     tables = build_tables([Entry(base, "run"), Entry(replace(base, key="8" * 64, subject=replace(base.subject, generator="sd15")), "run"),
                            *(Entry(other, "run") for other in others)])  # fmt: skip
-    assert len(tables) == 3 and all("suite version" in table.notes[0] for table in tables[1:])
+    (table,) = tables
+    assert [c.name for c in table.columns] == ["top1", "top1 (suite version 2)", "top1 (suite version 1)"]
+    assert [sum(c in cells for cells in table.rows.values()) for c in table.columns] == [1, 1, 2]
 
 
 def test_tie_groups_hold_all_between_two_tied_rows(make_store: MakeStore) -> None:
