@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from leaderboard.footnotes import DOUBT, DOUBT_MEANS, footnotes
 from leaderboard.rows import RowKey
@@ -240,7 +240,8 @@ def to_latex(tables: list[Table]) -> str:
     for table in tables:
         for suite in dict.fromkeys(column.suite for column in table.columns):
             columns = [column for column in table.columns if column.suite == suite]
-            parts.append(_latex(table, columns, f"{suite}, {table.title}. " + " ".join(table.notes)))
+            notes = "".join(f" {note}." for note in table.notes if note.startswith(f"{suite} "))
+            parts.append(_latex(table, columns, f"{suite}, {table.title}.{notes}"))
     return "\n".join(parts) + "\n"
 
 
@@ -298,23 +299,32 @@ def to_terminal(tables: list[Table], width: int = 80) -> str:
 
 def _terminal(table: Table, width: int) -> str:
     keys = list(table.rows)
-    label = max((len(line) for column in table.columns for line in _labels(table, column)), default=8) + 2
+    names = [line for column in table.columns for text in _labels(table, column) for line in textwrap.wrap(text, width // 2)]
+    label = max(map(len, names), default=8) + 2
     cells = {(key, column): [cell_text(table, key, column, narrow=True), *beside_texts(table, key, column)]
              for key in keys for column in table.columns}  # fmt: skip
-    room = width - label
-    heads = {key: _heads(table, key, room) for key in keys}
-    widest = [len(text) for texts in cells.values() for text in texts] + [len(part) for head in heads.values() for part in head]
-    size = max(widest, default=8) + 1
+    heads = {key: _heads(table, key, width - label) for key in keys}
+    sizes = {key: 1 + max(len(text) for texts in [heads[key], *(cells[key, c] for c in table.columns)] for text in texts)
+             for key in keys}  # fmt: skip
     lines = [table.title, *(textwrap.fill(note, width, subsequent_indent="  ") for note in table.notes)]
-    for shown in _parts(keys, max(1, room // size)):
-        lines += _head_lines([heads[key] for key in shown], label, size)
+    for shown in _parts(sizes, width - label):
+        lines += _head_lines([heads[key] for key in shown], label, [sizes[key] for key in shown])
         for column in table.columns:
             if any(column in table.rows[key] for key in shown):
-                for number, text in enumerate(_labels(table, column)):
-                    lines.append(text.ljust(label) + "".join(cells[key, column][number].rjust(size) for key in shown))
+                lines += _column_lines(_labels(table, column), label, [(cells[key, column], sizes[key]) for key in shown])
         lines.append("")
     lines += [textwrap.fill(note, width, subsequent_indent="  ") for note in footnotes(table)]
     return "\n".join(lines) + "\n"
+
+
+def _column_lines(labels: Sequence[str], label: int, cells: Sequence[tuple[list[str], int]]) -> list[str]:
+    """Return the lines of a column: its values behind the last line of its name, then those of its companions."""
+    lines = []
+    for number, text in enumerate(labels):
+        *first, last = textwrap.wrap(text, label - 2, subsequent_indent="  ", drop_whitespace=False)
+        values = "".join(texts[number].rjust(size) for texts, size in cells)
+        lines += [*(line.rstrip() for line in first), last.rstrip().ljust(label) + values]
+    return lines
 
 
 def _labels(table: Table, column: Column) -> list[str]:
@@ -322,26 +332,29 @@ def _labels(table: Table, column: Column) -> list[str]:
     return [f"{column.title} {_arrow(column)}", *(f"  {name}" for name in table.beside(column))]
 
 
-def _parts(keys: list[RowKey], per_line: int) -> list[list[RowKey]]:
+def _parts(sizes: Mapping[RowKey, int], room: int) -> list[list[RowKey]]:
     """Split rows into parts of one backbone that fit beside each other."""
-    parts = []
-    for backbone in dict.fromkeys(key.backbone for key in keys):
-        mine = [key for key in keys if key.backbone == backbone]
-        parts += [mine[first : first + per_line] for first in range(0, len(mine), per_line)]
+    parts: list[list[RowKey]] = []
+    for key in sizes:
+        here = parts[-1] if parts else []
+        if here and here[0].backbone == key.backbone and sum(sizes[one] for one in here) + sizes[key] <= room:
+            here.append(key)
+        else:
+            parts.append([key])
     return parts
 
 
-def _head_lines(heads: list[list[str]], label: int, size: int) -> list[str]:
+def _head_lines(heads: list[list[str]], label: int, sizes: Sequence[int]) -> list[str]:
     most = max(map(len, heads))
     filled = [[""] * (most - len(head)) + head for head in heads]
-    lines = [(" " * label + "".join(head[level].rjust(size) for head in filled)).rstrip() for level in range(most)]
-    return [line for line in lines if line]
+    lines = [" " * label + "".join(head[level].rjust(size) for head, size in zip(filled, sizes, strict=True))
+             for level in range(most)]  # fmt: skip
+    return [line.rstrip() for line in lines if line.strip()]
 
 
 def _heads(table: Table, key: RowKey, room: int) -> list[str]:
     """Return the lines above a row of the board: its name, broken where it is long, its backbone, its seeds."""
-    count = len(table.seeds(key))
+    count, wide = len(table.seeds(key)), min(room - 1, max(18, room // 3))
     third = "recorded" if key.origin == "recorded" else f"{count} seeds" if count > 1 else ""
-    names = [key.generator, *textwrap.wrap(f"({key.variant})", max(12, room // 3))] if key.variant else [key.generator]
-    lines = [piece for name in names for piece in textwrap.wrap(name, room - 1)]
+    lines = textwrap.wrap(key.generator, wide) + (textwrap.wrap(f"({key.variant})", wide) if key.variant else [])
     return [*lines, key.backbone, third]

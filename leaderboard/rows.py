@@ -14,7 +14,7 @@ from typing import Any
 from harness.identity import content_key
 from leaderboard.network import OLDER, OUTSIDE, facts_of, words
 from leaderboard.sources import Entry, Origin
-from leaderboard.terms import Data, base_terms, data_of, fewest_words
+from leaderboard.terms import Data, base_terms, data_of, fewest_words, told
 
 SeedPair = tuple[int, int]
 """Generator seed and train seed."""
@@ -220,13 +220,16 @@ def _variant(key: RowKey, lot: Lot, rows: dict[RowKey, Lot]) -> list[str]:
         if at != key and (at.generator, at.backbone) == (key.generator, key.backbone)
         and (at.origin == key.origin or not same_thing(lot, other))
     ]  # fmt: skip
-    stated = [other for other in alike if _facts(other)]
-    aspects = _aspects(lot, bool(stated))
-    others = stated if _facts(lot) else alike  # what an older record does not say tells nothing apart
-    found = list(fewest_words(aspects, [_aspects(other, bool(stated)) for other in others]))
-    elsewhere = [at for at in rows if at.generator == key.generator and at.backbone != key.backbone]
-    if aspects["dataset"] not in found and any(_other_images(lot, rows[at]) for at in elsewhere):
-        found.append(aspects["dataset"])
+    newer = [other for other in alike if _facts(other)]
+    others = newer if _facts(lot) else alike  # what an older record does not say tells nothing apart
+    aspects, unlike = _aspects(lot, bool(newer)), [_aspects(other, bool(newer)) for other in others]
+    found = list(fewest_words(aspects, unlike))
+    if not told(found, aspects, unlike):
+        setups = [_setup(other)[:DIGITS] for other in others]
+        found += [f"setup {_setup(lot)[:DIGITS]}"] if _setup(lot)[:DIGITS] not in setups else []
+    images, elsewhere = aspects.get("dataset", ""), [at for at in rows if at.generator == key.generator]
+    if images and images not in found and any(_other_images(lot, rows[at]) for at in elsewhere if at.backbone != key.backbone):
+        found.append(images)
     return found
 
 
@@ -266,9 +269,13 @@ def _aspects(lot: Lot, beside_newer: bool) -> dict[str, str]:
         found["record"] = OLDER
     if not facts and recipe not in ("", *OUTSIDE):
         found["recipe"] = f"recipe {recipe[:DIGITS]}"
-    found["dataset"] = (_said(n.dataset_setup for n in lot) or min((n.dataset for n in lot), default=""))[:DIGITS]
-    setup = _said(n.made.setup for n in lot) or min((n.checkpoint for n in lot), default="")
-    return found | {"setup": f"setup {setup[:DIGITS]}"}
+    images = _said(n.dataset_setup for n in lot) or min((n.dataset for n in lot), default="")
+    return found | {"dataset": images[:DIGITS]} if images else found
+
+
+def _setup(lot: Lot) -> str:
+    """Return a key of how a row's networks were made, the last resort of telling rows apart."""
+    return _said(n.made.setup for n in lot) or min((n.checkpoint for n in lot), default="")
 
 
 def give_way(recorded: Sequence[Entry], own: Sequence[Entry]) -> list[Entry]:

@@ -17,7 +17,7 @@ from harness.records import Better, Metric
 from harness.stats import Estimate, mean_over
 from leaderboard.rows import RowKey, SeedPair, row_keys
 from leaderboard.sources import Entry
-from leaderboard.terms import Data, Terms, base_terms, column_names, data_of
+from leaderboard.terms import Data, Terms, base_terms, clauses, column_names, data_of
 from leaderboard.ties import tie_groups
 
 REPEATS = "mean of repeats"
@@ -175,8 +175,14 @@ def _differences(columns: Mapping[Terms, Column]) -> list[str]:
     """Return in what the columns of one metric differ from the one that has the plain name."""
     plain = min(columns.values(), key=lambda column: column.rank, default=None)
     others = sorted((column for column in columns.values() if column is not plain), key=lambda column: column.rank)
-    return [f"{other.title}: not comparable with {plain.title}, differs in {', '.join(other.terms.differing(plain.terms))}"
+    return [f"{other.title}: not comparable with {plain.title}, differs in {_words(other.terms, plain.terms)}"
             for other in others if plain is not None]  # fmt: skip
+
+
+def _words(terms: Terms, plain: Terms) -> str:
+    """Return in what terms differ, the protocol with its words."""
+    said = {"protocol": f"protocol: {clauses(terms.protocol, plain.protocol)}"}
+    return ", ".join(said.get(name, name) for name in terms.differing(plain))
 
 
 def _members(

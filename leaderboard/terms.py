@@ -17,6 +17,8 @@ Data = tuple[tuple[str, str], ...]
 """Data set names with their fingerprints."""
 MOST_WORDS = 3
 DIGITS = (4, 8, 16, 64)
+LONGEST = 40
+"""Of a protocol's words in the name of a column; the notes of a table say them whole."""
 
 
 @dataclass(frozen=True, order=True)
@@ -89,9 +91,18 @@ def fewest_words(item: Mapping[str, str], others: Sequence[Mapping[str, str]]) -
     varying = [name for name in item if any(other.get(name) != item[name] for other in others)]
     for size in range(min(MOST_WORDS, len(varying)) + 1):
         for names in combinations(varying, size):
-            if not any(all(other.get(name) == item[name] for name in names) for other in others):
+            if not _shared(item, names, others):
                 return tuple(item[name] for name in names)
     return tuple(item[name] for name in varying)
+
+
+def told(words: Sequence[str], item: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> bool:
+    """Return whether some words of an item are shared by none of the others."""
+    return not _shared(item, [name for name in item if item[name] in words], others)
+
+
+def _shared(item: Mapping[str, str], names: Sequence[str], others: Sequence[Mapping[str, str]]) -> bool:
+    return any(all(other.get(name) == item[name] for name in names) for other in others)
 
 
 def column_names(metric: str, found: Mapping[Terms, bool]) -> dict[Terms, tuple[int, str]]:
@@ -130,7 +141,7 @@ def _aspects(terms: Terms, every: Sequence[Terms], name: str) -> dict[str, str]:
         "name": name,
         "version": f"suite version {terms.version}",
         "classes": f"classes {terms.classes[:digits]}",
-        "protocol": _clauses(terms.protocol, every[0].protocol),
+        "protocol": _short(clauses(terms.protocol, every[0].protocol)),
         "data": f"data {_fingerprint(terms)[:digits]}",
         "members": f"members {content_key(list(terms.names))[:digits]}",
     }
@@ -143,8 +154,12 @@ def _fingerprint(terms: Terms) -> str:
     return marks.pop() if len(marks) == 1 else content_key([list(map(list, data)) for _, data in terms.members])
 
 
-def _clauses(protocol: str, plain: str) -> str:
-    """Return what a protocol says beyond the plain column's, or what it leaves out."""
+def clauses(protocol: str, plain: str) -> str:
+    """Return what a protocol says beyond another, or what it leaves out."""
     mine, other = protocol.split("; "), plain.split("; ")
     more, less = ([part for part in a if part not in b] for a, b in ((mine, other), (other, mine)))
     return "; ".join(more) or "; ".join(f"without {part}" for part in less) or protocol
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"protocol {content_key(text)[: DIGITS[0]]}"

@@ -178,7 +178,7 @@ def test_columns_hold_one_protocol_across_backbones_but_each_backbone_its_recipe
     assert columns_of(one, recipe) == {"in-domain top1": {"real", "sd15"}}
     searched = replace(other, comparability=replace(other.comparability, protocol="another search"))
     (table,) = build_tables(entries(one, searched))
-    assert table.notes == ["in-domain top1 (another search): not comparable with in-domain top1, differs in protocol"]
+    assert table.notes == ["in-domain top1 (another search): not comparable with in-domain top1, differs in protocol: another search"]
 
 
 def test_a_mean_over_fewer_sets_has_a_column_of_its_own_whatever_the_order() -> None:
