@@ -280,7 +280,7 @@ def _metrics(rows: Mapping[str, Any], seed: int) -> tuple[Metric, ...]:
             name,
             _relative(statistic, tables, drawn, pools),
             role="primary" if name == "CB_avg" else "companion",
-            beside=("Acc_0",),
+            beside=("Acc_0",) if name in ("CB_avg", "CB_1", "CB_2") else (),
         )
         for name, (statistic, pools) in relative.items()
     ]

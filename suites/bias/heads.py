@@ -64,8 +64,7 @@ def name_coverage(score: Score, rows: Mapping[str, Any], labels: Iterable[str], 
     coverage = coverage_of(rows)
     if not coverage:
         return score
-    new = {m.name: m.name if m.name in keep else f"{m.name}@{coverage}" for m in score.metrics}
-    metrics = tuple(replace(m, name=new[m.name], beside=tuple(new[name] for name in m.beside)) for m in score.metrics)
+    metrics = tuple(m if m.name in keep else replace(m, name=f"{m.name}@{coverage}") for m in score.metrics)
     counts = dict(zip(labels, np.asarray(rows["members"]).tolist(), strict=True))
     listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
     covered, _, total = coverage.partition("of")
