@@ -57,7 +57,9 @@ def leaderboard(
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="A name as the board prints it, e.g. lbgen or 'lbgen (epochs 40)'; NAME@STORE.")],
+    first: Annotated[
+        str, typer.Argument(help="A name as the board prints it, e.g. lbgen or 'lbgen (epochs 40)'; NAME@STORE.")
+    ],
     second: Annotated[str, typer.Argument(help="What it is compared with.")],
     store: StoreOption = DEFAULT_STORE,
     style: Annotated[str, typer.Option("--format", help="csv or md.")] = "md",

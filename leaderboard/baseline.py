@@ -126,7 +126,9 @@ def write_baseline(
 def _slim(record: Record) -> Record:
     """Return the record without what a gate and a board never read: companions outside any group that no value is read with."""
     beside = {name for metric in record.metrics if metric.role == "primary" for name in metric.beside}
-    kept = tuple(metric for metric in record.metrics if metric.role == "primary" or metric.group or metric.name in beside)
+    kept = tuple(
+        metric for metric in record.metrics if metric.role == "primary" or metric.group or metric.name in beside
+    )
     return replace(record, metrics=kept, notes=tuple(note for note in record.notes if notable(note)))
 
 

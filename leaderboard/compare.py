@@ -11,7 +11,7 @@ from typing import Literal
 
 from harness.inference import Difference, difference
 from harness.stats import LEVEL, holm
-from leaderboard.network import OUTSIDE, differences, facts_of
+from leaderboard.network import OUTSIDE, RECIPE, differences, facts_of
 from leaderboard.rows import RowKey
 from leaderboard.systems import system
 from leaderboard.tables import Column, Table, Value, varied
@@ -52,10 +52,12 @@ def compare(first: Table, second: Table, names: tuple[str, str] = ("the first", 
     found = []
     seen: set[frozenset[str]] = set()
     for backbone in sorted({key.backbone for table in (first, second) for key in table.rows}):
-        for column, *pair in _pairs(_row(first, backbone), _row(second, backbone)):
-            made_from = frozenset([column.title, *(e.record.key for value in pair if value for e in value.sources)])
+        for column, mine, other in _pairs(_row(first, backbone), _row(second, backbone)):
+            made_from = frozenset(
+                [column.title, *(e.record.key for value in (mine, other) if value for e in value.sources)]
+            )
             if made_from not in seen:  # measures of the images stand in the rows of every backbone
-                found.append(compare_values(backbone, column, *pair))
+                found.append(compare_values(backbone, column, mine, other))
             seen.add(made_from)
     tested = [i for i, one in enumerate(found) if one.difference is not None]
     adjusted = holm([one.difference.p for one in found if one.difference is not None])
@@ -176,7 +178,7 @@ def to_markdown(found: Sequence[Comparison], names: tuple[str, str]) -> str:
         seeds = [text for text in (_seeds([one.first for one in mine]), _seeds([one.second for one in mine])) if text]
         apart = networks_apart(mine)
         lines += [f"## {backbone}" + (f": {' and '.join(seeds)}" if seeds else "") + "\n",
-                  *([f"The two differ in {'; '.join(apart)}.\n"] if apart else []),
+                  *([f"{' '.join(apart)}\n"] if apart else []),
                   f"| | {names[0]} | {names[1]} | difference | p | {names[0]} is | the interval covers |",
                   "|---|---|---|---|---|---|---|"]  # fmt: skip
         lines += [_line(one) for one in mine]
@@ -185,18 +187,21 @@ def to_markdown(found: Sequence[Comparison], names: tuple[str, str]) -> str:
 
 
 def networks_apart(found: Sequence[Comparison]) -> list[str]:
-    """Return in what the networks of two systems differ, as far as their records say it, each fact with both values."""
+    """Return in sentences in what the networks of two systems differ, as far as their records say it, with both values."""
     sides = [[entry.record for one in found for value in [getattr(one, side)] if value for entry in value.sources
               if entry.record.subject.backbone != "-"] for side in ("first", "second")]  # fmt: skip
     facts = [next(filter(None, map(facts_of, records)), {}) for records in sides]
     apart = differences(facts[0], facts[1]) if all(facts) else []
     recipes = [{record.comparability.recipe for record in records} for records in sides]
-    if all(recipes) and recipes[0] != recipes[1] and not any(text.startswith("pre-training recipe") for text in apart):
+    if all(recipes) and recipes[0] != recipes[1] and not any(text.startswith(RECIPE) for text in apart):
         imported = [name for name, side in zip(("first", "second"), recipes, strict=True) if side & set(OUTSIDE)]
-        apart.append("pre-training recipe" + (f" (not known of the {' and the '.join(imported)})" if imported else ""))
+        apart.append(RECIPE + (f" (not known of the {' and the '.join(imported)})" if imported else ""))
+    said = [f"The two differ in {'; '.join(apart)}."] if apart else []
     if any(facts) and not all(facts):
-        apart.append(f"what is recorded: an older record of the {'second' if facts[0] else 'first'} says nothing of its preprocessing")
-    return apart
+        said.append(
+            f"The records of the {'second' if facts[0] else 'first'} are older and say nothing of its preprocessing."
+        )
+    return said
 
 
 def _seeds(values: Sequence[Value | None]) -> str:
@@ -227,7 +232,9 @@ def _number(value: Value | None, scale: float) -> str:
     if value is None or value.estimate.value is None:
         return "–"
     beside = ["–" if number is None else f"{100 * number:.1f}" for number in value.beside.values()]
-    return f"{scale * value.estimate.value:.1f}{'?' if value.findings else ''}" + (f" ({', '.join(beside)})" if beside else "")
+    return f"{scale * value.estimate.value:.1f}{'?' if value.findings else ''}" + (
+        f" ({', '.join(beside)})" if beside else ""
+    )
 
 
 def to_csv(found: Sequence[Comparison]) -> str:

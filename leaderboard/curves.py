@@ -49,8 +49,12 @@ def dots(tables: Sequence[Table]) -> list[Dot]:
     found = []
     for table in tables:
         for key, cells in table.rows.items():
-            amounts = {_amount(column): value for column, value in cells.items() if column.suite == SUITE and not column.rank}
-            whole = [value for column, value in cells.items() if (column.suite, column.metric) == PROBE and not column.rank]
+            amounts = {
+                _amount(column): value for column, value in cells.items() if column.suite == SUITE and not column.rank
+            }
+            whole = [
+                value for column, value in cells.items() if (column.suite, column.metric) == PROBE and not column.rank
+            ]
             shots = [value for (kind, _), value in amounts.items() if kind]
             if whole and shots and _protocols(whole, VALIDATION) == _protocols(shots):
                 amounts.setdefault(WHOLE, whole[0])

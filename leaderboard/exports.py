@@ -114,10 +114,12 @@ def _block(table: Table, columns: list[Column], suite: str) -> str:
         if any(column in cells for column in columns):
             texts: list[str] = []
             for column in columns:
-                texts += [cell_text(table, key, column), spread_text(table, key, column), *beside_texts(table, key, column)]
-            lines.append(
-                f"| {row_name(key)} | {key.backbone} | {_seeds(cells, columns)} | " + " | ".join(texts) + " |"
-            )
+                texts += [
+                    cell_text(table, key, column),
+                    spread_text(table, key, column),
+                    *beside_texts(table, key, column),
+                ]
+            lines.append(f"| {row_name(key)} | {key.backbone} | {_seeds(cells, columns)} | " + " | ".join(texts) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -265,7 +267,10 @@ def _latex(table: Table, columns: list[Column], caption: str) -> str:
             name = tex(key.label) + (r" \emph{recorded}" if key.origin == "recorded" else "")
             texts: list[str] = []
             for column in columns:
-                texts += [_latex_cell(table, key, column), *(t.replace("–", "--") for t in beside_texts(table, key, column))]
+                texts += [
+                    _latex_cell(table, key, column),
+                    *(t.replace("–", "--") for t in beside_texts(table, key, column)),
+                ]
             lines.append(" & ".join([name, tex(key.backbone), *texts]) + r" \\")
     below = [rf"\par {{\scriptsize {tex(note)}}}" for note in footnotes(table, columns[0].suite)]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *below, r"\end{table}"])
@@ -299,7 +304,9 @@ def to_terminal(tables: list[Table], width: int = 80) -> str:
 
 def _terminal(table: Table, width: int) -> str:
     keys = list(table.rows)
-    names = [line for column in table.columns for text in _labels(table, column) for line in textwrap.wrap(text, width // 2)]
+    names = [
+        line for column in table.columns for text in _labels(table, column) for line in textwrap.wrap(text, width // 2)
+    ]
     label = max(map(len, names), default=8) + 2
     cells = {(key, column): [cell_text(table, key, column, narrow=True), *beside_texts(table, key, column)]
              for key in keys for column in table.columns}  # fmt: skip
@@ -311,7 +318,9 @@ def _terminal(table: Table, width: int) -> str:
         lines += _head_lines([heads[key] for key in shown], label, [sizes[key] for key in shown])
         for column in table.columns:
             if any(column in table.rows[key] for key in shown):
-                lines += _column_lines(_labels(table, column), label, [(cells[key, column], sizes[key]) for key in shown])
+                lines += _column_lines(
+                    _labels(table, column), label, [(cells[key, column], sizes[key]) for key in shown]
+                )
         lines.append("")
     lines += [textwrap.fill(note, width, subsequent_indent="  ") for note in footnotes(table)]
     return "\n".join(lines) + "\n"

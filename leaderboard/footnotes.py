@@ -11,8 +11,9 @@ from leaderboard.tables import Table
 
 DOUBT = "?"
 DOUBT_MEANS = "the data on disk differ from the published set, see notes"
-_NOTABLE = re.compile(r"\b(heads?|logits|geometry|normalisation|warning)\b", re.IGNORECASE)
-"""What a record's note speaks of where a reader of the number must know it; counts and file names stay in the record."""
+_NOTABLE = re.compile(r"\b(heads?|logits|geometry|transform|instead of)\b", re.IGNORECASE)
+"""What a record's note speaks of where a reader of the number must know it: the head, the geometry, preprocessing that is not what
+the network states. Counts and names of files stay in the record."""
 
 
 def notable(note: str) -> bool:
@@ -45,9 +46,7 @@ def _gathered(table: Table, suite: str, texts: Callable[[Entry], Iterable[str]])
                 for entry in value.sources:
                     for text in texts(entry):
                         found.setdefault((column.suite, text), {})[key] = None
-    return [
-        f"{of}, {_rows(list(keys), len(measured[of]))}: {text}" for (of, text), keys in found.items()
-    ]
+    return [f"{of}, {_rows(list(keys), len(measured[of]))}: {text}" for (of, text), keys in found.items()]
 
 
 def _rows(keys: list[RowKey], measured: int) -> str:

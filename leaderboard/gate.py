@@ -91,14 +91,22 @@ def counterpart(old: Gated, candidate: Sequence[Gated], baseline: Sequence[Gated
         return None, "the candidate has not measured it"
     terms = [one for one in mine if _terms_apart(old, one) == []]
     if not terms:
-        return mine[0].value if len(mine) == 1 else None, _differ(min((_terms_apart(old, one) for one in mine), key=len))
+        return mine[0].value if len(mine) == 1 else None, _differ(
+            min((_terms_apart(old, one) for one in mine), key=len)
+        )
     alike = [one for one in terms if not _network_apart(old, one)]
     if not alike:
-        return terms[0].value if len(terms) == 1 else None, _differ(min((_network_apart(old, one) for one in terms), key=len))
+        return terms[0].value if len(terms) == 1 else None, _differ(
+            min((_network_apart(old, one) for one in terms), key=len)
+        )
     made = [one for one in alike if _made_from(old.value) & _made_from(one.value)]
     if len(made) == 1:
         return made[0].value, ""
-    rivals = [one for one in baseline if _slot(one) == _slot(old) and not _terms_apart(old, one) and not _network_apart(old, one)]
+    rivals = [
+        one
+        for one in baseline
+        if _slot(one) == _slot(old) and not _terms_apart(old, one) and not _network_apart(old, one)
+    ]
     if len(alike) == 1 and len(rivals) == 1:
         return alike[0].value, ""
     names = ", ".join(one.key.label for one in alike)

@@ -35,7 +35,7 @@ class Facts:
         """Keep the facts of one value and return its number."""
         e, scale = value.estimate, column.scale
         rows = [("value", _percent(e.value, scale)), ("95 % interval", f"{_percent(e.low, scale)} to {_percent(e.high, scale)}"),
-                ("n", str(e.n)), ("method", e.method), ("speaks for", e.population), ("seeds", varied(value.seeds))]  # fmt: skip
+                ("n", str(e.n)), ("method", e.method), ("generalises to", e.population), ("seeds", varied(value.seeds))]  # fmt: skip
         if value.spread is not None:
             rows.append(("standard deviation over seeds", _percent(value.spread.sd, scale)))
         if len(value.seeds) > 1:
@@ -169,7 +169,11 @@ def _cell(table: Table, key: RowKey, column: Column, facts: Facts) -> str:
         return f'<td data-v="" data-p="{number}">undefined<small>{html.escape(e.reason[:40])}</small></td>'
     sign, text = mark(table, key, column), f"{scale * e.value:.1f}{doubt(value)}"
     shown = (
-        f"<b>{text}*</b>" if sign == "*" else f'<span class="bad">{text}!</span>' if sign == "!" else f"{text} {sign}".strip()
+        f"<b>{text}*</b>"
+        if sign == "*"
+        else f'<span class="bad">{text}!</span>'
+        if sign == "!"
+        else f"{text} {sign}".strip()
     )
     small = [] if e.low is None or e.high is None else [f"{scale * e.low:.1f} – {scale * e.high:.1f}"]
     beside = zip(table.beside(column), beside_texts(table, key, column), strict=True)
@@ -358,7 +362,9 @@ def _costs(table: Table, shown: Gallery) -> list[str]:
             if spent is not None and not any(made == row[0] for row in rows):
                 took, mib = spent.spent, f"{spent.bytes / 2**20:.1f}"
                 times = [f"{took.wall_seconds:.0f}", f"{took.cpu_seconds:.0f}"] if took else ["–", "–"]
-                speed = f"{spent.images / took.wall_seconds:.1f}" if took and spent.images and took.wall_seconds else "–"
+                speed = (
+                    f"{spent.images / took.wall_seconds:.1f}" if took and spent.images and took.wall_seconds else "–"
+                )
                 cells = [key.label, key.backbone if role == "checkpoint" else "", spent.kind, *times, speed, mib]
                 rows.append((made, "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)))
     if not rows:

@@ -121,7 +121,9 @@ def _networks(members: Sequence[tuple[int, Entry]]) -> list[Network]:
     elif silent:
         stated[""] = ({}, silent)
     first, s = members[0][1].record, members[0][1].record.subject
-    setups = {role: _said(entry.record.setups.get(role, "") for _, entry in members) for role in ("checkpoint", "dataset")}
+    setups = {
+        role: _said(entry.record.setups.get(role, "") for _, entry in members) for role in ("checkpoint", "dataset")
+    }
     setup = setups["checkpoint"] if s.backbone != "-" else setups["dataset"]
     if first.comparability.recipe in OUTSIDE:
         setup = setup or first.checkpoint  # an imported file has no seeds to leave out
@@ -172,7 +174,9 @@ def _split(lot: Lot) -> dict[str, Lot]:
         for network in lot:
             parts[getattr(network, name)].append(network)
         if len(parts) > 1:
-            return {f"{name} {key}/{rest}": found for key, part in parts.items() for rest, found in _split(part).items()}
+            return {
+                f"{name} {key}/{rest}": found for key, part in parts.items() for rest, found in _split(part).items()
+            }
     return {"": lot}
 
 
@@ -199,7 +203,9 @@ def row_keys(entries: Sequence[Entry]) -> list[list[tuple[RowKey, SeedPair]]]:
     return found
 
 
-def _measured_on(images: Network, rows: dict[RowKey, Lot], named: dict[RowKey, RowKey]) -> list[tuple[RowKey, SeedPair]]:
+def _measured_on(
+    images: Network, rows: dict[RowKey, Lot], named: dict[RowKey, RowKey]
+) -> list[tuple[RowKey, SeedPair]]:
     """Return the rows of the backbones that were trained on a set of images."""
     keys = [
         named[key] for key, lot in rows.items()
@@ -228,7 +234,11 @@ def _variant(key: RowKey, lot: Lot, rows: dict[RowKey, Lot]) -> list[str]:
         setups = [_setup(other)[:DIGITS] for other in others]
         found += [f"setup {_setup(lot)[:DIGITS]}"] if _setup(lot)[:DIGITS] not in setups else []
     images, elsewhere = aspects.get("dataset", ""), [at for at in rows if at.generator == key.generator]
-    if images and images not in found and any(_other_images(lot, rows[at]) for at in elsewhere if at.backbone != key.backbone):
+    if (
+        images
+        and images not in found
+        and any(_other_images(lot, rows[at]) for at in elsewhere if at.backbone != key.backbone)
+    ):
         found.append(images)
     return found
 

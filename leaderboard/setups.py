@@ -55,6 +55,8 @@ class Setups:
         folder = self._folders.get(key[:16])
         try:
             raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8")) if folder else None
-            return dict(raw["spec"]) if raw and raw["key"] == key and {"inputs", "seeds"} <= raw["spec"].keys() else None
+            return (
+                dict(raw["spec"]) if raw and raw["key"] == key and {"inputs", "seeds"} <= raw["spec"].keys() else None
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -67,7 +67,9 @@ def gather(places: Sequence[Path]) -> list[Entry]:
             found += from_store(place)
         else:
             raise DataMissing(
-                f"no results in {place}", "it is neither a store nor a baseline", "give the folder of a store or of a baseline"
+                f"no results in {place}",
+                "it is neither a store nor a baseline",
+                "give the folder of a store or of a baseline",
             )
     return merge(found)
 
@@ -79,7 +81,9 @@ def merge(entries: Iterable[Entry]) -> list[Entry]:
         UserError: two records of one cell disagree.
     """
     kept: dict[str, Entry] = {}
-    for entry in sorted(entries, key=lambda e: (_order(e.record), e.origin != "run", *(-n for n in _fullness(e.record)), e.place)):
+    for entry in sorted(
+        entries, key=lambda e: (_order(e.record), e.origin != "run", *(-n for n in _fullness(e.record)), e.place)
+    ):
         first = kept.setdefault(entry.record.key, entry)
         if first is not entry:
             differing = _disagreement(first.record, entry.record)
@@ -129,7 +133,9 @@ def from_store(root: Path) -> list[Entry]:
 
 
 def _with_setups(entry: Entry, setups: Setups) -> Entry:
-    return entry if entry.record.setups else replace(entry, record=replace(entry.record, setups=setups.of(entry.record)))
+    return (
+        entry if entry.record.setups else replace(entry, record=replace(entry.record, setups=setups.of(entry.record)))
+    )
 
 
 def _store_entry(folder: Path, manifest: Path) -> Entry:

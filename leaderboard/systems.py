@@ -31,7 +31,9 @@ def system(text: str, places: Sequence[Path]) -> Table:
     found = _parsed(name, known)
     if found is None:
         labels = sorted({*known, *(key.label for table in build_tables(entries) for key in table.rows)})
-        raise UserError(f"no results of {name!r}", f"there are {', '.join(labels) or 'none'}", f"{near(name, labels)}{FORM}")
+        raise UserError(
+            f"no results of {name!r}", f"there are {', '.join(labels) or 'none'}", f"{near(name, labels)}{FORM}"
+        )
     generator, wanted = found
     chosen = [entry for entry in entries if entry.record.subject.generator == generator]
     return _one_row_each(text, name, generator, _selected(chosen, wanted), build_tables(chosen))

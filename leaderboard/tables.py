@@ -111,7 +111,9 @@ class Table:
 
     def beside(self, column: Column) -> tuple[str, ...]:
         """Return the companions that stand beside a column, in the order of their records."""
-        return tuple(dict.fromkeys(name for cells in self.rows.values() if column in cells for name in cells[column].beside))
+        return tuple(
+            dict.fromkeys(name for cells in self.rows.values() if column in cells for name in cells[column].beside)
+        )
 
 
 def varied(seeds: Sequence[SeedPair]) -> str:
@@ -271,7 +273,9 @@ def _beside(members: Sequence[Member]) -> dict[str, float | None]:
         for companion in (known[name] for name in metric.beside if name in known):
             value, points = companion.estimate.value, companion.unit == "points"
             found.setdefault(companion.name, []).append(value / 100 if points and value is not None else value)
-    return {name: None if None in values else fmean(v for v in values if v is not None) for name, values in found.items()}
+    return {
+        name: None if None in values else fmean(v for v in values if v is not None) for name, values in found.items()
+    }
 
 
 def _distinct(members: Iterable[Member]) -> tuple[Entry, ...]:
@@ -281,7 +285,9 @@ def _distinct(members: Iterable[Member]) -> tuple[Entry, ...]:
 def _of_seed(members: dict[str, list[Member]]) -> Estimate:
     """Return the mean over the members of a group, each averaged over its repeats."""
     means = [
-        mean_of_repeats([metric.estimate for _, metric in members[name]], [_parts({name: [repeat]}) for repeat in members[name]])
+        mean_of_repeats(
+            [metric.estimate for _, metric in members[name]], [_parts({name: [repeat]}) for repeat in members[name]]
+        )
         for name in sorted(members)
     ]
     return means[0] if len(means) == 1 else mean_over(means)

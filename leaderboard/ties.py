@@ -26,8 +26,8 @@ def separable(first: Value, second: Value) -> bool:
             pass
         else:
             return found.p < 0.05
-    found = unpaired(first, second)
-    return found is not None and found.p < 0.05
+    apart = unpaired(first, second)
+    return apart is not None and apart.p < 0.05
 
 
 def unpaired(first: Value, second: Value) -> Difference | None:

@@ -14,7 +14,7 @@ from harness.records import Metric, Record
 from harness.stats import Estimate, wilson
 from leaderboard.baseline import write_baseline
 from leaderboard.board import Board
-from leaderboard.compare import compare, to_markdown
+from leaderboard.compare import compare, systems, to_markdown
 from leaderboard.exports import to_csv, to_terminal
 from leaderboard.sources import Entry, from_baseline
 from leaderboard.tables import build_tables
@@ -47,7 +47,7 @@ def store(make_store: MakeStore) -> Path:
 def test_companions_stand_beside_the_value_in_every_format(store: Path) -> None:
     """Each as the mean over seeds, under its own name; companions that no value is read with stay in the record."""
     pages = {style: Board().render([store], style, False) for style in ("csv", "md", "latex", "html")}
-    pages["terminal"] = to_terminal(build_tables([e for e in _entries(store)]), 80)
+    pages["terminal"] = to_terminal(build_tables(_entries(store)), 80)
     names = {"csv": "texture-bias/TI.cue_coverage", "latex": r"cue\_coverage", "html": "cue_<wbr>coverage"}
     for style, page in pages.items():
         assert names.get(style, "cue_coverage") in page and "texture_rate" not in page, style
@@ -56,7 +56,9 @@ def test_companions_stand_beside_the_value_in_every_format(store: Path) -> None:
     assert row.endswith("| 95.0 | 88.0 |")
     assert "(95.0, 88.0)" in pages["md"].partition("bias against in-domain accuracy")[2]
     assert max(map(len, pages["terminal"].splitlines())) <= 80
-    assert re.search(r"texture-bias TI ↓ .*\n  cue_coverage +95.0 +50.0\n  same_category_accuracy +88.0 +88.0", pages["terminal"])
+    assert re.search(
+        r"texture-bias TI ↓ .*\n  cue_coverage +95.0 +50.0\n  same_category_accuracy +88.0 +88.0", pages["terminal"]
+    )
 
 
 def _entries(store: Path) -> list[Entry]:
@@ -107,8 +109,7 @@ def test_a_baseline_keeps_what_its_values_are_read_with(store: Path, tmp_path: P
 
 def test_a_comparison_shows_companions_and_doubts(store: Path) -> None:
     """Two numbers of TI are read with what each backbone recognised at all."""
-    (a, b) = ([t for t in build_tables([e for e in _entries(store) if e.record.subject.generator == g])] for g in ("lbgen", "sd15"))
-    text = to_markdown(compare(a[0], b[0]), ("lbgen", "sd15"))
+    text = to_markdown(compare(*systems(("lbgen", "sd15"), [store])), ("lbgen", "sd15"))
     assert "| texture-bias TI (cue_coverage, same_category_accuracy) | 30.0 (95.0, 88.0) | 30.0? (50.0, 88.0) |" in text
 
 
@@ -119,7 +120,10 @@ def test_an_unknown_companion_is_a_dash_and_points_are_percent() -> None:
     undefined = biased("real")
     undefined = replace(undefined, metrics=(undefined.metrics[0], none))
     points = biased("lbgen")
-    points = replace(points, metrics=(points.metrics[0], Metric("cue_coverage", wilson(1, 2).scaled(100), "points", role="companion")))
+    points = replace(
+        points,
+        metrics=(points.metrics[0], Metric("cue_coverage", wilson(1, 2).scaled(100), "points", role="companion")),
+    )
     (table,) = build_tables([Entry(one, "run") for one in (older, undefined, points)])
     (column,) = table.columns
     found = {key.generator: cells[column].beside for key, cells in table.rows.items()}
@@ -142,7 +146,9 @@ def test_the_bias_suites_name_their_companions(tmp_path: Path) -> None:
         **plain(4),
     }  # fmt: skip
     found = {m.name: m for m in texture.score(rows, CueConflictCard.load({})).metrics}
-    assert found["TI@2of16"].beside == ("cue_coverage@2of16", "same_category_accuracy@2of16") and {*found["TI@2of16"].beside} <= {*found}
+    assert found["TI@2of16"].beside == ("cue_coverage@2of16", "same_category_accuracy@2of16") and {
+        *found["TI@2of16"].beside
+    } <= {*found}
     focus = {"uncommon_time": np.array([0, 1, 1, 1]), "uncommon_weather": np.array([0, 0, 1, 1]),
              "uncommon_location": np.array([0, 0, 0, 1]), "category": np.array(["cat"] * 4), "correct": np.ones(4, dtype=bool),
              "chance": np.full(4, 0.1), **plain(4)}  # fmt: skip

@@ -13,7 +13,6 @@ import pytest
 
 from harness.identity import content_key
 from harness.inference import flag_units
-from harness.records import Record
 from leaderboard.baseline import gated
 from leaderboard.compare import compare
 from leaderboard.gate import decide
@@ -68,7 +67,9 @@ def test_measurements_of_one_checkpoint_through_other_preprocessing_are_never_av
     """27.8, -4.2 and 33.3 were once one row of 19.0, "1 seed"."""
     three = [checkpoint(rate=0.3), checkpoint(rate=0.1, **HALF), checkpoint(rate=0.4, image_size=160)]
     (table,) = build_tables(three)
-    found = {key.label: round(value.estimate.value or 0, 3) for key, cells in table.rows.items() for value in cells.values()}
+    found = {
+        key.label: round(value.estimate.value or 0, 3) for key, cells in table.rows.items() for value in cells.values()
+    }
     assert found == {
         "checkpoint:a-1234 (normalisation imagenet, 224 px)": 0.3,
         "checkpoint:a-1234 (normalisation half)": 0.1,
@@ -90,13 +91,21 @@ def test_measurements_of_one_checkpoint_through_other_preprocessing_are_never_av
 def test_rows_are_told_apart_by_the_shortest_difference(change: dict[str, Any], words: tuple[str, str]) -> None:
     """The one fact that differs, and nothing where there is one row."""
     assert labels(checkpoint()) == ["checkpoint:a-1234"]
-    assert labels(checkpoint(), checkpoint(rate=0.3, **change)) == sorted(f"checkpoint:a-1234 ({word})" for word in words)
+    assert labels(checkpoint(), checkpoint(rate=0.3, **change)) == sorted(
+        f"checkpoint:a-1234 ({word})" for word in words
+    )
 
 
 def test_recipes_of_one_generator_are_rows_of_one_column_and_their_seeds_are_averaged() -> None:
     """A recipe is a fact of the row, never a condition of comparing on the same items."""
-    short = [entry(rate=0.3, seed=seed, recipe="a" * 16, network={"recipe": {"epochs": 20, "lr": 0.001}}) for seed in range(3)]
-    long = [entry(rate=0.4, seed=seed, recipe="b" * 16, network={"recipe": {"epochs": 40, "lr": 0.001}}) for seed in range(2)]
+    short = [
+        entry(rate=0.3, seed=seed, recipe="a" * 16, network={"recipe": {"epochs": 20, "lr": 0.001}})
+        for seed in range(3)
+    ]
+    long = [
+        entry(rate=0.4, seed=seed, recipe="b" * 16, network={"recipe": {"epochs": 40, "lr": 0.001}})
+        for seed in range(2)
+    ]
     (table,) = build_tables([*short, *long])
     assert {key.label: len(table.seeds(key)) for key in table.rows} == {"lbgen (epochs 20)": 3, "lbgen (epochs 40)": 2}
     assert len(table.columns) == 1
@@ -116,7 +125,9 @@ def test_runs_that_differ_in_the_training_copy_alone_are_two_rows() -> None:
     one = entry(rate=0.2)
     other = replace(one, record=replace(one.record, key="k" * 64, setups=one.record.setups | {"checkpoint": "e" * 64},
                                         inputs=one.record.inputs | {"checkpoint": "f" * 64}))  # fmt: skip
-    assert labels(one, other) == sorted([f"lbgen (setup {one.record.setups['checkpoint'][:6]})", "lbgen (setup eeeeee)"])
+    assert labels(one, other) == sorted(
+        [f"lbgen (setup {one.record.setups['checkpoint'][:6]})", "lbgen (setup eeeeee)"]
+    )
 
 
 # --- older records ------------------------------------------------------------------------------------------------------
@@ -166,7 +177,9 @@ def test_setups_are_read_from_a_stores_manifests(tmp_path: Path) -> None:
         return key
 
     def trained(seed: int, weight: float = 1.0) -> str:
-        fit = artifact("fit", {"params": {"w": weight}, "inputs": {}, "seeds": {"generator_seed": seed}, "threads": 1 + seed})
+        fit = artifact(
+            "fit", {"params": {"w": weight}, "inputs": {}, "seeds": {"generator_seed": seed}, "threads": 1 + seed}
+        )
         copy = artifact("extract", {"params": {}, "inputs": {"dataset": fit}, "seeds": {}})
         return artifact("pretrain", {"params": {}, "inputs": {"copy": copy}, "seeds": {"train_seed": seed}})
 
@@ -185,14 +198,21 @@ def pool() -> list[Entry]:
     """Return results of many kinds: seeds, recipes, settings, checkpoints, terms, suites, older records, recorded rows."""
     found = [entry(g, s, 0.3 + 0.05 * seed, seed, network={"recipe": {"epochs": 20}})
              for g in ("lbgen", "sd15") for s in ("texture-bias", "in-domain") for seed in range(3)]  # fmt: skip
-    found += [entry("lbgen", rate=0.2, seed=seed, recipe="b" * 16, network={"recipe": {"epochs": 40}}) for seed in range(2)]
+    found += [
+        entry("lbgen", rate=0.2, seed=seed, recipe="b" * 16, network={"recipe": {"epochs": 40}}) for seed in range(2)
+    ]
     found += [entry("lbgen", rate=0.6, setting="weight_en=0", network={"recipe": {"epochs": 20}})]
     found += [checkpoint(rate=0.25), checkpoint(rate=0.1, **HALF), checkpoint(rate=0.4, image_size=160)]
-    found += [checkpoint(rate=0.35, classes="imagenet1k"), entry("sd15", rate=0.5, suite_version=2, network={"recipe": {"epochs": 20}})]
+    found += [
+        checkpoint(rate=0.35, classes="imagenet1k"),
+        entry("sd15", rate=0.5, suite_version=2, network={"recipe": {"epochs": 20}}),
+    ]
     found += [entry("real", rate=0.5, data={"d": "other"}), entry("real", rate=0.45, protocol="p; logits narrowed")]
     found += [old(generator="real", rate=0.4, seed=seed) for seed in range(2)]
-    found += [entry("lbgen", rate=0.31, seed=seed, network={"recipe": {"epochs": 20}}, origin="recorded") for seed in (5, 6)]
-    return found + [entry("real", rate=0.7, profile="in1k"), entry("real", "in-domain", 0.7, backbone="vit")]
+    found += [
+        entry("lbgen", rate=0.31, seed=seed, network={"recipe": {"epochs": 20}}, origin="recorded") for seed in (5, 6)
+    ]
+    return [*found, entry("real", rate=0.7, profile="in1k"), entry("real", "in-domain", 0.7, backbone="vit")]
 
 
 Cells = dict[tuple[str, RowKey], dict[object, object]]
@@ -210,7 +230,9 @@ def whole_rows(entries: Sequence[Entry], rng: random.Random) -> list[Entry]:
     for table in build_tables(entries):
         for key, row in table.rows.items():
             for value in row.values():
-                groups.setdefault(key, []).extend(source for source in value.sources if source not in groups.get(key, []))
+                groups.setdefault(key, []).extend(
+                    source for source in value.sources if source not in groups.get(key, [])
+                )
     chosen = [key for key in sorted(groups, key=lambda key: (*key.order, key.identity)) if rng.random() < 0.6]
     return [one for key in chosen for one in groups[key]]
 
@@ -236,7 +258,9 @@ def test_added_rows_change_no_comparison_and_no_gate() -> None:
     held = gated(baseline, ())
     calm = decide(held, gated(baseline, ()), {}).findings
     assert {finding.verdict for finding in calm} == {"pass"} and len(calm) == 4
-    first, second = (build_tables([e for e in baseline if e.record.subject.generator == g])[0] for g in ("lbgen", "sd15"))
+    first, second = (
+        build_tables([e for e in baseline if e.record.subject.generator == g])[0] for g in ("lbgen", "sd15")
+    )
     verdicts = compare(first, second)
     rng, others = random.Random(3), [e for e in every if e not in baseline and e.origin == "run"]
     for _ in range(15):
@@ -244,7 +268,9 @@ def test_added_rows_change_no_comparison_and_no_gate() -> None:
         assert decide(held, gated(more, ()), {}).findings == calm
         chosen = [table_of(more, g) for g in ("lbgen", "sd15")]
         again = [one for one in compare(*chosen) if one.column in {one.column for one in verdicts}]
-        assert [(one.verdict, one.difference, one.holm) for one in again] == [(o.verdict, o.difference, o.holm) for o in verdicts]
+        assert [(one.verdict, one.difference, one.holm) for one in again] == [
+            (o.verdict, o.difference, o.holm) for o in verdicts
+        ]
 
 
 def table_of(entries: Sequence[Entry], generator: str) -> Table:
@@ -278,9 +304,17 @@ def test_a_recorded_row_gives_way_to_the_same_thing_alone() -> None:
 
 def test_every_name_that_a_board_prints_finds_its_row(tmp_path: Path) -> None:
     """Colons, brackets, stores; the same words from another store; several rows of one name are an error that lists them."""
-    names = ("checkpoint:a-1234", "baseline:constant:n04285008", "world:texture=0.4", "folder:my set (2)", "baseline:untrained resnet10")
+    names = (
+        "checkpoint:a-1234",
+        "baseline:constant:n04285008",
+        "world:texture=0.4",
+        "folder:my set (2)",
+        "baseline:untrained resnet10",
+    )
     for place, generator in enumerate(names):
-        for one in (checkpoint(rate=0.3), checkpoint(rate=0.1, **HALF)) if not place else (entry(generator, recipe="none"),):
+        for one in (
+            (checkpoint(rate=0.3), checkpoint(rate=0.1, **HALF)) if not place else (entry(generator, recipe="none"),)
+        ):
             put(tmp_path / "s", one.record, one.units)
     found = []
     for label in ("checkpoint:a-1234 (normalisation half)", "checkpoint:a-1234 (normalisation imagenet)", *names[1:]):
