@@ -33,8 +33,9 @@ class Metric:
     group: str = ""
     """Metrics of one group are averaged into one more column, once all ``group_size`` of them are there."""
     group_size: int = 0
-    beside: tuple[str, ...] = ()
-    """Names of the record's companions without which the value cannot be read; shown beside it in every format."""
+    beside: tuple[str, ...] = field(default=(), compare=False)
+    """Names of the record's companions without which the value cannot be read; shown beside it in every format. How a number
+    is shown is no part of what it is: equal numbers are equal."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,22 @@ class Record:
     """Version, commit and dirtiness of the code that measured."""
     findings: tuple[str, ...] = ()
     """What a look at the data set on disk found to contradict the published data set, one sentence each."""
+    setups: Mapping[str, str] = field(default_factory=dict)
+    """``checkpoint`` and ``dataset`` to the key each would have if its seeds, and those of what it was made from, were left
+    out: equal for the runs of one setup. Filled by whoever reads the record beside the artifacts; empty where unknown."""
 
     @property
     def dataset(self) -> str:
         """Return the key of the training images, or an empty text where it is not known."""
-        return next((key for path, key in sorted(self.inputs.items()) if path.split("/")[-1] == "dataset"), "")
+        return self._made_from("dataset")
+
+    @property
+    def checkpoint(self) -> str:
+        """Return the key of the network, or an empty text where there is none or it is not known."""
+        return self._made_from("checkpoint")
+
+    def _made_from(self, role: str) -> str:
+        return next((key for path, key in sorted(self.inputs.items()) if path.split("/")[-1] == role), "")
 
     @property
     def valid(self) -> bool:
