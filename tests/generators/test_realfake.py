@@ -16,6 +16,7 @@ from generators.diffusion.finetune import Finetune, Schedule, noise_prediction_l
 from generators.diffusion.lora_io import add_lora
 from generators.diffusion.sampling import ImageStart, image_noise, sample_from_images, unipc_timesteps
 from generators.realfake.captions import captioner_class, captioner_config, open_captioner
+from generators.realfake.features import clip_square
 from generators.realfake.losses import matching_term, min_snr_weights, realfake_loss
 from generators.realfake.settings import FIT, RealFakeSettings
 from generators.realfake.synthesis import Material, make_images
@@ -322,6 +323,27 @@ def _word_tokenizer() -> Any:
     tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = Whitespace()
     return tokenizer
+
+
+def test_features_see_the_square_of_clips_published_processor() -> None:
+    """Against transformers' resize and centre crop, for margins of every remainder; torchvision's differ by a pixel in some."""
+    import transformers
+    from PIL import Image
+    from torchvision.transforms.functional import center_crop
+
+    kind = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)  # before version 5 the only one
+    processor = kind(
+        size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}, do_rescale=False, do_normalize=False
+    )
+    differing = 0
+    for width, height in [(16 + margin, 16) for margin in range(9)] + [(24, 39), (50, 33)]:
+        image = Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
+        ours = np.asarray(clip_square(image, 16))
+        theirs = processor(images=image, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+        assert (ours == theirs.round()).all(), (width, height)
+        if height == 16:
+            differing += bool((ours != np.asarray(center_crop(image, [16, 16]))).any())
+    assert differing == 2, "margins of 3 and 7"
 
 
 class Stop(Exception):
