@@ -132,7 +132,7 @@ def test_an_unknown_companion_is_a_dash_and_points_are_percent() -> None:
 
 
 def test_the_bias_suites_name_their_companions(tmp_path: Path) -> None:
-    """TI with cue coverage and same-category accuracy, CB with Acc_0, BG_Gap with Mixed-Same accuracy; renamed with a restricted head."""
+    """TI with cue coverage and same-category accuracy, CB with Acc_0, BG_Gap with Mixed-Same accuracy."""
     from suites.bias import background, context, texture
     from suites.bias.cards import CueConflictCard, FocusCard, In9Card
 
@@ -142,13 +142,10 @@ def test_the_bias_suites_name_their_companions(tmp_path: Path) -> None:
     rows = {
         "image": np.array(list("abcd")), "shape": np.array(["cat", "dog"] * 2), "texture": np.array(["dog", "cat", "cat", "dog"]),
         "shape_source": np.array(list("abcd")), "texture_source": np.array(list("efgh")), "answer": np.array(["cat", "cat", "cat", "dog"]),
-        "tied": np.zeros(4, dtype=bool), "members": np.ones(4, dtype=int), "coverage": np.array(["2of16"] * 4),
-        **plain(4),
+        "tied": np.zeros(4, dtype=bool), **plain(4),
     }  # fmt: skip
     found = {m.name: m for m in texture.score(rows, CueConflictCard.load({})).metrics}
-    assert found["TI@2of16"].beside == ("cue_coverage@2of16", "same_category_accuracy@2of16") and {
-        *found["TI@2of16"].beside
-    } <= {*found}
+    assert found["TI"].beside == ("cue_coverage", "same_category_accuracy") and {*found["TI"].beside} <= {*found}
     focus = {"uncommon_time": np.array([0, 1, 1, 1]), "uncommon_weather": np.array([0, 0, 1, 1]),
              "uncommon_location": np.array([0, 0, 0, 1]), "category": np.array(["cat"] * 4), "correct": np.ones(4, dtype=bool),
              "chance": np.full(4, 0.1), **plain(4)}  # fmt: skip
