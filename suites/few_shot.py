@@ -56,7 +56,7 @@ class FewShot(Suite):
 
     card = SuiteCard(
         id="few-shot",
-        version=2,
+        version=3,
         summary="Do the features need many labels? The linear probe on fractions of the training images.",
         formula="top-1 of the probe fitted on max(2, round(f n_c)) images of every class c; the test part stays whole",
         conventions=(
@@ -65,6 +65,7 @@ class FewShot(Suite):
             "one image per class leaves nothing to validate on: C comes from the full training part of the same seed",
             f"twice the seeds where a subset holds at most {FEW} images per class",
             "fraction 1 is the linear probe itself, with the toolbox's validation",
+            "search grid or tpe30, and where a fit stops: as in the linear probe",
         ),
         citation="lbGen, CVPR 2025, Figure 3",
         order=300,

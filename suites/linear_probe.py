@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.cells import Resources
 from suites.api import Context, Item, Score, Suite, SuiteCard, Units
-from suites.transfer.cards import DATASETS, ORIGINS, SOURCES, card_for
+from suites.transfer.cards import DATASETS, ORIGINS, SOURCES, STOPPING, card_for
 from suites.transfer.settings import TransferSettings, features_need
 
 if TYPE_CHECKING:
@@ -29,12 +29,14 @@ class LinearProbe(Suite):
 
     card = SuiteCard(
         id="linear-probe",
-        version=2,
+        version=3,
         summary="How well do frozen features transfer? Logistic regression on eight data sets.",
         formula="min_W,b  C sum_i CE(softmax(W'x_i + b), y_i) + |W|^2 / 2; top-1 on the test part; mean of the eight",
         conventions=(
             "trainval is split 80/20 per class to choose C on [1e-5, 1e6], then all of it is refitted with the same C",
-            "grid search (half-decade points, refined by a quarter decade, ties to the smallest C); tpe30: 30 Optuna trials",
+            "grid: half-decade points, refined by a quarter decade; of equal validation accuracies the smallest C is taken",
+            "tpe30: 30 Optuna trials; of equal validation accuracies the first trial is taken, as Optuna does for t-ReX",
+            *STOPPING,
             "tpe30 names every argument of the sampler but those that Optuna 5 deprecates (gamma, weights, prior_weight, consider_*)",
             "the shorter side is resized straight to the crop size, unlike the in-domain evaluation",
             "mean_per_class is kept beside top-1: other papers report it for aircraft, flowers and pets",
@@ -53,6 +55,8 @@ class LinearProbe(Suite):
             "Table 6 lists train and validation sizes that the toolbox does not use: it joins both and splits 20 % per class",
             "the toolbox draws EuroSAT's test images without a seed; here they are a fixed function of the file names",
             "the toolbox lets one small class change the validation share of all later ones; not reproduced",
+            "the toolbox's fits stop by scikit-learn's rule on raw features, for large C far from the optimum; here every reported "
+            "fit is at its optimum (docs/probe.md)",
             "the toolbox stores mean-per-class recall under a name that looks like mAP; here mean_per_class",
             "probe seeds, error bars, class token or mean token, raw or EMA weights are not given; defaults here: five seeds, "
             "what the head sees, EMA",

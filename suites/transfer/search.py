@@ -1,28 +1,38 @@
 """Choosing the inverse regularisation strength C, refitting, and predicting the test part.
 
-Two searches: ``grid`` (half-decade points on [1e-5, 1e6], warm starts along ascending C, then a refinement by a quarter
-decade) and ``tpe30`` (30 Optuna TPE trials from a zero start, the protocol of the t-ReX toolbox that lbGen, CVPR 2025,
-reports). Both break ties towards the smallest C and refit from zero on all samples with the chosen C, not the chosen
-lambda.
+Two searches: ``grid`` (half-decade points on [1e-5, 1e6], then a refinement by a quarter decade; the smallest C wins a tie)
+and ``tpe30`` (30 Optuna TPE trials, the first best one wins, the protocol of the t-ReX toolbox that lbGen, CVPR 2025,
+reports). Both refit on all samples with the chosen C, not the chosen lambda. Fits start at solutions for neighbouring C;
+as each of them stops by a bound on its distance from the optimum, where it started does not matter. The setting ``solver`` is the
+tolerance of the search. The refit goes to the tolerance ``converged`` in every case, and on its way notes what it would
+predict at ``reference``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from suites.transfer.solver import MAX_ITERATIONS, Fit, FloatArray, IntArray, Mode, Problem, Solution, thread_limit
+from suites.transfer.solver import (
+    MAX_ITERATIONS,
+    Fit,
+    FloatArray,
+    IntArray,
+    Mode,
+    Problem,
+    Solution,
+    Start,
+    thread_limit,
+)
 from suites.transfer.splits import Fold
 
 Search = Literal["grid", "tpe30", "fixed"]
 Normalise = Literal["none", "l2", "standardise"]
-Path = tuple[Solution, ...]
-"""Solutions of one problem for ascending C; a fit starts where the last two point to."""
 Progress = Callable[[int, int], None]
 """Called with (points tried, points expected)."""
 
@@ -66,7 +76,7 @@ class SearchPoint:
     gradient: float
     """Largest over the folds."""
     gap: float
-    """Largest over the folds; see ``Solution.gap``."""
+    """Largest over the folds; see ``Fit.gap``."""
     converged: bool
 
     @property
@@ -91,8 +101,8 @@ class ProbeResult:
     predictions: IntArray
     """(n_test,)."""
     warnings: tuple[str, ...]
-    reference: IntArray | None = None
-    """(n_test,) predictions of the reference solver at the same C, beside those of the converged one."""
+    reference: IntArray
+    """(n_test,) predictions where the refit passed the tolerance ``reference``."""
 
 
 def fit_probe(
@@ -118,22 +128,26 @@ def fit_probe(
     """
     x, y = np.asarray(train_x, dtype=np.float64), np.asarray(train_y, dtype=np.int64)
     with thread_limit(settings.threads):
-        if settings.search == "fixed":
-            points: tuple[SearchPoint, ...] = ()
-            c = settings.fixed_c
-        else:
-            trial = _Trial(x, y, folds, settings)
+        points: tuple[SearchPoint, ...] = ()
+        c = settings.fixed_c
+        trial = None if settings.search == "fixed" else _Trial(x, y, folds, settings)
+        if trial:
             report = progress or (lambda done, total: None)
             points = _grid(trial, report) if settings.search == "grid" else _tpe(trial, seed, report)
-            c = choose(points, settings.one_standard_error)
+            c = choose(points, settings.search, settings.one_standard_error)
         scaled, scaled_test = normalised(settings.normalise, x, np.asarray(test_x, dtype=np.float64))
         problem = Problem(scaled, y, device=settings.device)
-        fit = problem.fit(c, problem.solve(c, mode=settings.solver, max_iterations=settings.max_iterations))
-        predictions = fit.predict(scaled_test)
-        reference = None
-        if settings.solver == "converged":
-            reference = problem.fit(c, problem.solve(c, max_iterations=settings.max_iterations)).predict(scaled_test)
+        starts = trial.starts(problem, c) if trial else ()
+        passed, fit = _refit(problem, c, starts, settings.max_iterations)
+        predictions, reference = fit.predict(scaled_test), passed.predict(scaled_test)
     return ProbeResult(c, points, fit, predictions, _warnings(c, points, fit), reference)
+
+
+def _refit(problem: Problem, c: float, starts: Sequence[Start], max_iterations: int) -> tuple[Fit, Fit]:
+    """Return the fits at the tolerances ``reference`` and ``converged``; the second goes on where the first stopped."""
+    first = problem.solve(c, starts, max_iterations=max_iterations)
+    last = problem.solve(c, [first], mode="converged", max_iterations=max_iterations - first.iterations)
+    return problem.fit(c, first), replace(problem.fit(c, last), iterations=first.iterations + last.iterations)
 
 
 def normalised(how: Normalise, fit_x: FloatArray, other_x: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -150,9 +164,12 @@ def normalised(how: Normalise, fit_x: FloatArray, other_x: FloatArray) -> tuple[
     return fit_x, other_x
 
 
-def choose(points: Sequence[SearchPoint], one_standard_error: bool = False) -> float:
-    """Return the C of the best accuracy, the smallest of equals; or the smallest within one standard error of it."""
-    best = max(points, key=lambda point: (point.accuracy, -point.c))
+def choose(points: Sequence[SearchPoint], search: Search = "grid", one_standard_error: bool = False) -> float:
+    """Return the C of the best accuracy; of equals, ``tpe30`` takes the first tried, like Optuna, ``grid`` the smallest.
+
+    With ``one_standard_error`` it is the smallest C within one standard error of the best, whatever the search.
+    """
+    best = max(points, key=lambda point: (point.accuracy, -point.c if search == "grid" else 0.0))
     if not one_standard_error:
         return best.c
     return min(point.c for point in points if point.accuracy >= best.accuracy - best.standard_error)
@@ -169,10 +186,10 @@ def _warnings(c: float, points: Sequence[SearchPoint], fit: Fit) -> tuple[str, .
         lines.append(f"chosen C={c:g} is at an end of the search range 1e-5 to 1e6; the optimum may lie outside")
     stuck = [point for point in points if not point.converged]
     if stuck:
-        worst = max(stuck, key=lambda point: point.gradient)
+        worst = max(stuck, key=lambda point: point.gap)
         lines.append(
-            f"{len(stuck)} of {len(points)} search points not converged (largest max|gradient| {worst.gradient:.2g} "
-            f"at C={worst.c:g})"
+            f"warning: {len(stuck)} of {len(points)} search points not converged (largest gap {worst.gap:.2g} at "
+            f"C={worst.c:g})"
         )
     return tuple(filter(None, [*lines, fit.warning()]))
 
@@ -191,65 +208,65 @@ class _Trial:
         self.val_x = [problem.project(val_x) for problem, (_, val_x) in zip(self.problems, parts, strict=True)]
         self.val_y = [y[fold.val] for fold in folds]
 
-    def __call__(self, c: float, paths: Sequence[Path] = ()) -> tuple[SearchPoint, tuple[Solution, ...]]:
-        """Return the point of one C, and where the solver stopped in every fold.
+        self.solved: list[tuple[float, list[Start]]] = []
+        """(C, start per fold), the newest last; it alone keeps logits and curvature."""
 
-        Args:
-            c: The C.
-            paths: Per fold the solutions to start from; none for a cold start.
-        """
+    def __call__(self, c: float) -> SearchPoint:
+        """Return the point of one C; every fold starts where the two nearest solved C point to."""
+        order = sorted(self.solved, key=lambda one: -abs(math.log(one[0] / c)))[-2:]
         solutions: list[Solution] = []
         correct = 0
         for i, problem in enumerate(self.problems):
             solution = problem.solve(
-                c, paths[i] if paths else (), mode=self.settings.solver, max_iterations=self.settings.max_iterations
+                c,
+                [starts[i] for _, starts in order],
+                mode=self.settings.solver,
+                max_iterations=self.settings.max_iterations,
             )
             columns = problem.product(self.val_x[i], solution.theta).cpu().numpy().argmax(axis=1)
             correct += int((problem.labels[columns] == self.val_y[i]).sum())
             solutions.append(solution)
-        total = sum(len(labels) for labels in self.val_y)
-        point = SearchPoint(
+        self.solved = [(other, [start.bare for start in starts]) for other, starts in self.solved]
+        self.solved.append((c, list(solutions)))
+        return SearchPoint(
             c,
             correct,
-            total,
+            sum(len(labels) for labels in self.val_y),
             sum(s.iterations for s in solutions),
             max(s.gradient for s in solutions),
             max(s.gap for s in solutions),
             all(s.converged for s in solutions),
         )
-        return point, tuple(solutions)
+
+    def starts(self, problem: Problem, c: float) -> Sequence[Start]:
+        """Return the first fold's solution for ``c`` as a start for a problem with more samples, if the classes agree."""
+        fold = self.problems[0]
+        if not np.array_equal(fold.labels, problem.labels):
+            return ()
+        return (problem.start(c, *fold.raw(dict(self.solved)[c][0])),)
 
 
-def _grid(
-    trial: Callable[..., tuple[SearchPoint, tuple[Solution, ...]]], progress: Progress
-) -> tuple[SearchPoint, ...]:
+def _grid(trial: Callable[[float], SearchPoint], progress: Progress) -> tuple[SearchPoint, ...]:
     points: list[SearchPoint] = []
-    paths: list[Path] = []
-    best_paths: list[Path] = []
     falling = 0
     for c in GRID:
-        point, solutions = trial(c, paths)
-        before: list[Path] = [tuple(s.bare for s in path[-1:]) for path in paths] or [()] * len(solutions)
-        paths = [(*path, solution) for path, solution in zip(before, solutions, strict=True)]
         best = max(points, key=lambda p: p.accuracy, default=None)
-        points.append(point)
+        points.append(trial(c))
         progress(len(points), len(GRID) + 2)
-        if best is None or point.accuracy > best.accuracy:
-            best_paths, falling = [(solution.bare,) for solution in solutions], 0
-            continue
-        falling = falling + 1 if point.accuracy < best.accuracy - best.standard_error else 0
+        low = best is not None and points[-1].accuracy < best.accuracy - best.standard_error
+        falling = falling + 1 if low else 0
         if falling >= FALLING_POINTS:
             break
     centre = choose(points)
     for step in (-REFINE_DECADES, REFINE_DECADES):
         c = centre * 10**step
         if LOG_RANGE[0] <= math.log10(c) <= LOG_RANGE[1]:
-            points.append(trial(c, best_paths)[0])
+            points.append(trial(c))
     progress(len(GRID) + 2, len(GRID) + 2)
     return tuple(points)
 
 
-def _tpe(trial: _Trial, seed: int, progress: Progress) -> tuple[SearchPoint, ...]:
+def _tpe(trial: Callable[[float], SearchPoint], seed: int, progress: Progress) -> tuple[SearchPoint, ...]:
     """Run the toolbox's search: univariate TPE, ten random start-up trials, one trial after the other.
 
     Every argument that library versions have defaulted differently is given. Not given are ``gamma`` (the best tenth of the
@@ -265,7 +282,7 @@ def _tpe(trial: _Trial, seed: int, progress: Progress) -> tuple[SearchPoint, ...
 
     def objective(optuna_trial: optuna.Trial) -> float:
         c = optuna_trial.suggest_float("C", 10 ** LOG_RANGE[0], 10 ** LOG_RANGE[1], step=None, log=True)
-        points.append(trial(c)[0])
+        points.append(trial(c))
         progress(len(points), TRIALS)
         return points[-1].accuracy
 

@@ -28,6 +28,7 @@ class TransferSettings(Settings):
     search: Literal["grid", "tpe30"] = "grid"
     """``tpe30`` is the search of the toolbox the paper names."""
     solver: Literal["reference", "converged"] = "reference"
+    """Tolerance of the search; the refit always goes to the tolerance ``converged``."""
     one_standard_error: bool = False
     max_iterations: int = Field(2000, ge=1)
     probe_seeds: int = Field(5, ge=1)

@@ -238,3 +238,26 @@ def save_image() -> Callable[..., None]:
 def save_struct() -> Callable[..., np.ndarray]:
     """Return the maker of MATLAB struct arrays."""
     return struct
+
+
+@pytest.fixture(scope="session")
+def few_images():
+    """Return a function of a seed: features of unit length and labels, 200 training and 600 test images, 256 dimensions.
+
+    The noise is correlated, so that much of what separates the classes lies in directions of small variance.
+    """
+    import numpy as np
+
+    def make(seed: int):
+        rng = np.random.default_rng(seed)
+        mix = rng.normal(size=(128, 256)) * (1 + np.arange(128))[:, None] ** -0.5
+        centres = 0.6 * rng.normal(size=(20, 128))
+
+        def part(labels):
+            x = 3 + (centres[labels] + rng.normal(size=(len(labels), 128))) @ mix
+            x += 0.3 * rng.normal(size=x.shape)
+            return x / np.linalg.norm(x, axis=1, keepdims=True), labels
+
+        return (*part(np.repeat(np.arange(20), 10)), *part(np.arange(600) % 20))
+
+    return make

@@ -280,12 +280,3 @@ def test_transfer_normalisation_is_fitted_on_the_fitting_set_only():
         for how in ("none", "standardise")
     )
     assert (scaled_fit.predictions == y).mean() > (plain.predictions == y).mean()
-
-
-def test_transfer_solver_converged_keeps_the_reference_beside_it():
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=(60, 5))
-    y = (x[:, 0] + 0.3 * rng.normal(size=60) > 0).astype(int)
-    one = fit_probe(x, y, x, (), ProbeSettings(search="fixed", solver="converged"))
-    assert one.reference is not None and (one.reference == one.predictions).mean() > 0.9
-    assert fit_probe(x, y, x, (), ProbeSettings(search="fixed")).reference is None

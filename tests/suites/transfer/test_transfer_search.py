@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from suites.transfer.fewshot import TrainingSet, run_few_shot
 from suites.transfer.metrics import mean_per_class, top1
-from suites.transfer.search import GRID, ProbeSettings, SearchPoint, _grid, _tpe, at_range_end, choose, fit_probe
+from suites.transfer.search import (
+    GRID,
+    ProbeSettings,
+    SearchPoint,
+    _grid,
+    _tpe,
+    _Trial,
+    at_range_end,
+    choose,
+    fit_probe,
+)
+from suites.transfer.solver import Problem
 from suites.transfer.splits import Fold, toolbox_split
 
 
@@ -52,15 +63,41 @@ def test_transfer_search_grid_finds_refines_and_refits():
     assert told[-1] == (25, 25)
 
 
-def test_transfer_search_refit_is_cold_and_exact():
-    from suites.transfer.solver import Problem
-
+@pytest.mark.parametrize("mode", ["reference", "converged"])
+def test_transfer_search_refit_is_the_optimum(mode):
+    """In both modes the refit goes to the tight tolerance, and what `reference` would predict stands beside it."""
     x, y = blobs()
     tx, _ = blobs(50, seed=1)
-    found = fit_probe(x, y, tx, split(y), ProbeSettings())
+    found = fit_probe(x, y, tx, split(y), ProbeSettings(solver=mode))
     problem = Problem(x.astype(np.float64), y)
-    again = problem.fit(found.c, problem.solve(found.c))
-    assert np.array_equal(again.weights, found.fit.weights) and np.array_equal(again.predict(tx), found.predictions)
+    again = problem.fit(found.c, problem.solve(found.c, mode="converged"))
+    assert found.fit.converged and found.fit.gap <= 1e-6 and found.fit.gradient <= 1e-6
+    assert found.fit.objective == pytest.approx(again.objective, rel=1e-6)
+    assert np.array_equal(again.predict(tx), found.predictions)
+    cold = problem.fit(found.c, problem.solve(found.c))
+    assert np.mean(found.reference == cold.predict(tx)) > 0.95
+
+
+@pytest.mark.parametrize("search", ["grid", "tpe30"])
+def test_transfer_search_few_images_of_many_dimensions(few_images, search):
+    """The reported test accuracy is that of the same C at its optimum, and not far below the validation accuracy."""
+    x, y, tx, ty = few_images(0)
+    found = fit_probe(x, y, tx, split(y), ProbeSettings(search=search))
+    problem = Problem(x, y)
+    best = problem.fit(found.c, problem.solve(found.c, mode="converged"))
+    accuracy = np.mean(found.predictions == ty)
+    assert abs(accuracy - np.mean(best.predict(tx) == ty)) <= 0.002
+    assert accuracy > max(point.accuracy for point in found.points) - 0.05
+    fixed = fit_probe(x, y, tx, (), ProbeSettings(search="fixed", fixed_c=1e5))
+    assert np.mean(fixed.predictions == ty) > 0.95  # stopped by its gradient alone: 0.82
+
+
+def test_transfer_search_split_without_a_class_still_refits():
+    """A distributed validation part may hold all images of a class; the fold's solution is then no start."""
+    x, y = blobs(120)
+    fold = Fold(np.flatnonzero(y != 5), np.flatnonzero(y == 5))
+    found = fit_probe(x, y, x, (fold,), ProbeSettings())
+    assert found.fit.converged and set(found.predictions.tolist()) == set(range(6))
 
 
 def test_transfer_search_is_reproducible():
@@ -87,7 +124,7 @@ def test_transfer_search_tpe_golden_sequence():
 
     def trial(c):
         correct = round(1000 - 40 * (np.log10(c) - 1.7) ** 2)
-        return SearchPoint(c, correct, 1000, 1, 0.0, 0.0, True), ()
+        return SearchPoint(c, correct, 1000, 1, 0.0, 0.0, True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
@@ -101,7 +138,21 @@ def test_transfer_search_ties_and_one_standard_error():
 
     points = [point(10.0, 80), point(0.1, 80), point(1.0, 79), point(0.01, 76), point(0.001, 70)]
     assert choose(points) == 0.1
-    assert choose(points, one_standard_error=True) == 0.01  # se = 4 points, 76 is within it
+    assert choose(points, "tpe30") == 10.0  # Optuna's best trial is the first of equals
+    for search in ("grid", "tpe30"):
+        assert choose(points, search, one_standard_error=True) == 0.01  # se = 4 points, 76 is within it
+
+
+def test_transfer_search_tpe_takes_the_trial_that_optuna_calls_best(monkeypatch):
+    import optuna
+
+    studies, create = [], optuna.create_study
+    monkeypatch.setattr(optuna, "create_study", lambda **keywords: studies.append(create(**keywords)) or studies[-1])
+    x, y = blobs(120)
+    found = fit_probe(x, y, x[:5], split(y), ProbeSettings(search="tpe30"), seed=5)
+    best = max(point.accuracy for point in found.points)
+    ties = [point.c for point in found.points if point.accuracy == best]
+    assert len(ties) > 1 and found.c == studies[0].best_params["C"] == ties[0] != min(ties)
 
 
 def test_transfer_search_range_end_warning():
@@ -125,45 +176,42 @@ def test_transfer_search_shuffled_labels_are_at_chance():
     assert abs(np.mean(found.predictions == ty) - 1 / 6) < 0.06
 
 
-@dataclass(frozen=True)
-class Stop:
-    """Stands for a solution."""
-
-    c: float
-
-    @property
-    def bare(self):
-        return Stop(-self.c)
+def scripted(accuracy):
+    """Stand for the fits: validation accuracy as a function of log10 C."""
+    return lambda c: SearchPoint(c, round(1000 * accuracy(np.log10(c))), 1000, 1, 0.0, 0.0, True)
 
 
-class Scripted:
-    """Stands for the fits: validation accuracy as a function of log10 C."""
-
-    def __init__(self, accuracy):
-        self.accuracy, self.starts = accuracy, []
-
-    def __call__(self, c, paths=()):
-        self.starts.append(list(paths))
-        return SearchPoint(c, round(1000 * self.accuracy(np.log10(c))), 1000, 1, 0.0, 0.0, True), (Stop(c),)
-
-
-def test_transfer_search_early_stop_and_warm_starts():
-    peak = Scripted(lambda e: 0.9 - 0.1 * abs(e + 2))
-    points = _grid(peak, lambda done, total: None)
+def test_transfer_search_early_stop():
+    points = _grid(scripted(lambda e: 0.9 - 0.1 * abs(e + 2)), lambda done, total: None)
     tried = [round(np.log10(p.c), 6) for p in points]
     assert tried == [-5.0, -4.5, -4.0, -3.5, -3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, -2.25, -1.75]
-    assert peak.starts[0] == [] and peak.starts[1] == [(Stop(points[0].c),)]
-    assert peak.starts[5] == [(Stop(-points[3].c), Stop(points[4].c))]  # the last two
-    assert peak.starts[-1] == peak.starts[-2] == [(Stop(-points[6].c),)]  # the refinement starts at the best
-    flat = Scripted(lambda e: 0.8 if e < -1 else 0.795)  # within the standard error: not falling, no stop
+    flat = scripted(lambda e: 0.8 if e < -1 else 0.795)  # within the standard error: not falling, no stop
     points = _grid(flat, lambda done, total: None)
     assert len(points) == 24 and choose(points) == pytest.approx(1e-5)  # the refinement stays inside the range
+
+
+def test_transfer_search_starts_at_the_two_nearest(monkeypatch):
+    """Only the newest solution keeps its curvature; the nearest one is the last start."""
+    seen, solve = [], Problem.solve
+
+    def spy(self, c, starts=(), **keywords):
+        seen.append([(round(1 / (s.lam * self.n), 9), len(s.pairs) > 0) for s in starts])
+        return solve(self, c, starts, **keywords)
+
+    monkeypatch.setattr(Problem, "solve", spy)
+    x, y = blobs(120)
+    trial = _Trial(x.astype(np.float64), y, split(y), ProbeSettings())
+    for c in (1e-3, 1.0, 1e-2, 1e-1):
+        trial(c)
+    assert seen == [[], [(1e-3, True)], [(1.0, True), (1e-3, False)], [(1.0, False), (1e-2, True)]]
 
 
 def test_transfer_search_not_converged_is_said():
     x, y = blobs(120)
     found = fit_probe(x, y, x[:5], split(y), ProbeSettings(max_iterations=2))
     assert any("search points not converged" in line for line in found.warnings)
+    assert any(line.startswith("warning: C=") and "not converged" in line for line in found.warnings)
+    assert not found.fit.converged
 
 
 def test_transfer_search_reference_and_converged_agree():

@@ -116,6 +116,38 @@ def test_transfer_suite_linear_probe(features, tmp_path):
     assert (tmp_path / "a" / "search.json").read_bytes() == (tmp_path / "b" / "search.json").read_bytes()
 
 
+def test_transfer_suite_states_gap_and_missing_convergence(features, tmp_path):
+    """The record says how near the optimum a probe is; one that did not get there is a warning, in both modes."""
+    for mode in ("reference", "converged"):
+        settings = LinearProbeSettings(**SMALL, solver=mode)
+        (item,) = LinearProbe().items(settings, "any")
+        rows, score = evaluate(LinearProbe(), settings, item, features, tmp_path / mode)
+        assert any("within" in note and "of its optimum" in note for note in score.notes)
+        assert not any("warning" in note for note in score.notes) and (rows["gap"] <= 1e-6).all()
+        found = json.loads((tmp_path / mode / "search.json").read_text())
+        assert all(entry["converged"] and entry["gap"] <= 1e-6 for entry in found)
+        stopped = LinearProbeSettings(**SMALL, solver=mode, max_iterations=1)
+        rows, score = evaluate(LinearProbe(), stopped, item, features, tmp_path / f"{mode}-stopped")
+        assert any("warning: C=" in note and "not converged" in note for note in score.notes)
+        assert not all(e["converged"] for e in json.loads((tmp_path / f"{mode}-stopped" / "search.json").read_text()))
+
+
+def test_transfer_suite_notes_compare_the_tolerances():
+    import pandas as pd
+
+    from suites.transfer.stages import probe_notes
+
+    facts = {"seed": 0, "c": 1.0, "validation": "split", "remark": ""}
+    right = np.zeros(1000, dtype=int)
+    rows = pd.DataFrame({"item": np.arange(1000), "label": right, "predicted": right, **facts})
+    assert not any("warning" in note or "optimum" in note for note in probe_notes(rows))  # records of version 2
+    for wrong, warned in ((2, False), (3, True)):
+        rows["predicted_reference"], rows["gap"] = (np.arange(1000) < wrong).astype(int), 3e-7
+        notes = probe_notes(rows)
+        assert any("within 3.0e-07 of its optimum" in note for note in notes)
+        assert any("warning: at the chosen C" in note and "+0.30" in note for note in notes) == warned
+
+
 def test_transfer_suite_official_validation_falls_back_and_says_so(features, tmp_path):
     settings = LinearProbeSettings(**SMALL, validation="official")
     (item,) = LinearProbe().items(settings, "any")
