@@ -48,11 +48,14 @@ def systems(texts: tuple[str, str], places: Sequence[Path]) -> tuple[Table, Tabl
 
 
 def compare(first: Table, second: Table, names: tuple[str, str] = ("the first", "the second")) -> list[Comparison]:
-    """Compare two systems in every column either has, backbone by backbone; Holm over all that can be tested."""
+    """Compare two systems in every column either has, backbone by backbone; Holm over all that can be tested.
+
+    A checkpoint from outside is compared with the only backbone of the other system, whatever its architecture.
+    """
     found = []
     seen: set[frozenset[str]] = set()
-    for backbone in sorted({key.backbone for table in (first, second) for key in table.rows}):
-        for column, mine, other in _pairs(_row(first, backbone), _row(second, backbone)):
+    for backbone, sides in _backbones(first, second).items():
+        for column, mine, other in _pairs(_row(first, sides[0]), _row(second, sides[1])):
             made_from = frozenset(
                 [column.title, *(e.record.key for value in (mine, other) if value for e in value.sources)]
             )
@@ -64,6 +67,16 @@ def compare(first: Table, second: Table, names: tuple[str, str] = ("the first", 
     for i, p in zip(tested, adjusted, strict=True):
         found[i] = _judged(found[i], p, _short(names))
     return found
+
+
+def _backbones(first: Table, second: Table) -> dict[str, tuple[str, str]]:
+    """Return title to the backbones that stand against each other: equal ones, or a checkpoint's and the other's only one."""
+    mine, other = ({key.backbone for key in table.rows} for table in (first, second))
+    outside = any(key.generator.startswith("checkpoint:") for table in (first, second) for key in table.rows)
+    if outside and len(mine) == len(other) == 1 and mine != other:
+        (a,), (b,) = mine, other
+        return {f"{a} against {b}": (a, b)}
+    return {backbone: (backbone, backbone) for backbone in sorted(mine | other)}
 
 
 def _short(names: tuple[str, str]) -> tuple[str, str]:

@@ -364,3 +364,15 @@ def test_commands_take_the_names_that_the_board_prints(
 
 def test_a_list_of_names_is_split_outside_brackets() -> None:
     assert names_in("lbgen, checkpoint:a (ema, 160 px),sd15 ") == ["lbgen", "checkpoint:a (ema, 160 px)", "sd15"]
+
+
+def test_checkpoints_of_different_architectures_are_paired_and_generators_are_not(make_store: MakeStore, tmp_path: Path) -> None:
+    for place, names in (("c", ("checkpoint:a-1", "checkpoint:b-2")), ("g", ("lbgen", "sd15"))):
+        for name, rate, backbone in zip(names, (0.9, 0.5), ("resnet50", "vit_small_patch16_224"), strict=True):
+            subject = replace(make_record("in-domain", name, [True]).subject, generator=name, backbone=backbone)
+            make_store(place, {name: {"in-domain": [flags(200, rate, 0)]}}, subject=subject)
+    (one,) = compare(*systems(("checkpoint:a-1", "checkpoint:b-2"), [tmp_path / "c"]))
+    assert (one.backbone, one.verdict) == ("resnet50 against vit_small_patch16_224", "better")
+    assert one.difference is not None and one.difference.value == pytest.approx(0.4)
+    for line in compare(*systems(("lbgen", "sd15"), [tmp_path / "g"])):
+        assert line.verdict == "not comparable" and "has not been measured" in line.why
