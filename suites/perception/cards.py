@@ -105,7 +105,9 @@ def read_coco(root: Path, relative: str) -> dict[str, Any]:
 
 
 def _check_references(content: dict[str, Any], path: Path) -> None:
-    ids = {key: [_id(item, "id", key, path) for item in content[key]] for key in ("images", "categories", "annotations")}
+    ids = {
+        key: [_id(item, "id", key, path) for item in content[key]] for key in ("images", "categories", "annotations")
+    }
     for key, found in ids.items():
         twice = [number for number, count in Counter(found).items() if count > 1]
         if twice:
