@@ -4,14 +4,19 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 STORE ?= store
+LOWEST ?= build/lowest
+# What depends on outside libraries' files and numbers: loading, sampling, adapters, towers, backbones, detection rows.
+LOWEST_TESTS := tests/harness/test_weights.py tests/harness/backbones tests/generators/test_recipe_synthesis.py \
+	tests/generators/test_diffusion_sampling.py tests/generators/test_recipe_lora.py tests/generators/test_recipe_Q.py \
+	tests/generators/test_genrobust.py tests/suites/perception/test_rows.py
 # With CI=true the slow and Slurm tests run too.
 SELECT := $(if $(filter true,$(CI)),not long and not gpu,not slow and not long and not gpu and not slurm)
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test lint types check wheel towers board clean
+.PHONY: help env run test test-lowest lint types check wheel towers board clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 env: $(STAMP)  ## Make the environment (.venv)
 
@@ -34,6 +39,13 @@ types: env  ## Mypy
 
 check: env  ## Tests only (CI=true adds the slow ones)
 	$(PY) -m pytest -m "$(SELECT)" --durations=10
+
+test-lowest:  ## Loading and sampling on the lowest versions that pyproject.toml accepts
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --upgrade pip uv
+	$(LOWEST)/bin/uv pip install --quiet --resolution lowest-direct --python $(LOWEST)/bin/python -e '.[perception,test]'
+	$(LOWEST)/bin/uv pip list --python $(LOWEST)/bin/python
+	$(LOWEST)/bin/python -m pytest -m "not slow and not long and not gpu and not slurm" $(LOWEST_TESTS)
 
 wheel: env  ## Build the wheel into dist/
 	$(PY) -m build --wheel --installer uv

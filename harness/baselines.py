@@ -89,9 +89,11 @@ def make_baseline(ctx: Context) -> None:
         tuple(p["mean"]),
         tuple(p["std"]),
         p["image_size"],
-        "bicubic",
+        p["interpolation"],
         "raw",
         {},
+        p["crop"],
+        p["precision"],
     )
     write_backbone(ctx.out, info, {"raw": state})
 

@@ -50,12 +50,15 @@ def run(
 ) -> None:
     """Make, train, measure and rank. Run it again to go on after an interruption."""
     from harness import run as running
+    from harness.facts import found_in
 
     if stale not in ("stop", "reuse", "redo"):
         raise UserError(f"unknown --stale {stale!r}", "it is one of stop, reuse, redo", "correct it")
     place = Store(store.resolve())
     found, report = running.run(selection, place, stale=cast(Stale, stale), slots=slots, device=device, quiet=quiet)
     _tell(found, report, quiet)
+    for finding in found_in(place, found.plan):
+        print(f"warning: {finding}", file=sys.stderr)
     _board(place, found)
     if report is not None and report.failures:
         raise typer.Exit(1)
@@ -67,6 +70,8 @@ def _tell(found: Any, report: Any, quiet: bool) -> None:
     out = sys.stderr
     for note in found.plan.notes:
         print(f"note: {note}", file=out)
+    for warning in found.plan.warnings:
+        print(f"warning: {warning}", file=out)
     for entry in found.plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}", file=out)
     if report is None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.errors import DataMissing, UserError
+from harness.names import names_in
 
 DEFAULT_STORE = Path("store")
 GATE_FAILED = 3
@@ -56,7 +57,9 @@ def leaderboard(
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="GENERATOR[:VARIANT][@STORE].")],
+    first: Annotated[
+        str, typer.Argument(help="A name as the board prints it, e.g. lbgen or 'lbgen (epochs 40)'; NAME@STORE.")
+    ],
     second: Annotated[str, typer.Argument(help="What it is compared with.")],
     store: StoreOption = DEFAULT_STORE,
     style: Annotated[str, typer.Option("--format", help="csv or md.")] = "md",
@@ -91,7 +94,7 @@ def gate(
     from harness.provenance import code_version
 
     places, door = folders or [store], board()
-    wanted, only = ([name.strip() for name in text.split(",") if name.strip()] for text in (metrics, generator))
+    wanted, only = names_in(metrics), names_in(generator)
     if update:
         door.write_baseline(Path(baseline), places, reason, wanted, dict(code_version()))
         print(f"baseline written to {baseline}: review baseline.json and commit the folder", file=sys.stderr)

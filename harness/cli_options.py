@@ -24,7 +24,12 @@ SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Number of seed
 VaryOption = Annotated[
     str, typer.Option("--vary", help="Which seeds vary: all, generator or train; default: as the profile says.")
 ]
-ProfileOption = Annotated[str, typer.Option("--profile", help="micro, in100, in1k, or the path of a TOML file.")]
+_PROFILES = "micro, in100, in1k, or the path of a TOML file"
+ProfileOption = Annotated[str, typer.Option("--profile", help=f"{_PROFILES}.")]
+ImpliedProfileOption = Annotated[
+    str,
+    typer.Option("--profile", help=f"{_PROFILES}; default: the one that --classes implies, micro for generators."),
+]
 StoreOption = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Folder of the artifacts.")]
 DataOption = Annotated[list[str], typer.Option("--data", help="NAME=PATH of a data set; may be repeated.")]
 SetOption = Annotated[
@@ -50,14 +55,19 @@ NormalisationOption = Annotated[
     str,
     typer.Option(
         "--normalisation",
-        help="What the checkpoint's inputs are normalised with: imagenet, half (mean = std = 0.5), clip, in9 or M,M,M/S,S,S.",
+        help="What the checkpoint's inputs are normalised with: imagenet, half (mean = std = 0.5), clip, in9 or M,M,M/S,S,S; "
+        "default, here and below: what backbone.json beside it or timm's pretrained_cfg of --arch states, which is printed.",
     ),
 ]
-ImageSizeOption = Annotated[
-    int,
-    typer.Option(
-        "--image-size", help="Side of the checkpoint's inputs in pixels; 0: that of the profile's first backbone."
-    ),
+ImageSizeOption = Annotated[int, typer.Option("--image-size", help="Side of the checkpoint's inputs in pixels.")]
+InterpolationOption = Annotated[
+    str, typer.Option("--interpolation", help="How images are resized for the checkpoint: bilinear or bicubic.")
+]
+CropOption = Annotated[
+    float, typer.Option("--crop", help="Crop size over resized size of the checkpoint's evaluation, such as 0.875.")
+]
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", help="What the checkpoint computes in: fp32 (default), or bf16 by autocast.")
 ]
 WeightsOption = Annotated[
     str,
@@ -78,28 +88,35 @@ def _selection(
     backbone: BackboneOption = "",
     seeds: SeedsOption = 1,
     vary: VaryOption = "",
-    profile: ProfileOption = "micro",
+    profile: ImpliedProfileOption = "",
     data: DataOption = [],
     set_: SetOption = [],
     checkpoint: CheckpointOption = None,
     arch: ArchOption = "",
     classes: ClassesOption = "",
-    normalisation: NormalisationOption = "imagenet",
+    normalisation: NormalisationOption = "",
     image_size: ImageSizeOption = 0,
+    interpolation: InterpolationOption = "",
+    crop: CropOption = 0.0,
+    precision: PrecisionOption = "",
     weights: WeightsOption = "auto",
 ) -> Any:
     from harness.plan_model import Selection
     from harness.profile import load_profile
+    from harness.profile_choice import choose_profile
 
-    resolved = load_profile(profile, set_, data).profile
+    name, note = choose_profile(profile, str(checkpoint or ""), classes, data)
+    resolved = load_profile(name, set_, data).profile
     if vary not in ("", "all", "generator", "train"):
         raise UserError(f"unknown --vary {vary!r}", "it is one of all, generator, train", "correct it")
     if weights not in ("auto", "raw", "ema"):
         raise UserError(f"unknown --weights {weights!r}", "it is one of auto, raw, ema", "correct it")
     outside = None
     if checkpoint is not None:
-        outside = _outside(resolved, checkpoint, arch, classes, normalisation, image_size)
-        outside = replace(outside, weights=None if weights == "auto" else weights)
+        numbers = {"image_size": image_size, "interpolation": interpolation, "crop": crop, "precision": precision}
+        flags = _colours(normalisation) | {key: value for key, value in numbers.items() if value}
+        outside = _outside(resolved, checkpoint, arch, classes, flags, None if weights == "auto" else weights)
+        outside = replace(outside, notes=(*([note] if note else []), *outside.notes))
     elif not generator:
         raise UserError(
             "nothing to measure",
@@ -109,26 +126,75 @@ def _selection(
     return Selection(resolved, generator, suite, backbone, seeds, vary, outside)
 
 
-def _outside(profile: Any, checkpoint: Path, arch: str, classes: str, normalisation: str, image_size: int) -> Any:
+def _colours(normalisation: str) -> dict[str, Any]:
+    from harness.normalisation import parse_normalisation
+
+    return dict(zip(("mean", "std"), parse_normalisation(normalisation), strict=True)) if normalisation else {}
+
+
+def _outside(
+    profile: Any, checkpoint: Path, arch: str, classes: str, flags: dict[str, Any], weights: str | None
+) -> Any:
     from harness.baselines import PREFIX, parse_baseline
     from harness.classes import load_classes
-    from harness.normalisation import parse_normalisation
     from harness.plan_model import Outside
+    from harness.preprocessing import base_name, resolve
 
-    first, recipe = next(iter(profile.backbones.items()))
-    size = image_size or recipe.get("image_size", Outside.image_size)
-    mean, std = parse_normalisation(normalisation)
     if str(checkpoint).startswith(PREFIX):
-        chosen = classes or profile.classes
+        chosen, arch = classes or profile.classes, arch or next(iter(profile.backbones))
         baseline = parse_baseline(str(checkpoint), load_classes(chosen).ids)
-        return Outside(checkpoint, arch or first, chosen, mean, std, size, baseline=baseline)
+        found = Outside(checkpoint, base_name(arch), chosen, baseline=baseline)
+        if baseline.kind != "untrained":
+            return found
+        feed = resolve(arch, None, flags, _recipe(profile, arch), trained=False)
+        return replace(found, feed=feed.values, notes=(feed.line,), warnings=feed.warnings)
     if not arch or not classes:
         raise UserError(
             "--checkpoint needs --arch and --classes",
             "a head without its ordered class list means nothing",
             "e.g. --checkpoint w.pth --arch resnet50 --classes imagenet1k",
         )
-    return Outside(checkpoint.resolve(), arch, classes, mean, std, size)
+    path = checkpoint.resolve()
+    _same_classes(path, classes)
+    feed = resolve(arch, path, flags, _recipe(profile, arch))
+    weights = weights or _kind(path)
+    return Outside(path, base_name(arch), classes, feed.values, weights, notes=(feed.line,), warnings=feed.warnings)
+
+
+def _recipe(profile: Any, arch: str) -> dict[str, Any]:
+    """Return what the profile's recipe for an architecture says of its inputs; nothing where the profile does not train it."""
+    if arch not in profile.backbones:
+        return {}
+    from harness.backbones.recipe import PretrainSettings
+
+    values = {key: value for key, value in profile.backbones[arch].items() if key not in ("devices", "threads")}
+    recipe = PretrainSettings.from_mapping({"arch": arch, **values})
+    return {"mean": recipe.mean, "std": recipe.std, "image_size": recipe.image_size}
+
+
+def _kind(path: Path) -> str | None:
+    """Return which weights a file of a backbone folder holds; None for any other file."""
+    from harness.preprocessing import backbone_facts
+
+    return path.stem if backbone_facts(path) is not None else None
+
+
+def _same_classes(path: Path, classes: str) -> None:
+    """Refuse a class list that contradicts the backbone folder in which a file lies.
+
+    Raises:
+        UserError: the folder lists other classes, or another order.
+    """
+    from harness.classes import load_classes
+    from harness.preprocessing import BACKBONE, backbone_facts
+
+    facts = backbone_facts(path)
+    if facts is not None and facts["classes"] and tuple(facts["classes"]) != load_classes(classes).ids:
+        raise UserError(
+            f"--classes {classes} is not the class list of {path.name}",
+            f"{BACKBONE} beside it lists {len(facts['classes'])} classes, {', '.join(facts['classes'][:3])}, ...",
+            "give the list it was trained with, in its order",
+        )
 
 
 def selects(command: Callable[..., None]) -> Callable[..., None]:

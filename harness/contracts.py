@@ -227,6 +227,14 @@ class Generator(ABC):
         """
         raise NotImplementedError(f"{self.card.id} does not look at its data")
 
+    def fit_classes(self, settings: Any, classes: ClassList) -> ClassList:
+        """Return the class list of the fit (``ctx.classes`` in it), by default that of the run; name and content enter the key.
+
+        Raises:
+            UserError: the settings name an unknown list.
+        """
+        return classes
+
     def fit_resources(self, settings: Any) -> Resources:
         """Return what the fit needs."""
         return Resources()
@@ -345,7 +353,9 @@ class Suite(ABC):
     """Packages whose code counts as the suite's own, for noticing a forgotten version bump."""
     looks: ClassVar[Mapping[str, str]] = {}
     """Data set name to ``module:function``, called with (name, root, card), that returns a ``DataReport`` or raises a
-    ``UserError``; ``doctor`` calls it. It reads lists and counts files, and decodes at most a few of them."""
+    ``UserError``; ``doctor`` and every evaluation call it. It reads lists and counts files, and decodes at most a few of them."""
+    own_size: ClassVar[bool] = False
+    """Whether a checkpoint from outside is measured at its own image size, whatever a setting ``image_size`` says."""
     origins: ClassVar[Mapping[str, str]] = {}
     """Data set name to where it is published, in a few words; ``doctor`` says so of one that is not given."""
 

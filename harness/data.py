@@ -6,13 +6,16 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from harness.errors import DataMissing
+from harness.cells import Cell
+from harness.errors import DataMissing, UserError
 from harness.files import lock, write_text
-from harness.identity import canonical_json, fingerprint
-from harness.profile import DataSettings, load_card
+from harness.fingerprints import Fingerprints
+from harness.identity import canonical_json
+from harness.profile import DataSettings, load_card, local_source
 from harness.registry import load_attribute
 
 DONE = ".complete"
@@ -40,8 +43,8 @@ def cache_folder() -> Path:
     return Path(base).expanduser()
 
 
-def find_data(name: str, settings: DataSettings) -> DataSource | str:
-    """Return the data set, or in words why it is not there. Writes nothing."""
+def find_data(name: str, settings: DataSettings, fingerprints: Fingerprints | None = None) -> DataSource | str:
+    """Return the data set, or in words why it is not there. Writes nothing but the cache of ``fingerprints``."""
     card = load_card(settings.card)
     if settings.writer:
         writer_name = settings.writer_name or name
@@ -54,7 +57,56 @@ def find_data(name: str, settings: DataSettings) -> DataSource | str:
     root = Path(settings.root).expanduser()
     if not root.is_dir():
         return f"data set {name!r}: {root} is not a folder"
-    return DataSource(name, str(root), _mark(fingerprint(root), card), card)
+    try:
+        return DataSource(name, str(root), _found(root, card, fingerprints or Fingerprints.beside(None)), card)
+    except DataMissing as error:
+        return f"data set {name!r}: {error.what}: {error.why}"
+    except OSError as error:
+        return f"data set {name!r}: {error.filename or root} cannot be read: {error.strerror}"
+
+
+def _found(root: Path, card: Mapping[str, Any], fingerprints: Fingerprints) -> str:
+    """Return the fingerprint of what lies there now: a folder with its card, or a single file."""
+    return fingerprints.file(root) if root.is_file() else _mark(fingerprints.data(root), card)
+
+
+def model_files(location: str) -> Path | None:
+    """Return the folder or file on this machine whose bytes a model source stands for; None where there is none.
+
+    It is what the source names, or the weights of ``open_clip:NAME@FILE``.
+
+    Raises:
+        DataMissing: a folder that does not exist.
+    """
+    path, weights = local_source(location), Path(location.rpartition("@")[2]).expanduser()
+    return weights if path is None and "@" in location and weights.is_file() else path
+
+
+def check_unchanged(cell: Cell, sources: Mapping[str, DataSource], store: Path) -> None:
+    """Check that the data sets and local models that a cell has read are still those its key stands for.
+
+    Data sets count as far as their fingerprints see; hashes of large files are kept beside ``store``.
+
+    Raises:
+        UserError: one of them has changed since the plan was made.
+    """
+    fingerprints = Fingerprints.beside(store)
+    for name, source in ((name, sources[name]) for name in cell.data if name in sources):
+        root = Path(source.root)
+        if not source.writer and not (root.exists() and _found(root, source.card, fingerprints) == source.fingerprint):
+            raise _changed(f"data set {name!r}", root)
+    for name, mark in cell.params.get("sources", {}).items():
+        path = model_files(str(cell.params["settings"][name]))
+        if path is not None and fingerprints.model(path) != mark:
+            raise _changed(f"the model {name!r}", path)
+
+
+def _changed(what: str, path: Path) -> UserError:
+    return UserError(
+        f"{what} has changed since the plan was made",
+        f"the files in {path} are no longer those its fingerprint stands for",
+        "start the command again when nothing writes to them any more",
+    )
 
 
 def _mark(content: str, card: Mapping[str, Any]) -> str:
@@ -66,6 +118,7 @@ def materialise(source: DataSource) -> Path:
 
     Raises:
         DataMissing: the folder has gone since the plan was made.
+        UserError: files of an embedded data set have changed since it was written.
     """
     root = Path(source.root)
     if source.writer and not (root / DONE).is_file():
@@ -73,9 +126,27 @@ def materialise(source: DataSource) -> Path:
             if not (root / DONE).is_file():
                 write = cast(Callable[[str, Path], None], load_attribute(source.writer))
                 write(source.writer_name, root)
-                write_text(root / DONE, source.fingerprint + "\n")
+                write_text(root / DONE, f"{source.fingerprint}\n{_content(root)}\n")
     if not root.is_dir():
         raise DataMissing(
             f"data set {source.name!r} is not there", f"{root} is not a folder", f"give --data {source.name}=PATH"
         )
+    if source.writer:
+        _check_written(source.name, root)
     return root
+
+
+def _content(root: Path) -> str:
+    return Fingerprints.beside(None).data(root)
+
+
+@cache
+def _check_written(name: str, root: Path) -> None:
+    """Check, once per process, that an embedded data set is as it was written; of older ones nothing is known."""
+    written = (root / DONE).read_text(encoding="utf-8").split()[1:]
+    if written and written != [_content(root)]:
+        raise UserError(
+            f"files of the embedded data set {name!r} have changed since it was written",
+            f"the files in {root} are not those its fingerprint stands for",
+            "remove that folder: it is written again when it is next needed",
+        )

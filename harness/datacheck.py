@@ -12,6 +12,7 @@ from harness.classes import load_folder_classes
 from harness.contracts import DataReport, Generator
 from harness.data import DONE, DataSource, find_data
 from harness.errors import UserError
+from harness.fingerprints import Fingerprints
 from harness.plan_datasets import generator_table
 from harness.profile import Profile, load_profile, parse_settings
 
@@ -33,17 +34,20 @@ class Finding:
     fix: str = ""
 
 
-def data_findings(profile: str, data: Sequence[str], overrides: Sequence[str] = ()) -> Iterator[Finding]:
+def data_findings(
+    profile: str, data: Sequence[str], overrides: Sequence[str] = (), store: Path | None = None
+) -> Iterator[Finding]:
     """Look at every data set of a profile: presence, layout, counts, classes, hashes, and whether a sample decodes."""
     try:
         resolved = load_profile(profile, overrides, data).profile
     except UserError as error:
         yield Finding(f"profile {profile}", "problem", f"{error.what}: {error.why}", error.fix)
         return
-    looks, origins = _first("looks"), _first("origins")
+    looks, origins = first_known("looks"), first_known("origins")
+    fingerprints = Fingerprints.beside(store)
     for name, settings in resolved.data.items():
         try:
-            found = find_data(name, settings)
+            found = find_data(name, settings, fingerprints)
         except Exception as error:  # whatever lies there, the other data sets are looked at
             yield _problem(f"data {name}", error)
             continue
@@ -69,7 +73,7 @@ def _published_images(importer: Generator, root: Path, profile: Profile) -> Data
     return importer.look(root, settings, load_folder_classes(profile.classes))
 
 
-def _first(table: Literal["looks", "origins"]) -> dict[str, str]:
+def first_known(table: Literal["looks", "origins"]) -> dict[str, str]:
     """Return data set name to what the first suite that knows it says in one of its tables."""
     found: dict[str, str] = {}
     for suite in registry.suites().available()[0]:
@@ -120,7 +124,7 @@ def _problem(name: str, error: Exception) -> Finding:
 
 def _training_images(root: Path, classes: str) -> DataReport:
     """Look at an ImageFolder of the profile's classes."""
-    from harness.images.copy import FolderSource
+    from harness.images.folder import FolderSource
     from harness.tasks import image_folder
 
     listed = load_folder_classes(classes)

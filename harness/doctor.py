@@ -55,7 +55,7 @@ def _checks(
         _shadows,
         lambda: _disk(store),
         _processors,
-        lambda: data_findings(profile, data, overrides),
+        lambda: data_findings(profile, data, overrides, store),
     )
 
 

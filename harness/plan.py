@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,27 +13,35 @@ from harness import registry
 from harness.cells import Cell, Kind, Resources
 from harness.classes import load_folder_classes
 from harness.contracts import Generator, Suite
-from harness.data import DataSource, find_data
+from harness.data import DataSource, find_data, model_files
 from harness.errors import DataMissing, UserError
-from harness.identity import fingerprint
+from harness.fingerprints import Fingerprints
 from harness.names import near
 from harness.plan_backbones import baseline_of, imported, pretrained
 from harness.plan_datasets import dataset_cell, generator_table
 from harness.plan_model import Plan, Selection, Trained
 from harness.plan_suites import measured
-from harness.profile import DataSettings, local_source, parse_settings
+from harness.profile import DataSettings, parse_settings
+
+_COMMIT = re.compile("[0-9a-f]{7,40}")
 
 
 class Planner:
     """Builds one plan."""
 
-    def __init__(self, selection: Selection, given: Mapping[str, DataSource] | None = None) -> None:
-        """Plan with what is there; with ``given`` data as if all the rest were there too, to know what it would cost."""
+    def __init__(
+        self, selection: Selection, given: Mapping[str, DataSource] | None = None, store: Path | None = None
+    ) -> None:
+        """Plan with what is there; with ``given`` data as if all the rest were there too, to know what it would cost.
+
+        Hashes of large files are kept beside ``store``.
+        """
         self.selection, self.assume = selection, given is not None
         self.profile = selection.profile
         self.plan = Plan()
         self.suite_ids, self.suites_asked = registry.suites().expand(selection.suites)
         self._data: dict[str, DataSource | str] = dict(given or {})
+        self.fingerprints = Fingerprints.beside(store)
         self._models: dict[Path, str] = {}
         self._check_tables()
 
@@ -171,7 +180,7 @@ class Planner:
             self._data[name] = (
                 DataSource(name, "", "assumed", {})
                 if self.assume
-                else find_data(name, settings)
+                else find_data(name, settings, self.fingerprints)
                 if settings
                 else f"profile {self.profile.name!r} has no data set {name!r}"
             )
@@ -206,12 +215,23 @@ class Planner:
         return {name: source for name, source in sources.items() if source is not None}
 
     def sources(self, names: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fingerprints of the local files and folders that some settings name, for a cell's parameters."""
+        """Return the fingerprints of the local files and folders that some settings name, for a cell's parameters.
+
+        Raises:
+            UserError: a hub model without a commit.
+        """
         marks = {}
         for name in names:
-            folder = local_source(str(values.get(name) or ""))
+            location = str(values.get(name) or "")
+            folder = model_files(location)
             if folder is not None:
                 if folder not in self._models:
-                    self._models[folder] = fingerprint(folder)
+                    self._models[folder] = self.fingerprints.model(folder)
                 marks[name] = self._models[folder]
+            elif location.startswith("hub:") and not _COMMIT.fullmatch(location.partition("@")[2]):
+                raise UserError(
+                    f"the hub model {location} is not pinned",
+                    "a branch or tag can come to name other weights under the same key",
+                    "name the commit, as in hub:OWNER/NAME@COMMIT",
+                )
         return {"sources": marks}

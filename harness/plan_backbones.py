@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness import baselines, registry
@@ -11,18 +12,26 @@ from harness.classes import ClassList, load_classes
 from harness.contracts import Amount, Generator
 from harness.data import DataSource
 from harness.errors import DataMissing, UserError
-from harness.identity import content_key, file_sha256
+from harness.identity import content_key
 from harness.plan_datasets import common_form, copy_mb, estimated, image_count
 from harness.plan_model import Outside, Trained
+from harness.profile import ORIGINALS
 
 if TYPE_CHECKING:
     from harness.plan import Planner
 
 COPIED_PER_SECOND = 60.0
 """Assumed speed of the training copy: images of 512 px decoded and resized by one thread."""
-COPY_VERSION = 1
+COPY_VERSION = 2
+"""2 rounds the offsets of the centre crop as torchvision does."""
 PRETRAIN_VERSION = 1
-OUTSIDE_VERSION = 2
+_COPY_CODE = tuple(f"harness.images.{name}" for name in ("copy", "shards", "common"))
+_TRAINING_CODE = tuple(
+    f"harness.backbones.{name}"
+    for name in ("train", "augment", "randaugment", "randomness", "recipe", "ranks", "state", "small")
+)
+_ORIGINALS_CODE = ("harness.backbones.originals", *_COPY_CODE)
+OUTSIDE_VERSION = 3
 CHECKPOINT = "checkpoint"
 """Name under which the file of a checkpoint from outside is found."""
 
@@ -30,26 +39,33 @@ CHECKPOINT = "checkpoint"
 def pretrained(
     planner: Planner, generator: Generator, dataset: Cell, classes: ClassList, arch: str, seeds: tuple[int, int]
 ) -> Trained:
-    """Add the training copy of a dataset and the training of a backbone on it; ``seeds`` are (generator, train)."""
+    """Add the training of a backbone on a dataset, through its training copy unless the originals are asked for.
+
+    ``seeds`` are (generator, train).
+    """
     told = {"name": classes.name, "content": classes.content}
     values = dict(planner.profile.backbones[arch])
     devices, threads = (_count(f"backbones.{arch}.{name}", values.pop(name, 1)) for name in ("devices", "threads"))
     recipe = PretrainSettings.from_mapping({"arch": arch, **values}).record()
+    originals = planner.profile.dataset.copy_px == ORIGINALS
+    images = dataset if originals else _training_copy(planner, dataset, classes, told)
     cell = planner.plan.add(
         Cell(
             "pretrain",
             arch,
             PRETRAIN_VERSION,
-            {"settings": recipe, "classes": told},
-            {"copy": _training_copy(planner, dataset, classes, told).key},
+            {"settings": recipe, "classes": told, **(common_form(planner.profile) if originals else {})},
+            {"dataset" if originals else "copy": images.key},
             {"train_seed": seeds[1]},
             "harness.tasks:pretrain",
             f"{dataset.label} {arch} train {seeds[1]}",
-            fingerprint=registry.code_fingerprint("harness.backbones"),
+            data=dataset.data if originals else (),
+            fingerprint=registry.modules_fingerprint((*_TRAINING_CODE, *(_ORIGINALS_CODE if originals else ()))),
             resources=planner.expected("pretrain", arch, Resources(threads=threads, devices=devices)),
         )
     )
-    return Trained(cell, generator.card.id, arch, *seeds, generator.card.told, classes, content_key(recipe)[:16])
+    recipe_key = content_key({**recipe, "images": "originals"} if originals else recipe)[:16]
+    return Trained(cell, generator.card.id, arch, *seeds, generator.card.told, classes, recipe_key)
 
 
 def _training_copy(planner: Planner, dataset: Cell, classes: ClassList, told: dict[str, str]) -> Cell:
@@ -66,7 +82,7 @@ def _training_copy(planner: Planner, dataset: Cell, classes: ClassList, told: di
             work="harness.tasks:training_copy",
             label=dataset.label,
             data=dataset.data,
-            fingerprint=registry.code_fingerprint("harness.images"),
+            fingerprint=registry.modules_fingerprint(_COPY_CODE),
             resources=planner.expected("extract", "training-copy", need),
         )
     )
@@ -80,17 +96,16 @@ def imported(planner: Planner, outside: Outside) -> Trained:
     """
     if not outside.path.is_file():
         raise DataMissing(f"checkpoint {outside.path} does not exist", "no such file", "correct --checkpoint")
-    classes, mark = load_classes(outside.classes), file_sha256(outside.path)
-    # A data set of one file: where it lies is not part of what it is.
-    planner.plan.sources[CHECKPOINT] = DataSource(CHECKPOINT, str(outside.path), mark, {})
+    classes, mark = load_classes(outside.classes), planner.fingerprints.file(outside.path)
+    _announce(planner, outside)
+    # A data set of one file: where it lies is not part of what it is, nor where its preprocessing was found.
+    planner.plan.sources[CHECKPOINT] = DataSource(CHECKPOINT, str(outside.path), mark, {"warnings": outside.warnings})
     params = {
         "sha256": mark,
         "arch": outside.arch,
         "classes": {"name": classes.name, "content": classes.content},
-        "mean": outside.mean,
-        "std": outside.std,
-        "image_size": outside.image_size,
         "weights": outside.weights,
+        **asdict(outside.feed),
     }
     cell = planner.plan.add(
         Cell(
@@ -104,14 +119,23 @@ def imported(planner: Planner, outside: Outside) -> Trained:
             fingerprint=registry.code_fingerprint("harness.backbones"),
         )
     )
-    return Trained(cell, f"checkpoint:{outside.path.stem}-{mark[:6]}", outside.arch, 0, 0, (), classes, "outside")
+    name, size = f"checkpoint:{outside.path.stem}-{mark[:6]}", outside.feed.image_size
+    return Trained(cell, name, outside.arch, 0, 0, (), classes, "outside", image_size=size)
+
+
+def _announce(planner: Planner, outside: Outside) -> None:
+    for note in outside.notes:
+        planner.plan.note(note)
+    for warning in outside.warnings:
+        planner.plan.warn(warning)
 
 
 def baseline_of(planner: Planner, outside: Outside, baseline: baselines.Baseline) -> Trained:
     """Add a trivial baseline."""
     classes = load_classes(outside.classes)
+    _announce(planner, outside)
     network = baseline.kind == "untrained"
-    made = {"arch": outside.arch, "mean": outside.mean, "std": outside.std, "image_size": outside.image_size}
+    made = {"arch": outside.arch, **asdict(outside.feed)}
     params = {
         "kind": baseline.kind,
         "class": baseline.class_id,

@@ -154,6 +154,7 @@ def _fit(
     card, data = generator.card, generator.data(settings)
     values = settings.model_dump(mode="json")
     shaping = {k: v for k, v in values.items() if k in (*generator.fit_fields, *generator.shared_fields)}
+    classes = generator.fit_classes(settings, classes)
     told = {"name": classes.name, "content": classes.content}
     params = {"settings": shaping, "classes": told, **planner.sources(generator.located(shaping), shaping)}
     amount = generator.fit_amount(settings, len(classes), image_count(planner.profile, classes))

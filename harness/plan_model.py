@@ -9,6 +9,7 @@ from harness import baselines
 from harness.cells import Cell
 from harness.classes import ClassList
 from harness.data import DataSource
+from harness.preprocessing import Preprocessing
 from harness.profile import Profile
 
 
@@ -19,13 +20,16 @@ class Outside:
     path: Path
     arch: str
     classes: str
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    image_size: int = 224
+    feed: Preprocessing = field(default_factory=Preprocessing)
+    """How images reach it."""
     weights: str | None = None
     """``raw`` or ``ema``; None takes the average where the file keeps one, else what there is."""
     baseline: baselines.Baseline | None = None
     """A trivial baseline instead of a file."""
+    notes: tuple[str, ...] = ()
+    """What was chosen for the user, with its origin; printed."""
+    warnings: tuple[str, ...] = ()
+    """What contradicts the network's own statement; printed, and kept in every record."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Trained:
     recipe: str
     baseline: str = ""
     """Kind of a trivial baseline; empty for a trained network."""
+    image_size: int = 0
+    """Side of its inputs in pixels, of a checkpoint from outside; 0 where the profile decides."""
 
 
 @dataclass
@@ -76,6 +82,8 @@ class Plan:
     not_run: list[NotRun] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What is run otherwise than the words of the selection say."""
+    warnings: list[str] = field(default_factory=list)
+    """What may make the numbers wrong."""
 
     def add(self, cell: Cell) -> Cell:
         """Add a cell once; equal keys are one cell."""
@@ -95,3 +103,8 @@ class Plan:
         """Note that something is run otherwise, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        """Note what may make the numbers wrong, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)

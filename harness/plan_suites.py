@@ -14,6 +14,9 @@ from harness.profile import parse_settings
 if TYPE_CHECKING:
     from harness.plan import Planner
 
+EMBEDDED = "micro"
+"""The profile whose data sets are written by this software."""
+
 
 def measured(planner: Planner, suite: Suite, trained: Trained, dataset: Cell | None = None) -> None:
     """Add a suite's evaluations of a classifier, or of a dataset; notes what is not run and why."""
@@ -28,12 +31,33 @@ def measured(planner: Planner, suite: Suite, trained: Trained, dataset: Cell | N
     except NotPlanned as reason:
         planner.plan.skip(f"{card.id} of {trained.arch}", str(reason), False)
         return
+    _warn_of_size(planner, suite, settings, trained)
     for item in items:
         missing = [name for name in item.data if not planner.find(name)]
         if missing:
             planner.plan.skip(card.id, planner.why_missing(missing[0]), asked)
             continue
+        _warn_of_profile(planner, item.data)
         _evaluate(planner, suite, settings, item, trained, dataset)
+
+
+def _warn_of_size(planner: Planner, suite: Suite, settings: Settings, trained: Trained) -> None:
+    """Say so where a suite feeds a checkpoint from outside with images of another size than the checkpoint states."""
+    size = getattr(settings, "image_size", 0)
+    if trained.image_size and size not in (0, trained.image_size) and not suite.own_size:
+        planner.plan.warn(
+            f"{suite.card.id} feeds images of {size} px; the checkpoint states {trained.image_size} "
+            f"(--set suites.{suite.card.id}.image_size={trained.image_size} follows it)"
+        )
+
+
+def _warn_of_profile(planner: Planner, names: Sequence[str]) -> None:
+    """Say so where data of the user's own are measured under the profile that is sized for the embedded ones."""
+    own = [name for name, source in planner.found(names).items() if not source.writer]
+    if planner.profile.name == EMBEDDED and own and not planner.assume:
+        planner.plan.warn(
+            f"{', '.join(own)}: measured under profile {EMBEDDED}, which is sized for 64-pixel images (--profile in100 or in1k)"
+        )
 
 
 def _evaluate(

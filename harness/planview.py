@@ -11,6 +11,7 @@ from harness.cells import KINDS, Cell
 from harness.classes import load_folder_classes
 from harness.plan import Planner
 from harness.plan_model import Selection
+from harness.profile import ORIGINALS
 from harness.run import Survey, survey
 from harness.store import State, Store, read_manifest
 
@@ -26,10 +27,11 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
         "kinds": rows,
         "costs": costs,
         "notes": found.plan.notes,
+        "warnings": found.plan.warnings,
         "not_run": [{"what": entry.what, "reason": entry.reason} for entry in found.plan.not_run],
         "sizes": _sizes(found, selection),
         "hours": round(sum(row["minutes"] for row in rows) / 60, 2),
-        "if_all_were_given": _complete(found, selection, measured),
+        "if_all_were_given": _complete(found, selection, store, measured),
         "to_download": _remote(found),
         "data": {name: source.root for name, source in sorted(found.plan.sources.items())},
     }
@@ -55,6 +57,8 @@ def _print_facts(found: Survey, selection: Selection, facts: dict[str, Any]) -> 
         print(f"{number} x {what}")
     for note in found.plan.notes:
         print(f"note: {note}")
+    for warning in found.plan.warnings:
+        print(f"warning: {warning}")
     for entry in found.plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}")
     if complete := facts["if_all_were_given"]:
@@ -83,24 +87,25 @@ def _sizes(found: Survey, selection: Selection) -> list[str]:
     size, cells = profile.dataset, found.plan.cells.values()
     lines = []
     if any(cell.kind == "synthesise" for cell in cells):
-        lines.append(
-            f"{len(classes.ids)} classes x {size.images_per_class} images of {size.size_px} px, "
-            f"training copies of {size.copy_px} px"
-        )
-    for arch, recipe in {cell.name: cell.params["settings"] for cell in cells if "copy" in cell.inputs}.items():
+        copies = f"trained from {size.copy_px}-px centre-crop copies"
+        if size.copy_px == ORIGINALS:
+            copies = "trained from the original files"
+        lines.append(f"{len(classes.ids)} classes x {size.images_per_class} images of {size.size_px} px, {copies}")
+    trainings = [cell for cell in cells if cell.kind == "pretrain" and "settings" in cell.params]
+    for arch, recipe in {cell.name: cell.params["settings"] for cell in trainings}.items():
         words = "{epochs} epochs at {image_size} px, batch {batch_size}".format(**recipe)
         lines.append(f"{arch}: {words}")
     return lines
 
 
-def _complete(found: Survey, selection: Selection, measured: dict[str, float]) -> dict[str, Any] | None:
+def _complete(found: Survey, selection: Selection, store: Store, measured: dict[str, float]) -> dict[str, Any] | None:
     """Return cells, hours and megabytes of the whole selection, in sum and by kind, where something it needs is missing.
 
     None where nothing is. What is done already stays done.
     """
     if not found.plan.not_run:
         return None
-    plan = Planner(selection, found.plan.sources).build()
+    plan = Planner(selection, found.plan.sources, store.root).build()
     if len(plan.cells) == len(found.plan.cells):
         return None
     states: dict[str, State] = {key: found.states.get(key, "missing") for key in plan.cells}

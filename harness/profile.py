@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness.contracts import Settings
 from harness.errors import DataMissing, UserError
 from harness.names import near
 
 PROFILES = ("micro", "in100", "in1k")
+ORIGINALS = 0
+"""The ``copy_px`` of a profile that trains from the original files."""
 
 
 class _Strict(BaseModel):
@@ -31,14 +33,21 @@ class DatasetSettings(_Strict):
     chunk: int = Field(default=65, ge=1)
     """Images of one shard; part of no seed, so it may change without changing an image."""
     size_px: int = Field(default=512, ge=8)
-    copy_px: int = Field(default=256, ge=8)
-    """Side of the square uint8 training copy."""
+    copy_px: int = Field(default=256, ge=0)
+    """Side of the square uint8 training copy; 0: none, backbones train from the original files (far slower)."""
     common_count: int = Field(default=0, ge=0)
     """Images of each class that every source is cut to, real ones included; 0: as they are."""
     common_codec: str = ""
     """Codec that every image goes through before training (``jpeg-95``, ``webp-90``, ``png``); empty: as they are."""
     common_px: int = Field(default=512, ge=8)
     """Short side in pixels before the common codec."""
+
+    @field_validator("copy_px")
+    @classmethod
+    def _copy_or_originals(cls, value: int) -> int:
+        if value != ORIGINALS and value < 8:
+            raise ValueError("it is a side of at least 8 pixels, or 0 to train from the original files")
+        return value
 
 
 class DataSettings(_Strict):

@@ -10,9 +10,10 @@ from typing import Any, Literal
 from harness.errors import UserError
 from harness.stats import Estimate
 
-SCHEMA = 2
-"""2 added the keys of all inputs and the code that measured; both are empty in records of schema 1."""
-READABLE = (1, 2)
+SCHEMA = 3
+"""2 added the keys of all inputs and the code that measured, 3 the facts of the network, findings about the data, and which
+companions a value is read with; all of them are empty in older records."""
+READABLE = (1, 2, 3)
 
 Better = Literal["higher", "lower", "neither"]
 
@@ -32,6 +33,9 @@ class Metric:
     group: str = ""
     """Metrics of one group are averaged into one more column, once all ``group_size`` of them are there."""
     group_size: int = 0
+    beside: tuple[str, ...] = field(default=(), compare=False)
+    """Names of the record's companions without which the value cannot be read; shown beside it in every format. How a number
+    is shown is no part of what it is: equal numbers are equal."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ class Subject:
     train_seed: int
     information: tuple[str, ...] = ()
     """What the generator was told: class names, templates, captions, real images, ..."""
+    network: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Facts of the network that was measured and of how images reach it, as JSON values: ``weights`` (``raw``, ``ema``),
+    ``mean`` and ``std`` (one number per channel, of inputs in [0, 1]), ``image_size`` (pixels), ``interpolation``, ``crop``
+    (crop size over resized size), ``precision`` (``fp32``, ``bf16``) and ``recipe`` (the pre-training settings, or
+    ``{"entry": ...}`` of an imported file). Empty where there is no network, and in records before schema 3."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +105,24 @@ class Record:
     """Path of roles to content key of everything it was made from: ``features/checkpoint/copy/dataset``."""
     code: Mapping[str, str] = field(default_factory=dict)
     """Version, commit and dirtiness of the code that measured."""
+    findings: tuple[str, ...] = ()
+    """What a look at the data set on disk found to contradict the published data set, one sentence each."""
+    setups: Mapping[str, str] = field(default_factory=dict)
+    """``checkpoint`` and ``dataset`` to the key each would have if its seeds, and those of what it was made from, were left
+    out: equal for the runs of one setup. Filled by whoever reads the record beside the artifacts; empty where unknown."""
 
     @property
     def dataset(self) -> str:
         """Return the key of the training images, or an empty text where it is not known."""
-        return next((key for path, key in sorted(self.inputs.items()) if path.split("/")[-1] == "dataset"), "")
+        return self._made_from("dataset")
+
+    @property
+    def checkpoint(self) -> str:
+        """Return the key of the network, or an empty text where there is none or it is not known."""
+        return self._made_from("checkpoint")
+
+    def _made_from(self, role: str) -> str:
+        return next((key for path, key in sorted(self.inputs.items()) if path.split("/")[-1] == role), "")
 
     @property
     def valid(self) -> bool:
@@ -137,7 +159,7 @@ class Record:
 
 def _record(raw: dict[str, Any]) -> Record:
     subject = raw["subject"] | {"information": tuple(raw["subject"]["information"])}
-    metrics = tuple(Metric(**(m | {"estimate": Estimate(**m["estimate"])})) for m in raw["metrics"])
+    metrics = tuple(_metric(metric) for metric in raw["metrics"])
     return Record(
         **(
             raw
@@ -147,6 +169,11 @@ def _record(raw: dict[str, Any]) -> Record:
                 "checks": tuple(Check(**c) for c in raw["checks"]),
                 "comparability": Comparability(**raw["comparability"]),
                 "notes": tuple(raw["notes"]),
+                "findings": tuple(raw.get("findings", ())),
             }
         )
     )
+
+
+def _metric(raw: dict[str, Any]) -> Metric:
+    return Metric(**(raw | {"estimate": Estimate(**raw["estimate"]), "beside": tuple(raw.get("beside", ()))}))

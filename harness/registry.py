@@ -192,10 +192,14 @@ def code_fingerprint(module_name: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def modules_fingerprint(modules: Sequence[str]) -> str:
+    """Return the fingerprint of some modules, such as those of a package that one kind of work runs."""
+    return hashlib.sha256(" ".join(map(code_fingerprint, modules)).encode()).hexdigest()[:16]
+
+
 def plugin_fingerprint(plugin: Generator | Suite) -> str:
     """Return the fingerprint of the module that defines a plugin and of the packages it names as its own."""
-    marks = [code_fingerprint(name) for name in (type(plugin).__module__, *plugin.modules)]
-    return hashlib.sha256(" ".join(marks).encode()).hexdigest()[:16]
+    return modules_fingerprint((type(plugin).__module__, *plugin.modules))
 
 
 def work_fingerprint(work: str) -> str:

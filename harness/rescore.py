@@ -15,7 +15,18 @@ from harness.files import write_json
 from harness.identity import content_key, file_sha256
 from harness.profile import load_profile
 from harness.records import Record
-from harness.scoring import CARDS, RECORD, ROWS, UNITS, Scored, lineage, score_rows, write_scored
+from harness.scoring import (
+    CARDS,
+    MEASURED,
+    RECORD,
+    ROWS,
+    UNITS,
+    Measured,
+    Scored,
+    lineage,
+    score_rows,
+    write_scored,
+)
 from harness.store import MANIFEST, Artifact, read_manifest
 
 
@@ -73,7 +84,9 @@ def _rescored(store: Path, folder: Path, profile: str) -> Rescored:
     rows = pd.read_parquet(artifact.path(ROWS))
     cards = artifact.json(CARDS) if CARDS in manifest["files"] else _cards(spec, profile)
     code = dict(manifest.get("provenance", {}).get("code", {}))
-    scored = score_rows(spec, manifest["key"], rows, cards, lineage(store, spec["inputs"]), code)
+    # What was kept beside the rows is read, never looked up again: an old artifact has none, and stays as it is.
+    measured = Measured.from_json(artifact.json(MEASURED)) if MEASURED in manifest["files"] else None
+    scored = score_rows(spec, manifest["key"], rows, cards, lineage(store, spec["inputs"]), code, measured)
     before = _read(folder / RECORD)
     complete = {RECORD, UNITS, CARDS} <= manifest["files"].keys()
     whole = complete and all(

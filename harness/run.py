@@ -38,7 +38,7 @@ class Survey:
 
 def survey(selection: Selection, store: Store, stale: Stale = "stop") -> Survey:
     """Plan a selection and look at which cells are done."""
-    plan = Planner(selection).build()
+    plan = Planner(selection, store=store.root).build()
     states = {key: store.state(cell) for key, cell in plan.cells.items()}
     used = {key for cell in plan.cells.values() for key in cell.inputs.values()}
     todo = {

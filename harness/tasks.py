@@ -14,6 +14,7 @@ from harness import registry
 from harness.baselines import FILE, Baseline, BaselineClassifier
 from harness.contracts import Request, Sample
 from harness.errors import UserError
+from harness.facts import measured_with
 from harness.files import write_json, write_text
 from harness.plan_backbones import CHECKPOINT
 from harness.plan_datasets import parse_shard
@@ -140,7 +141,7 @@ def _shard_images(samples: Iterator[Sample], class_id: str, class_index: int) ->
 
 def import_images(ctx: Context) -> None:
     """List the images of a folder somebody else made; nothing is copied."""
-    from harness.images.copy import FolderSource
+    from harness.images.folder import FolderSource
 
     (name,) = ctx.cell.data
     source = FolderSource(image_folder(ctx.data(name)), ctx.classes.ids)
@@ -162,14 +163,10 @@ def image_folder(root: Path) -> Path:
 
 def training_copy(ctx: Context) -> None:
     """Make the uint8 training copy of a dataset artifact."""
-    from harness.images.common import CommonSource
     from harness.images.copy import build_copy
 
-    source, common = open_images(ctx), ctx.params.get("common")
-    if common:
-        source = CommonSource(source, ctx.classes.ids, common["count"], common["codec"], common["px"])
     build_copy(
-        source,
+        _training_images(ctx),
         ctx.out,
         ctx.classes.ids,
         ctx.params["copy_px"],
@@ -177,9 +174,18 @@ def training_copy(ctx: Context) -> None:
     )
 
 
+def _training_images(ctx: Context) -> Any:
+    """Return the images of the ``dataset`` input, in the common form that the profile asks for."""
+    from harness.images.common import CommonSource
+
+    source, common = open_images(ctx), ctx.params.get("common")
+    return CommonSource(source, ctx.classes.ids, common["count"], common["codec"], common["px"]) if common else source
+
+
 def open_images(ctx: Context) -> Any:
     """Return the images of the ``dataset`` input as a source with names, labels and bytes."""
-    from harness.images.copy import FolderSource, ShardSource
+    from harness.images.copy import ShardSource
+    from harness.images.folder import FolderSource
     from harness.images.published import PublishedSource
 
     dataset = ctx.inputs["dataset"]
@@ -198,22 +204,28 @@ def open_images(ctx: Context) -> Any:
 
 
 def pretrain(ctx: Context) -> None:
-    """Train a backbone on a training copy."""
+    """Train a backbone on a training copy, or on the original files."""
+    from harness.backbones.originals import Originals
     from harness.backbones.recipe import PretrainSettings
     from harness.backbones.train import Hooks, Progress, train
     from harness.images.copy import TrainingCopy
 
-    copy = ctx.inputs["copy"]
-    copy.verify()
+    settings, seed = PretrainSettings.from_mapping(ctx.params["settings"]), ctx.seed("pretrain")
+    if "copy" in ctx.inputs:
+        copy = ctx.inputs["copy"]
+        copy.verify()
+        data: Originals | TrainingCopy = TrainingCopy.open(copy.folder)
+    else:
+        data = Originals(_training_images(ctx), ctx.classes.ids, settings, seed, ctx.cell.resources.threads)
 
     def progress(at: Progress) -> None:
         ctx.progress(at.step, at.steps, f"steps, loss {at.loss:.2f}")
 
     train(
-        PretrainSettings.from_mapping(ctx.params["settings"]),
-        TrainingCopy.open(copy.folder),
+        settings,
+        data,
         ctx.out,
-        seed=ctx.seed("pretrain"),
+        seed=seed,
         state_file=ctx.scratch / "state.pt",
         device=ctx.device.partition(":")[0],
         hooks=Hooks(progress=progress),
@@ -234,7 +246,8 @@ def import_outside(ctx: Context) -> None:
         tuple(p["std"]),
         ctx.out,
         weights=p["weights"],
-        image_size=p["image_size"],
+        **{name: p[name] for name in ("image_size", "interpolation", "crop", "precision")},
+        warnings=ctx.card(CHECKPOINT)["warnings"],
         kwargs=size_arguments(p["arch"], p["image_size"]),
     )
 
@@ -246,8 +259,9 @@ def evaluate(ctx: Context) -> None:
     write_rows_table(ctx.out / ROWS, rows)
     inputs = lineage(ctx.out.parent.parent, ctx.cell.inputs)
     cards = {name: dict(ctx.card(name)) for name in ctx.cell.data}
-    scored = score_rows(ctx.cell.spec, ctx.cell.key, rows, cards, inputs, dict(code_version()))
-    write_scored(ctx.out, scored, cards)
+    measured = measured_with(ctx, suite, inputs)
+    scored = score_rows(ctx.cell.spec, ctx.cell.key, rows, cards, inputs, dict(code_version()), measured)
+    write_scored(ctx.out, scored, cards, measured)
 
 
 def write_rows_table(path: Path, rows: Any) -> None:

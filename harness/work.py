@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from harness.cells import Cell
 from harness.classes import ClassList, load_classes
-from harness.data import DataSource, materialise
+from harness.data import DataSource, check_unchanged, materialise
 from harness.errors import UserError
 from harness.files import explain_full_disk, lock
 from harness.identity import derive_seed
@@ -152,6 +152,9 @@ def execute(order: Order, progress: Progress = silent, rank: int = 0, world_size
     """Do an order. A cell with shards is sealed by the order that names no shard.
 
     Whoever comes second waits at the lock and finds the work done. Only rank 0 seals.
+
+    Raises:
+        UserError: a data set or model has changed since the plan was made; nothing is sealed.
     """
     store = Store(Path(order.store))
     cell = order.cell
@@ -171,6 +174,7 @@ def execute(order: Order, progress: Progress = silent, rank: int = 0, world_size
             work(ctx, order.shard)
             return
         work(ctx)
+        check_unchanged(cell, order.sources, store.root)
         store.seal(
             cell,
             {

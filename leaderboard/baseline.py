@@ -17,9 +17,11 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.files import write_bytes, write_json
+from harness.names import near
 from harness.packing import pack
 from harness.records import Record
-from leaderboard.comparable import facts_of
+from leaderboard.footnotes import notable
+from leaderboard.rows import RowKey
 from leaderboard.sources import (
     BASELINE,
     BASELINE_RECORDS,
@@ -29,7 +31,7 @@ from leaderboard.sources import (
     Entry,
     seal_of,
 )
-from leaderboard.tables import Column, RowKey, Table, Value, build_tables, varied
+from leaderboard.tables import Column, Value, build_tables, varied
 
 
 @dataclass(frozen=True)
@@ -43,31 +45,27 @@ class Gated:
     @property
     def title(self) -> str:
         """Return what a person reads."""
-        return f"{self.key.generator} {self.key.backbone} {self.column.title}"
+        return f"{self.key.label} {self.key.backbone} {self.column.title}"
 
 
-def main_tables(entries: Sequence[Entry]) -> list[Table]:
-    """Return the first table of each profile; a gate never looks at values set apart."""
-    return [table for table in build_tables(entries) if "not comparable" not in table.title]
-
-
-def gated(entries: Sequence[Entry], columns: Sequence[str]) -> list[Gated]:
+def gated(entries: Sequence[Entry], columns: Sequence[str], plain: bool = False) -> list[Gated]:
     """Return every value of the gated columns, in board order.
 
     Args:
         entries: Records with units.
         columns: Titles of gated columns; empty: every one that has a direction.
+        plain: Whether ``columns`` left empty means those alone that have a metric's plain name.
 
     Raises:
         UserError: a named column does not exist or has no direction.
     """
-    tables = main_tables(entries)
-    known = {column.title for table in tables for column in table.columns if column.better != "neither"}
-    unknown = sorted(set(columns) - known)
+    tables = build_tables(entries)
+    known = {column.title: column for table in tables for column in table.columns if column.better != "neither"}
+    unknown = sorted(set(columns) - known.keys())
     if unknown:
         raise UserError(f"cannot gate {', '.join(unknown)}", f"columns with a direction: {', '.join(sorted(known))}",
-                        "correct --metrics")  # fmt: skip
-    wanted = set(columns) or known
+                        f"{near(unknown[0], known)}correct --metrics")  # fmt: skip
+    wanted = set(columns) or {title for title, column in known.items() if not (plain and column.rank)}
     found: dict[frozenset[str], Gated] = {}
     for table in tables:
         for key, cells in table.rows.items():
@@ -97,7 +95,7 @@ def write_baseline(
         raise UserError(
             "a baseline needs a reason", "changing it changes what passes", 'give --reason "why the numbers moved"'
         )
-    found = gated(entries, columns)
+    found = gated(entries, columns, plain=True)
     used = {source.record.key: source for one in found for source in one.value.sources}
     if not used:
         raise UserError(
@@ -126,9 +124,12 @@ def write_baseline(
 
 
 def _slim(record: Record) -> Record:
-    """Return the record without what a gate and a board never read: companions outside any group, and notes."""
-    kept = tuple(metric for metric in record.metrics if metric.role == "primary" or metric.group)
-    return replace(record, metrics=kept, notes=())
+    """Return the record without what a gate and a board never read: companions outside any group that no value is read with."""
+    beside = {name for metric in record.metrics if metric.role == "primary" for name in metric.beside}
+    kept = tuple(
+        metric for metric in record.metrics if metric.role == "primary" or metric.group or metric.name in beside
+    )
+    return replace(record, metrics=kept, notes=tuple(note for note in record.notes if notable(note)))
 
 
 def _for_review(one: Gated) -> dict[str, Any]:
@@ -143,9 +144,3 @@ def _for_review(one: Gated) -> dict[str, Any]:
         "valid": value.valid,
         "paired": bool(value.parts),
     }
-
-
-def same_terms(first: Value, second: Value) -> list[str]:
-    """Return the names of the comparability facts in which two values differ."""
-    mine, other = ([facts_of(entry.record) for entry in value.sources] for value in (first, second))
-    return [name for name in mine[0] if {f[name] for f in mine} != {f[name] for f in other}]

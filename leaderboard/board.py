@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import DataMissing, UserError
+from harness.names import near
 from leaderboard import declared
 from leaderboard.exports import to_csv, to_latex, to_markdown, to_terminal
+from leaderboard.rows import give_way
 from leaderboard.sources import BASELINE, WORLD, Entry, from_store, gather, recorded, shipped
 from leaderboard.tables import Table, build_tables
 
@@ -38,8 +40,8 @@ class Board:
         suites = {entry.record.suite for entry in mine}
         backbones = {entry.record.subject.backbone for entry in mine} | {"-"}
         beside = [
-            e for e in recorded()
-            if e.record.comparability.profile in profiles and e.record.suite in suites and e.record.subject.backbone in backbones
+            e for e in _beside(_ordinary(from_store(store)), profiles)
+            if e.record.suite in suites and e.record.subject.backbone in backbones
         ]  # fmt: skip
         write_text(store / CSV_NAME, self.render([store], "csv", True))
         write_text(store / MARKDOWN_NAME, self.render([store], "md", True))
@@ -120,7 +122,7 @@ class Board:
                 "recorded rows stand in for one of two systems, not for both, unless their folder is named",
                 f"run the suites first, or name the folder of a store or baseline: compare {first}@{beside} {second}@{beside}",
             )
-        found = compare.compare(*compare.systems((first, second), places))
+        found = compare.compare(*compare.systems((first, second), places), (first, second))
         return compare.to_markdown(found, (first, second)) if style == "md" else compare.to_csv(found)
 
     def gate(
@@ -138,11 +140,12 @@ class Board:
 
         head = read_head(baseline)
         old = gated(from_baseline(baseline), head["gated"])
-        known = sorted({one.key.generator for one in old})
+        known = sorted({name for one in old for name in (one.key.generator, one.key.label)})
         unknown = sorted(set(generators) - set(known))
         if unknown:
-            raise UserError(f"the baseline has no {', '.join(unknown)}", f"it holds {', '.join(known)}", "correct --generator")
-        old = [one for one in old if not generators or one.key.generator in generators]
+            raise UserError(f"the baseline has no {', '.join(unknown)}", f"it holds {', '.join(known)}",
+                            f"{near(unknown[0], known)}correct --generator")  # fmt: skip
+        old = [one for one in old if not generators or {one.key.generator, one.key.label} & {*generators}]
         report = gate.decide(old, gated(_candidate(places), ()), head)
         return report.exit_code(strict), gate.to_markdown(report), gate.to_junit(report, strict)
 
@@ -220,7 +223,6 @@ def _is_bare(place: Path) -> bool:
 
 
 def _beside(mine: list[Entry], profiles: set[str]) -> list[Entry]:
-    own = {entry.record.key for entry in mine}
-    return [
-        e for e in recorded() if (not mine or e.record.comparability.profile in profiles) and e.record.key not in own
-    ]
+    """Return the recorded entries of some profiles, but those that the run has itself."""
+    chosen = [entry for entry in recorded() if not mine or entry.record.comparability.profile in profiles]
+    return give_way(chosen, mine)

@@ -44,13 +44,17 @@ def dots(tables: Sequence[Table]) -> list[Dot]:
     """Return the few-shot means of tables, ordered by table, backbone, generator, kind and amount.
 
     All images are the linear probe itself: where few-shot probes leave fraction 1 out, its mean stands in, if it was
-    searched, solved and repeated as they were.
+    searched, solved and repeated as they were. Values on other terms than the plain column's belong on no common curve.
     """
     found = []
     for table in tables:
         for key, cells in table.rows.items():
-            amounts = {_amount(column): value for column, value in cells.items() if column.suite == SUITE}
-            whole = [value for column, value in cells.items() if (column.suite, column.name) == PROBE]
+            amounts = {
+                _amount(column): value for column, value in cells.items() if column.suite == SUITE and not column.rank
+            }
+            whole = [
+                value for column, value in cells.items() if (column.suite, column.metric) == PROBE and not column.rank
+            ]
             shots = [value for (kind, _), value in amounts.items() if kind]
             if whole and shots and _protocols(whole, VALIDATION) == _protocols(shots):
                 amounts.setdefault(WHOLE, whole[0])
@@ -70,9 +74,9 @@ def _protocols(values: Sequence[Value], ending: str = "") -> set[tuple[str, str]
 
 def _amount(column: Column) -> tuple[str, float]:
     """Return kind and amount of a few-shot mean; no kind for any other column."""
-    if not column.name.startswith(GROUP):
+    if not column.metric.startswith(GROUP):
         return "", 0.0
-    text = column.name.removeprefix(GROUP)
+    text = column.metric.removeprefix(GROUP)
     return "shots" if text.endswith(SHOTS) else "fraction", float(text.removesuffix(SHOTS))
 
 

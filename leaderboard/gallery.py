@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness import spent
+from leaderboard.rows import RowKey
 from leaderboard.sources import MANIFEST
-from leaderboard.tables import RowKey, Table
+from leaderboard.tables import Table
 
 PER_CLASS, CLASSES, SIDE = 2, 16, 72
 """Shown per generator: images of a class, classes, and the side in pixels."""

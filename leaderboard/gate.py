@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from xml.sax.saxutils import quoteattr
 
-from harness.errors import UserError
 from harness.inference import Difference, Spread, difference, pooled_spread, seed_values
 from harness.stats import holm
-from leaderboard.baseline import Gated, same_terms
-from leaderboard.compare import unpaired
+from leaderboard.baseline import Gated
 from leaderboard.moderate import moderate
+from leaderboard.network import RECIPE, differences, facts_of
 from leaderboard.tables import Value
+from leaderboard.terms import differ
+from leaderboard.ties import unpaired
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 ALPHA = 0.05
@@ -68,39 +69,78 @@ def decide(baseline: Sequence[Gated], candidate: Sequence[Gated], head: dict[str
 
     Args:
         baseline: Gated values of the baseline; those that are undefined or failed a validity check there are left out.
-        candidate: Gated values of the candidate; rows the baseline lacks are ignored.
+        candidate: Gated values of the candidate; rows and columns that the baseline lacks are ignored.
         head: Content of ``baseline.json`` for the summary.
-
-    Raises:
-        UserError: a generator stands for several datasets.
     """
-    for results in (baseline, candidate):
-        _one_dataset_each(results)
-    new = {(one.key.generator, one.key.backbone, one.column): one.value for one in candidate}
-    measured = {(generator, backbone) for generator, backbone, _ in new}
-    findings = []
-    baseline = [
-        one for one in baseline if one.value.valid and one.value.estimate.value is not None
-    ]  # else nothing to hold
-    for one in baseline:
-        if (one.key.generator, one.key.backbone) in measured:
-            findings.append(_finding(one, new.get((one.key.generator, one.key.backbone, one.column))))
-    findings += _absent(baseline, measured)
+    baseline = [one for one in baseline if one.value.valid and one.value.estimate.value is not None]
+    runs = {(one.key.generator, one.key.backbone) for one in candidate}
+    findings = [_finding(one, *counterpart(one, candidate, baseline)) for one in baseline
+                if (one.key.generator, one.key.backbone) in runs]  # fmt: skip
+    findings += _absent(baseline, runs)
     return Report(tuple(judge(findings)), head)
 
 
-def _one_dataset_each(results: Sequence[Gated]) -> None:
-    """Refuse a generator with datasets of different settings: nothing says which of them is meant."""
-    variants: dict[str, set[str]] = {}
-    for one in results:
-        variants.setdefault(one.key.generator, set()).add(one.key.variant)
-    for generator, found in variants.items():
-        if len(found) > 1:
-            raise UserError(
-                f"{generator} stands for {len(found)} datasets: {', '.join(sorted(found))}",
-                "a gate holds one dataset of a generator against one",
-                "give a store that has only the one you mean",
-            )
+def counterpart(old: Gated, candidate: Sequence[Gated], baseline: Sequence[Gated]) -> tuple[Value | None, str]:
+    """Return the candidate's value that a baseline's is held against, or why there is none.
+
+    It is that of the same generator, backbone, metric and terms whose network is the same thing as far as both sides know.
+    Whatever else the candidate holds, other recipes and checkpoints included, changes nothing.
+    """
+    mine = [one for one in candidate if _slot(one) == _slot(old)]
+    if not mine:
+        return None, "the candidate has not measured it"
+    terms = [one for one in mine if _terms_apart(old, one) == []]
+    if not terms:
+        return mine[0].value if len(mine) == 1 else None, _differ(
+            min((_terms_apart(old, one) for one in mine), key=len)
+        )
+    alike = [one for one in terms if not _network_apart(old, one)]
+    if not alike:
+        return terms[0].value if len(terms) == 1 else None, _differ(
+            min((_network_apart(old, one) for one in terms), key=len)
+        )
+    made = [one for one in alike if _made_from(old.value) & _made_from(one.value)]
+    if len(made) == 1:
+        return made[0].value, ""
+    rivals = [
+        one
+        for one in baseline
+        if _slot(one) == _slot(old) and not _terms_apart(old, one) and not _network_apart(old, one)
+    ]
+    if len(alike) == 1 and len(rivals) == 1:
+        return alike[0].value, ""
+    names = ", ".join(one.key.label for one in alike)
+    return None, f"the candidate has {len(alike)} rows of it and none from the baseline's images: {names}"
+
+
+def _slot(one: Gated) -> tuple[str, str, str, int, str]:
+    return one.key.generator, one.key.backbone, one.column.suite, one.column.position, one.column.metric
+
+
+def _terms_apart(first: Gated, second: Gated) -> list[str]:
+    return second.column.terms.differing(first.column.terms)
+
+
+def _differ(names: Sequence[str]) -> str:
+    return f"not comparable: {differ(names)}"
+
+
+def _network_apart(first: Gated, second: Gated) -> list[str]:
+    """Return in what the networks behind two values differ, as far as both sides say it."""
+    sides = [[entry.record for entry in one.value.sources] for one in (first, second)]
+    found = [RECIPE] if {r.comparability.recipe for r in sides[0]} != {r.comparability.recipe for r in sides[1]} else []
+    facts = [next(filter(None, map(facts_of, records)), {}) for records in sides]
+    if not found and all(facts):
+        found = [text.partition(":")[0] for text in differences(*facts)]
+    return found
+
+
+def _made_from(value: Value) -> set[str]:
+    """Return the keys that two values of one setup have in common: without seeds, or of an equal seed's images or network."""
+    records = [entry.record for entry in value.sources]
+    if any(record.setups.get("checkpoint") for record in records):
+        return {record.setups.get("checkpoint", "") for record in records} | {r.checkpoint for r in records} - {""}
+    return ({r.checkpoint for r in records} | {r.dataset for r in records}) - {""}
 
 
 def _absent(baseline: Sequence[Gated], measured: set[tuple[str, str]]) -> list[Finding]:
@@ -112,15 +152,13 @@ def _absent(baseline: Sequence[Gated], measured: set[tuple[str, str]]) -> list[F
     ]
 
 
-def _finding(old: Gated, new: Value | None) -> Finding:
+def _finding(old: Gated, new: Value | None, why: str) -> Finding:
     runs = (old.key.generator, old.key.backbone)
     made = Finding(old.title, old.column.better, "pass", "", old.column.scale, old.value.estimate.value, runs=runs)
-    if new is None:
-        return replace(made, verdict="inconclusive", why="the candidate has not measured it")
-    made = replace(made, candidate=new.estimate.value)
-    differing = same_terms(old.value, new)
-    if differing:
-        return replace(made, verdict="inconclusive", why=f"not comparable: {', '.join(differing)} differ")
+    if new is not None:
+        made = replace(made, candidate=new.estimate.value)
+    if why or new is None:
+        return replace(made, verdict="inconclusive", why=why)
     if not new.valid:
         return replace(made, verdict="fail", why=f"validity check failed: {', '.join(new.failed)}")
     if new.estimate.value is None:

@@ -10,10 +10,13 @@ from typing import Any
 
 from leaderboard import charts, gallery
 from leaderboard.charts import Point
-from leaderboard.exports import ACCURACY, MATCHED, by_accuracy, legend, mark, matched
+from leaderboard.exports import ACCURACY, MATCHED, beside_texts, by_accuracy, doubt, legend, mark, matched
+from leaderboard.footnotes import footnotes
 from leaderboard.gallery import Gallery
+from leaderboard.network import facts_of, words
+from leaderboard.rows import RowKey
 from leaderboard.sources import Entry
-from leaderboard.tables import Column, RowKey, Table, Value, varied
+from leaderboard.tables import Column, Table, Value, varied
 
 SPREAD_NOTE = "beneath them sd, the standard deviation over seeds, and how many these are where a row has others"
 COST_NOTE = "Seconds are summed over workers; images/s is that of one worker. –: not known."
@@ -32,12 +35,13 @@ class Facts:
         """Keep the facts of one value and return its number."""
         e, scale = value.estimate, column.scale
         rows = [("value", _percent(e.value, scale)), ("95 % interval", f"{_percent(e.low, scale)} to {_percent(e.high, scale)}"),
-                ("n", str(e.n)), ("method", e.method), ("speaks for", e.population), ("seeds", varied(value.seeds))]  # fmt: skip
+                ("n", str(e.n)), ("method", e.method), ("generalises to", e.population), ("seeds", varied(value.seeds))]  # fmt: skip
         if value.spread is not None:
             rows.append(("standard deviation over seeds", _percent(value.spread.sd, scale)))
         if len(value.seeds) > 1:
             by_seed = (f"{g}/{t}: {_percent(one.value, scale)}" for (g, t), one in sorted(value.by_seed.items()))
             rows.append(("by generator/train seed", ", ".join(by_seed)))
+        rows += zip(table.beside(column), beside_texts(table, key, column, 2), strict=True)
         if e.reason:
             rows.append(("remark", e.reason))
         title = f"{column.title} · {key.label} · {key.backbone}"
@@ -56,8 +60,9 @@ class Facts:
             rows = [("generator / train / probe seed", f"{s.generator_seed} / {s.train_seed} / {r.probe_seed}"),
                     ("told", ", ".join(s.information)), ("validity", "; ".join(checks) or "no check"), ("profile", c.profile),
                     ("suite version", str(c.suite_version)), ("data", ", ".join(f"{n} {v[:16]}" for n, v in sorted(c.data.items()))),
-                    ("class list", c.classes), ("protocol", c.protocol), ("pre-training recipe", c.recipe), ("code", code),
-                    ("notes", "; ".join(r.notes)), ("cell", r.key),
+                    ("class list", c.classes), ("protocol", c.protocol),
+                    ("network", ", ".join(words(facts_of(r)).values())), ("pre-training recipe", c.recipe), ("code", code),
+                    ("findings", "; ".join(r.findings)), ("notes", "; ".join(r.notes)), ("cell", r.key),
                     *((f"made from: {path}", key) for path, key in sorted(r.inputs.items()))]  # fmt: skip
             self.records.append({"title": f"{r.suite} {r.item}", "rows": [row for row in rows if row[1]]})
         return self._places[r.key]
@@ -75,7 +80,7 @@ def to_html(tables: list[Table], shown: Gallery, published: bool, generators: st
         links.append((f"t{number}", table.title))
         parts.append(f'<h2 id="t{number}">{html.escape(table.title)}</h2>')
         parts += [f"<p><b>{html.escape(note)}</b></p>" for note in table.notes]
-        parts += _tables(table, facts) + _pictures(table, shown)
+        parts += _tables(table, facts) + _footnotes(table) + _pictures(table, shown)
     if generators:
         links.append(("generators", "generators"))
         parts.append(f'<div id="generators">{from_markdown(generators)}</div>')
@@ -119,6 +124,11 @@ def _tables(table: Table, facts: Facts) -> list[str]:
     return parts
 
 
+def _footnotes(table: Table) -> list[str]:
+    lines = "".join(f"<li>{html.escape(note)}</li>" for note in footnotes(table))
+    return [f'<ul class="soft">{lines}</ul>'] if lines else []
+
+
 def _grid(table: Table, columns: Sequence[Column], facts: Facts, whole_names: bool = False) -> str:
     keys = [key for key in table.rows if any(column in table.rows[key] for column in columns)]
     names = [(c, _breakable(html.escape(c.name))) for c in columns]
@@ -157,11 +167,17 @@ def _cell(table: Table, key: RowKey, column: Column, facts: Facts) -> str:
     e, scale, number = value.estimate, column.scale, facts.add(table, key, column, value)
     if e.value is None:
         return f'<td data-v="" data-p="{number}">undefined<small>{html.escape(e.reason[:40])}</small></td>'
-    sign, text = mark(table, key, column), f"{scale * e.value:.1f}"
+    sign, text = mark(table, key, column), f"{scale * e.value:.1f}{doubt(value)}"
     shown = (
-        f"<b>{text}*</b>" if sign == "*" else f'<span class="bad">{text}!</span>' if sign == "!" else f"{text} {sign}".strip()
+        f"<b>{text}*</b>"
+        if sign == "*"
+        else f'<span class="bad">{text}!</span>'
+        if sign == "!"
+        else f"{text} {sign}".strip()
     )
     small = [] if e.low is None or e.high is None else [f"{scale * e.low:.1f} – {scale * e.high:.1f}"]
+    beside = zip(table.beside(column), beside_texts(table, key, column), strict=True)
+    small += [f"{_breakable(html.escape(name))} {number}" for name, number in beside]
     small += [f"sd {scale * value.spread.sd:.2f}"] if value.spread is not None else []
     small += [_count(len(value.seeds))] if len(value.seeds) != len(table.seeds(key)) else []
     failed = html.escape(", ".join(value.failed), quote=True)
@@ -275,8 +291,8 @@ def _few_shot(table: Table, colours: dict[str, int]) -> list[str]:
 
 def _share(column: Column) -> float | None:
     """Return the share of training images of a mean over data sets, or None for other columns."""
-    name, _, amount = column.name.partition("@")
-    if not column.position or name != "transfer":
+    name, _, amount = column.metric.partition("@")
+    if not column.position or column.rank or name != "transfer":
         return None
     try:
         return float(amount or 1)
@@ -346,7 +362,9 @@ def _costs(table: Table, shown: Gallery) -> list[str]:
             if spent is not None and not any(made == row[0] for row in rows):
                 took, mib = spent.spent, f"{spent.bytes / 2**20:.1f}"
                 times = [f"{took.wall_seconds:.0f}", f"{took.cpu_seconds:.0f}"] if took else ["–", "–"]
-                speed = f"{spent.images / took.wall_seconds:.1f}" if took and spent.images and took.wall_seconds else "–"
+                speed = (
+                    f"{spent.images / took.wall_seconds:.1f}" if took and spent.images and took.wall_seconds else "–"
+                )
                 cells = [key.label, key.backbone if role == "checkpoint" else "", spent.kind, *times, speed, mib]
                 rows.append((made, "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)))
     if not rows:

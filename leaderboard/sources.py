@@ -7,7 +7,7 @@ import hashlib
 import importlib.resources
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from harness.identity import content_key
 from harness.inference import Units
 from harness.packing import unpack
 from harness.records import Record
+from leaderboard.setups import Setups
 
 STORE_MARKS = ("evaluate", "status.json", "locks")
 """What lies in a store: results, what the last run did, or what a first run begins with."""
@@ -66,19 +67,23 @@ def gather(places: Sequence[Path]) -> list[Entry]:
             found += from_store(place)
         else:
             raise DataMissing(
-                f"no results in {place}", "it is neither a store nor a baseline", "give the folder of a store or of a baseline"
+                f"no results in {place}",
+                "it is neither a store nor a baseline",
+                "give the folder of a store or of a baseline",
             )
     return merge(found)
 
 
 def merge(entries: Iterable[Entry]) -> list[Entry]:
-    """Return each cell once, in board order.
+    """Return each cell once, in board order: the newest record of it, with what only another knows.
 
     Raises:
         UserError: two records of one cell disagree.
     """
     kept: dict[str, Entry] = {}
-    for entry in sorted(entries, key=lambda e: (_order(e.record), e.origin != "run", -e.record.schema, e.place)):
+    for entry in sorted(
+        entries, key=lambda e: (_order(e.record), e.origin != "run", *(-n for n in _fullness(e.record)), e.place)
+    ):
         first = kept.setdefault(entry.record.key, entry)
         if first is not entry:
             differing = _disagreement(first.record, entry.record)
@@ -88,15 +93,28 @@ def merge(entries: Iterable[Entry]) -> list[Entry]:
                     f"{first.place or first.origin} and {entry.place or entry.origin} differ in {', '.join(differing)}",
                     "rescore both stores (python -m harness rescore STORE), or leave one out",
                 )
-            if not first.units and entry.units:
-                kept[entry.record.key] = Entry(first.record, first.origin, first.place, entry.units, first.facts)
+            record = replace(first.record, setups=first.record.setups or entry.record.setups)
+            kept[record.key] = replace(first, record=record, units=first.units or entry.units)
     return list(kept.values())
 
 
+def _fullness(record: Record) -> tuple[int, int]:
+    """Return by what one of two records of a cell is the better: its schema, then how many metrics it kept."""
+    return record.schema, len(record.metrics)
+
+
 def _disagreement(first: Record, second: Record) -> list[str]:
-    here, there = asdict(first), asdict(second)
-    fields = ("suite", "item", "subject", "probe_seed", "comparability", "metrics", "checks")
-    return [name for name in fields if here[name] != there[name]]
+    """Return in what two records of one cell contradict each other; what only one of them says contradicts nothing."""
+    names = ("suite", "item", "probe_seed", "comparability", "checks")
+    found = [name for name in names if getattr(first, name) != getattr(second, name)]
+    subjects = [replace(record.subject, network={}) for record in (first, second)]
+    networks = [record.subject.network for record in (first, second)]
+    if subjects[0] != subjects[1] or (all(networks) and networks[0] != networks[1]):
+        found.append("subject")
+    mine, other = ({metric.name: metric for metric in record.metrics} for record in (first, second))
+    if any(mine[name] != other[name] for name in mine.keys() & other.keys()):
+        found.append("metrics")
+    return found
 
 
 def from_store(root: Path) -> list[Entry]:
@@ -105,12 +123,19 @@ def from_store(root: Path) -> list[Entry]:
     Raises:
         UserError: a file is gone, its bytes differ from its manifest, or a record cannot be parsed.
     """
+    setups = Setups(root)
     found = [
-        _store_entry(path.parent, path)
+        _with_setups(_store_entry(path.parent, path), setups)
         for path in sorted((root / "evaluate").glob(f"*/{MANIFEST}"))
         if ".set-aside-" not in path.parent.name
     ]
     return sorted(found, key=lambda entry: _order(entry.record))
+
+
+def _with_setups(entry: Entry, setups: Setups) -> Entry:
+    return (
+        entry if entry.record.setups else replace(entry, record=replace(entry.record, setups=setups.of(entry.record)))
+    )
 
 
 def _store_entry(folder: Path, manifest: Path) -> Entry:

@@ -1,38 +1,42 @@
-"""From records to tables: one row per generator and backbone, one column per primary metric, seeds averaged.
+"""From records to tables: one table a profile, one row per generator, backbone and setup, one column per metric and terms.
 
-Only values that may be compared share a column: suite version, data, class list, protocol, profile and, within a
-backbone, the pre-training recipe must agree. Values that differ go to further tables that name the difference.
+Seeds are averaged. Only values on equal terms share a column (``leaderboard.terms``), only seeds of one setup share a row
+(``leaderboard.rows``); both are decided by a result's own facts, so an added row changes no other row's values.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-from harness.inference import Part, Spread, difference, joint_error
-from harness.records import Better, Metric, Record
-from harness.stats import Estimate, mean_over, normal_quantile
-from harness.student import quantile
-from leaderboard.comparable import comparable, differing
-from leaderboard.sources import Entry, Origin
+from harness.inference import Part, Spread, joint_error
+from harness.records import Better, Metric
+from harness.stats import Estimate, mean_over
+from leaderboard.rows import RowKey, SeedPair, row_keys
+from leaderboard.sources import Entry
+from leaderboard.terms import Data, Terms, base_terms, clauses, column_names, data_of
+from leaderboard.ties import tie_groups
 
 REPEATS = "mean of repeats"
-SeedPair = tuple[int, int]
-"""Generator seed and train seed."""
 
 
 @dataclass(frozen=True, order=True)
 class Column:
-    """One metric."""
+    """One metric on one set of terms."""
 
     order: int
     suite: str
     position: int
     """0 for metrics in the order of their records, 1 for the mean of a group, so that means come last."""
-    name: str
+    metric: str
+    rank: int = field(compare=False)
+    """0 for the column that has the plain name."""
+    terms: Terms
+    name: str = field(compare=False)
+    """The metric, told apart from the columns of other terms."""
     better: Better = field(compare=False)
     unit: str = field(compare=False)
 
@@ -42,25 +46,14 @@ class Column:
         return self.name if self.name == self.suite else f"{self.suite} {self.name}"
 
     @property
+    def place(self) -> tuple[int, str, int, str, int]:
+        """Return what columns are sorted by."""
+        return self.order, self.suite, self.position, self.metric, self.rank
+
+    @property
     def scale(self) -> float:
         """Return the factor from stored value to printed percent or points."""
         return 1.0 if self.unit == "points" else 100.0
-
-
-@dataclass(frozen=True)
-class RowKey:
-    """What a row stands for; its seeds are averaged."""
-
-    generator: str
-    backbone: str
-    origin: Origin
-    variant: str = ""
-    """First digits of the training images' key, where one generator made several datasets with one seed."""
-
-    @property
-    def label(self) -> str:
-        """Return the generator's name, told apart from its variants."""
-        return f"{self.generator} ({self.variant})" if self.variant else self.generator
 
 
 @dataclass(frozen=True)
@@ -81,6 +74,15 @@ class Value:
     """The records behind it."""
     parts: tuple[tuple[Part, ...], ...] = field(default=(), compare=False)
     """What pairing needs, one tuple per seed; empty where a suite gives nothing."""
+    beside: Mapping[str, float | None] = field(default_factory=dict, hash=False)
+    """Companions that the value must be read with, as fractions, means over seeds."""
+    terms: Terms | None = None
+    """What another value must have in common with it."""
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Return what a look at the data on disk found, each finding once."""
+        return tuple(dict.fromkeys(text for entry in self.sources for text in entry.record.findings))
 
 
 @dataclass
@@ -107,6 +109,12 @@ class Table:
         trained = [v for v in values if any(entry.record.subject.backbone != "-" for entry in v.sources)]
         return tuple(sorted({seed for value in trained or values for seed in value.seeds}))
 
+    def beside(self, column: Column) -> tuple[str, ...]:
+        """Return the companions that stand beside a column, in the order of their records."""
+        return tuple(
+            dict.fromkeys(name for cells in self.rows.values() if column in cells for name in cells[column].beside)
+        )
+
 
 def varied(seeds: Sequence[SeedPair]) -> str:
     """Say how many seeds there are and which of them vary."""
@@ -115,132 +123,127 @@ def varied(seeds: Sequence[SeedPair]) -> str:
 
 
 def build_tables(entries: Sequence[Entry]) -> list[Table]:
-    """Return the main table of each profile, each followed by those of values that differ in something."""
+    """Return one table for each profile."""
     tables = []
     for profile in sorted({entry.record.comparability.profile for entry in entries}):
         chosen = [entry for entry in entries if entry.record.comparability.profile == profile]
-        tables += _profile_tables(profile, _without_doubles(chosen))
+        tables.append(_table(f"profile {profile}", chosen))
     return tables
 
 
-def _without_doubles(entries: list[Entry]) -> list[Entry]:
-    """Drop recorded rows of a generator and backbone that the run has itself."""
-    own = {
-        (e.record.subject.generator, e.record.subject.backbone)
-        for e in entries
-        if e.origin == "run" and e.record.subject.backbone != "-"
-    }
-    own |= {(generator, "-") for generator, _ in own}
-    return [
-        e for e in entries if e.origin == "run" or (e.record.subject.generator, e.record.subject.backbone) not in own
-    ]
-
-
-def _profile_tables(profile: str, entries: list[Entry]) -> list[Table]:
-    tables: list[Table] = []
-    variants = _variants(entries)
-    main: list[Entry] = []
-    while entries:
-        chosen, entries = comparable(entries)
-        if not tables:
-            main = chosen
-            tables.append(_table(f"profile {profile}", chosen, variants))
-            continue
-        number = f" ({len(tables)})" if len(tables) > 1 or entries else ""
-        table = _table(f"profile {profile}, not comparable with the first table{number}", chosen, variants)
-        table.notes.append("differs in: " + "; ".join(sorted({differing(entry, main) for entry in chosen})))
-        tables.append(table)
-    return tables
-
-
-def _variants(entries: Sequence[Entry]) -> dict[str, str]:
-    """Return dataset key to the mark of its variant, for generators that made several datasets with one seed."""
-    made: dict[tuple[str, int, Origin], set[str]] = defaultdict(set)
-    for entry in entries:
-        subject = entry.record.subject
-        if entry.record.dataset:
-            made[subject.generator, subject.generator_seed, entry.origin].add(entry.record.dataset)
-    several = {generator for (generator, _, _), keys in made.items() if len(keys) > 1}
-    return {key: key[:6] for (generator, _, _), keys in made.items() if generator in several for key in keys}
-
+# --- columns ------------------------------------------------------------------------------------------------------------
 
 Member = tuple[Entry, Metric]
+BySeed = dict[SeedPair, dict[str, list[Member]]]
+"""Seed to the members of a value with their repeats."""
 
 
-def _table(title: str, entries: list[Entry], variants: dict[str, str]) -> Table:
-    columns: dict[Column, dict[RowKey, dict[SeedPair, dict[str, list[Member]]]]] = {}
-    information: dict[RowKey, tuple[str, ...]] = {}
-    sizes: dict[tuple[Column, RowKey], int] = {}
-    backbones = _backbones(entries, variants)
-    for entry in entries:
-        for key, seed in _rows_of(entry, backbones, variants):
-            information[key] = entry.record.subject.information
-            for metric in entry.record.metrics:
-                for column in _columns_of(entry.record, metric):
-                    size = metric.group_size if column.position else 1
-                    sizes[column, key] = max(size, sizes.get((column, key), 1))
-                    by_seed = columns.setdefault(column, {}).setdefault(key, {})
-                    by_seed.setdefault(seed, {}).setdefault(metric.name, []).append((entry, metric))
-    rows: dict[RowKey, dict[Column, Value]] = {key: {} for key in sorted(information, key=_row_order)}
-    for column in sorted(columns):
-        whole = {
-            key: {seed: members for seed, members in by_seed.items() if len(members) == sizes[column, key]}
-            for key, by_seed in columns[column].items()
-        }
-        names = {key: tuple(sorted(set().union(*by_seed.values()))) for key, by_seed in whole.items() if by_seed}
-        every = max(names.values(), key=lambda members: (len(members), members), default=())
-        for key, members in names.items():
-            rows[key][column if members == every else _partial(column, members)] = _value(whole[key])
-    shown = sorted({column for cells in rows.values() for column in cells})
-    return Table(title, shown, {key: cells for key, cells in rows.items() if cells}, information)
+@dataclass(frozen=True)
+class Slot:
+    """A column before it has terms and a name."""
+
+    suite: str
+    position: int
+    metric: str
+    order: int = field(compare=False)
+    better: Better = field(compare=False)
+    unit: str = field(compare=False)
 
 
-def _partial(column: Column, members: Sequence[str]) -> Column:
-    """Return the column of a mean over fewer members than others have; a mean over other members is another metric."""
-    return replace(column, name=f"{column.name} of {'+'.join(members) if len(members) < 4 else f'{len(members)} sets'}")
+def _table(title: str, entries: Sequence[Entry]) -> Table:
+    placed = row_keys(entries)
+    information = {key: entry.record.subject.information
+                   for entry, rows in zip(entries, placed, strict=True) for key, _ in rows}  # fmt: skip
+    rows: dict[RowKey, dict[Column, Value]] = {key: {} for key in sorted(information, key=lambda key: key.order)}
+    notes: list[str] = []
+    for slot, members in sorted(_members(entries, placed).items(), key=lambda item: (item[0].order, item[0].suite,
+                                                                                  item[0].position, item[0].metric)):  # fmt: skip
+        by_row = {key: _by_terms(mine, slot.position) for key, mine in members.items()}
+        recorded: dict[Terms, bool] = {}
+        for key, by_terms in by_row.items():
+            for terms in by_terms:
+                recorded[terms] = recorded.get(terms, False) or key.origin == "recorded"
+        names = column_names(slot.metric, recorded)
+        columns = {terms: Column(slot.order, slot.suite, slot.position, slot.metric, rank, terms, name, slot.better, slot.unit)
+                   for terms, (rank, name) in names.items()}  # fmt: skip
+        notes += _differences(columns)
+        for key, by_terms in by_row.items():
+            rows[key] |= {columns[terms]: replace(_value(by_seed), terms=terms) for terms, by_seed in by_terms.items()}
+    shown = sorted({column for cells in rows.values() for column in cells}, key=lambda column: column.place)
+    return Table(title, shown, {key: cells for key, cells in rows.items() if cells}, information, notes)
 
 
-def _columns_of(record: Record, metric: Metric) -> list[Column]:
-    found = []
+def _differences(columns: Mapping[Terms, Column]) -> list[str]:
+    """Return in what the columns of one metric differ from the one that has the plain name."""
+    plain = min(columns.values(), key=lambda column: column.rank, default=None)
+    others = sorted((column for column in columns.values() if column is not plain), key=lambda column: column.rank)
+    return [f"{other.title}: not comparable with {plain.title}, differs in {_words(other.terms, plain.terms)}"
+            for other in others if plain is not None]  # fmt: skip
+
+
+def _words(terms: Terms, plain: Terms) -> str:
+    """Return in what terms differ, the protocol with its words."""
+    said = {"protocol": f"protocol: {clauses(terms.protocol, plain.protocol)}"}
+    return ", ".join(said.get(name, name) for name in terms.differing(plain))
+
+
+def _members(
+    entries: Sequence[Entry], placed: Sequence[Sequence[tuple[RowKey, SeedPair]]]
+) -> dict[Slot, dict[RowKey, list[tuple[SeedPair, Member]]]]:
+    """Return all metrics by the column and row that they belong to."""
+    found: dict[Slot, dict[RowKey, list[tuple[SeedPair, Member]]]] = defaultdict(lambda: defaultdict(list))
+    for entry, rows in zip(entries, placed, strict=True):
+        for metric in entry.record.metrics:
+            for slot in _slots(entry, metric):
+                for key, seed in rows:
+                    found[slot][key].append((seed, (entry, metric)))
+    return found
+
+
+def _slots(entry: Entry, metric: Metric) -> Iterator[Slot]:
+    record = entry.record
     if metric.role == "primary":
-        found.append(Column(record.suite_order, record.suite, 0, metric.name, metric.better, metric.unit))
+        yield Slot(record.suite, 0, metric.name, record.suite_order, metric.better, metric.unit)
     if metric.group:
-        found.append(Column(record.suite_order, record.suite, 1, metric.group, metric.better, metric.unit))
+        yield Slot(record.suite, 1, metric.group, record.suite_order, metric.better, metric.unit)
+
+
+def _by_terms(members: Sequence[tuple[SeedPair, Member]], position: int) -> dict[Terms, BySeed]:
+    """Return the values of one row in one metric: terms to seeds to members; a mean needs all members of its group."""
+    sorted_out: dict[Terms, dict[SeedPair, dict[str, dict[Data, list[Member]]]]] = {}
+    sizes: dict[Terms, int] = {}
+    for seed, (entry, metric) in members:
+        terms = base_terms(entry.record)
+        sizes[terms] = max(sizes.get(terms, 1), metric.group_size if position else 1)
+        by_name = sorted_out.setdefault(terms, {}).setdefault(seed, {})
+        by_name.setdefault(metric.name, {}).setdefault(data_of(entry.record), []).append((entry, metric))
+    found: dict[Terms, BySeed] = {}
+    for terms, by_seed in sorted_out.items():
+        for seed, by_name in by_seed.items():
+            for choice in _choices(by_name) if len(by_name) == sizes[terms] else []:
+                whole = replace(terms, members=tuple(sorted(choice.items())))
+                found.setdefault(whole, {})[seed] = {name: by_name[name][data] for name, data in choice.items()}
     return found
 
 
-def _row_key(entry: Entry, variants: dict[str, str]) -> RowKey:
-    s = entry.record.subject
-    return RowKey(s.generator, s.backbone, entry.origin, variants.get(entry.record.dataset, ""))
+def _choices(by_name: Mapping[str, Mapping[Data, Sequence[Member]]]) -> list[dict[str, Data]]:
+    """Return on which data the members of a value may be taken together, where some were measured on several.
+
+    Members with several data are taken in step, the older records' first: a store and its successor differ in all of them. Where
+    their numbers differ nothing says which belong together, and there is no mean.
+    """
+    most = max(len(by_data) for by_data in by_name.values())
+    if any(len(by_data) not in (1, most) for by_data in by_name.values()):
+        return []
+    steps = {name: sorted(by_data, key=lambda data, seen=by_data: (max(e.record.schema for e, _ in seen[data]), data))  # type: ignore[misc]
+             for name, by_data in by_name.items()}  # fmt: skip
+    return [{name: data[min(step, len(data) - 1)] for name, data in steps.items()} for step in range(most)]
 
 
-def _backbones(entries: list[Entry], variants: dict[str, str]) -> dict[RowKey, set[tuple[RowKey, SeedPair]]]:
-    """Return, by generator without backbone, the rows that have one, with their seeds."""
-    found: dict[RowKey, set[tuple[RowKey, SeedPair]]] = {}
-    for entry in entries:
-        s, key = entry.record.subject, _row_key(entry, variants)
-        if s.backbone != "-":
-            bare = RowKey(key.generator, "-", key.origin, key.variant)
-            found.setdefault(bare, set()).add((key, (s.generator_seed, s.train_seed)))
-    return found
+# --- values -------------------------------------------------------------------------------------------------------------
 
 
-def _rows_of(
-    entry: Entry, backbones: dict[RowKey, set[tuple[RowKey, SeedPair]]], variants: dict[str, str]
-) -> list[tuple[RowKey, SeedPair]]:
-    """Return rows and seeds of a record: its own, or those of all backbones where it measures the images themselves."""
-    s, key = entry.record.subject, _row_key(entry, variants)
-    if s.backbone != "-":
-        return [(key, (s.generator_seed, s.train_seed))]
-    shared = {(row, (s.generator_seed, 0)) for row, seed in backbones.get(key, ()) if seed[0] == s.generator_seed}
-    return sorted(shared or {(key, (s.generator_seed, 0))}, key=lambda found: _row_order(found[0]))
-
-
-def _row_order(key: RowKey) -> tuple[str, str, str, str]:
-    return key.backbone, key.generator, key.variant, key.origin
-
-
-def _value(by_seed: dict[SeedPair, dict[str, list[Member]]]) -> Value:
+def _value(by_seed: BySeed) -> Value:
     found = {seed: _of_seed(members) for seed, members in sorted(by_seed.items())}
     every = [member for members in by_seed.values() for repeats in members.values() for member in repeats]
     values = [estimate.value for estimate in found.values() if estimate.value is not None]
@@ -258,7 +261,21 @@ def _value(by_seed: dict[SeedPair, dict[str, list[Member]]]) -> Value:
         found,
         _distinct(every),
         tuple(part for part in parts if part) if all(parts) else (),
+        _beside(every),
     )
+
+
+def _beside(members: Sequence[Member]) -> dict[str, float | None]:
+    """Return the companions of a value, each the mean over the records that have it; None where one is undefined."""
+    found: dict[str, list[float | None]] = {}
+    for entry, metric in members:
+        known = {other.name: other for other in entry.record.metrics}
+        for companion in (known[name] for name in metric.beside if name in known):
+            value, points = companion.estimate.value, companion.unit == "points"
+            found.setdefault(companion.name, []).append(value / 100 if points and value is not None else value)
+    return {
+        name: None if None in values else fmean(v for v in values if v is not None) for name, values in found.items()
+    }
 
 
 def _distinct(members: Iterable[Member]) -> tuple[Entry, ...]:
@@ -268,7 +285,9 @@ def _distinct(members: Iterable[Member]) -> tuple[Entry, ...]:
 def _of_seed(members: dict[str, list[Member]]) -> Estimate:
     """Return the mean over the members of a group, each averaged over its repeats."""
     means = [
-        mean_of_repeats([metric.estimate for _, metric in members[name]], [_parts({name: [repeat]}) for repeat in members[name]])
+        mean_of_repeats(
+            [metric.estimate for _, metric in members[name]], [_parts({name: [repeat]}) for repeat in members[name]]
+        )
         for name in sorted(members)
     ]
     return means[0] if len(means) == 1 else mean_over(means)
@@ -314,56 +333,3 @@ def _narrowing(systems: Sequence[tuple[Part, ...]]) -> float:
         return min(1.0, joint_error(systems) / alone) if alone else 1.0
     except ValueError:
         return 1.0
-
-
-# --- ties ---------------------------------------------------------------------------------------------------------------
-
-
-def separable(first: Value, second: Value) -> bool:
-    """Return whether two values differ by more than chance: 95 %, paired where both have units, seed spread included."""
-    a, b = first.estimate, second.estimate
-    if a.value is None or b.value is None:
-        return False
-    if first.parts and second.parts:
-        try:
-            found = difference(first.parts, second.parts, replicates=0)
-        except ValueError:  # no common items: fall back to the intervals
-            pass
-        else:
-            return found.p < 0.05
-    if a.low is None or a.high is None or b.low is None or b.high is None:
-        return False
-    z = normal_quantile()
-    squares = [((e.high - e.low) / (2 * z)) ** 2 for e in (a, b) if e.low is not None and e.high is not None]
-    squares += [v.spread.sd**2 / (v.spread.df + 1) for v in (first, second) if v.spread]
-    df = min((v.spread.df for v in (first, second) if v.spread), default=1e9)
-    return abs(a.value - b.value) > (quantile(df) if df < 1e9 else z) * math.sqrt(sum(squares))
-
-
-def tie_groups(table: Table, column: Column, backbone: str) -> dict[RowKey, int]:
-    """Return the tie group of each valid row of a backbone: 1 holds the best value and all not separable from it."""
-    found = {
-        key: cells[column]
-        for key, cells in table.rows.items()
-        if key.backbone == backbone
-        and column in cells
-        and cells[column].valid
-        and cells[column].estimate.value is not None
-    }
-    if len(found) < 2 or column.better == "neither":
-        return {}
-    sign = 1 if column.better == "higher" else -1
-    rest = sorted(found, key=lambda key: -sign * (found[key].estimate.value or 0.0))
-    groups: dict[RowKey, int] = {}
-    number = 0
-    while rest:
-        number += 1
-        last = max(i for i, key in enumerate(rest) if i == 0 or not separable(found[rest[0]], found[key]))
-        groups |= dict.fromkeys(rest[: last + 1], number)  # whatever lies between two tied rows is tied with them
-        rest = rest[last + 1 :]
-    return groups
-
-
-def leaders(table: Table, column: Column, backbone: str) -> frozenset[RowKey]:
-    """Return the rows of a backbone that may be best: the first tie group."""
-    return frozenset(key for key, number in table.ties(column, backbone).items() if number == 1)

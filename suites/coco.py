@@ -17,7 +17,7 @@ class Coco(Suite):
 
     card = SuiteCard(
         id="coco",
-        version=2,
+        version=3,
         summary="Does the backbone help to find and outline objects? Mask R-CNN with FPN, fine-tuned on COCO 2017.",
         formula="AP: precision interpolated at 101 recalls, mean over IoU 0.50:0.05:0.95 and categories; 100 detections",
         conventions=(
@@ -28,6 +28,8 @@ class Coco(Suite):
             "fractions: image ids in the order of SHA-256 of 'seed:id', nested; epochs constant",
             "a small fraction also gets fewer updates; constant = iterations keeps them, as a protocol of its own",
             "the last checkpoint is measured, never the best; values are not rounded",
+            "ids of images, categories and objects may be any 64-bit integers, 0 included (pycocotools alone never matches "
+            "an object with id 0); an object without iscrowd is a single one",
             "interval: jackknife over validation images",
             "calibrate first: torchvision's ResNet50 should reach box AP 38.2 (sgd-1x) or 39.2 (sgd-2x), mmdet's model zoo",
             "known disagreement: the paper's 39.32 has two decimals, mmdet prints one; last or best epoch, EMA or raw "

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from harness.classes import ClassList, load_classes
 from harness.errors import DataMissing, UserError
+from harness.tree import files, folders
 
 _SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})
 _FLAT_PREFIX = "ILSVRC2012_val_"
@@ -57,7 +58,7 @@ def read_validation(
             return _checked(_read_folders(folder, class_ids), class_ids, name, per_class)
     for place in _PLACES:
         folder = root / place if place else root
-        if folder.is_dir() and next(folder.glob(f"{_FLAT_PREFIX}*"), None) is not None:
+        if folder.is_dir() and any(file.startswith(_FLAT_PREFIX) for file in files(folder)):
             return _checked(_read_flat(folder, root, class_ids, name), class_ids, name, per_class)
     raise DataMissing(
         f"{name}: no validation images in {root}",
@@ -70,9 +71,19 @@ def listed_classes(root: Path) -> ClassList:
     """Return the smallest shipped ImageNet list that covers the class folders; the full one for a flat archive."""
     small, full = load_classes("imagenet100"), load_classes("imagenet1k")
     places = [Path(root) / place for place in _PLACES]
-    folders = {entry.name for place in places if place.is_dir() for entry in place.iterdir() if entry.is_dir()}
-    known = folders & set(full.ids)
+    known = {name for place in places if place.is_dir() for name in folders(place)} & set(full.ids)
     return small if known and known <= set(small.ids) else full
+
+
+def own_classes(root: Path) -> tuple[str, ...]:
+    """Return the sorted class folders of validation images none of whose classes is ImageNet's; empty for all others."""
+    known = set(load_classes("imagenet1k").ids)
+    for place in _PLACES:
+        folder = Path(root) / place if place else Path(root)
+        named = [name for name in folders(folder) if files(folder / name, _SUFFIXES)] if folder.is_dir() else []
+        if named:
+            return () if known & set(named) else tuple(named)
+    return ()
 
 
 def _read_folders(folder: Path, class_ids: Sequence[str]) -> ClassImages:
@@ -80,51 +91,47 @@ def _read_folders(folder: Path, class_ids: Sequence[str]) -> ClassImages:
     paths: list[str] = []
     labels: list[int] = []
     outside = 0
-    for entry in sorted(folder.iterdir()):
-        if not entry.is_dir() or entry.name.startswith("."):
+    for name in folders(folder):
+        images = files(folder / name, _SUFFIXES)
+        if name not in known:
+            outside += len(images)
             continue
-        names = sorted(
-            file.name for file in entry.iterdir() if file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
-        )
-        if entry.name not in known:
-            outside += len(names)
-            continue
-        paths += [f"{entry.name}/{file}" for file in names]
-        labels += [known[entry.name]] * len(names)
+        paths += [f"{name}/{image}" for image in images]
+        labels += [known[name]] * len(images)
     return ClassImages(folder, "class folders", tuple(paths), np.array(labels, dtype=np.int64), outside)
 
 
 def _read_flat(folder: Path, root: Path, class_ids: Sequence[str], name: str) -> ClassImages:
     wnids = _flat_wnids(root, name)
-    files = sorted(file.name for file in folder.glob(f"{_FLAT_PREFIX}*") if file.suffix.lower() in _SUFFIXES)
-    odd = [file for file in files if not Path(file).stem.removeprefix(_FLAT_PREFIX).isdecimal()]
+    images = [file for file in files(folder, _SUFFIXES) if file.startswith(_FLAT_PREFIX)]
+    odd = [file for file in images if not Path(file).stem.removeprefix(_FLAT_PREFIX).isdecimal()]
     if odd:
         raise UserError(
             f"{name}: {len(odd)} files are not named like validation images",
             f"expected {_FLAT_PREFIX}<number>.JPEG, found {', '.join(odd[:3])} in {folder}",
             "remove them (such as second copies), or unpack the validation archive again",
         )
-    if len(files) != len(wnids):
+    if len(images) != len(wnids):
         raise UserError(
             f"{name}: images and ground truth differ",
-            f"expected {len(wnids)} images, found {len(files)}",
+            f"expected {len(wnids)} images, found {len(images)}",
             "unpack the validation archive again",
         )
     known = {class_id: label for label, class_id in enumerate(class_ids)}
-    numbers = [int(Path(file).stem.rpartition("_")[2]) for file in files]
-    if numbers != list(range(1, len(files) + 1)):
+    numbers = [int(Path(file).stem.rpartition("_")[2]) for file in images]
+    if numbers != list(range(1, len(images) + 1)):
         raise UserError(
             f"{name}: image numbers have gaps",
-            f"expected 1 to {len(files)}, found up to {max(numbers)}",
+            f"expected 1 to {len(images)}, found up to {max(numbers)}",
             "unpack the validation archive again",
         )
-    kept = [(file, known[wnid]) for file, wnid in zip(files, wnids, strict=True) if wnid in known]
+    kept = [(file, known[wnid]) for file, wnid in zip(images, wnids, strict=True) if wnid in known]
     return ClassImages(
         folder,
         "flat archive with devkit",
         tuple(file for file, _ in kept),
         np.array([label for _, label in kept], dtype=np.int64),
-        len(files) - len(kept),
+        len(images) - len(kept),
     )
 
 

@@ -14,6 +14,8 @@ from suites.api import Context, Item, Metric, Score, Settings, Suite, SuiteCard,
 if TYPE_CHECKING:
     import pandas as pd
 
+    from suites.transfer.transforms import EvalTransform
+
 DATA = "in-val"
 
 
@@ -21,7 +23,8 @@ class InDomainSettings(Settings):
     """Settings of the in-domain evaluation."""
 
     image_size: int = Field(224, ge=8)
-    """Side of the crop; the shorter side is resized to this over 0.875 (256 for 224)."""
+    """Side of the crop; the shorter side is resized to this over 0.875 (256 for 224). A checkpoint from outside has its own
+    side (--image-size), crop ratio and interpolation."""
     batch_size: int = Field(128, ge=1)
     threads: int = Field(1, ge=1)
     """Decoding threads."""
@@ -48,6 +51,7 @@ class InDomain(Suite):
         formula="top-1 = share of validation images whose largest logit is their class",
         conventions=(
             "shorter side 256, centre crop 224 (bicubic): not the probe's transform",
+            "a checkpoint from outside is measured at its own size, crop ratio and interpolation, which the record notes",
             "the last weights are measured, never the best epoch on these images",
             "labels are class ids, whatever the order of the head's outputs; flat ILSVRC archives are mapped through the devkit",
             "a head with more classes than the images is restricted to the images' classes, and the metric says so: "
@@ -67,6 +71,7 @@ class InDomain(Suite):
         data=(DATA,),
     )
     Settings = InDomainSettings
+    own_size = True
     modules = ("suites.transfer",)
     looks: ClassVar[Mapping[str, str]] = {DATA: "suites.transfer.look:validation"}
     origins: ClassVar[Mapping[str, str]] = {DATA: "ILSVRC 2012 validation images and devkit, image-net.org"}
@@ -75,14 +80,12 @@ class InDomain(Suite):
         """Say how images reach the network."""
         from suites.transfer.transforms import eval_transform
 
-        transform = eval_transform(settings.image_size)
-        return f"shorter side {transform.resize_short} bicubic, centre crop {transform.crop}; last epoch"
+        return f"{eval_transform(settings.image_size)}; last epoch"
 
     def rows(self, ctx: Context) -> pd.DataFrame:
         """Return one row per validation image."""
         from suites.imagefolder import read_validation
         from suites.transfer.stages import classify
-        from suites.transfer.transforms import eval_transform
 
         settings: InDomainSettings = ctx.settings(InDomainSettings)
         model = classifier(ctx)
@@ -90,12 +93,13 @@ class InDomain(Suite):
         root = ctx.data(DATA)
         ids, outputs = _outputs(tuple(model.classes), card, root)
         images = read_validation(root, ids, name=DATA, per_class=card.per_class)
+        transform = _transform(model, settings)
         rows = classify(
             model,
             images.root,
             images.paths,
             images.labels,
-            eval_transform(settings.image_size),
+            transform,
             outputs,
             batch_size=settings.batch_size,
             workers=settings.threads,
@@ -103,6 +107,7 @@ class InDomain(Suite):
             name=DATA,
         )
         rows["outputs"], rows["head"], rows["outside"] = len(ids), len(model.classes), images.outside
+        rows["transform"] = str(transform)
         return rows
 
     def score(self, rows: pd.DataFrame, item: Item, settings: InDomainSettings, cards: Mapping[str, Any]) -> Score:
@@ -113,6 +118,9 @@ class InDomain(Suite):
         used, head, outside = (int(rows[column].iloc[0]) for column in ("outputs", "head", "outside"))
         name = "top1" if used == head else f"top1@{used}of{head}"
         notes = [f"logits restricted to the {used} classes of the images"] if used < head else []
+        transform = str(rows["transform"].iloc[0]) if "transform" in rows else ""
+        own = not self.protocol(settings).startswith(transform)
+        notes += [f"the checkpoint's own transform: {transform}"] if own else []
         notes += [f"{outside} images of classes the head does not have were left out"] if outside else []
         damaged = rows[rows["state"] != "ok"]
         notes += [f"{len(damaged)} damaged file(s), first {damaged['item'].iloc[0]}"] if len(damaged) else []
@@ -129,6 +137,16 @@ class InDomain(Suite):
 
         correct = rows["label"].to_numpy() == rows["predicted"].to_numpy()
         return tuple(flag_units(name, rows["item"], correct) for name in names if name.startswith("top1"))
+
+
+def _transform(model: Any, settings: InDomainSettings) -> EvalTransform:
+    """Return the protocol's transform, or that of a checkpoint from outside."""
+    from suites.transfer.transforms import eval_transform
+
+    info = getattr(model, "info", None)
+    if info is None or not info.outside:
+        return eval_transform(settings.image_size)
+    return eval_transform(info.image_size, info.crop, info.interpolation)
 
 
 def _outputs(head: tuple[str, ...], card: ValidationCard, root: Path) -> tuple[tuple[str, ...], list[int]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from suites.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
-from suites.bias.heads import BiasSettings
+from suites.bias.heads import TextureSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +29,9 @@ class TextureBias(Suite):
             "shapes and textures together (the honest figure for new stimuli)",
             "the effective sample is s + t, not 1200; the difference of two models on the same images has a smaller error",
             "not ranked below 40 % cue coverage or 50 % same-category accuracy: an untrained network has TI 34.9",
+            "images are used as stored; a network of another input size gets them scaled, which is noted. resize=256: shorter "
+            "side to 256, centre crop, in columns of its own",
+            "a head of other classes than the thousand of ImageNet says so, with its classes per category",
             "restricted=true: images with both cues covered, as TI@7of16 for ImageNet-100 heads (210 conflict images)",
         ),
         citation="Geirhos et al., ICLR 2019; lbGen, CVPR 2025, Table 3",
@@ -51,14 +54,14 @@ class TextureBias(Suite):
         data=("cue-conflict",),
         groups=("bias",),
     )
-    Settings = BiasSettings
+    Settings = TextureSettings
     modules = ("suites.bias",)
     looks: ClassVar[Mapping[str, str]] = {"cue-conflict": "suites.bias.look:cue_conflict"}
     origins: ClassVar[Mapping[str, str]] = {"cue-conflict": "github: bethgelab/model-vs-human, release v0.1"}
 
-    def protocol(self, settings: BiasSettings) -> str:
+    def protocol(self, settings: TextureSettings) -> str:
         """Say how images reach the network."""
-        return f"images as stored; mean-probability rule{settings.wording()}"
+        return f"{settings.geometry()}; mean-probability rule{settings.wording()}"
 
     def rows(self, ctx: Context) -> pd.DataFrame:
         """Return one row per image."""
@@ -72,7 +75,7 @@ class TextureBias(Suite):
         model = classifier(ctx)
         if model.identity == "baseline:humans":
             return pd.DataFrame(answer_rows(root, card))
-        return pd.DataFrame(predict_rows(model, root, card, ctx.progress, ctx.settings(BiasSettings)))
+        return pd.DataFrame(predict_rows(model, root, card, ctx.progress, ctx.settings(TextureSettings)))
 
     def score(self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any]) -> Score:
         """Return TI, its companions and its validity checks."""

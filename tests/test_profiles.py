@@ -30,6 +30,7 @@ COUNTS = (
     "dataset.images_per_class=1", "dataset.size_px=64", "dataset.copy_px=40",
     *(f"generators.{name}.sampling_steps=1" for name in ("sd15", "lbgen")),
     *(f"generators.lbgen.{key}=1" for key in ("steps", "trained_steps", "epochs")), "generators.lbgen.batch=20",
+    "generators.lbgen.fit_classes=imagenet100",
     *(f"suites.{name}.image_size={IMAGE_PX}" for name in ("in-domain", "linear-probe", "few-shot")),
     "suites.linear-probe.probe_seeds=1", "suites.few-shot.probe_seeds=1", "suites.few-shot.fractions=[0.5]",
     "suites.few-shot.shots=[1]",

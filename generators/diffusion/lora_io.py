@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from generators.diffusion.pipeline import DiffusionParts
 from harness.errors import CorruptArtifact, DataMissing
+from harness.weights import check_state
 
 FILE_NAME = "pytorch_lora_weights.safetensors"
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -23,15 +24,16 @@ _DOWN, _UP = ".lora.down.weight", ".lora.up.weight"
 _PEFT = {".lora_A.default.weight": _DOWN, ".lora_B.default.weight": _UP}
 
 
-def add_lora(unet: Any, rank: int, seed: int) -> dict[str, nn.Parameter]:
-    """Add one adapter with alpha = rank to the UNet and return its parameters by their saved names, in float32.
+def add_lora(unet: Any, rank: int, seed: int, scale: float = 1.0) -> dict[str, nn.Parameter]:
+    """Add one adapter with alpha = rank * scale to the UNet and return its parameters by their saved names, in float32.
 
     A ~ N(0, 1/rank^2), B = 0, so the output does not change. PEFT would draw A from the global stream on the UNet's
     device; it is drawn again from ``seed`` on the CPU, so that it is the same everywhere.
     """
     from peft import LoraConfig
 
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(TARGETS)))
+    alpha: Any = rank * scale
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=list(TARGETS)))
     parameters = lora_parameters(unet)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in parameters.items():
@@ -88,15 +90,29 @@ def restore_lora(parameters: Mapping[str, nn.Parameter], weights: Mapping[str, T
     Raises:
         CorruptArtifact: names or shapes differ.
     """
-    expected = {name: tuple(each.shape) for name, each in parameters.items()}
-    if expected != {name: tuple(each.shape) for name, each in weights.items()}:
-        raise CorruptArtifact(
-            "the LoRA does not fit the UNet",
-            "names or shapes differ",
-            "use weights of the same base model and rank",
-        )
+    check_state(weights, parameters, "the LoRA file", "use weights of the same base model and rank", CorruptArtifact)
     for name, parameter in parameters.items():
         parameter.data.copy_(weights[name])
+
+
+def apply_lora(parts: DiffusionParts, weights: Mapping[str, Tensor], scale: float = 1.0) -> DiffusionParts:
+    """Return parts whose UNet has the LoRA: fused in float32, as an adapter beside the weights in half precision.
+
+    A fused half-precision weight rounds small updates away: of random updates of 96 steps of 2e-5 at rank 128, fused into
+    weights of deviation 0.03, the outputs are off by 4 to 35 % in float16 and 29 to 88 % in bfloat16.
+
+    Raises:
+        CorruptArtifact: a name or shape does not fit the UNet.
+    """
+    if parts.dtype == torch.float32:
+        return fuse_lora(parts, weights, scale)
+    unet = copy.deepcopy(parts.unet)
+    rank = next(len(each) for name, each in weights.items() if name.endswith(_DOWN))
+    parameters = add_lora(unet, rank, 0, scale)
+    restore_lora(parameters, weights)
+    for parameter in parameters.values():
+        parameter.data = parameter.data.to(parts.dtype)
+    return dataclasses.replace(parts, unet=unet.requires_grad_(False))
 
 
 def fuse_lora(parts: DiffusionParts, weights: Mapping[str, Tensor], scale: float = 1.0) -> DiffusionParts:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import DataMissing, UserError
+from harness.weights import load_pretrained
 
 SD15_SCHEDULER: Mapping[str, Any] = MappingProxyType(
     {
@@ -243,4 +244,4 @@ def _load_part(
         return kind.from_pretrained(root / name)
     keyword = "torch_dtype" if library == "diffusers" else "dtype"
     safe = not pickled or next((root / name).glob("*.safetensors"), None) is not None
-    return kind.from_pretrained(root / name, use_safetensors=safe, **{keyword: dtype})
+    return load_pretrained(kind, root / name, use_safetensors=safe, **{keyword: dtype})

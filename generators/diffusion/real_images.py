@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from generators.api import Context
-from harness.images.copy import FolderSource
+from harness.images.folder import FolderSource
 from harness.images.shards import decode
 from harness.tasks import image_folder
 
@@ -60,7 +60,7 @@ def crop_for_training(image: Image.Image, size: int, crop: str, generator: torch
     Args:
         image: RGB.
         size: Side in pixels.
-        crop: ``centre`` or ``random``.
+        crop: ``centre`` (as torchvision rounds it) or ``random``.
         generator: Draws the flip, then the place of a random crop.
     """
     flip = bool(torch.rand((), generator=generator) < 0.5)
@@ -72,7 +72,7 @@ def crop_for_training(image: Image.Image, size: int, crop: str, generator: torch
     if crop == "random":
         left, top = (int(torch.randint(each + 1, (), generator=generator)) for each in spare)
     else:
-        left, top = (each // 2 for each in spare)
+        left, top = (round(each / 2) for each in spare)  # torchvision's rule: half a pixel goes to the even side
     image = image.crop((left, top, left + size, top + size))
     if flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from harness.errors import DataMissing, UserError
+from harness.weights import load_pretrained
 
 
 class SafetyChecker:
@@ -33,8 +35,12 @@ class SafetyChecker:
             raise UserError(
                 f"the safety checker {source} is not pinned", "a moving revision cannot be reproduced", "add @COMMIT"
             )
+        if not source.startswith("hub:") and not Path(source).is_dir():
+            raise DataMissing(
+                f"no safety checker at {source}", "there is no such folder", "give its folder or hub:OWNER/NAME@COMMIT"
+            )
         try:
-            model = StableDiffusionSafetyChecker.from_pretrained(name, revision=revision or None)
+            model = load_pretrained(StableDiffusionSafetyChecker, name, revision=revision or None)
         except OSError as error:
             raise DataMissing(
                 f"no safety checker at {source}", str(error).splitlines()[0], "give its folder or hub:OWNER/NAME@COMMIT"

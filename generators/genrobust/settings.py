@@ -31,9 +31,14 @@ class GenRobustFtSettings(GenRobustSettings):
     epochs: float = Field(1.0, gt=0, description="Passes over the real images")
     batch: int = Field(20, ge=1, description="Images per update (published: 1 per GPU, 4 accumulated, GPUs unknown)")
     micro_batch: int = Field(4, ge=1, description="Images that go through the UNet together")
-    lr: float = Field(1e-6, description="AdamW learning rate, cosine to zero without warm-up")
+    lr: float = Field(1e-6, description="First AdamW learning rate of a cosine without warm-up")
+    schedule: Literal["official", "to-zero"] = Field(
+        "official",
+        description="Where the cosine ends: official, at 0.854 of lr (mean 0.950), as the published script steps it once per "
+        "four micro-steps over a horizon counted in micro-steps; to-zero: at zero (mean 0.5)",
+    )
     fit_threads: int = Field(1, ge=1, description="Processor threads of the fine-tune")
 
 
 SYNTHESIS = tuple(name for name in GenRobustSettings.model_fields if name not in ("base", "precision"))
-FIT = ("caption", "epochs", "batch", "micro_batch", "lr", "fit_threads")
+FIT = ("caption", "epochs", "batch", "micro_batch", "lr", "schedule", "fit_threads")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -19,6 +20,22 @@ from generators.diffusion.pipeline import DiffusionParts, encode_prompts
 from generators.diffusion.real_images import RealImages, crop_for_training
 from generators.genrobust.settings import GenRobustFtSettings
 from harness.errors import CorruptArtifact
+from harness.weights import check_state
+
+ACCUMULATED = 4
+"""Micro-steps of one published update: its cosine takes one step for four of them, over a horizon that counts them all."""
+
+
+def schedule_of(settings: GenRobustFtSettings, images: int) -> Schedule:
+    """Return length, batch and learning rate of the fine-tune on so many real images."""
+    return Schedule(
+        updates_of(settings.epochs, images, settings.batch),
+        settings.batch,
+        settings.micro_batch,
+        settings.lr,
+        decay="cosine",
+        horizon=ACCUMULATED if settings.schedule == "official" else 1,
+    )
 
 
 class NamedImages:
@@ -54,13 +71,7 @@ def train_unet(ctx: Context, parts: DiffusionParts, settings: GenRobustFtSetting
         unet,
         parameters,
         NamedImages(images, parts, captions),
-        Schedule(
-            updates_of(settings.epochs, len(images), settings.batch),
-            settings.batch,
-            settings.micro_batch,
-            settings.lr,
-            decay="cosine",
-        ),
+        schedule_of(settings, len(images)),
         noise_prediction_loss,
         seed=ctx.seed("genrobust-ft"),
         facts={"key": ctx.cell.key},
@@ -77,13 +88,13 @@ def with_unet(parts: DiffusionParts, path: Path) -> DiffusionParts:
     """Return parts with the UNet's weights replaced.
 
     Raises:
-        CorruptArtifact: the weights do not fit the UNet.
+        CorruptArtifact: the file cannot be read, or does not fit the UNet.
     """
     unet = copy.deepcopy(parts.unet)
     try:
-        unet.load_state_dict(load_file(path))
-    except (RuntimeError, OSError) as error:
-        raise CorruptArtifact(
-            f"{path} does not fit the base model", str(error).splitlines()[0], "run the fit again"
-        ) from error
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CorruptArtifact(f"{path} cannot be read", str(error), "run the fit again") from error
+    check_state(state, unet.state_dict(), path, "run the fit again", CorruptArtifact)
+    unet.load_state_dict(state)
     return dataclasses.replace(parts, unet=unet)

@@ -58,12 +58,13 @@ def staged_adjoint(
 def scaled_pullback(output: Tensor, gradient: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Return gradient^T d output / d input for each input, zero where there is no dependence.
 
-    The gradient is scaled to order one by a power of two and back: exact in any precision, and it keeps half-precision
-    back-propagation from underflow without a loss scaler.
+    The gradient is scaled to order one by a power of two and back, which is exact in float32 and bfloat16. In float16 it
+    goes through as it is: there the loss scale sets its size, and an overflow must show in the result to skip the update.
     """
     wanted = [each for each in inputs if each.requires_grad]
     largest = gradient.detach().abs().max().item()
-    scale = 2.0 ** -math.floor(math.log2(largest)) if 0 < largest < math.inf else 1.0
+    scales = output.dtype != torch.float16 and 0 < largest < math.inf
+    scale = 2.0 ** -math.floor(math.log2(largest)) if scales else 1.0
     found = torch.autograd.grad(output, wanted, (gradient * scale).to(output.dtype), allow_unused=True)
     pulled = {id(each): value for each, value in zip(wanted, found, strict=True) if value is not None}
     return [pulled[id(each)] / scale if id(each) in pulled else torch.zeros_like(each) for each in inputs]

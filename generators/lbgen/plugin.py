@@ -1,4 +1,4 @@
-"""lbGen as a plugin: the paper's fine-tune as a fit, and vanilla synthesis with the LoRA fused."""
+"""lbGen as a plugin: the paper's fine-tune as a fit, and vanilla synthesis with the LoRA."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from generators.api import Amount, Context, Generator, GeneratorCard, Request, Sample, Settings
-from generators.lbgen.settings import RecipeSettings
+from generators.lbgen.schedule import update_counts
+from generators.lbgen.settings import Precision, RecipeSettings
 from generators.sd15 import SamplerSettings, load_parts, missing_base, sample
 from harness.cells import Resources
+from harness.classes import ClassList, load_classes
 
 if TYPE_CHECKING:
+    import torch
+
     from generators.diffusion.pipeline import DiffusionParts
     from generators.lbgen.towers import Towers
 
 LORA = "pytorch_lora_weights.safetensors"
 TRAINED_PER_SECOND = 0.14
 """Images a second that the fine-tune samples and learns from: one hour on 8 A100 (lbGen, CVPR 2025) for three passes and
-a warm-up over 1000 names."""
+a warm-up over 1000 names, in FP16; float32 is slower."""
 LORA_MB = 0.8
 """Megabytes per rank of a LoRA on the attention of Stable Diffusion 1.5, float32."""
 
@@ -32,6 +36,16 @@ class LbGenSettings(SamplerSettings):
         "open_clip:ViT-L-14-quickgelu@openai", description="CLIP tower: a local open_clip folder or open_clip:NAME@TAG"
     )
     quality: str = Field("none", description="Quality scorer: none, open-clip:SOURCE or q-align:SOURCE (the paper's)")
+    fit_classes: str = Field(
+        "imagenet1k",
+        description="Class list whose names the fine-tune learns from (a shipped name or a file); the paper's 1000 also where "
+        "fewer classes are synthesised",
+    )
+    fit_precision: Precision = Field(
+        "fp32",
+        description="Number format of the fine-tune: fp32, bf16, or fp16 with a loss scale, as the paper trains; a processor "
+        "computes fp16 as fp32",
+    )
     fit_threads: int = Field(1, ge=1, description="Processor threads of the fine-tune")
     fit_devices: int = Field(1, ge=1, description="Devices of the fine-tune (torchrun)")
     steps: int = Field(50, description="Denoising steps T of the training sampler (DDPM)")
@@ -43,8 +57,8 @@ class LbGenSettings(SamplerSettings):
     batch: int = Field(32, description="Images per update")
     micro_batch: int = Field(4, description="Images that go through the UNet together")
     warmup_passes: int = Field(1, description="Passes that train the discriminator only")
-    weight_en: float = Field(1.0, description="Weight of the adversarial loss L_en (equation 3)")
-    weight_in: float = Field(1.0, description="Weight of the individual cosine loss L_in (equation 4)")
+    weight_en: float = Field(1.0, description="Weight of the adversarial loss L_en (equation 5)")
+    weight_in: float = Field(1.0, description="Weight of the individual cosine loss L_in (equation 6)")
     weight_q: float = Field(0.1, description="Weight of the quality loss L_q")
     adversarial: Literal["non-saturating", "saturating"] = Field(
         "non-saturating", description="Form of the generator's L_en"
@@ -73,26 +87,36 @@ class LbGen(Generator):
 
     card = GeneratorCard(
         id="lbgen",
-        version=1,
+        version=2,
         summary="Stable Diffusion 1.5 with a LoRA tuned by bi-level semantic alignment and a quality loss (lbGen, CVPR 2025).",
         information=("class_names", "reward_models"),
         real_pixels_at_training=False,
         real_pixels_at_synthesis=False,
         base_model="Stable Diffusion 1.5 + LoRA on UNet attention",
         prompts="the class name itself; negative prompt empty",
-        adapter="LoRA of rank 128 on all attention, fused at scale 1",
+        adapter="LoRA of rank 128 on all attention, at scale 1: fused in float32, beside the weights in half precision",
         sampler="PNDM, 50 steps (51 UNet calls), guidance 2.0, 512 px",
         count="1300 of each class (the profile's images_per_class)",
-        cost="1 h of fine-tune and 52 h of synthesis on 8 A100 for 1.3 million images (lbGen, CVPR 2025)",
+        cost="1 h of fine-tune in FP16 and 52 h of synthesis on 8 A100 for 1.3 million images (lbGen, CVPR 2025); the default "
+        "float32 fine-tune is slower",
         modes=("train+regenerate",),
         licence="CreativeML OpenRAIL-M (weights)",
         citation="Low-Biased General Annotated Dataset Generation, CVPR 2025, arXiv 2412.10831",
         differences=(
             "L_en is the non-saturating form by default (the printed min-max vanishes when the discriminator wins)",
-            "noise is derived per (seed, step, sample), not shared between processes; synthesis is seeded per image",
+            "class list of the fine-tune: fit_classes, by default the 1000 ImageNet names (96 LoRA updates), also where only 100 "
+            "classes are synthesised",
+            "the fine-tune runs in float32 by default (fit_precision); the paper trains in FP16. With fp16 latents, sampler, LoRA "
+            "and discriminator stay in float32, and the LoRA has a loss scale: an update whose gradients overflow is skipped",
+            "noise tracks: start latents and step noise are independent for every image (derived from seed, step and sample), the "
+            "choice of trained steps is shared by the images of an update; the paper's code shares one seed between processes, so "
+            "the 32 images of an update have 4 noise tracks. Synthesis is seeded per image",
             "what the paper leaves open is taken from its released code: discriminator warm-up, DDPM in training, weight decay 0.01",
             "gradients by the staged adjoint: equal to back-propagation to rounding, memory of one UNet graph",
             "the quality scorer must be named: the paper's is q-align:FOLDER; open-clip:SOURCE (five-level prompts) is a deviation",
+            "Q-ALIGN's question: 'How would you rate the quality of this image?', answered 'The quality of the image is', as in its "
+            "evaluation code; the `score` method of the published model, which lbGen's code calls, asks for 'The image of the "
+            "quality is' (its template is filled in the wrong order)",
         ),
     )
     Settings: ClassVar[type[Settings]] = LbGenSettings
@@ -111,27 +135,35 @@ class LbGen(Generator):
             )
         return missing_base(self.card.id, settings)
 
+    def fit_classes(self, settings: Any, classes: ClassList) -> ClassList:
+        """Return the list that ``fit_classes`` names, whatever classes are synthesised."""
+        return load_classes(settings.fit_classes)
+
     def fit_resources(self, settings: Any) -> Resources:
         """Return the threads and devices of the fine-tune."""
         return Resources(threads=settings.fit_threads, devices=settings.fit_devices, disk_mb=LORA_MB * settings.rank)
 
     def fit_amount(self, settings: Any, classes: int, images: int) -> Amount:
-        """Return how many images are sampled while the LoRA trains; real ones are not read."""
-        count = (settings.epochs + settings.warmup_passes) * classes
-        return Amount(count, "images sampled in training", TRAINED_PER_SECOND * settings.fit_devices)
+        """Return how many images are sampled while the LoRA trains, and its updates; real images are not read."""
+        warmups, updates = update_counts(recipe_settings(settings.model_dump(), self.variant), classes)
+        unit = f"images sampled in training for {updates} LoRA updates of {settings.batch}"
+        count = (2 * warmups + updates) * settings.batch
+        return Amount(count, unit, TRAINED_PER_SECOND * settings.fit_devices)
 
     def fit(self, ctx: Context) -> None:
         """Fine-tune the LoRA; resumes from its last checkpoint."""
         from generators.lbgen.distributed import SingleProcess, TorchDistributed
+        from generators.lbgen.precision import fit_dtype, in_precision
         from generators.lbgen.trainer import train
         from harness.backbones.ranks import join
 
         recipe = recipe_settings(ctx.params["settings"], self.variant)
+        dtype = fit_dtype(ctx.params["settings"]["fit_precision"], ctx.device.partition(":")[0])
         with join(ctx.device.partition(":")[0]) as ranks:
             train(
-                load_parts(ctx),
+                in_precision(load_parts(ctx), dtype),
                 recipe,
-                load_towers(ctx, recipe),
+                load_towers(ctx, recipe, dtype),
                 ctx.classes.names,
                 out_dir=ctx.out,
                 checkpoint_dir=ctx.scratch / "lbgen",
@@ -141,14 +173,14 @@ class LbGen(Generator):
             )
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
-        """Yield the images of a request with the LoRA fused into the UNet."""
-        yield from sample(ctx, ctx.cached("fused", lambda: _fused(ctx)), request)
+        """Yield the images of a request with the LoRA in the UNet."""
+        yield from sample(ctx, ctx.cached("tuned", lambda: _tuned(ctx)), request)
 
 
-def _fused(ctx: Context) -> DiffusionParts:
-    from generators.diffusion.lora_io import fuse_lora, load_lora
+def _tuned(ctx: Context) -> DiffusionParts:
+    from generators.diffusion.lora_io import apply_lora, load_lora
 
-    return fuse_lora(load_parts(ctx), load_lora(ctx.inputs["weights"].path(LORA)))
+    return apply_lora(load_parts(ctx), load_lora(ctx.inputs["weights"].path(LORA)))
 
 
 def recipe_settings(values: dict[str, Any], variant: Literal["paper", "released"] = "paper") -> RecipeSettings:
@@ -161,16 +193,14 @@ def recipe_settings(values: dict[str, Any], variant: Literal["paper", "released"
     )
 
 
-def load_towers(ctx: Context, recipe: RecipeSettings) -> Towers:
-    """Load the reward models whose weight is not zero; a zero-weight tower is never loaded."""
+def load_towers(ctx: Context, recipe: RecipeSettings, dtype: torch.dtype) -> Towers:
+    """Load the reward models whose weight is not zero, their weights in ``dtype``; a zero-weight tower is never loaded."""
     from generators.lbgen.towers import Towers, load_named_tower
 
     clip = quality = None
     if recipe.uses_clip:
-        clip = load_named_tower(ctx.source("clip"), ctx.device)
+        clip = load_named_tower(ctx.source("clip"), ctx.device, dtype)
     if recipe.weight_q > 0:
-        import torch
-
         from generators.lbgen.quality.load import load_quality
 
         spec = str(ctx.params["settings"]["quality"])
@@ -179,5 +209,5 @@ def load_towers(ctx: Context, recipe: RecipeSettings) -> Towers:
         located = (
             spec if folder == spec else f"{kind}:local-dir:{folder}" if kind == "open-clip" else f"{kind}:{folder}"
         )
-        quality = load_quality(located, ctx.device, torch.float32)
+        quality = load_quality(located, ctx.device, dtype)
     return Towers(clip, quality)

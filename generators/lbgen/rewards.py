@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -90,18 +90,28 @@ class Rewards:
         return self._clip.dim
 
     def total(self, values: dict[str, float]) -> float:
-        """Return the weighted sum (lbGen, CVPR 2025: L_en + L_in + 0.1 L_q)."""
-        return sum(weight * values[name] for name, weight in self.weights.items())
+        """Return what the generator minimises: L_en + L_in + 0.1 L_q (lbGen, CVPR 2025), released L_en alone."""
+        return sum(weight * values[name] for name, weight in self.weights.items() if self._reaches(name))
+
+    def _reaches(self, name: str) -> bool:
+        """Return whether a term is back-propagated into the generator."""
+        return not self._released or name in GENERATOR_TERMS
 
     def look(self, batch: Batch) -> None:
         """Fill in the batch's features without keeping any graph."""
         assert self._clip is not None
         batch.features, _ = self._clip.image_features(batch.images)
 
-    def score(self, batch: Batch, discriminator: Discriminator | None) -> tuple[dict[str, float], Tensor]:
+    def score(
+        self,
+        batch: Batch,
+        discriminator: Discriminator | None,
+        scale: Callable[[Tensor], Tensor] = lambda each: each,
+    ) -> tuple[dict[str, float], Tensor]:
         """Return the unweighted terms and the gradient of the weighted total with respect to the images.
 
-        Fills in the batch's features. The discriminator is only read: no gradient reaches its parameters.
+        Fills in the batch's features. The discriminator is only read: no gradient reaches its parameters. The gradient
+        is that of ``scale(total)``: float16 needs a loss scale.
         """
         values: dict[str, float] = {}
         gradient = torch.zeros_like(batch.images)
@@ -110,15 +120,15 @@ class Rewards:
             leaf = batch.features.clone().requires_grad_(True)
             with torch.enable_grad():
                 losses = self._feature_losses(leaf, batch, discriminator)
-                reaching = [name for name in losses if not self._released or name in GENERATOR_TERMS]
+                reaching = [name for name in losses if self._reaches(name)]
                 weighted = torch.stack([self.weights[name] * losses[name] for name in reaching]).sum()
-            gradient += pullback(torch.autograd.grad(weighted, leaf)[0])
+            gradient += pullback(torch.autograd.grad(scale(weighted), leaf)[0])
             values |= {name: float(loss.detach()) for name, loss in losses.items()}
         if self._quality is not None:
             scores, slope = self._quality.score_and_grad(batch.images)
             values["L_q"] = float(quality_loss(scores))
-            if not self._released:
-                gradient -= self.weights["L_q"] / (5 * len(scores)) * slope.to(gradient)
+            if self._reaches("L_q"):
+                gradient -= scale(self.weights["L_q"] / (5 * len(scores)) * slope.to(gradient))
         return values, gradient
 
     def _feature_losses(self, features: Tensor, batch: Batch, discriminator: Discriminator | None) -> dict[str, Tensor]:

@@ -42,6 +42,13 @@ def plan_steps(settings: RecipeSettings, class_count: int, seed: int) -> tuple[P
     return tuple(steps)
 
 
+def update_counts(settings: RecipeSettings, class_count: int) -> tuple[int, int]:
+    """Return how many updates the discriminator's warm-up and the LoRA get: (16, 96) for 1000 names by the paper's settings."""
+    warmups = settings.warmup_passes if settings.weight_en > 0 else 0
+    updates = -(-class_count // settings.batch)
+    return warmups * -(-class_count // (2 * settings.batch)), settings.epochs * updates
+
+
 def negative_class(names: Sequence[str], own: int, seed: int, step: int, sample: int) -> int:
     """Return a class drawn uniformly from those whose *name* differs from that of class ``own``.
 

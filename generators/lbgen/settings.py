@@ -7,6 +7,8 @@ from typing import Literal
 
 from harness.errors import UserError
 
+Precision = Literal["fp32", "bf16", "fp16"]
+
 
 @dataclass(frozen=True)
 class RecipeSettings:

@@ -15,6 +15,7 @@ from generators.lbgen.adjoint import scaled_pullback
 from generators.lbgen.preprocess import preprocess
 from generators.lbgen.quality.api import QualityScorer
 from harness.errors import DataMissing
+from harness.weights import create_open_clip
 
 LOCAL = "local-dir:"
 
@@ -95,6 +96,7 @@ def load_open_clip(
 
     Raises:
         DataMissing: the folder, the name or the weights are not there.
+        UserError: weights and network do not fit.
     """
     import open_clip
 
@@ -105,21 +107,21 @@ def load_open_clip(
         raise DataMissing(f"the CLIP tower {model} has no weights", "no pretrained tag was given", fix)
     precision = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[dtype]
     try:
-        made = open_clip.create_model(
-            model, pretrained=pretrained, precision=precision, device=str(device), require_pretrained=True
-        )
+        made = create_open_clip(model, pretrained, precision=precision, device=str(device))
         return OpenClipTower(made, open_clip.get_tokenizer(model), device, dtype)
-    except (RuntimeError, FileNotFoundError, OSError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         raise DataMissing(f"cannot load the CLIP tower {model}", str(error).splitlines()[0], fix) from error
 
 
-def load_named_tower(source: str, device: torch.device | str = "cpu") -> OpenClipTower:
+def load_named_tower(
+    source: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> OpenClipTower:
     """Load the tower that a setting names: an open_clip folder, or ``open_clip:NAME@TAG``.
 
     Raises:
         DataMissing: the folder, the name or the weights are not there.
     """
     if not source.startswith("open_clip:"):
-        return load_open_clip(f"{LOCAL}{source}", device=device)
+        return load_open_clip(f"{LOCAL}{source}", device=device, dtype=dtype)
     name, _, tag = source.removeprefix("open_clip:").partition("@")
-    return load_open_clip(name, tag or None, device=device)
+    return load_open_clip(name, tag or None, device=device, dtype=dtype)

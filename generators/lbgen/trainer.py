@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from generators.diffusion.sampling import decode_latents, guided_noise
 from generators.lbgen.adjoint import image_pullback, staged_adjoint
 from generators.lbgen.discriminator import Discriminator
 from generators.lbgen.distributed import Communicator, SingleProcess
+from generators.lbgen.precision import autocast, loss_scaler, restore_scaler, scaler_tensors
 from generators.lbgen.released import NO_CLIP, first_names, noise_track, process_batch
 from generators.lbgen.rewards import Batch, Rewards
 from generators.lbgen.sampler import (
@@ -43,7 +43,7 @@ from generators.lbgen.sampler import (
 from generators.lbgen.schedule import PlannedStep, negative_class, plan_steps
 from generators.lbgen.settings import RecipeSettings
 from generators.lbgen.towers import Towers
-from harness.errors import TrainingFailed
+from generators.lbgen.update import apply_gradients
 from harness.files import drop
 from harness.identity import content_key, derive_seed
 
@@ -141,7 +141,8 @@ class Trainer:
         self.prompts = encode_prompts(parts, self.names)
         self.uncond = encode_prompts(parts, [""])[0]
         self.unet = copy.deepcopy(parts.unet)
-        self.fused = copy.deepcopy(parts.unet)  # for the calls without gradient: same weights, LoRA merged
+        # For the calls without gradient: same weights, LoRA merged. In half precision the sum would round small updates away.
+        self.fused = copy.deepcopy(parts.unet) if parts.dtype == torch.float32 else self.unet
         self.lora = add_lora(self.unet, settings.rank, derive_seed("lbgen-lora", seed))
         # Lists, not generators: a generator handed to the optimizer leaves nothing for the clip.
         self.lora_list: list[nn.Parameter] = list(self.lora.values())
@@ -151,6 +152,7 @@ class Trainer:
             settings.generator_betas,
             weight_decay=settings.weight_decay,
         )
+        self.scaler = loss_scaler(parts)
         self.discriminator: Discriminator | None = None
         if settings.weight_en > 0:
             self._make_discriminator()
@@ -196,7 +198,7 @@ class Trainer:
         terms: dict[str, float] = dict.fromkeys(self.rewards.terms, 0.0)
         batches = []
         for batch, trajectory in self._samples(position, planned, trained):
-            values, image_gradient = self.rewards.score(batch, self.discriminator)
+            values, image_gradient = self.rewards.score(batch, self.discriminator, self.scaler.scale)
             found = staged_adjoint(
                 self._predictor(self.unet, batch.classes),
                 self.steps,
@@ -210,10 +212,16 @@ class Trainer:
             batches.append(batch)
         self._average(gradients, terms, len(planned.classes) // self.settings.micro_batch)
         record |= {"start": start, **terms, "total": self.rewards.total(terms)}
-        norm = self._update(self.optimizer, self.lora_list, gradients, self.settings.generator_clip, record)
+        clip = self.settings.generator_clip
+        norm = apply_gradients(self.optimizer, self.lora_list, gradients, clip, record, self.scaler)
         record["generator_gradient_norm"] = norm
-        refresh_fused(self.fused, self.unet)
+        self._refresh()
         return batches
+
+    def _refresh(self) -> None:
+        """Bring the UNet of the calls without gradient up to date."""
+        if self.fused is not self.unet:
+            refresh_fused(self.fused, self.unet)
 
     def discriminator_step(self, batches: Sequence[Batch], record: dict[str, Any]) -> None:
         """Update the discriminator once on detached features of images made by the generator before its update."""
@@ -230,7 +238,7 @@ class Trainer:
         planned = self.plan[record["step"]]
         self._average(gradients, terms, len(planned.classes) // self.settings.micro_batch)
         record |= terms
-        record["discriminator_gradient_norm"] = self._update(
+        record["discriminator_gradient_norm"] = apply_gradients(
             self.discriminator_optimizer,
             self.discriminator_list,
             gradients,
@@ -273,9 +281,12 @@ class Trainer:
 
     def _predictor(self, unet: Any, classes: Sequence[int]) -> NoisePredictor:
         cond = self.prompts[list(classes)]
-        return lambda latents, timestep: guided_noise(
-            unet, latents, timestep, cond, self.uncond, self.settings.guidance
-        )
+
+        def predict(latents: Tensor, timestep: int) -> Tensor:
+            with autocast(self.parts):
+                return guided_noise(unet, latents, timestep, cond, self.uncond, self.settings.guidance)
+
+        return predict
 
     def _average(self, gradients: list[Tensor], terms: dict[str, float], count: int) -> None:
         """Replace sums over this process's micro-batches by means over all ``count`` of the step, in place."""
@@ -284,29 +295,6 @@ class Trainer:
         for gradient in gradients:
             gradient /= count
         terms.update(zip(terms, (scalars / count).tolist(), strict=True))
-
-    def _update(
-        self,
-        optimizer: torch.optim.Optimizer,
-        parameters: list[nn.Parameter],
-        gradients: Sequence[Tensor],
-        clip: float,
-        record: dict[str, Any],
-    ) -> float:
-        """Clip and apply gradients to exactly these parameters; return the norm before the clip."""
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        norm = float(nn.utils.clip_grad_norm_(parameters, clip))
-        bad = [name for name, value in {**record, "gradient norm": norm}.items() if _is_bad(value)]
-        if bad:
-            raise TrainingFailed(
-                f"the fine-tune met a {bad[0]} that is not finite in step {record['step']}",
-                "the losses or their gradients overflowed",
-                "lower the learning rate or use a wider number format; the run resumes from its last checkpoint",
-            )
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return norm
 
     def _diversity(self, batches: Sequence[Batch]) -> float:
         """Return the standard deviation over all images of the step, averaged over pixels."""
@@ -332,6 +320,8 @@ class Trainer:
             "lora": dict(self.lora.items()),
             "optimizers": optimizer_tensors("generator", self.optimizer),
         }
+        if scaling := scaler_tensors(self.scaler):
+            tensors["scaler"] = scaling
         if self.discriminator is not None:
             tensors["discriminator"] = self.discriminator.state_dict()
             tensors["optimizers"] |= optimizer_tensors("discriminator", self.discriminator_optimizer)
@@ -344,10 +334,11 @@ class Trainer:
             return 0
         restore_lora(self.lora, found.tensors["lora"])
         restore_optimizer("generator", self.optimizer, found.tensors["optimizers"])
+        restore_scaler(self.scaler, found.tensors.get("scaler", {}))
         if self.discriminator is not None:
             self.discriminator.load_state_dict(dict(found.tensors["discriminator"]))
             restore_optimizer("discriminator", self.discriminator_optimizer, found.tensors["optimizers"])
-        refresh_fused(self.fused, self.unet)
+        self._refresh()
         return found.position
 
     def finish(self, out_dir: Path, checkpoint_dir: Path) -> TrainResult:
@@ -368,7 +359,3 @@ class Trainer:
             shutil.copyfile(checkpoint_dir / LOG, result.log)
             drop(checkpoint_dir)
         return result
-
-
-def _is_bad(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)

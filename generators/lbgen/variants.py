@@ -29,7 +29,8 @@ class LbGenReleased(LbGen):
         id="lbgen-released",
         summary="lbGen as its released code trains it, mistakes included; for comparison with the official repository only.",
         differences=(
-            "objective: the paper's L_en + L_in + 0.1 L_q; released: L_en alone is back-propagated, L_in and L_q are logged",
+            "objective: the paper's L_en + L_in + 0.1 L_q; released: L_en alone is back-propagated, and is the `total` of the log; "
+            "L_in is logged beside it",
             "real texts: the paper draws from all other class names; released: always the first B names of the list (B images "
             "of one process: 4, or 8 in the warm-up), because a permutation of range(B) is used as class index",
             "own class: excluded in the paper; released: no check",
@@ -47,7 +48,9 @@ class LbGenReleased(LbGen):
             "class names: the paper's example of an ambiguous word (a bare 'crane') is not in the released list, which says 'crane "
             "bird' and 'construction crane'; that list is used here",
             "base weights: the released scripts name a mirror of the withdrawn original",
-            "NOT reproduced: float16 latents and one loss scaler for two optimizers; unseeded synthesis; L_q computed for "
+            "class list of the fine-tune: fit_classes, as for lbgen; its first B names are the real texts",
+            "NOT reproduced: float16 latents, the discriminator under autocast, and one loss scaler for two optimizers (the "
+            "fine-tune runs in float32; fit_precision=fp16 has a scaler for the LoRA alone); unseeded synthesis; L_q computed for "
             "nothing; classes that two synthesis processes write at once; resuming that restarts the warm-up",
         ),
     )

@@ -50,6 +50,8 @@ class Published(Generator):
     modules = ("generators.published",)
     sources = ("clip",)
     import_work = "generators.published.work:import_dataset"
+    advice: ClassVar[Mapping[Question, str]] = MappingProxyType({})
+    """What is known of the answers to a question about this data set; said where the question is asked."""
 
     def located(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the CLIP, and the class map where it is a file."""
@@ -146,8 +148,9 @@ class RealFake(Published):
         citation="Yuan et al., Real-Fake: Effective Training Data Synthesis Through Distribution Matching, ICLR 2024",
         reading=(
             "its top-1 on ImageNet's validation set (about 70 % for a ResNet50) is near real because every image is a real "
-            "training image, noised to 75 % and denoised again under that image's own caption and CLIP feature, by a model "
-            "tuned on real images: the composition of ImageNet is inherited, not generated. Text-only generators reach 43-46 %"
+            "training image, noised to 75 % and denoised again under that image's own caption and a CLIP feature, by a model "
+            "tuned on real images: the composition of ImageNet is inherited, not generated. (The feature is not its own: the "
+            "published code mixes those of up to 24 images of its class.) Text-only generators reach 43-46 %"
         ),
         differences=("which of the published versions lbGen's table 1 used is not stated; one version is imported",),
         groups=("published",),
@@ -167,6 +170,9 @@ class GenRobustReleasedSettings(ImportSettings):
     documented_px: int = Field(512, description="Side of the images in pixels")
 
 
+_BLACK: Mapping[Question, str] = MappingProxyType(
+    {"near-constant": "keep reproduces the release, in which images that its safety checker flagged are black"}
+)
 _GENROBUST = GeneratorCard(
     id="genrobust-base-released",
     version=1,
@@ -181,6 +187,7 @@ _GENROBUST = GeneratorCard(
     codec="JPEG, quality 75",
     licence="not stated for the images",
     citation="Bansal and Grover, Leaving Reality to Imagination, 2023, arXiv 2302.02503",
+    reading=f"near-constant images: {_BLACK['near-constant']}",
     groups=("published",),
     default=False,
     data=("genrobust-base",),
@@ -194,6 +201,7 @@ class GenRobustBaseReleased(Published):
 
     card = _GENROBUST
     Settings = GenRobustReleasedSettings
+    advice = _BLACK
 
 
 class GenRobustFtReleased(Published):
@@ -206,9 +214,17 @@ class GenRobustFtReleased(Published):
         information=("class_names", "templates", "real_images"),
         real_pixels_at_training=True,
         adapter="none: the whole UNet was trained on real images",
+        prompts="assumed: CLIP's 80 ImageNet templates, as for the base model",
+        sampler="assumed, as for the base model: PNDM 50, guidance 7.5, safety checker on (flagged images are black); 512 px",
+        codec="JPEG; quality 75 is assumed",
+        differences=(
+            "the published synthesis of this variant is not documented: prompts, sampler, guidance, safety checker and quality of "
+            "the JPEGs are assumed to be those of the base model's images, and so are the templates among its information",
+        ),
         data=("genrobust-ft",),
     )
     Settings = GenRobustReleasedSettings
+    advice = _BLACK
 
 
 class LookAlike(Published):

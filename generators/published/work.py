@@ -13,9 +13,10 @@ from generators.published.checks import Finding, check_all
 from generators.published.mapping import class_map
 from generators.published.questions import ANSWERS
 from generators.published.scan import FACTS, ROWS, read_rows
+from harness import registry
 from harness.errors import UserError
 from harness.files import write_json, write_text
-from harness.images.copy import FolderSource
+from harness.images.folder import FolderSource
 from harness.tasks import INDEX, image_folder
 
 REPORT = "report"
@@ -130,10 +131,12 @@ def _ask(ctx: Context, findings: Sequence[Finding], decisions: Mapping[str, str]
         answers = " ".join(
             f"--set generators.{family}.decisions.{each.question}={'|'.join(ANSWERS[each.question])}" for each in open_
         )
+        known = getattr(registry.generators().get(family), "advice", {})
+        advice = "".join(f"; {each.question}: {known[each.question]}" for each in open_ if each.question in known)
         raise UserError(
             f"{ctx.cell.name}: {len(open_)} findings need your decision",
             "; ".join(each.text for each in open_),
-            f"decide: {answers}; whole report: {ctx.out / REPORT}.txt",
+            f"decide: {answers}{advice}; whole report: {ctx.out / REPORT}.txt",
         )
 
 

@@ -12,6 +12,7 @@ from generators.diffusion.real_images import RealImages
 from harness.errors import DataMissing, UserError
 from harness.files import whole_lines, write_text
 from harness.registry import load_attribute
+from harness.weights import load_pretrained
 
 FILE = "captions.jsonl"
 _EVERY = 64
@@ -86,7 +87,7 @@ class Captioner:
         kind = captioner_class(source)
         try:
             self.processor = AutoProcessor.from_pretrained(name, revision=revision)
-            self.model = kind.from_pretrained(name, revision=revision, use_safetensors=True).to(device).eval()
+            self.model = load_pretrained(kind, name, revision=revision, use_safetensors=True).to(device).eval()
         except OSError as error:
             raise DataMissing(
                 f"cannot load the captioner {source}", str(error).splitlines()[0], "give its folder or hub:ID@COMMIT"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from PIL import Image
 
 from generators.api import Context
 from generators.diffusion.real_images import RealImages, to_signed
 from generators.lbgen.preprocess import preprocess
 from generators.lbgen.towers import OpenClipTower, load_named_tower
 from harness.files import atomic_path
-from harness.images.copy import square
 
 FILE = "features.npy"
 PART = "features.float16"
@@ -34,6 +34,20 @@ def write_features(ctx: Context) -> None:
         np.save(stream, np.fromfile(part, dtype=np.float16).reshape(len(images), tower.dim))
 
 
+def clip_square(image: Image.Image, size: int) -> Image.Image:
+    """Return the centre square of an image whose short side is ``size`` pixels (bicubic).
+
+    As CLIP's published processor does, which the published extraction uses: offsets are rounded down, where torchvision's
+    are rounded to the nearest.
+    """
+    width, height = image.size
+    short = min(width, height)
+    if short != size:
+        image = image.resize((width * size // short, height * size // short), Image.Resampling.BICUBIC)
+    left, top = ((side - size) // 2 for side in image.size)
+    return image.crop((left, top, left + size, top + size))
+
+
 def _bytes(tower: OpenClipTower) -> int:
     return tower.dim * np.dtype(np.float16).itemsize
 
@@ -41,6 +55,6 @@ def _bytes(tower: OpenClipTower) -> int:
 @torch.no_grad()
 def feature(tower: OpenClipTower, images: RealImages, position: int, device: str) -> np.ndarray:
     """Return the feature of one image, (width,) float16: short side to the tower's size, centre crop, one at a time."""
-    pixels = to_signed(square(images.picture(position), tower.size))[None] / 2 + 0.5
+    pixels = to_signed(clip_square(images.picture(position), tower.size))[None] / 2 + 0.5
     normalised = preprocess(pixels.to(device), tower.size, tower.mean, tower.std)
     return tower.model.encode_image(normalised)[0].half().cpu().numpy()

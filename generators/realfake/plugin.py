@@ -16,11 +16,11 @@ FEATURES_PER_SECOND = 40.0
 
 
 class RealFakeReimpl(Generator):
-    """LoRA by distribution matching, then img2img from every real image under its caption and CLIP feature."""
+    """LoRA by distribution matching, then img2img from every real image under its caption and a CLIP feature."""
 
     card = GeneratorCard(
         id="realfake-reimpl",
-        version=1,
+        version=2,
         summary="RealFake re-implemented: a LoRA tuned on real images, synthesis from each real image's own latent.",
         information=("class_names", "captions", "real_images", "real_features"),
         real_pixels_at_training=True,
@@ -29,8 +29,8 @@ class RealFakeReimpl(Generator):
         adapter="LoRA of rank 4 on all attention, used at scale 0.5",
         prompts="'photo of NAME, CAPTION, best quality'; negative: distorted, unrealistic, blurry, out of frame, cropped, "
         "deformed; class names differ in 7 strings",
-        sampler="img2img from the real image at strength 0.75, UniPC 30 steps (22 executed), guidance 2.0, 512 px; the real "
-        "image's CLIP feature in the last text position of the conditional half",
+        sampler="img2img from the real image at strength 0.75, UniPC 30 steps (22 executed), guidance 2.0, 512 px; a CLIP feature "
+        "in the last text position of the conditional half: the real image's own (visual_token=own)",
         count="one per real image; a class with fewer real images than images_per_class begins a second pass",
         codec="PNG (published images: JPEG, quality 75)",
         cost="22 UNet calls an image instead of 51, plus captions and CLIP features of all real images",
@@ -39,14 +39,18 @@ class RealFakeReimpl(Generator):
         "arXiv 2310.10402",
         reading=(
             "its in-domain accuracy is near real because every image is a real training image, noised to 75 % and denoised "
-            "under that image's own caption and CLIP feature: composition is inherited, not generated"
+            "under that image's own caption and, with visual_token=own, its own CLIP feature (the published images: a mixture of "
+            "those of its batch): composition is inherited, not generated"
         ),
         differences=(
             "the release cannot generate: its patched pipeline, captions and LoRA weights are not published; this follows its "
             "description and its trainer",
             "all real images are trained on; the release silently takes a random half",
+            "the visual token is the image's own CLIP feature in training and synthesis; the published synthesis (not its training) "
+            "stacks the features of a batch along the wrong axis, so that each of 24 images gets 32 dimensions of all 24, "
+            "interleaved. visual_token=released reproduces this for runs of 24 images of a class, of which an image then depends",
             "the unconditional half keeps its text in the last position (the release does not say)",
-            "UniPC with evenly spaced time steps, as its pipeline's default was",
+            "UniPC with evenly spaced time steps, ending at sigma 0.029, as its pipeline's defaults were (today's ends at zero)",
             "noise, time steps, crops and order are derived from the run's seed; the published synthesis is unseeded",
             "the LoRA trains under bfloat16 autocast where weights are in half precision (published: fp16 with a loss scaler)",
             "images are stored as PNG, not as JPEG of quality 75",

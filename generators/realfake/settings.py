@@ -24,6 +24,11 @@ class RealFakeSettings(Settings):
     token_scale: float = Field(
         1.0, gt=0, description="Factor on the visual token, for a CLIP whose features are larger than the text's states"
     )
+    visual_token: Literal["own", "released"] = Field(
+        "own",
+        description="CLIP feature at synthesis: own, that of the real image; released, the mixture that the published code makes "
+        "of the features of 24 images of a class (an image then depends on its batch); training always takes its own",
+    )
     rank: int = Field(4, ge=1, description="LoRA rank; alpha equals it")
     epochs: float = Field(100.0, gt=0, description="Passes over the real images (published script; meant for a subset)")
     batch: int = Field(8, ge=1, description="Images per update; the matching term sums over them")

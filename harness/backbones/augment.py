@@ -28,10 +28,14 @@ class Augment:
         num_classes: Number of classes.
         seed: Training seed.
         device: Where the batch is made.
+        cropped: Whether images come cropped and mirrored already, at the training resolution.
     """
 
-    def __init__(self, settings: PretrainSettings, num_classes: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, settings: PretrainSettings, num_classes: int, seed: int, device: torch.device, *, cropped: bool = False
+    ) -> None:
         self.settings, self.num_classes, self.seed, self.device = settings, num_classes, seed, device
+        self._cropped = cropped
         self._mean = torch.tensor(settings.mean, device=device)[:, None, None]
         self._std = torch.tensor(settings.std, device=device)[:, None, None]
         red, green, blue = (round(255 * value) for value in settings.mean)
@@ -64,8 +68,11 @@ class Augment:
     def pixels(self, batch: torch.Tensor, samples: np.ndarray, epoch: int) -> torch.Tensor:
         """Crop, resize, flip and RandAugment (n, H, H, 3) uint8 images; return (n, 3, S, S) uint8."""
         s = self.settings
-        boxes = draw_crops(self.seed, epoch, samples, batch.shape[1], s.crop_area)
-        x = crop_resize(batch, boxes, s.image_size)
+        if self._cropped:
+            x = batch.permute(0, 3, 1, 2).contiguous()
+        else:
+            sides = np.full(len(samples), batch.shape[1])
+            x = crop_resize(batch, draw_crops(self.seed, epoch, samples, sides, sides, s.crop_area), s.image_size)
         if s.randaugment_ops == 0:
             return x
         policy = draw_policy(
@@ -115,17 +122,31 @@ class Crops:
     mirrored: np.ndarray
 
 
-def draw_crops(seed: int, epoch: int, samples: np.ndarray, size: int, area: tuple[float, float]) -> Crops:
-    """Draw random resized crops of square images: share of the area in `area`, aspect 3/4 to 4/3.
+def draw_crops(
+    seed: int, epoch: int, samples: np.ndarray, heights: np.ndarray, widths: np.ndarray, area: tuple[float, float]
+) -> Crops:
+    """Draw random resized crops: share of the area in `area`, aspect 3/4 to 4/3; half of them are mirrored.
 
-    Half of them are mirrored.
+    As torchvision's RandomResizedCrop, but for where the random numbers come from: ten tries, then the largest centred
+    crop of an allowed aspect.
+
+    Args:
+        seed: Training seed.
+        epoch: Epoch number.
+        samples: (n,) sample numbers.
+        heights: (n,) heights of the images in pixels.
+        widths: (n,) widths.
+        area: Range of the crop's share of the area.
     """
     u = uniforms(seed, CROP, epoch, samples, 2 * _TRIES + 3)
     share = area[0] + (area[1] - area[0]) * u[:, :_TRIES]
     aspect = np.exp((2 * u[:, _TRIES : 2 * _TRIES] - 1) * np.log(4 / 3))
-    width, height, _ = _first_fit(np.sqrt(share * aspect) * size, np.sqrt(share / aspect) * size, size)
-    top = np.floor(u[:, -3] * (size - height + 1)).astype(np.int64)
-    left = np.floor(u[:, -2] * (size - width + 1)).astype(np.int64)
+    side = np.sqrt(heights * widths)[:, None]
+    width, height, fits = _first_fit(np.sqrt(share * aspect) * side, np.sqrt(share / aspect) * side, widths, heights)
+    width = np.where(fits, width, np.minimum(widths, np.rint(heights * 4 / 3))).astype(np.int64)
+    height = np.where(fits, height, np.minimum(heights, np.rint(widths * 4 / 3))).astype(np.int64)
+    top = np.where(fits, np.floor(u[:, -3] * (heights - height + 1)), (heights - height) // 2).astype(np.int64)
+    left = np.where(fits, np.floor(u[:, -2] * (widths - width + 1)), (widths - width) // 2).astype(np.int64)
     return Crops(top, left, height, width, u[:, -1] < 0.5)
 
 
@@ -140,7 +161,7 @@ def draw_boxes(
     u = uniforms(seed, ERASE, epoch, samples, 2 * _TRIES + 4)
     area = (0.02 + (1 / 3 - 0.02) * u[:, :_TRIES]) * size * size
     aspect = np.exp((2 * u[:, _TRIES : 2 * _TRIES] - 1) * np.log(1 / 0.3))
-    width, height, fits = _first_fit(np.sqrt(area / aspect), np.sqrt(area * aspect), size - 1)
+    width, height, fits = _first_fit(np.sqrt(area / aspect), np.sqrt(area * aspect), size - 1, size - 1)
     top = np.floor(u[:, -4] * (size - height + 1)).astype(np.int64)
     left = np.floor(u[:, -3] * (size - width + 1)).astype(np.int64)
     chosen = (u[:, -2] < probability) & fits
@@ -199,12 +220,15 @@ def crop_resize(batch: torch.Tensor, crops: Crops, size: int) -> torch.Tensor:
     return wide.view(n, 3, size, size).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _first_fit(width: np.ndarray, height: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Take the first of the (n, tries) rounded sizes that fits into `limit`; the whole where none does."""
+def _first_fit(
+    width: np.ndarray, height: np.ndarray, widest: np.ndarray | int, highest: np.ndarray | int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Take the first of the (n, tries) rounded sizes that fits, each limit one number or (n,); 0 where none does."""
     width, height = np.rint(width).astype(np.int64), np.rint(height).astype(np.int64)
-    fits = (width >= 1) & (height >= 1) & (width <= limit) & (height <= limit)
+    fits = (width >= 1) & (height >= 1)
+    fits &= (width <= np.reshape(widest, (-1, 1))) & (height <= np.reshape(highest, (-1, 1)))
     row, first, found = np.arange(len(width)), fits.argmax(1), np.asarray(fits.any(1))
-    return np.where(found, width[row, first], limit), np.where(found, height[row, first], limit), found
+    return width[row, first] * found, height[row, first] * found, found
 
 
 def _resize_matrix(start: np.ndarray, length: np.ndarray, side: int, size: int, device: torch.device) -> torch.Tensor:

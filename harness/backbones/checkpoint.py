@@ -26,6 +26,8 @@ from harness.files import atomic_file
 
 WEIGHTS = ("ema", "raw")
 _FORMAT = 1
+_ADDED = ("crop", "precision", "warnings")
+"""What older folders do not say."""
 _PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.", "encoder.")
 _HEADS = ("fc.weight", "fc.bias", "head.weight", "head.bias", "classifier.weight", "classifier.bias")
 _CONTAINERS = {"ema": ("model_ema", "state_dict_ema", "ema"), "raw": ("state_dict", "model")}
@@ -48,6 +50,9 @@ class BackboneInfo:
         weights: Which of the two weight files is meant when none is named.
         recipe: Settings and facts of the training; of a checkpoint from outside, which entry of the file was taken
             ("" where the file is the state dict itself) and which weights were asked for.
+        crop: Crop size over resized size, where a suite resizes and crops for it.
+        precision: "fp32", or "bf16" for autocast to bfloat16.
+        warnings: What of this contradicts what the network states itself; for a checkpoint from outside.
     """
 
     arch: str
@@ -59,6 +64,14 @@ class BackboneInfo:
     interpolation: str
     weights: str
     recipe: dict[str, Any]
+    crop: float = 0.875
+    precision: str = "fp32"
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def outside(self) -> bool:
+        """Return whether the weights come from outside: they were imported, not trained or made by this harness."""
+        return "entry" in self.recipe
 
 
 def write_backbone(folder: Path, info: BackboneInfo, states: Mapping[str, State]) -> None:
@@ -93,8 +106,9 @@ def read_info(folder: Path) -> BackboneInfo:
                           "start the same command again; a begun training is continued")  # fmt: skip
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        values = {name: record[name] for name in BackboneInfo.__dataclass_fields__}
-        values.update({name: tuple(values[name]) for name in ("classes", "mean", "std")})
+        known = BackboneInfo.__dataclass_fields__
+        values = {name: record[name] for name in known if name in record or name not in _ADDED}
+        values.update({name: tuple(values.get(name, ())) for name in ("classes", "mean", "std", "warnings")})
         return BackboneInfo(**values)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise _corrupt(path, repr(error)) from error
@@ -135,6 +149,10 @@ def import_checkpoint(
     weights: str | None = None,
     *,
     image_size: int = 224,
+    interpolation: str = "bicubic",
+    crop: float = 0.875,
+    precision: str = "fp32",
+    warnings: Sequence[str] = (),
     kwargs: Mapping[str, Any] | None = None,
 ) -> BackboneInfo:
     """Turn a checkpoint from outside into a backbone folder.
@@ -152,6 +170,10 @@ def import_checkpoint(
         out_folder: Where the backbone goes.
         weights: "ema" or "raw"; when not given, the average where the checkpoint keeps one.
         image_size: Side of the images it was trained on, in pixels.
+        interpolation: How images are resized for it, "bicubic" or "bilinear".
+        crop: Crop size over resized size.
+        precision: "fp32" or "bf16".
+        warnings: What of this contradicts the network's own statement; kept with it.
         kwargs: Constructor arguments of the architecture.
 
     Raises:
@@ -174,8 +196,8 @@ def import_checkpoint(
     if not labels:
         state = {key: value for key, value in state.items() if key not in (*head, *_HEADS)}
     _fit(state, full if labels else headless, path)
-    info = BackboneInfo(arch, arguments, labels, tuple(mean), tuple(std), image_size, "bicubic", kind,
-                        {"entry": entry, "weights_asked": weights})  # fmt: skip
+    info = BackboneInfo(arch, arguments, labels, tuple(mean), tuple(std), image_size, interpolation, kind,
+                        {"entry": entry, "weights_asked": weights}, crop, precision, tuple(warnings))  # fmt: skip
     write_backbone(out_folder, info, {kind: state})
     return info
 

@@ -43,8 +43,9 @@ class Classifier:
             self.model.to(memory_format=torch.channels_last)
         self._mean = torch.tensor(info.mean, device=self.device)[:, None, None]
         self._std = torch.tensor(info.std, device=self.device)[:, None, None]
-        feed = json.dumps([fingerprint, info.kwargs, info.classes, info.mean, info.std], sort_keys=True)
-        self.identity = f"{info.arch}-{hashlib.sha256(feed.encode()).hexdigest()[:16]}"
+        feed = (info.mean, info.std, info.image_size, info.interpolation, info.crop, info.precision)
+        facts = json.dumps([fingerprint, info.kwargs, info.classes, *feed], sort_keys=True)
+        self.identity = f"{info.arch}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits of (B, 3, H, W) images in [0, 1]: (B, K) float32.
@@ -58,7 +59,7 @@ class Classifier:
                 "its checkpoint has no classifier head, so it gives features only",
                 "choose suites that use features, or a checkpoint with its head",
             )
-        with torch.no_grad():
+        with torch.no_grad(), self._autocast():
             logits: torch.Tensor = self.model(self._normalise(x))
         return logits.float()
 
@@ -75,7 +76,7 @@ class Classifier:
         """
         if kind not in KINDS:
             raise UserError(f"unknown features {kind!r}", "no such kind", f"use one of {', '.join(KINDS)}")
-        with torch.no_grad():
+        with torch.no_grad(), self._autocast():
             last: torch.Tensor = self.model.forward_features(self._normalise(x))  # type: ignore[operator]
             if kind == "pooled":
                 pooled: torch.Tensor = self.model.forward_head(last, pre_logits=True)  # type: ignore[operator]
@@ -86,6 +87,10 @@ class Classifier:
         if kind == "cls":
             return last[:, 0].float()
         return last.float().mean((2, 3)) if self.convolutional else last[:, prefix:].float().mean(1)
+
+    def _autocast(self) -> torch.autocast:
+        """Compute as the precision says; normalisation, logits and features are float32 in any case."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.info.precision == "bf16")
 
     def _normalise(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,9 +27,25 @@ from harness.backbones.ranks import Ranks, join
 from harness.backbones.recipe import PretrainSettings
 from harness.backbones.state import TrainingState
 from harness.errors import UserError
-from harness.images.copy import TrainingCopy
 
 _LOOK = 50  # steps between looks at the loss on a GPU, where each look waits for the device
+
+
+class TrainingData(Protocol):
+    """Labelled training images: squares of one size (`TrainingCopy`), or crops of the original files (`Originals`)."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    @property
+    def cropped(self) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, samples: np.ndarray, epoch: int) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +75,7 @@ class Hooks:
 
 def train(
     settings: PretrainSettings,
-    data: TrainingCopy,
+    data: TrainingData,
     folder: Path,
     *,
     seed: int,
@@ -100,14 +117,14 @@ def train(
     return finished
 
 
-def _loop(state: TrainingState, data: TrainingCopy, ranks: Ranks, seed: int, state_file: Path, hooks: Hooks) -> bool:
+def _loop(state: TrainingState, data: TrainingData, ranks: Ranks, seed: int, state_file: Path, hooks: Hooks) -> bool:
     """Run the steps that are left; return whether all are done."""
     s, device = state.settings, ranks.device
     per_epoch = steps_per_epoch(len(data), s.batch_size)
     total, share = per_epoch * s.epochs, ranks.share(s.batch_size)
     network = DistributedDataParallel(state.model) if ranks.world > 1 else state.model
     layout = _layout(state.model)
-    augment = Augment(s, len(data.classes), seed, device)
+    augment = Augment(s, len(data.classes), seed, device, cropped=data.cropped)
     autocast = torch.autocast(device.type, torch.bfloat16) if s.precision == "bf16" else nullcontext()
     reporter = _Reporter(state, hooks, total, state_file if ranks.rank == 0 else None)
 
@@ -115,7 +132,7 @@ def _loop(state: TrainingState, data: TrainingCopy, ranks: Ranks, seed: int, sta
         order = permutation(seed, step // per_epoch, len(data))
         first = step % per_epoch * s.batch_size
         samples = order[first : first + s.batch_size][share]
-        return data.images[samples], data.labels[samples], samples
+        return data.read(samples, step // per_epoch), data.labels[samples], samples
 
     state.model.train()
     with ThreadPoolExecutor(1) as reader:  # reads the next batch while this one computes

@@ -25,6 +25,7 @@ from harness.conformance.watch import opened, touched
 from harness.contracts import Suite
 from harness.errors import DataMissing
 from harness.plan_model import Outside, Plan, Selection
+from harness.preprocessing import Preprocessing
 from harness.profile import Profile
 from harness.records import Record
 from harness.scoring import CARDS, RECORD, ROWS, score_rows
@@ -74,7 +75,7 @@ def _selection(suite: Suite, profile: Profile, generator: str, root: Path) -> Se
         model = create(arch, len(load_classes(profile.classes)), **size_arguments(arch, recipe.image_size))
     path = root / "untrained.pth"
     torch.save(model.state_dict(), path)
-    outside = Outside(path, arch, profile.classes, image_size=recipe.image_size)
+    outside = Outside(path, arch, profile.classes, Preprocessing(recipe.mean, recipe.std, recipe.image_size))
     return Selection(profile, "", suite.card.id, outside=outside)
 
 

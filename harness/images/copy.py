@@ -13,16 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from PIL import Image
 
 from harness.errors import DataMissing, UserError
 from harness.files import atomic_file, explain_full_disk
+from harness.images.folder import check_classes
 from harness.images.shards import ShardReader, decode
 
-_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _CHUNK = 256  # images between two durable marks
 _FORMAT = 1
 
@@ -68,59 +68,25 @@ class ShardSource:
         self.labels = [label for label, _, _ in found]
         self.names = [name for _, name, _ in found]
         self._shards = [shard for _, _, shard in found]
-        _check_classes(self.labels, classes, "the shards")
+        check_classes(self.labels, classes, "the shards")
 
     def read(self, index: int) -> bytes:
         """Return the encoded bytes of one image."""
         return self._shards[index].read(self.names[index])
 
 
-class FolderSource:
-    """Images of an ImageFolder, in the order (class, file name); folders of classes not listed are left out.
-
-    Raises:
-        DataMissing: The folder, a class folder or the images of a class are not there.
-    """
-
-    def __init__(self, root: Path, classes: Sequence[str]) -> None:
-        self._root = root
-        self.labels: list[int] = []
-        self.names: list[str] = []
-        if not root.is_dir():
-            raise DataMissing(
-                f"there is no folder {root}",
-                "an ImageFolder is expected",
-                "give the right path with --data NAME=PATH",
-            )
-        for label, wnid in enumerate(classes):
-            folder = root / wnid
-            files = (
-                sorted(
-                    p.name for p in folder.iterdir() if p.suffix.lower() in _EXTENSIONS and not p.name.startswith(".")
-                )
-                if folder.is_dir()
-                else []
-            )
-            self.names += [f"{wnid}/{name}" for name in files]
-            self.labels += [label] * len(files)
-        _check_classes(self.labels, classes, str(root))
-
-    def read(self, index: int) -> bytes:
-        """Return the encoded bytes of one image."""
-        return (self._root / self.names[index]).read_bytes()
-
-
 def square(image: Image.Image, size: int) -> Image.Image:
     """Resize the shorter side to `size` (bicubic, antialiased) and crop the centre.
 
-    The longer side is floor(size * long / short).
+    Both as torchvision's Resize and CenterCrop do: the longer side is floor(size * long / short), the offsets are rounded
+    (half to even).
     """
     width, height = image.size
     short = min(width, height)
     if short != size:
         width, height = width * size // short, height * size // short
         image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
+    left, top = round((width - size) / 2), round((height - size) / 2)
     return image if (width, height) == (size, size) else image.crop((left, top, left + size, top + size))
 
 
@@ -196,8 +162,15 @@ class TrainingCopy:
     labels: np.ndarray
     classes: tuple[str, ...]
 
+    cropped: ClassVar[bool] = False
+    """The images are whole; the augmentation crops them."""
+
     def __len__(self) -> int:
         return len(self.labels)
+
+    def read(self, samples: np.ndarray, epoch: int) -> np.ndarray:
+        """Return the images of some sample numbers (n,): (n, H, H, 3) uint8, the same in every epoch."""
+        return np.asarray(self.images[samples])
 
     @property
     def size(self) -> int:
@@ -277,14 +250,3 @@ def _resume(folder: Path, images: Path, spec: dict[str, object]) -> int:
 def _write_json(path: Path, value: object) -> None:
     with atomic_file(path) as stream:
         stream.write(json.dumps(value, sort_keys=True).encode() + b"\n")
-
-
-def _check_classes(labels: Sequence[int], classes: Sequence[str], where: str) -> None:
-    missing = [classes[label] for label in sorted(set(range(len(classes))) - set(labels))]
-    if missing:
-        shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
-        raise DataMissing(
-            f"{where} has no image of {len(missing)} of {len(classes)} classes",
-            f"missing: {shown}",
-            "check the path and the class list",
-        )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
 import json
+import os
 import tarfile
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
@@ -15,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.errors import DataMissing, UserError
+from harness.tree import files, folders, visible, walk
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 OTHER_SUFFIXES = frozenset(
@@ -23,7 +26,7 @@ OTHER_SUFFIXES = frozenset(
 """Image formats that are not read; their files are counted."""
 _LABEL_KEYS = ("label", "cls", "class", "wnid")
 _NAME_KEYS = ("path", "file_name", "filename", "__key__")
-_COMPRESSED = ("*.tar.gz", "*.tgz", "*.tar.bz2", "*.zip")
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".zip")
 _FIX = "give the folder that holds class folders, .tar shards or .parquet files (of the training images)"
 
 
@@ -71,9 +74,10 @@ def list_images(root: Path) -> Listing:
         UserError: several layouts in one folder, or compressed archives.
     """
     base = root / "train" if (root / "train").is_dir() else root
-    tars, parquets = sorted(base.glob("*.tar")), _parquets(base)
-    folders = [each for each in sorted(base.iterdir()) if each.is_dir() and _images(each)]
-    found = {"class folders": folders, "tar shards": tars, "parquet": parquets}
+    tars, parquets = [base / name for name in files(base, {".tar"})], _parquets(base)
+    inside = {name: files(base / name) for name in folders(base)}
+    classes = {name: images for name, listed in inside.items() if (images := _suffixed(listed, SUFFIXES))}
+    found = {"class folders": classes, "tar shards": tars, "parquet": parquets}
     present = [name for name, items in found.items() if items]
     if len(present) > 1:
         raise UserError(
@@ -82,17 +86,17 @@ def list_images(root: Path) -> Listing:
             "give a folder with only one of them",
         )
     if not present:
-        packed = [each.name for pattern in _COMPRESSED for each in base.glob(pattern)]
+        packed = [name for name in files(base) if name.lower().endswith(_COMPRESSED)]
         why = (
             f"{packed[0]} is compressed and cannot be read in place" if packed else "there is nothing in a known layout"
         )
         raise DataMissing(f"no images in {base}", why, "unpack it first" if packed else _FIX)
     skipped: Counter[str] = Counter()
-    if folders:
-        for each in sorted(base.iterdir()):
-            if each.is_dir():
-                skipped.update(_not_read(path.name for path in each.iterdir()))
-        return Listing("class folders", base, tuple(_folder_entries(folders)), skipped)
+    if classes:
+        for listed in inside.values():
+            skipped.update(_not_read(listed))
+        entries = tuple(Entry(f"{name}/{image}", name) for name, images in classes.items() for image in images)
+        return Listing("class folders", base, entries, skipped)
     if tars:
         entries = tuple(entry for tar in tars for entry in _tar_entries(base, tar, skipped))
         return Listing("tar shards", base, entries, skipped)
@@ -100,9 +104,9 @@ def list_images(root: Path) -> Listing:
 
 
 def _parquets(base: Path) -> list[Path]:
-    files = sorted(base.rglob("*.parquet"))
-    training = [file for file in files if file.name.startswith("train")]
-    return training or files
+    found = sorted(base / path for path, _ in walk(base) if path.endswith(".parquet"))
+    training = [file for file in found if file.name.startswith("train")]
+    return training or found
 
 
 def _not_read(names: Iterable[str]) -> Iterator[str]:
@@ -111,14 +115,8 @@ def _not_read(names: Iterable[str]) -> Iterator[str]:
     return (suffix for suffix in suffixes if suffix in OTHER_SUFFIXES)
 
 
-def _images(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-
-
-def _folder_entries(folders: Sequence[Path]) -> Iterator[Entry]:
-    for folder in folders:
-        for name in _images(folder):
-            yield Entry(f"{folder.name}/{name}", folder.name)
+def _suffixed(names: Iterable[str], suffixes: Collection[str]) -> list[str]:
+    return [name for name in names if Path(name).suffix.lower() in suffixes]
 
 
 def _tar_entries(base: Path, path: Path, skipped: Counter[str]) -> Iterator[Entry]:
@@ -129,16 +127,33 @@ def _tar_entries(base: Path, path: Path, skipped: Counter[str]) -> Iterator[Entr
     container = path.relative_to(base).as_posix()
     try:
         with tarfile.open(path, mode="r:") as tar:
-            members = [info for info in tar if info.isfile() and not Path(info.name).name.startswith(".")]
+            listed = [(PurePosixPath(info.name), info) for info in tar]
+            named = dict(listed)
+            members = [
+                (name.as_posix(), _content(info, named, path))
+                for name, info in listed
+                if (info.isfile() or info.islnk() or info.issym()) and all(map(visible, name.parts))
+            ]
             labels = _webdataset_labels(tar, members)
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{path} is not a whole tar file", str(error), "fetch it again") from error
-    skipped.update(_not_read(info.name for info in members))
-    for info in members:
-        name = info.name.removeprefix("./")
+    skipped.update(_not_read(name for name, _ in members))
+    for name, info in members:
         if Path(name).suffix.lower() in SUFFIXES:
             label = labels.get(_key(name)) or Path(name).parent.name or path.stem
             yield Entry(f"{container}::{name}", label, container, info.offset_data, info.size)
+
+
+def _content(info: tarfile.TarInfo, found: Mapping[PurePosixPath, tarfile.TarInfo], tar: Path) -> tarfile.TarInfo:
+    """Return the member that holds a file's bytes: itself, or what a hard or symbolic link inside the archive names."""
+    passed = 0
+    while info.islnk() or info.issym():
+        target = PurePosixPath(info.name).parent / info.linkname if info.issym() else PurePosixPath(info.linkname)
+        linked, passed = found.get(PurePosixPath(os.path.normpath(target))), passed + 1
+        if linked is None or linked.isdir() or passed > len(found):
+            raise UserError(f"the link {info.name} in {tar} leads nowhere", f"it holds no file {target}", "pack it again")
+        info = linked
+    return info
 
 
 def _key(name: str) -> str:
@@ -147,17 +162,17 @@ def _key(name: str) -> str:
     return f"{folder}/{file.partition('.')[0]}"
 
 
-def _webdataset_labels(tar: tarfile.TarFile, members: Sequence[tarfile.TarInfo]) -> dict[str, str]:
+def _webdataset_labels(tar: tarfile.TarFile, members: Sequence[tuple[str, tarfile.TarInfo]]) -> dict[str, str]:
     labels = {}
-    for info in members:
-        suffix = Path(info.name).suffix
+    for name, info in members:
+        suffix = Path(name).suffix
         if suffix not in (".cls", ".json"):
             continue
         stream = tar.extractfile(info)
         text = stream.read().decode("utf-8", "replace").strip() if stream is not None else ""
         value = text if suffix == ".cls" else _json_label(text)
         if value:
-            labels[_key(info.name.removeprefix("./"))] = value
+            labels[_key(name)] = value
     return labels
 
 
@@ -282,15 +297,27 @@ class PublishedSource:
 
     Args:
         root: Root of the data set.
-        rows: Manifest rows: ``path``, ``class_index``, ``container``, ``offset``, ``bytes``.
+        rows: Manifest rows: ``path``, ``class_index``, ``container``, ``offset``, ``bytes``, ``sha1``.
     """
 
     def __init__(self, root: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         self.names = [str(row["path"]) for row in rows]
         self.labels = [int(row["class_index"]) for row in rows]
         self._entries = [Entry(row["path"], "", row["container"], row["offset"], row["bytes"]) for row in rows]
+        self._sha1 = [str(row["sha1"]) for row in rows]
         self._reader = EntryReader(root / "train" if (root / "train").is_dir() else root)
 
     def read(self, index: int) -> bytes:
-        """Return the encoded bytes of one image."""
-        return self._reader.read(self._entries[index])
+        """Return the encoded bytes of one image.
+
+        Raises:
+            UserError: they are not those that were imported.
+        """
+        content = self._reader.read(self._entries[index])
+        if hashlib.sha1(content, usedforsecurity=False).hexdigest() != self._sha1[index]:
+            raise UserError(
+                f"{self._reader.base / self.names[index]} has changed since the data set was imported",
+                "its SHA-1 is not that of the list of images",
+                "restore the file, or import the data set again into another store",
+            )
+        return content

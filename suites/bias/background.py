@@ -29,6 +29,7 @@ from harness.stats import (
     resample_strata,
     totals_of,
 )
+from harness.tree import files, folders
 from suites.bias.cards import In9Card
 from suites.bias.checks import floor_check
 from suites.bias.heads import BiasSettings, head_columns, name_coverage, narrowed
@@ -169,7 +170,7 @@ def predict_rows(
         "label": label,
         "answer": answer,
         "correct": answer == label,
-        **head_columns(head, label),
+        **head_columns(head, label, classifier.classes, card),
         **predictions.columns(),
     }
 
@@ -223,7 +224,7 @@ def score(rows: Mapping[str, Any], card: In9Card, seed: int = 0) -> Score:
 
     relative = estimate(relative_gap_statistic, "no Mixed-Same image is correct")
     metrics = [
-        Metric("BG_Gap", estimate(gap_statistic, "no images").scaled(100), "points", "lower"),
+        Metric("BG_Gap", estimate(gap_statistic, "no images").scaled(100), "points", "lower", beside=("mixed_same",)),
         Metric("relative_gap", relative, "fraction", "lower", "companion"),
     ]
     variation, correct = np.asarray(rows["variation"]), np.asarray(rows["correct"], dtype=bool)
@@ -238,7 +239,7 @@ def score(rows: Mapping[str, Any], card: In9Card, seed: int = 0) -> Score:
 
 def _read_variation(base: Path, variation: str, card: In9Card) -> list[View]:
     folder = base / variation / "val"
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    found = folders(folder)
     if found != sorted(card.folders) or len(card.folders) != len(card.categories):
         raise UserError(
             f"{folder} has other class folders than the card of {card.name}",
@@ -247,10 +248,7 @@ def _read_variation(base: Path, variation: str, card: In9Card) -> list[View]:
         )
     views = []
     for label, name in enumerate(card.folders):
-        files = sorted(
-            path for path in (folder / name).iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."
-        )
-        for path in files:
+        for path in (folder / name / file for file in files(folder / name, SUFFIXES)):
             relative = path.relative_to(base).as_posix()
             views.append(View(relative, variation, foreground_key(path.stem, variation), label))
     if len(views) != card.expected_per_variation:

@@ -172,7 +172,7 @@ def predict_rows(
     return annotation_columns(items, card) | {
         "correct": head.category_of(predictions.top1) == label,
         "chance": head.counts()[label] / head.width,
-        **head_columns(head, label),
+        **head_columns(head, label, classifier.classes, card),
         **predictions.columns(),
     }
 
@@ -280,6 +280,7 @@ def _metrics(rows: Mapping[str, Any], seed: int) -> tuple[Metric, ...]:
             name,
             _relative(statistic, tables, drawn, pools),
             role="primary" if name == "CB_avg" else "companion",
+            beside=("Acc_0",) if name in ("CB_avg", "CB_1", "CB_2") else (),
         )
         for name, (statistic, pools) in relative.items()
     ]

@@ -17,6 +17,7 @@ from pydantic import Field
 from harness.classes import load_classes
 from harness.contracts import Score, Settings
 from harness.errors import UserError
+from suites.bias.cards import BiasCard
 from suites.bias.images import Classifier, Rows
 from suites.bias.maps import HeadMap
 
@@ -40,33 +41,72 @@ class BiasSettings(Settings):
         return f"; logits narrowed to {self.head}" if self.head else ""
 
 
-def head_columns(head: HeadMap, label: npt.NDArray[np.int64]) -> Rows:
+class TextureSettings(BiasSettings):
+    """Settings of texture bias."""
+
+    resize: int = Field(
+        default=0,
+        ge=0,
+        description="pixels to which the shorter side is resized before a centre crop of the network's size, e.g. 256, a "
+        "protocol of its own; 0: images as stored",
+    )
+
+    def geometry(self) -> str:
+        """Return how images reach the network, in words."""
+        return f"shorter side {self.resize}, centre crop of the network's size" if self.resize else "images as stored"
+
+
+def head_columns(head: HeadMap, label: npt.NDArray[np.int64], classes: Sequence[str], card: BiasCard) -> Rows:
     """Return the columns that say what the head covers: of all categories, and in classes of the row's category.
 
     Args:
         head: The bound class map.
         label: Category index of every row, (n,).
+        classes: Class ids of the head.
+        card: The data set's card.
     """
     full = not head.uncovered
     coverage = "" if full else f"{len(head.covered)}of{len(head.categories)}"
-    return {"members": head.counts()[label], "coverage": np.full(len(label), coverage)}
+    columns = {"coverage": coverage, "head": other_head(classes, card)}
+    return {"members": head.counts()[label], **{name: np.full(len(label), text) for name, text in columns.items()}}
+
+
+def other_head(classes: Sequence[str], card: BiasCard) -> str:
+    """Say how a head differs from the one that the numbers are defined for; empty for that head in any order.
+
+    That is the head of the thousand ImageNet classes for the public categories, and of the card's own classes for others.
+    """
+    public = card.categories == type(card).load().categories
+    expected = set(load_classes("imagenet1k").ids) if public else {i for ids in card.categories.values() for i in ids}
+    if set(classes) == expected:
+        return ""
+    return f"{len(classes)} classes, not the {len(expected)} {'of ImageNet' if public else 'of the data set'}"
 
 
 def name_coverage(score: Score, rows: Mapping[str, Any], labels: Iterable[str], keep: Sequence[str] = ()) -> Score:
     """Append the coverage of a restricted head to the names of all metrics but those in `keep`, and say what it covers.
 
+    A head that covers every category and is not the one the numbers are defined for keeps the names and gets a note.
+
     Args:
         score: The score under the standard names.
-        rows: Rows with the columns of `head_columns`; without them, or with full coverage, the score is returned.
+        rows: Rows with the columns of `head_columns`; without them the score is returned.
         labels: Name of the category of every row.
         keep: Metrics that stay undefined under their own name.
     """
-    coverage = coverage_of(rows)
-    if not coverage:
+    coverage, head = _text(rows, "coverage"), _text(rows, "head")
+    if not coverage and not head:
         return score
-    metrics = tuple(m if m.name in keep else replace(m, name=f"{m.name}@{coverage}") for m in score.metrics)
     counts = dict(zip(labels, np.asarray(rows["members"]).tolist(), strict=True))
     listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+    if not coverage:
+        note = f"head of {head} (classes of the head: {listed}); not comparable with heads of other classes"
+        return replace(score, notes=(note, *score.notes))
+
+    def named(name: str) -> str:
+        return name if name in keep else f"{name}@{coverage}"
+
+    metrics = tuple(replace(m, name=named(m.name), beside=tuple(map(named, m.beside))) for m in score.metrics)
     covered, _, total = coverage.partition("of")
     note = f"covers {covered} of {total} categories (classes of the head: {listed}); not comparable with heads that cover all"
     return replace(score, metrics=metrics, notes=(note, *score.notes))
@@ -74,7 +114,11 @@ def name_coverage(score: Score, rows: Mapping[str, Any], labels: Iterable[str], 
 
 def coverage_of(rows: Mapping[str, Any]) -> str:
     """Return the coverage stored with rows, such as `7of16`; empty when every category is covered."""
-    return str(np.asarray(rows["coverage"])[0]) if "coverage" in rows and len(rows["coverage"]) else ""
+    return _text(rows, "coverage")
+
+
+def _text(rows: Mapping[str, Any], column: str) -> str:
+    return str(np.asarray(rows[column])[0]) if column in rows and len(rows[column]) else ""
 
 
 class NarrowedHead:

@@ -70,13 +70,15 @@ class Geometry:
             antialiased), then the centre square.
         size: Side of the reference protocol, pixels.
         side: Side given to the network; another than `size` is not the reference geometry.
-        interpolation: "bilinear" or "bicubic"; that of the reference unless `side` differs.
+        interpolation: "bilinear" or "bicubic"; that of the reference unless `side` differs or `resize` is set.
+        resize: Pixels of the shorter side before the crop; 0: `side`.
     """
 
     kind: Literal["stored", "resize-crop"]
     size: int
     side: int = 0
     interpolation: str = "bilinear"
+    resize: int = 0
 
     def __post_init__(self) -> None:
         if not self.side:
@@ -86,12 +88,22 @@ class Geometry:
         if self.kind == "stored":
             scaled = "" if self.side == self.size else f", scaled to {self.side} (PIL {self.interpolation})"
             return f"as stored, {self.size}x{self.size}{scaled}"
-        return f"shorter side {self.side} (PIL {self.interpolation}), centre crop {self.side}"
+        return f"shorter side {self.resize or self.side} (PIL {self.interpolation}), centre crop {self.side}"
 
     def of(self, classifier: Classifier) -> Geometry:
-        """Return the geometry for a network: the reference, or scaled to the side it was made for."""
-        side = classifier.image_size
-        if side in (0, self.size):
+        """Return the geometry for a network: the reference, or scaled to the side it was made for.
+
+        Raises:
+            UserError: the shorter side would be smaller than the crop.
+        """
+        side = classifier.image_size or self.size
+        if 0 < self.resize < side:
+            raise UserError(
+                f"a crop of {side} pixels cannot be cut from {self.resize}",
+                f"the network's input has {side} pixels, and the setting resize is {self.resize}",
+                "set resize to the network's size or more, or leave it out",
+            )
+        if side == self.size and not self.resize:
             return self
         return replace(self, side=side, interpolation=classifier.interpolation)
 
@@ -114,7 +126,8 @@ class Geometry:
             new = (self.side, self.side)
         else:
             short = min(width, height)
-            new = (int(self.side * width / short), int(self.side * height / short))
+            target = self.resize or self.side
+            new = (int(target * width / short), int(target * height / short))
         left, top = round((new[0] - self.side) / 2), round((new[1] - self.side) / 2)
         how = PILImage.Resampling.BICUBIC if self.interpolation == "bicubic" else PILImage.Resampling.BILINEAR
         scaled = image.resize(new, how) if new != image.size else image

@@ -27,7 +27,9 @@ def cue_conflict(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
         f"{len(expected.categories)} categories",
         spread([str(base / item.name) for item in stimuli]),
         ("all stimuli",) if public and not wrong else (),
-        (f"{len(wrong)} files are not the public ones (SHA-256), first {wrong[0]}",) if wrong else (),
+        (f"{len(wrong)} of {len(stimuli)} files differ from the published hashes (SHA-256), first {wrong[0]}",)
+        if wrong
+        else (),
     )
 
 

@@ -31,9 +31,10 @@ from harness.stats import (
     undefined,
     wilson,
 )
+from harness.tree import files, folders
 from suites.bias.cards import CueConflictCard
 from suites.bias.checks import floor_check
-from suites.bias.heads import BiasSettings, head_columns, name_coverage, narrowed
+from suites.bias.heads import TextureSettings, head_columns, name_coverage, narrowed
 from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, predict, reading_notes
 from suites.bias.maps import ClassMap
 
@@ -87,7 +88,7 @@ def read_stimuli(root: Path, card: CueConflictCard) -> tuple[Path, list[Stimulus
     """
     first = next(iter(card.categories))
     base = find_root(root, lambda folder: (folder / first).is_dir(), INNER_FOLDERS, "cue-conflict set")
-    names = sorted(path.relative_to(base).as_posix() for path in base.glob("*/[!.]*.png"))
+    names = sorted(f"{folder}/{name}" for folder in folders(base) for name in files(base / folder, {".png"}))
     stimuli = [parse_name(name) for name in names]
     for item in stimuli:
         unknown = {item.shape, item.texture} - set(card.categories)
@@ -116,9 +117,9 @@ def differing(base: Path, stimuli: Sequence[Stimulus]) -> list[str]:
     return [s.name for s in stimuli if hashlib.sha256((base / s.name).read_bytes()).hexdigest() != known.get(s.name)]
 
 
-def geometry(card: CueConflictCard) -> Geometry:
-    """Return the reference geometry: files are used as stored."""
-    return Geometry("stored", card.image_size)
+def geometry(card: CueConflictCard, resize: int = 0) -> Geometry:
+    """Return the reference geometry, files as stored; or a resize of the shorter side before a centre crop."""
+    return Geometry("resize-crop" if resize else "stored", card.image_size, resize=resize)
 
 
 def predict_rows(
@@ -126,27 +127,27 @@ def predict_rows(
     root: Path,
     card: CueConflictCard,
     progress: Progress | None = None,
-    settings: BiasSettings | None = None,
+    settings: TextureSettings | None = None,
 ) -> Rows:
     """Classify the stimuli; one row per image. A restricted head sees those of which it covers both cues.
 
     Raises:
         UserError: the head does not cover all categories, or the data set is damaged.
     """
-    settings = settings or BiasSettings()
+    settings = settings or TextureSettings()
     classifier = narrowed(classifier, settings.head)
     head = ClassMap.of(card.categories).bind(classifier.classes)
     head.require("TI", settings.restricted)
     base, stimuli = read_stimuli(root, card)
     stimuli = [s for s in stimuli if {s.shape, s.texture} <= set(head.covered)]
-    predictions = predict(classifier, base, [s.name for s in stimuli], geometry(card), progress=progress,
+    predictions = predict(classifier, base, [s.name for s in stimuli], geometry(card, settings.resize), progress=progress,
                           batch_size=settings.batch_size, threads=settings.threads)  # fmt: skip
     answer, tied = head.decide(predictions.logits)
     label = np.asarray([head.categories.index(s.shape) for s in stimuli])
     return stimulus_columns(stimuli) | {
         "answer": np.asarray(head.categories)[answer],
         "tied": tied,
-        **head_columns(head, label),
+        **head_columns(head, label, classifier.classes, card),
         **predictions.columns(),
     }
 
@@ -223,7 +224,7 @@ def score(rows: Mapping[str, Any], card: CueConflictCard, seed: int = 0) -> Scor
     coverage = proportion(table.any(axis=1), population=images)
     same = proportion((answer == shape)[~conflict], population=images)
     metrics = (
-        Metric("TI", ti, "fraction", "lower"),
+        Metric("TI", ti, "fraction", "lower", beside=("cue_coverage", "same_category_accuracy")),
         Metric(
             "TI_shape_sources",
             texture_inclination(rows, "shape source", seed),

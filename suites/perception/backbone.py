@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.errors import UserError
+from harness.weights import check_state
 from suites.perception.arches import ARCHES, Arch, unsupported
 
 if TYPE_CHECKING:
@@ -64,17 +65,8 @@ def check_strict(state: Mapping[str, Tensor], module: nn.Module) -> None:
 
     mmengine loads non-strictly and only logs what did not fit; this check stands in front of it.
     """
-    target = module.state_dict()
-    missing = sorted(target.keys() - state.keys())
-    unexpected = sorted(state.keys() - target.keys())
-    shapes = sorted(k for k in target.keys() & state.keys() if target[k].shape != state[k].shape)
-    if missing or unexpected or shapes:
-        raise UserError(
-            f"backbone checkpoint does not fit {type(module).__name__}",
-            f"{len(missing)} missing tensors {missing[:4]}, {len(unexpected)} unexpected {unexpected[:4]}, "
-            f"{len(shapes)} of another shape {shapes[:4]}",
-            "give the architecture the checkpoint was trained with (plain ResNet, not a c or d variant)",
-        )
+    fix = "give the architecture the checkpoint was trained with (plain ResNet, not a c or d variant)"
+    check_state(state, module.state_dict(), f"the backbone checkpoint ({type(module).__name__})", fix)
 
 
 def register_resnet(registry: Any, base: type[Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.contracts import Settings
 from harness.errors import DataMissing, UserError
+from harness.tree import files
 
 COCO_GAPS = frozenset((12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
 COCO_IDS = tuple(i for i in range(1, 91) if i not in COCO_GAPS)
@@ -23,6 +24,10 @@ COCO_NAMES = (
     "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase",
     "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
+_OBJECT = ("image_id", "category_id", "bbox", "area", "segmentation")
+"""What training and evaluation read of an annotation; without ``iscrowd`` it is a single object."""
+MOST_CLASSES = 254
+"""Labels are bytes; once 0 is left out, 255 stands for pixels that do not count."""
 
 
 class CocoCard(Settings):
@@ -100,15 +105,35 @@ def read_coco(root: Path, relative: str) -> dict[str, Any]:
 
 
 def _check_references(content: dict[str, Any], path: Path) -> None:
-    images, kinds = [item["id"] for item in content["images"]], {item["id"] for item in content["categories"]}
-    known = set(images)
-    if len(known) != len(images):
-        twice = next(number for number, count in Counter(images).items() if count > 1)
-        raise UserError("a COCO annotation file lists an image twice", f"{path}: id {twice}", "use the original file")
-    lost = [a["id"] for a in content["annotations"] if a["image_id"] not in known or a["category_id"] not in kinds]
+    ids = {
+        key: [_id(item, "id", key, path) for item in content[key]] for key in ("images", "categories", "annotations")
+    }
+    for key, found in ids.items():
+        twice = [number for number, count in Counter(found).items() if count > 1]
+        if twice:
+            why = f"{path}: {key}, id {twice[0]}"
+            raise UserError("a COCO annotation file uses an id twice", why, "number its entries anew")
+    for item in content["annotations"]:
+        absent = [field for field in _OBJECT if field not in item]
+        if absent:
+            why = f"{path}: annotation {item['id']} lacks {', '.join(absent)}"
+            raise UserError("a COCO annotation is not complete", why, "use instances_*.json")
+    images, kinds = set(ids["images"]), set(ids["categories"])
+    lost = [a["id"] for a in content["annotations"]
+            if _id(a, "image_id", "annotations", path) not in images
+            or _id(a, "category_id", "annotations", path) not in kinds]  # fmt: skip
     if lost:
         why = f"{path}: {len(lost)} annotations, first id {lost[0]}"
         raise UserError("COCO annotations of unknown images or categories", why, "use the original file")
+
+
+def _id(item: dict[str, Any], field: str, key: str, path: Path) -> int:
+    """Return an id; text is refused, because the toolboxes compare it with numbers and find nothing."""
+    value = item.get(field)
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        why = f"{path}: {key}, {field} {value!r}"
+        raise UserError("a COCO annotation file has an id that is no 64-bit integer", why, "number its entries anew")
+    return value
 
 
 def coco_classes(content: dict[str, Any], card: CocoCard) -> tuple[tuple[int, str], ...]:
@@ -146,6 +171,12 @@ def ade_classes(root: Path, card: AdeCard) -> tuple[str, ...]:
     rows = [(int(cells[index]), cells[name].strip()) for cells in lines[1:]]
     if [i for i, _ in rows] != list(range(1, len(rows) + 1)):
         raise UserError("the ADE20K object table is not numbered 1, 2, ...", str(path), "use the original table")
+    if len(rows) > MOST_CLASSES:
+        raise UserError(
+            "the ADE20K object table has too many classes",
+            f"{len(rows)} found; 8-bit labels hold {MOST_CLASSES}, because the last value means unlabelled",
+            "merge classes",
+        )
     if card.n_classes is not None and len(rows) != card.n_classes:
         raise UserError(
             "the ADE20K object table has the wrong number of classes",
@@ -157,8 +188,7 @@ def ade_classes(root: Path, card: AdeCard) -> tuple[str, ...]:
 
 def ade_stems(root: Path, folder: str) -> list[str]:
     """Return the sorted stems of the pictures of one split."""
-    found = require(root / folder, "ADE20K").glob("*.jpg")
-    stems = sorted(path.stem for path in found if not path.name.startswith("."))
+    stems = [Path(name).stem for name in files(require(root / folder, "ADE20K")) if name.endswith(".jpg")]
     if not stems:
         raise DataMissing("ADE20K split is empty", f"no .jpg in {root / folder}", "unpack the archive there")
     return stems

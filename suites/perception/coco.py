@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import UserError
 from suites.perception import bridge
 from suites.perception.backbone import (
     check_strict,
@@ -109,7 +110,12 @@ def draw(job: Job, card: CocoCard) -> tuple[Annotations, tuple[str, ...], tuple[
     """Read the annotations, draw the subset and write its reduced annotation file (categories untouched)."""
     truth, train = read_coco(job.root, card.val_json), read_coco(job.root, card.train_json)
     classes = coco_classes(truth, card)
-    coco_classes(train, card)
+    if coco_classes(train, card) != classes:
+        raise UserError(
+            "the COCO annotation files list different categories",
+            f"{card.train_json} and {card.val_json} differ in ids, names or order",
+            "give both files the same list",
+        )
     check_count(len(train["images"]), card.train_images, "COCO train")
     check_count(len(truth["images"]), card.val_images, "COCO val")
     ids = subset((image["id"] for image in train["images"]), job.fraction, job.subset_seed)

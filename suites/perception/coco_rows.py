@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def coco_rows(truth: dict[str, Any], detections: dict[str, list[dict[str, Any]]]
     """Match every image and category at ten IoUs and four area ranges.
 
     Args:
-        truth: A COCO annotation dictionary (validation split, whole).
+        truth: A COCO annotation dictionary (validation split, whole). Ids are any integers; AP does not depend on them.
         detections: "bbox" and "segm" result lists as the toolbox dumps them; empty lists give AP 0.
 
     Returns:
@@ -30,12 +31,41 @@ def coco_rows(truth: dict[str, Any], detections: dict[str, list[dict[str, Any]]]
     """
     import pandas as pd
 
+    images, categories = (_Numbers(item["id"] for item in truth[key]) for key in ("images", "categories"))
+
+    def renumbered(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {**item, "image_id": images.place[item["image_id"]], "category_id": categories.place[item["category_id"]]}
+            for item in items
+        ]
+
+    objects = renumbered(truth.get("annotations", []))
+    inside = {
+        "images": [{**item, "id": images.place[item["id"]]} for item in truth["images"]],
+        "categories": [{**item, "id": categories.place[item["id"]]} for item in truth["categories"]],
+        "annotations": [{**item, "id": n, "iscrowd": item.get("iscrowd", 0)} for n, item in enumerate(objects, 1)],
+    }
     with contextlib.redirect_stdout(io.StringIO()):
-        reference = _api(truth, truth.get("annotations", []))
+        reference = _api(inside, inside["annotations"])
         records: list[dict[str, Any]] = []
         for iou_type in ("bbox", "segm"):
-            records += _match(reference, truth, detections.get(iou_type, []), iou_type)
+            records += _match(reference, inside, renumbered(detections.get(iou_type, [])), iou_type)
+    for record in records:
+        record["image_id"] = images.ids[record["image_id"] - 1]
+        record["category_id"] = categories.ids[record["category_id"] - 1]
     return pd.DataFrame.from_records(records, columns=list(COLUMNS))
+
+
+class _Numbers:
+    """Numbers from 1 in the order of a file's ids.
+
+    pycocotools keeps the id of the matched object, where 0 stands for no match: an object numbered 0 would always
+    count as missed. Inside, nothing has the number 0, and no id is too large for a float.
+    """
+
+    def __init__(self, ids: Iterable[int]) -> None:
+        self.ids = sorted(ids)
+        self.place = {item: number for number, item in enumerate(self.ids, 1)}
 
 
 def _api(truth: dict[str, Any], annotations: list[dict[str, Any]]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.datacheck import decoded, spread
 from harness.errors import DataMissing
+from harness.tree import files
 from suites.api import DataReport
 from suites.perception.cards import (
     AdeCard,
@@ -38,7 +39,7 @@ def coco(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
         content = read_coco(root, file)
         classes = coco_classes(content, expected)
         check_count(len(content["images"]), count, f"COCO {part}")
-        there = {entry.name for entry in require(root / folder, "COCO").iterdir()}
+        there = set(files(require(root / folder, "COCO")))
         missing = [image["file_name"] for image in content["images"] if image["file_name"] not in there]
         if missing:
             raise DataMissing(
@@ -67,7 +68,7 @@ def ade20k(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     ):
         stems = ade_stems(root, folder)
         check_count(len(stems), count, f"ADE20K {part}")
-        maps = {path.stem for path in require(root / labels, "ADE20K").glob("*.png")}
+        maps = {Path(name).stem for name in files(require(root / labels, "ADE20K"), {".png"})}
         missing = [stem for stem in stems if stem not in maps]
         if missing:
             raise DataMissing(

@@ -29,6 +29,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor
 
 from harness.errors import TrainingFailed, UserError
+from harness.weights import check_state
 from suites.perception.jobs import Progress
 from suites.perception.loading import BrokenItem, derive
 from suites.perception.shims import resumable
@@ -218,6 +219,8 @@ def run(
             config = _started_at(config, newest)
         # Plain arguments: from_cfg would pretty-print the config into every checkpoint, seconds each.
         runner = Runner(**ConfigDict(config), work_dir=str(work), resume=newest is not None)
+        if newest is not None:
+            check_checkpoint(newest, runner.model)
         total = runner.train_loop.max_iters if not by_epoch else _epoch_iterations(runner)
         watch = WatchHook(report, total)
         for hook in (ReseedHook(seed), CheckpointHook(every, by_epoch), watch, BackboneHook(state, frozen)):
@@ -250,6 +253,17 @@ def _newest(work: Path) -> Path | None:
     path = work / Path(pointer.read_text().strip()).name
     pointer.write_text(str(path))
     return path
+
+
+def check_checkpoint(path: Path, model: Any) -> None:
+    """Compare the tensors of a checkpoint with the network's: mmengine goes on without those that are missing.
+
+    Raises:
+        UserError: a tensor is missing, unexpected or of another shape.
+    """
+    content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    network = model.module if hasattr(model, "module") else model
+    check_state(content["state_dict"], network.state_dict(), path, "delete the folder and start again")
 
 
 def _started_at(config: dict[str, Any], newest: Path) -> dict[str, Any]:

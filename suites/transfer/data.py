@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import DataMissing, UserError
+from harness.tree import entries, files, folders
 from suites.transfer.cards import TransferCard
 
 IntArray = npt.NDArray[np.int64]
@@ -84,7 +84,8 @@ def find_root(
     found = _first(root, places, marker)
     if found is not None:
         return found
-    nested = [entry for entry in _folders(root) if _first(entry, places, marker) is not None]
+    inside = [root / name for name in folders(root)] if root.is_dir() else []
+    nested = [entry for entry in inside if _first(entry, places, marker) is not None]
     if len(nested) == 1:  # a mirror that has put everything into one more folder, whatever its name
         return cast(Path, _first(nested[0], places, marker))
     if nested:
@@ -106,13 +107,8 @@ def _first(root: Path, places: Iterable[str], marker: Callable[[Path], bool]) ->
     return next((folder for folder in folders if folder.is_dir() and marker(folder)), None)
 
 
-def _folders(root: Path) -> list[Path]:
-    entries = sorted(root.iterdir()) if root.is_dir() else []
-    return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-
-
 def _listing(folder: Path) -> str:
-    names = sorted(entry.name for entry in folder.iterdir())
+    names = [entry.name for entry in entries(folder)]
     return (
         ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "an empty folder"
     )
@@ -214,14 +210,20 @@ def _check_disjoint(card: TransferCard, images: LabelledImages) -> None:
 
 def _check_files(card: TransferCard, images: LabelledImages) -> None:
     """List every folder once instead of asking for every file: hundreds of listings, not 100,000 questions."""
-    folders: dict[str, set[str]] = {}
+    present: dict[str, set[str]] = {}
     missing: list[str] = []
     for path in images.trainval.paths + images.test.paths:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise UserError(
+                f"{card.name}: a listed image lies outside the data set",
+                f"{path} leads out of {images.root}",
+                "use the lists of the public release, with all images below one folder",
+            )
         folder, _, name = path.rpartition("/")
-        if folder not in folders:
+        if folder not in present:
             place = images.root / folder
-            folders[folder] = set(os.listdir(place)) if place.is_dir() else set()
-        if name not in folders[folder]:
+            present[folder] = set(files(place)) if place.is_dir() else set()
+        if name not in present[folder]:
             missing.append(path)
     if missing:
         total = len(images.trainval) + len(images.test)

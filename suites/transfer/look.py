@@ -48,18 +48,22 @@ def transfer(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
 def validation(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     """Look at validation images; every class folder counts, whatever head will be measured."""
     from harness.classes import load_classes
-    from suites.imagefolder import listed_classes, read_validation
+    from suites.imagefolder import listed_classes, own_classes, read_validation
     from suites.in_domain import ValidationCard
 
     expected = ValidationCard.model_validate(dict(card))
-    listed = load_classes(expected.classes) if expected.classes else listed_classes(root)
-    images = read_validation(root, listed.ids, name=name, per_class=expected.per_class)
+    ids = () if expected.classes else own_classes(root)
+    words = f"{len(ids)} class folders of no shipped list"
+    if not ids:
+        listed = load_classes(expected.classes) if expected.classes else listed_classes(root)
+        ids, words = listed.ids, f"{len(listed)} classes of {listed.name} ({listed.fingerprint[:12]})"
+    images = read_validation(root, ids, name=name, per_class=expected.per_class)
     good, bad = archives(name, root)
     outside = f", {images.outside} of other classes" if images.outside else ""
     return DataReport(
         images.layout,
         f"{len(images.paths)} images{outside}",
-        f"{len(listed)} classes of {listed.name} ({listed.fingerprint[:12]})",
+        words,
         spread([str(images.root / path) for path in images.paths]),
         good,
         bad,

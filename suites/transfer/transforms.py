@@ -1,8 +1,8 @@
 """Evaluation transforms as data, and decoding that survives damaged files.
 
 Two transforms exist and must never be mixed up: the probe's (shorter side straight to the crop size) and the in-domain
-evaluation's (a larger resize first). Both are bicubic with PIL's antialiasing; output is RGB in [0, 1]. Normalisation
-belongs to the classifier.
+evaluation's (a larger resize first). Both are bicubic with PIL's antialiasing, but that a checkpoint from outside has its own
+in-domain transform; output is RGB in [0, 1]. Normalisation belongs to the classifier.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ class EvalTransform:
     crop: int
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
+    def __str__(self) -> str:
+        return f"shorter side {self.resize_short} {self.interpolation}, centre crop {self.crop}"
+
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Return (width, height) after the resize; the longer side is floor(short * long / shorter)."""
         if width <= height:
@@ -55,10 +58,12 @@ def probe_transform(size: int = 224) -> EvalTransform:
     return EvalTransform(f"probe{size}", size, size)
 
 
-def eval_transform(size: int = 224) -> EvalTransform:
-    """Return the in-domain transform: shorter side to ``size / 0.875`` (256 for 224), centre crop ``size``."""
-    short = int(size / CROP_RATIO)
-    return EvalTransform(f"eval{short}", short, size)
+def eval_transform(
+    size: int = 224, ratio: float = CROP_RATIO, interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+) -> EvalTransform:
+    """Return the in-domain transform: shorter side to ``size / ratio`` (256 for 224), centre crop ``size``."""
+    short = int(size / ratio)
+    return EvalTransform(f"eval{short}", short, size, interpolation)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

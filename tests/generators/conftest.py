@@ -36,7 +36,10 @@ def write_tiny_pipeline(folder: Path) -> Path:
 
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=16)
+    (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer" / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
+    (folder / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", model_max_length=16)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         text_encoder = CLIPTextModel(

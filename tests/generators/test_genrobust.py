@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from generators.diffusion.finetune import Schedule
 from generators.diffusion.pipeline import load_pipeline
 from generators.diffusion.real_images import crop_for_training, squash
-from generators.genrobust.settings import GenRobustFtSettings, GenRobustSettings
-from generators.genrobust.train import with_unet
+from generators.genrobust.settings import FIT, GenRobustFtSettings, GenRobustSettings
+from generators.genrobust.train import schedule_of, with_unet
 from harness.errors import CorruptArtifact
 
 
@@ -46,7 +47,7 @@ def test_weights_of_another_network_are_refused(tiny_parts: Any, tmp_path: Path)
     from safetensors.torch import save_file
 
     save_file({"x": torch.zeros(1)}, tmp_path / "unet.safetensors")
-    with pytest.raises(CorruptArtifact, match="does not fit"):
+    with pytest.raises(CorruptArtifact, match="do not fit"):
         with_unet(tiny_parts, tmp_path / "unet.safetensors")
 
 
@@ -71,6 +72,46 @@ def test_crops() -> None:
     assert len(places) > 8
     whole = squash(ramp, 32)[0, 0]
     assert whole[0] < -0.95 and whole[-1] > 0.95
+
+
+def test_centre_crops_round_as_torchvisions() -> None:
+    """Odd and even margins, both ways round: half a pixel goes to the even side, not always down."""
+    import numpy as np
+    from PIL import Image
+    from torchvision.transforms.functional import center_crop
+
+    places = set()
+    for width in range(16, 29):
+        for height in (16, 16 if width > 16 else 23):
+            pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+            image = Image.fromarray(pixels)
+            ours = crop_for_training(image, 16, "centre", torch.Generator().manual_seed(0))
+            flipped = bool(torch.rand((), generator=torch.Generator().manual_seed(0)) < 0.5)
+            theirs = np.asarray(center_crop(image, [16, 16]))[:, ::-1] if flipped else np.asarray(center_crop(image, [16, 16]))
+            assert (((ours.permute(1, 2, 0) + 1) * 127.5).round().numpy() == theirs).all(), (width, height)
+            places.add((width - 16) % 4)
+    assert places == {0, 1, 2, 3}
+
+
+def test_the_official_schedule_ends_at_a_quarter_of_its_cosine() -> None:
+    """One step per four micro-steps of a horizon that counts micro-steps, over ImageNet-1k once in batches of 20."""
+    import statistics
+
+    found = {}
+    for name in ("official", "to-zero"):
+        schedule = schedule_of(GenRobustFtSettings(schedule=name), 1_281_167)
+        rates = [schedule.rate(update) for update in range(schedule.updates)]
+        assert len(rates) == 64_059 and rates[0] == 1e-6
+        found[name] = (rates[-1], statistics.fmean(rates))
+    assert found["official"] == (pytest.approx(0.8536e-6, rel=1e-4), pytest.approx(0.9502e-6, rel=1e-4))
+    assert found["to-zero"] == (pytest.approx(0, abs=1e-14), pytest.approx(0.5e-6, rel=1e-4))
+    assert GenRobustFtSettings().schedule == "official" and "schedule" in FIT
+
+
+def test_a_cosine_may_end_before_its_horizon() -> None:
+    whole, part = (Schedule(1000, 4, 4, 1.0, decay="cosine", horizon=horizon) for horizon in (1.0, 4.0))
+    assert whole.rate(0) == part.rate(0) == 1.0 and whole.rate(1000) == pytest.approx(0)
+    assert part.rate(1000) == pytest.approx((1 + 2**-0.5) / 2) and part.rate(1000) == pytest.approx(whole.rate(250))
 
 
 def test_the_safety_checker_blackens_what_it_flags(tmp_path: Path) -> None:

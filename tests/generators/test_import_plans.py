@@ -87,6 +87,29 @@ def test_the_content_of_a_class_map_is_in_the_keys(tmp_path: Path, tiny_clip_dir
     assert before["dataset-scan"] == after["dataset-scan"], "what lies there does not depend on what it is called"
 
 
+def test_the_content_of_a_weights_file_is_in_the_keys(tmp_path: Path) -> None:
+    (tmp_path / "set" / "n01440764").mkdir(parents=True)
+    weights = tmp_path / "weights.pt"
+
+    def key() -> str:
+        plan = planned(f"folder:{tmp_path / 'set'}", (f"generators.folder.clip=open_clip:ViT-B-32@{weights}",))
+        return next(key for key, cell in plan.cells.items() if cell.name == "dataset-identity")
+
+    keys = []
+    for content in (b"one", b"two"):
+        weights.write_bytes(content)
+        keys += [key(), key()]
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+
+
+@pytest.mark.parametrize("revision", ["", "@main", "@v1.5", "@"])
+def test_a_hub_model_is_named_by_its_commit(revision: str) -> None:
+    pinned = ("generators.sd15.base=hub:owner/name@451f4fe16113bff5a5d2269ed5ad43b0592e9a14",)
+    assert "sd15" in made(planned("sd15", pinned))
+    with pytest.raises(UserError, match="hub:owner/name.* is not pinned"):
+        planned("sd15", (f"generators.sd15.base=hub:owner/name{revision}",))
+
+
 @pytest.mark.parametrize(
     ("generator", "setting"),
     [

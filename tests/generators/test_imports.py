@@ -243,6 +243,17 @@ def test_decisions_are_honoured_and_recorded(make: Make, tmp_path: Path) -> None
         make(f"folder:{root}", [*sets, "generators.folder.decisions.undecodable=keep"])
 
 
+def test_the_question_says_which_answer_reproduces_the_release(make: Make, tmp_path: Path) -> None:
+    write_folders(tmp_path / "data", contents() | {f"{CLASSES[0]}/black.jpg": encoded(np.zeros((16, 16, 3), np.uint8))})
+    for name, data in (("genrobust-ft-released", "genrobust-ft"), ("genrobust-base-released", "genrobust-base")):
+        with pytest.raises(UserError) as caught:
+            make(name, [f"generators.{name}.documented_px=0"], [f"{data}={tmp_path / 'data'}"])
+        assert "near-constant=keep|drop; near-constant: keep reproduces the release" in caught.value.fix
+    with pytest.raises(UserError) as caught:
+        make(f"folder:{tmp_path / 'data'}", [])
+    assert "near-constant=keep|drop; whole report" in caught.value.fix
+
+
 def test_a_missing_class_cannot_be_decided_away(make: Make, tmp_path: Path) -> None:
     files = {name: content for name, content in contents().items() if not name.startswith(CLASSES[1])}
     write_folders(tmp_path / "short", files)

@@ -50,6 +50,8 @@ def test_released_generator_gradient_is_that_of_l_en_alone(tiny_clip: Any) -> No
     _, alone = score(weight_in=0.0)
     paper, both = score(weight_in=1.0)
     assert torch.equal(gradient, alone) and not torch.allclose(gradient, both)
+    rewards = Rewards(recipe(variant="released"), Towers(tiny_clip), NAMES, torch.device("cpu"))
+    assert rewards.total(released) == released["L_en"], "what it optimises is logged as the total"
     assert set(released) == {"L_en", "L_in"} and released["L_in"] != pytest.approx(paper["L_in"])
 
 
@@ -78,12 +80,26 @@ def test_released_trainer_clips_nothing_and_shares_noise(tiny_parts: Any, tiny_c
     assert released._tracks(planned, [2, 3]) == [0, 1] and paper._tracks(planned, [2, 3]) == [2, 3]
 
 
+def test_the_card_says_what_is_fitted_how_and_with_which_question() -> None:
+    from generators.lbgen.quality.levels import PROMPT
+
+    generator = registry.generators().get("lbgen")
+    text = " ".join(generator.card.differences)
+    for word in ("fit_classes", "1000 ImageNet names (96 LoRA updates)", "float32 by default (fit_precision)", "trains in FP16",
+                 "independent for every image", "4 noise tracks", "`score` method", "The image of the quality is"):  # fmt: skip
+        assert word in text, word
+    asked, _, answer = PROMPT.partition("<|image|>")
+    assert asked.removeprefix("USER: ").strip() in text and answer.partition("ASSISTANT: ")[2] in text
+    meanings = {name: field.description or "" for name, field in generator.Settings.model_fields.items()}
+    assert "(equation 5)" in meanings["weight_en"] and "(equation 6)" in meanings["weight_in"]
+
+
 def test_released_card_lists_every_difference_and_settings() -> None:
     generator = registry.generators().get("lbgen-released")
     text = " ".join(generator.card.differences)
     for word in ("L_en alone", "first B names", "no check", "B x B", "LeakyReLU", "non-saturating", "warm-up", "inert",
                  "DDPM", "score-function", "checkpoint-128", "same latents",
-                 "mirror", "crane", "weight symbols", "NOT reproduced"):  # fmt: skip
+                 "mirror", "crane", "weight symbols", "`total` of the log", "fit_classes", "NOT reproduced"):  # fmt: skip
         assert word in text, word
     settings: Any = generator.Settings()
     assert (settings.discriminator_activation, settings.weight_q, settings.micro_batch) == ("leaky_relu", 0.0, 4)

@@ -16,8 +16,12 @@ from generators.diffusion.finetune import Finetune, Schedule, noise_prediction_l
 from generators.diffusion.lora_io import add_lora
 from generators.diffusion.sampling import ImageStart, image_noise, sample_from_images, unipc_timesteps
 from generators.realfake.captions import captioner_class, captioner_config, open_captioner
+from generators.realfake.features import clip_square
 from generators.realfake.losses import matching_term, min_snr_weights, realfake_loss
-from generators.realfake.visual import with_visual_token
+from generators.realfake.settings import FIT, RealFakeSettings
+from generators.realfake.synthesis import Material, make_images
+from generators.realfake.visual import interleaved, released_batch, with_visual_token
+from harness.contracts import Request
 from harness.errors import DataMissing, UserError
 
 
@@ -64,6 +68,8 @@ def test_generators_5_min_snr() -> None:
 class CountingUnet:
     """A stub that predicts nothing and remembers its calls."""
 
+    config = SimpleNamespace(in_channels=4, sample_size=8)
+
     def __init__(self) -> None:
         self.timesteps: list[int] = []
         self.text: list[torch.Tensor] = []
@@ -96,6 +102,13 @@ def test_generators_4_thirty_scheduled_twentytwo_executed(tiny_parts: Any) -> No
     assert torch.allclose(noisy, bar.sqrt() * start.latents + (1 - bar).sqrt() * start.noise, atol=1e-6)
 
 
+def test_unipc_ends_where_it_did_when_the_images_were_made(tiny_parts: Any) -> None:
+    """At the noise of time step 0, sqrt((1 - abar) / abar) with abar = 1 - 0.00085, not at zero as today's default."""
+    scheduler, _ = unipc_timesteps(tiny_parts, 30, 0.75)
+    assert float(scheduler.sigmas[-1]) == pytest.approx((0.00085 / 0.99915) ** 0.5, rel=1e-4)
+    assert float(scheduler.sigmas[-1]) == pytest.approx(0.029, abs=5e-4) and float(scheduler.sigmas[-2]) > 0.1
+
+
 def test_generators_4_visual_token_is_the_feature_bit_for_bit() -> None:
     hidden, feature = torch.randn(3, 77, 768), torch.randn(3, 768).half()
     joined = with_visual_token(hidden, feature.float())
@@ -104,6 +117,52 @@ def test_generators_4_visual_token_is_the_feature_bit_for_bit() -> None:
     assert torch.equal(with_visual_token(hidden, feature.float(), 0.5)[:, 76], 0.5 * feature.float())
     with pytest.raises(UserError, match="width is 512"):
         with_visual_token(hidden, torch.zeros(3, 512))
+
+
+def test_the_released_token_mixes_a_batch() -> None:
+    """Against the published expression: features of a batch stacked along dimension 1, then viewed as rows."""
+    features = torch.randn(24, 768, generator=torch.Generator().manual_seed(0))
+    mixed = interleaved(features)
+    published = torch.stack(list(features), dim=1).view(24, 1, -1)
+    assert torch.equal(mixed[:, None], published)
+    for row in (0, 5, 23):
+        assert torch.equal(mixed[row].reshape(32, 24), features[:, 32 * row : 32 * (row + 1)].T), "32 dimensions of all 24"
+    assert torch.equal(interleaved(features[:1]), features[:1]), "a batch of one keeps its own"
+    assert [released_batch(place, 50) for place in (0, 23, 24, 49)] == [range(24), range(24), range(24, 48), range(48, 50)]
+
+
+@pytest.mark.parametrize("token", ["own", "released"])
+def test_the_token_of_every_image_in_synthesis(tiny_parts: Any, token: str) -> None:
+    """The state in the last text position, conditional half, of 30 images from 26 real ones, however they are requested."""
+    import dataclasses
+
+    from PIL import Image
+
+    unet = CountingUnet()
+    parts = dataclasses.replace(tiny_parts, unet=unet)
+    features = np.random.default_rng(0).normal(size=(26, 16)).astype(np.float16)
+    pictures: Any = SimpleNamespace(
+        names=[f"a/{number}" for number in range(26)], picture=lambda position: Image.new("RGB", (16, 16), (position, 0, 0))
+    )
+    rows = [{"caption": "one", "class_index": 0}] * 26
+    material = Material(parts, pictures, rows, {0: range(26)}, features, 1.0)
+    settings = {"strength": 0.75, "sampling_steps": 2, "guidance": 2.0, "visual_token": token}
+    ctx: Any = SimpleNamespace(params={"settings": settings})
+
+    def tokens(start: int, stop: int) -> torch.Tensor:
+        unet.text.clear()
+        made = list(make_images(ctx, material, Request(0, "a", "tench", start, stop, 16, 0)))
+        assert [sample.parent for sample in made] == [f"a/{index % 26}" for index in range(start, stop)]
+        last = [text[16:, -1] for text in unet.text]  # of 16 images together: the conditional half
+        return torch.cat(last)[: stop - start]
+
+    found = torch.cat([tokens(0, 16), tokens(16, 30)])
+    own = torch.from_numpy(features.astype(np.float32))
+    mixed = torch.cat([torch.stack(list(part), dim=1).view(len(part), -1) for part in (own[:24], own[24:])])
+    expected = own if token == "own" else mixed
+    assert torch.equal(found, torch.cat([expected, expected[:4]]))
+    assert torch.equal(tokens(20, 25), found[20:25]), "the batch is the class's, not the request's"
+    assert "visual_token" not in FIT and RealFakeSettings().visual_token == "own"
 
 
 def test_images_from_images_do_not_depend_on_their_neighbours(tiny_parts: Any) -> None:
@@ -264,6 +323,27 @@ def _word_tokenizer() -> Any:
     tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = Whitespace()
     return tokenizer
+
+
+def test_features_see_the_square_of_clips_published_processor() -> None:
+    """Against transformers' resize and centre crop, for margins of every remainder; torchvision's differ by a pixel in some."""
+    import transformers
+    from PIL import Image
+    from torchvision.transforms.functional import center_crop
+
+    kind = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)  # before version 5 the only one
+    processor = kind(
+        size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}, do_rescale=False, do_normalize=False
+    )
+    differing = 0
+    for width, height in [(16 + margin, 16) for margin in range(9)] + [(24, 39), (50, 33)]:
+        image = Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
+        ours = np.asarray(clip_square(image, 16))
+        theirs = processor(images=image, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+        assert (ours == theirs.round()).all(), (width, height)
+        if height == 16:
+            differing += bool((ours != np.asarray(center_crop(image, [16, 16]))).any())
+    assert differing == 2, "margins of 3 and 7"
 
 
 class Stop(Exception):

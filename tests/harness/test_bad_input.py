@@ -40,8 +40,8 @@ def test_corrupt_checkpoint(harness: Run, plugins: Path, weights: Path) -> None:
 
 
 def test_class_list_that_does_not_fit_the_head(harness: Run, plugins: Path, weights: Path) -> None:
-    code, text = run_outside(harness, plugins, weights, "--classes", "imagenet100")
-    assert code == 1 and "4 outputs" in text and "100 classes" in text and "--classes" in text
+    code, text = run_outside(harness, plugins, weights, "--classes", "micro")
+    assert code == 1 and "4 outputs" in text and "12 classes" in text and "--classes" in text
 
 
 def test_unsorted_list_of_training_classes_is_refused(harness: Run, plugins: Path, tmp_path: Path) -> None:

@@ -176,3 +176,14 @@ def test_progress_fits_a_terminal_of_80_columns(tmp_path: Path, monkeypatch: pyt
         assert lines and max(map(len, lines)) < 100
         assert len(lines) == (1 if stream.isatty() else 2)
         assert not stream.isatty() or len(lines[0]) == 79
+
+
+def test_backbones_train_from_the_original_files_where_the_profile_says_so(harness: Run) -> None:
+    """Another cell, another recipe, no training copy; the plan says which."""
+    options = ("--profile", "micro", "--generator", "real", "--suite", "in-domain", "--backbone", "resnet10")
+    plans = {}
+    for copy_px in (64, 0):
+        done = harness("plan", *options, "--set", f"dataset.copy_px={copy_px}", "--json")
+        assert done.returncode == 0, done.stderr
+        plans[copy_px] = done.stdout
+    assert "trained from 64-px centre-crop copies" in plans[64] and "trained from the original files" in plans[0]

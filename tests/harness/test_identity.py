@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.cells import Cell, Resources
-from harness.identity import canonical_json, content_key, derive_seed, fingerprint
+from harness.identity import canonical_json, content_key, derive_seed
 
 CELL = Cell(
     "evaluate", "linear-probe", 1, {"item": "dtd", "settings": {"c": 0.5}}, {"features": "ab" * 32}, {"probe_seed": 0}
@@ -77,14 +77,3 @@ def test_seeds_do_not_depend_on_the_hash_seed() -> None:
     }
     assert found == {f"{derive_seed('image', 3, 'n01', 5)}\n"}
     assert len({derive_seed("image", 0, "n01", i) for i in range(1000)}) == 1000
-
-
-def test_fingerprint_sees_names_and_small_files(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("1")
-    first = fingerprint(tmp_path)
-    (tmp_path / "a.txt").write_text("2")
-    second = fingerprint(tmp_path)
-    (tmp_path / "a.txt").rename(tmp_path / "b.txt")
-    assert len({first, second, fingerprint(tmp_path)}) == 3
-    with pytest.raises(FileNotFoundError):
-        fingerprint(tmp_path / "none")

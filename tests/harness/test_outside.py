@@ -89,6 +89,7 @@ def test_every_container_is_taken_and_what_was_taken_is_on_record(command: Comma
     facts = json.loads((folder / "backbone.json").read_text())
     asked = None if weights in ("", "auto") else weights
     assert facts["weights"] == kind and facts["recipe"] == {"entry": entry, "weights_asked": asked}
+    assert (facts["image_size"], facts["interpolation"], facts["crop"], facts["precision"]) == (64, "bicubic", 0.875, "fp32")
     taken = load_file(folder / f"{kind}.safetensors")
     assert taken["fc.weight"].equal(states(1)["fc.weight"])
 
@@ -122,7 +123,7 @@ def test_permuting_head_and_list_together_changes_nothing(command: Command, tmp_
         turned = state | {key: state[key][list(outputs)] for key in ("fc.weight", "fc.bias")}
         (tmp_path / f"{name}.txt").write_text("".join(f"{ids[i]}\n" for i in outputs))
         error = command({"model": turned}, name, "--classes", f"{name}.txt", "--suite", "in-domain", "--data",
-                        f"in-val={tmp_path / 'val'}", "--set", "data.in-val.card=card.json", "--set",
+                        f"in-val={tmp_path / 'val'}", "--profile", "micro", "--set", "data.in-val.card=card.json", "--set",
                         "suites.in-domain.image_size=32")  # fmt: skip
         assert error is None, error
     first, second = (
@@ -133,3 +134,44 @@ def test_permuting_head_and_list_together_changes_nothing(command: Command, tmp_
     named = [[table.map(dict(enumerate(names))) for table in (rows["label"], rows["predicted"])]
              for rows, names in ((first, ids), (second, [ids[i] for i in order]))]  # fmt: skip
     assert all(a.equals(b) for a, b in zip(*named, strict=True)) and not first["predicted"].equals(second["predicted"])
+
+
+def test_what_was_fed_and_what_contradicts_stand_in_every_record(command: Command, tmp_path: Path) -> None:
+    from harness.rescore import rescore
+
+    ids = load_classes("micro").ids[:4]
+    (tmp_path / "four.txt").write_text("\n".join(ids) + "\n")
+    for place, class_id in enumerate(ids):
+        save_image(tmp_path / "val" / class_id / "0.png", (60 * place, 80, 90), noise=place + 1)
+    (tmp_path / "card.json").write_text('{"per_class": 1, "classes": "four.txt"}')
+    arguments = ("--classes", "four.txt", "--suite", "in-domain", "--profile", "micro", "--data", f"in-val={tmp_path / 'val'}",
+                 "--set", "data.in-val.card=card.json", "--precision", "bf16", "--normalisation", "half", "--crop", "0.9",
+                 "--interpolation", "bilinear")  # fmt: skip
+    assert command(content({"model": 2, "model_ema": 1}), "s", *arguments) is None
+    path = next(Path("s/evaluate").rglob("record.json"))
+    record, written = json.loads(path.read_text()), path.read_bytes()
+    half = [0.5, 0.5, 0.5]
+    assert record["subject"]["network"] == {
+        "weights": "ema", "mean": half, "std": half, "image_size": 64, "interpolation": "bilinear", "crop": 0.9,
+        "precision": "bf16", "recipe": {"entry": "model_ema"},
+    }  # fmt: skip
+    warning = "mean 0.5 (--normalisation) instead of mean 0.485,0.456,0.406 (the profile's recipe)"
+    assert warning in record["notes"]
+    assert warning in json.loads(next(Path("s/pretrain").rglob("backbone.json")).read_text())["warnings"]
+    assert [one.outcome for one in rescore(Path("s"))] == ["unchanged"] and path.read_bytes() == written
+
+
+def test_weights_of_a_backbone_folder_say_how_they_are_fed(command: Command, tmp_path: Path) -> None:
+    from harness.backbones.checkpoint import BackboneInfo, write_backbone
+
+    ids = load_classes("micro").ids[:4]
+    (tmp_path / "four.txt").write_text("\n".join(ids) + "\n")
+    (tmp_path / "turned.txt").write_text("\n".join(reversed(ids)) + "\n")
+    info = BackboneInfo("resnet10", {}, ids, (0.4,) * 3, (0.2,) * 3, 64, "bicubic", "ema", {})
+    write_backbone(tmp_path / "made", info, {"raw": states(1), "ema": states(2)})
+    options = ("--checkpoint", "made/ema.safetensors", "--suite", "", "--profile", "micro")
+    assert command(1, "s", *options, "--classes", "four.txt") is None
+    facts = json.loads(next(Path("s/pretrain").rglob("backbone.json")).read_text())
+    assert facts["weights"] == "ema" and facts["mean"] == [0.4] * 3 and facts["std"] == [0.2] * 3
+    error = command(1, "s", *options, "--classes", "turned.txt")
+    assert isinstance(error, UserError) and "not the class list" in error.what

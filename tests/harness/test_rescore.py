@@ -15,7 +15,7 @@ from harness.cli import app
 from harness.errors import DataMissing
 from harness.identity import file_sha256
 from harness.packing import unpack
-from harness.records import Record
+from harness.records import SCHEMA, Record
 from harness.rescore import rescore, verify
 from harness.scoring import lineage, score_rows, write_scored
 from harness.store import Store
@@ -88,7 +88,7 @@ def test_bias_8_13_records_name_what_they_were_made_from(store: Store) -> None:
     path = next(store.root.glob("evaluate/*/record.json"))
     record = Record.from_json(path.read_text())
     assert set(record.inputs) == {"checkpoint", "checkpoint/copy"} and record.inputs["checkpoint/copy"] == "c" * 64
-    assert record.code == {"harness": "0", "commit": "abc", "dirty": "no"} and record.schema == 2
+    assert record.code == {"harness": "0", "commit": "abc", "dirty": "no"} and record.schema == SCHEMA
     (units,) = unpack(path.with_name("units.npz").read_bytes(), "units")["record"]
     assert units.metric == "TI" and units.value() == next(m.estimate.value for m in record.metrics if m.name == "TI")
 

@@ -16,12 +16,14 @@ import pytest
 from harness.errors import DataMissing, UserError
 from harness.files import write_text
 from harness.identity import content_key, file_sha256
-from harness.records import Check, Comparability, Metric, Record, Subject
+from harness.records import SCHEMA, Check, Comparability, Metric, Record, Subject
 from harness.stats import Estimate, wilson
 from leaderboard.board import Board
 from leaderboard.exports import to_csv, to_markdown, to_terminal
+from leaderboard.rows import give_way
 from leaderboard.sources import Entry, from_store
-from leaderboard.tables import build_tables, leaders
+from leaderboard.tables import build_tables
+from leaderboard.ties import leaders
 from tests.leaderboard.conftest import MakeStore, flags
 
 
@@ -71,7 +73,7 @@ def test_record_round_trip() -> None:
     one = record()
     assert Record.from_json(one.to_json()) == one
     with pytest.raises(UserError, match="schema 99"):
-        Record.from_json(one.to_json().replace('"schema": 2', '"schema": 99'))
+        Record.from_json(one.to_json().replace(f'"schema": {SCHEMA}', '"schema": 99'))
     with pytest.raises(UserError, match="not a valid record"):
         Record.from_json(one.to_json()[:100])
 
@@ -156,22 +158,27 @@ def test_rows_that_cannot_be_separated_lead_together() -> None:
     assert {key.generator for key in leaders(table, table.columns[0], "resnet10")} == {"real", "sd15"}
 
 
-def test_values_that_may_not_be_compared_go_to_a_second_table_that_says_why() -> None:
+def columns_of(*records: Record) -> dict[str, set[str]]:
+    """Return each column's title with the generators that have a value in it."""
+    (table,) = build_tables(entries(*records))
+    return {column.title: {key.generator for key, cells in table.rows.items() if column in cells} for column in table.columns}
+
+
+def test_values_that_may_not_be_compared_stand_in_columns_that_say_why() -> None:
     other = record("sd15", k=50)
-    other = replace(other, comparability=replace(other.comparability, protocol="another crop"))
-    tables = build_tables(entries(record("real"), record("lbgen"), other))
-    assert len(tables) == 2 and "protocol" in tables[1].notes[0]
-    assert {key.generator for key in tables[0].rows} == {"real", "lbgen"}
+    other = replace(other, comparability=replace(other.comparability, protocol="p; another crop"))
+    found = columns_of(record("real"), record("lbgen"), other)
+    assert found == {"in-domain top1": {"real", "lbgen"}, "in-domain top1 (another crop)": {"sd15"}}
 
 
 def test_columns_hold_one_protocol_across_backbones_but_each_backbone_its_recipe() -> None:
     one, other = record("real"), record("sd15")
     other = replace(other, subject=replace(other.subject, backbone="vit_pico"))
     recipe = replace(other, comparability=replace(other.comparability, recipe="of a ViT"))
-    assert len(build_tables(entries(one, recipe))) == 1
+    assert columns_of(one, recipe) == {"in-domain top1": {"real", "sd15"}}
     searched = replace(other, comparability=replace(other.comparability, protocol="another search"))
-    tables = build_tables(entries(one, searched))
-    assert len(tables) == 2 and tables[1].notes == ["differs in: in-domain: protocol"]
+    (table,) = build_tables(entries(one, searched))
+    assert table.notes == ["in-domain top1 (another search): not comparable with in-domain top1, differs in protocol: another search"]
 
 
 def test_a_mean_over_fewer_sets_has_a_column_of_its_own_whatever_the_order() -> None:
@@ -202,7 +209,8 @@ def test_recorded_rows_stand_beside_new_ones_and_give_way_to_own_ones() -> None:
         ("sd15", "recorded"),
     ]
     assert "real *recorded*" in to_markdown([table])
-    (table,) = build_tables(mixed + entries(record("real", k=44)))
+    own = entries(record("lbgen"), record("real", k=44))
+    (table,) = build_tables(own + give_way(mixed[1:], own))
     assert [(key.generator, key.origin) for key in table.rows] == [
         ("lbgen", "run"),
         ("real", "run"),

@@ -9,7 +9,6 @@ run that uses it is not the paper's recipe.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 from generators.lbgen.quality.levels import LEVELS
 from generators.lbgen.quality.tower import TowerScorer
 from harness.errors import DataMissing, UserError
+from harness.weights import create_open_clip
 
 LEVEL_PROMPTS = tuple(f"{level} photo" for level in LEVELS)
 
@@ -72,17 +72,8 @@ def load_open_clip(name: str, pretrained: str | None, *, device: torch.device, d
     import open_clip
 
     try:
-        with warnings.catch_warnings():
-            # open_clip only warns when weights and activation disagree; features are then silently wrong.
-            warnings.filterwarnings("error", message="QuickGELU mismatch")
-            model = open_clip.create_model(name, pretrained=pretrained, require_pretrained=True)
+        model = create_open_clip(name, pretrained)
         tokenizer = open_clip.get_tokenizer(name)
-    except UserWarning as err:
-        raise UserError(
-            f"quality tower {name!r} does not fit its weights",
-            str(err),
-            f"use the model name {name}-quickgelu",
-        ) from err
     except (OSError, RuntimeError, ValueError) as err:
         raise DataMissing(
             f"cannot load the open_clip quality tower {name!r} ({pretrained or 'folder'})",

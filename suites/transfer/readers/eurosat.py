@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import UserError
+from harness.tree import files, folders
 from suites.transfer.cards import DerivedSplit, TransferCard
 from suites.transfer.data import LabelledImages, Part, checked, find_root
 from suites.transfer.splits import seeded_order
@@ -31,28 +32,19 @@ def read(root: Path, card: TransferCard) -> LabelledImages:
     base = find_root(
         card, root, _PLACES, lambda folder: len(_class_files(folder)) > 1, "one folder of JPEG files per class"
     )
-    files = _class_files(base)
-    return checked(derive_split(base, files, card, card.derived), card)
+    return checked(derive_split(base, _class_files(base), card, card.derived), card)
 
 
 def _class_files(base: Path) -> dict[str, list[str]]:
-    found = {}
-    for folder in sorted(entry for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-        names = sorted(
-            f"{folder.name}/{entry.name}"
-            for entry in folder.iterdir()
-            if entry.suffix.lower() in _SUFFIXES and not entry.name.startswith(".")
-        )
-        if names:
-            found[folder.name] = names
-    return found
+    found = {name: [f"{name}/{file}" for file in files(base / name, _SUFFIXES)] for name in folders(base)}
+    return {name: listed for name, listed in found.items() if listed}
 
 
-def derive_split(base: Path, files: dict[str, list[str]], card: TransferCard, rule: DerivedSplit) -> LabelledImages:
-    """Return the split of ``files`` (class name to file names); it depends on names and the rule's seed only."""
+def derive_split(base: Path, listed: dict[str, list[str]], card: TransferCard, rule: DerivedSplit) -> LabelledImages:
+    """Return the split of ``listed`` (class name to file names); it depends on names and the rule's seed only."""
     parts: dict[str, list[tuple[str, int]]] = {"test": [], "val": [], "train": []}
     first_train = rule.test_per_class + rule.val_per_class
-    for label, (name, paths) in enumerate(sorted(files.items())):
+    for label, (name, paths) in enumerate(sorted(listed.items())):
         if len(paths) <= first_train:
             raise UserError(
                 f"{card.name}: class {name} is too small",
@@ -69,7 +61,7 @@ def derive_split(base: Path, files: dict[str, list[str]], card: TransferCard, ru
         card.dataset,
         f"class folders, split derived with seed {rule.seed}",
         base,
-        tuple(sorted(files)),
+        tuple(sorted(listed)),
         _part(trainval),
         _part(sorted(parts["test"])),
         official,

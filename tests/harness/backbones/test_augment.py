@@ -115,7 +115,8 @@ def test_crop_resize_equals_pillow() -> None:
 
 def test_draws_lie_in_the_recipes_ranges() -> None:
     samples = np.arange(4000)
-    c = draw_crops(3, 0, samples, 64, (0.08, 1.0))
+    side = np.full(4000, 64)
+    c = draw_crops(3, 0, samples, side, side, (0.08, 1.0))
     area, aspect = c.height * c.width / 64**2, c.width / c.height
     assert area.min() > 0.07 and area.max() <= 1 and 0.45 < area.mean() < 0.62
     assert aspect.min() > 0.65 and aspect.max() < 1.55

@@ -198,3 +198,33 @@ def test_feature_kinds(x: torch.Tensor, tmp_path: Path) -> None:
     assert (vit.features(x, "gap") - vit.features(x, "cls")).abs().max() > 0.1
     with pytest.raises(UserError, match="known|kind"):
         vit.features(x, "mean")
+
+
+def test_a_folder_of_an_older_version_is_read_with_the_old_defaults(tmp_path: Path) -> None:
+    import json
+
+    from harness.backbones.checkpoint import read_info
+
+    path = folder(tmp_path) / "backbone.json"
+    facts = json.loads(path.read_text())
+    for name in ("crop", "precision", "warnings"):
+        del facts[name]
+    path.write_text(json.dumps(facts))
+    info = read_info(path.parent)
+    assert (info.crop, info.precision, info.warnings, info.outside) == (0.875, "fp32", (), False)
+    del facts["mean"]
+    path.write_text(json.dumps(facts))
+    with pytest.raises(UserError, match="cannot be read"):
+        read_info(path.parent)
+
+
+def test_bf16_computes_in_bfloat16_and_answers_in_float32(x: torch.Tensor, tmp_path: Path) -> None:
+    torch.save(model().state_dict(), tmp_path / "c.pth")
+    found = {}
+    for precision in ("fp32", "bf16"):
+        bring(tmp_path / "c.pth", tmp_path / precision, precision=precision)
+        classifier = load_classifier(tmp_path / precision)
+        assert classifier(x).dtype == classifier.features(x).dtype == torch.float32
+        found[precision] = (classifier(x), classifier.identity)
+    difference = (found["fp32"][0] - found["bf16"][0]).abs().max()
+    assert 0 < difference < 0.1 and found["fp32"][1] != found["bf16"][1]

@@ -10,7 +10,8 @@ from PIL import Image
 
 from harness.errors import DataMissing, UserError
 from harness.images import copy as copy_module
-from harness.images.copy import FolderSource, ShardSource, TrainingCopy, build_copy, square
+from harness.images.copy import ShardSource, TrainingCopy, build_copy, square
+from harness.images.folder import FolderSource
 from harness.images.shards import ShardImage, write_shard
 
 CLASSES = ("n02", "n01")  # class order is the list's, not the alphabet's
@@ -122,3 +123,14 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "src" / "n01" / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     with pytest.raises(UserError, match=r"n01/x\.png"):
         build_copy(FolderSource(tmp_path / "src", ("n01",)), tmp_path / "c", ("n01",), 8)
+
+
+@pytest.mark.parametrize("size", [(37, 20), (38, 20), (39, 20), (20, 41), (53, 31)])
+def test_centre_crop_is_torchvisions(size: tuple[int, int]) -> None:
+    """Odd differences are rounded half to even, not down."""
+    from torchvision.transforms import functional as F
+
+    pixels = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    theirs = F.center_crop(F.resize(image, 16, F.InterpolationMode.BICUBIC), [16, 16])
+    assert (np.asarray(square(image, 16)) == np.asarray(theirs)).all()

@@ -176,18 +176,21 @@ def test_untrained_network_through_the_plan(in100_run):
 
 
 def test_untrained_networks_are_made_equal_every_time(tmp_path):
+    from dataclasses import asdict
     from types import SimpleNamespace
 
     from harness.backbones.classifier import load_classifier
     from harness.baselines import make_baseline
+    from harness.preprocessing import Preprocessing
 
     found = []
     for name in ("a", "b"):
         folder = tmp_path / name
         folder.mkdir()
-        facts = {"kind": "untrained", "class": "", "arch": "resnet10", "image_size": 64}
+        facts = {"kind": "untrained", "class": "", "arch": "resnet10"}
+        feed = Preprocessing((0.5,) * 3, (0.5,) * 3, 64)
         ctx = SimpleNamespace(
-            params=facts | {"mean": [0.5] * 3, "std": [0.5] * 3}, out=folder, classes=load_classes("micro"),
+            params=facts | asdict(feed), out=folder, classes=load_classes("micro"),
             seed=lambda *facts: 5,
         )  # fmt: skip
         make_baseline(ctx)

@@ -7,11 +7,15 @@ import hashlib
 import numpy as np
 import pytest
 
+from harness.classes import load_classes
 from harness.errors import UserError
 from suites.bias import background, context, texture
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
-from suites.bias.heads import BiasSettings
+from suites.bias.heads import BiasSettings, TextureSettings, other_head
 from suites.bias.images import Geometry, predict, read_image
+from suites.bias.maps import ClassMap
+from suites.texture_bias import TextureBias
+from tests.suites.bias.conftest import with_answers
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
 HEAD = {f"c-{name}": colour for name, colour in COLOURS.items()}
@@ -108,7 +112,7 @@ def test_the_error_names_every_broken_file(cues, colour_classifier):
     for victim in victims:
         victim.write_bytes(b"")
     with pytest.raises(UserError, match="5 files cannot be used") as caught:
-        texture.predict_rows(colour_classifier(HEAD), cues, CUES, settings=BiasSettings(batch_size=2))
+        texture.predict_rows(colour_classifier(HEAD), cues, CUES, settings=TextureSettings(batch_size=2))
     assert all(str(victim) in caught.value.why for victim in victims) and "fetch these files" in caught.value.fix
 
 
@@ -142,6 +146,9 @@ def test_head_of_the_nine_classes_is_used_as_it_is(swaps, colour_classifier):
     mapped = background.predict_rows(colour_classifier(HEAD), swaps, IN9)
     assert (nine["answer"] == mapped["answer"]).all() and set(nine["coverage"]) == {""}
     assert background.score(nine, IN9).metrics == background.score(mapped, IN9).metrics
+    (note,) = background.score(nine, IN9).notes
+    assert note.startswith("head of 3 classes, not the 3 of the data set (classes of the head: blue 1, red 1, wheeled green 1)")
+    assert background.score(mapped, IN9).notes == ()
 
 
 # --- geometry and invariance --------------------------------------------------------------------------------
@@ -175,6 +182,33 @@ def test_network_of_another_size_is_fed_its_size_and_flagged(cues, colour_classi
     assert str(context.geometry(focus).of(Large(HEAD))) == "shorter side 48 (PIL bicubic), centre crop 48"
 
 
+@pytest.mark.parametrize("how", ["bilinear", "bicubic"])
+def test_resize_and_crop_equal_torchvision_and_are_a_protocol_of_their_own(cues, colour_classifier, how):
+    from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+
+    seen = []
+
+    class Network(colour_classifier):
+        image_size, interpolation = 24, how
+
+        def __call__(self, images):
+            seen.append((images * 255).round().byte().permute(0, 2, 3, 1).numpy())
+            return super().__call__(images)
+
+    rows = texture.predict_rows(Network(HEAD), cues, CUES, settings=TextureSettings(resize=28))
+    base, stimuli = texture.read_stimuli(cues, CUES)
+    image = read_image(base / stimuli[4].name)[0]
+    expected = np.asarray(CenterCrop(24)(Resize(28, InterpolationMode[how.upper()])(image)))
+    assert (np.concatenate(seen)[4] == expected).all()
+    assert f"non-reference geometry: shorter side 28 (PIL {how}), centre crop 24; the reference is as stored, 24x24" in (
+        texture.score(rows, CUES).notes
+    )
+    protocols = {TextureBias().protocol(TextureSettings(resize=size)) for size in (0, 0, 28, 256)}
+    assert len(protocols) == 3 and "shorter side 256, centre crop of the network's size" in str(protocols)
+    with pytest.raises(UserError, match="cannot be cut from 20"):
+        texture.predict_rows(Network(HEAD), cues, CUES, settings=TextureSettings(resize=20))
+
+
 def test_other_size_equals_torchvision():
     from PIL import Image
     from torchvision.transforms import CenterCrop, InterpolationMode, Resize
@@ -187,7 +221,7 @@ def test_other_size_equals_torchvision():
 
 def test_bias_8_17_batch_size_and_threads_change_no_metric(cues, swaps, untrained_network):
     model = untrained_network(HEAD)
-    runs = [BiasSettings(batch_size=size, threads=threads) for size, threads in ((64, 1), (1, 1), (5, 3))]
+    runs = [TextureSettings(batch_size=size, threads=threads) for size, threads in ((64, 1), (1, 1), (5, 3))]
     cue_rows = [texture.predict_rows(model, cues, CUES, settings=settings) for settings in runs]
     swap_rows = [background.predict_rows(model, swaps, IN9, settings=settings) for settings in runs]
     for rows in (cue_rows, swap_rows):
@@ -224,3 +258,36 @@ def test_stimuli_are_compared_with_the_public_bytes(cues, monkeypatch):
     (base / stimuli[3].name).write_bytes(b"touched")
     rows.pop(5)
     assert texture.differing(base, stimuli) == [stimuli[3].name, stimuli[5].name]
+
+
+def test_a_head_of_other_classes_than_the_thousand_says_so_with_its_classes_per_category(stimuli_answers):
+    thousand, hundred = load_classes("imagenet1k").ids, load_classes("imagenet100").ids
+    for card in (CueConflictCard.load(), FocusCard.load(), In9Card.load()):
+        assert other_head(thousand, card) == other_head(thousand[::-1], card) == ""
+        assert other_head((*thousand, "n99999999"), card) == "1001 classes, not the 1000 of ImageNet"
+        assert other_head(hundred, card) == "100 classes, not the 1000 of ImageNet"
+    own = CUES.model_copy()
+    assert other_head(tuple(HEAD), own) == "" and other_head((*HEAD, "c-more"), own) == "4 classes, not the 3 of the data set"
+    card = CueConflictCard.load()
+    plain = texture.score(stimuli_answers | {"head": np.full(1280, "")}, card)
+    wider = texture.score(stimuli_answers | {"head": np.full(1280, "1001 classes, not the 1000 of ImageNet")}, card)
+    assert wider.metrics == plain.metrics and wider.notes[1:] == plain.notes
+    assert "head of 1001 classes, not the 1000 of ImageNet (classes of the head: airplane 1, bear 4, bicycle 2, bird 49" in (
+        wider.notes[0]
+    )
+
+
+@pytest.fixture
+def stimuli_answers(stimuli, answers):
+    """Rows of the public stimuli as a network answered them, with the members of each category in a thousand-way head."""
+    head = ClassMap.of(CueConflictCard.load().categories).bind(load_classes("imagenet1k").ids)
+    members = dict(zip(head.categories, head.counts().tolist(), strict=True))
+    rows = with_answers(stimuli, answers["mvh:resnet50"])
+    return rows | {"members": np.asarray([members[name] for name in rows["shape"]]), "coverage": np.full(1280, "")}
+
+
+def test_every_bias_value_names_the_companions_it_is_read_with(stimuli_answers, swaps, colour_classifier):
+    (ti, *_) = texture.score(stimuli_answers, CueConflictCard.load()).metrics
+    assert ti.name == "TI" and ti.beside == ("cue_coverage", "same_category_accuracy")
+    (gap, *_) = background.score(background.predict_rows(colour_classifier(HEAD), swaps, IN9), IN9).metrics
+    assert gap.name == "BG_Gap" and gap.beside == ("mixed_same",)

@@ -1,13 +1,17 @@
 """Proofs that need the public data sets or weights; without them each says what it wants.
 
 HARNESS_DATA: a folder with `cue-conflict`, `focus`, `in9` in their public layouts. HARNESS_WEIGHTS: a folder with
-`resnet50-0676ba61.pth` (torchvision, V1) and `resnet50_a1_0-14fe96d1.pth` (timm, resnet50.a1_in1k).
+`resnet50-0676ba61.pth` (torchvision, V1), `resnet50_a1_0-14fe96d1.pth` (timm, resnet50.a1_in1k) and
+`tf_efficientnet_lite0.safetensors` (`python benchmarks/reality.py weights FOLDER`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ import pytest
 
 from harness.classes import load_classes
 from harness.normalisation import KNOWN
+from harness.records import Record
 from suites.bias import background, context, texture
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
 from suites.bias.images import Geometry, predict, read_image
@@ -119,3 +124,23 @@ class _Cropped:
 
         large = torch.nn.functional.interpolate(images, 256, mode="bilinear", antialias=True, align_corners=False)
         return self.model(large[..., 16:240, 16:240].clamp(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "counts", "same", "ti"),
+    [((), (197, 626), 72, 76.06), (("--normalisation", "imagenet"), (204, 546), 64, 72.80),
+     (("--normalisation", "0.498039,0.498039,0.498039/0.501961,0.501961,0.501961"), (197, 622), 71, 75.95)],
+)  # fmt: skip
+def test_efficientnet_lite0_through_the_command_line(tmp_path, options, counts, same, ti):
+    """Counts published with docs/reality.md; a few images differ between machines and library versions."""
+    root, weights = wanted("HARNESS_DATA", "cue-conflict"), wanted("HARNESS_WEIGHTS", "tf_efficientnet_lite0.safetensors")
+    command = [sys.executable, "-m", "harness", "run", "--checkpoint", str(weights), "--arch", "tf_efficientnet_lite0",
+               "--classes", "imagenet1k", "--suite", "texture-bias", "--data", f"cue-conflict={root}", "--store", "s",
+               *options]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=3600, check=True)
+    record = Record.from_json(next((tmp_path / "s/evaluate").rglob("record.json")).read_text())
+    numbers = [int(part) for part in re.findall(r"[st] = (\d+)", next(note for note in record.notes if note.startswith("s = ")))]
+    estimates = {metric.name: metric.estimate for metric in record.metrics}
+    assert numbers == pytest.approx(counts, abs=3) and 80 * estimates["same_category_accuracy"].value == pytest.approx(same, abs=2)
+    assert 100 * estimates["TI"].value == pytest.approx(ti, abs=0.4)
+    assert ("instead of mean 0.5" in done.stderr) is bool(options) and "profile in1k (implied" in done.stderr

@@ -11,7 +11,7 @@ from harness.profile import load_profile, parse_settings
 from harness.stats import totals_of
 from suites.bias import background, context, texture
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
-from suites.bias.heads import BiasSettings, narrowed
+from suites.bias.heads import TextureSettings, narrowed
 from suites.bias.maps import ClassMap
 from suites.context_bias import ContextBias
 from tests.suites.bias.conftest import values, with_answers
@@ -70,6 +70,7 @@ def test_bias_8_11_ti_carries_its_coverage(stimuli, answers):
     members = dict(zip(head_of("cue_conflict").categories, head_of("cue_conflict").counts(), strict=True))
     rows |= {"members": np.asarray([members[name] for name in rows["shape"]]), "coverage": np.full(245, "7of16")}
     score = texture.score(rows, CARDS["cue_conflict"])
+    assert score.metrics[0].beside == ("cue_coverage@7of16", "same_category_accuracy@7of16")
     assert names_of(score) == ["TI@7of16"] and all(name.endswith("@7of16") for name in names_of(score, "companion"))
     table, _ = texture.cue_table(rows)
     s, t = table.sum(axis=0)
@@ -92,6 +93,7 @@ def test_bias_8_11_cb_avg_is_undefined_with_its_six_images(focus_counts):
     }
     score = context.score(rows, CARDS["focus"])
     assert set(names_of(score)) == {"CB_avg", "CB_1@5of10", "CB_2@5of10"}
+    assert {m.beside for m in score.metrics if m.role == "primary"} == {("Acc_0@5of10",)}
     found = values(score)
     for name in ("CB_avg", "CB_3", "CB_3_standardised"):
         assert found[name].value is None and found[name].reason == "6 images in P3"
@@ -129,7 +131,7 @@ def test_bias_8_11_gap_carries_its_coverage():
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "grey": (120, 120, 120)}
 HEAD = {f"c-{name}": colour for name, colour in COLOURS.items() if name != "grey"}
-RESTRICTED = BiasSettings(restricted=True)
+RESTRICTED = TextureSettings(restricted=True)
 
 
 @pytest.fixture
@@ -174,7 +176,7 @@ def test_wide_head_narrowed_to_the_list_is_scored_like_a_head_of_that_list(four_
     wide = colour_classifier({f"c-{name}": colour for name, colour in COLOURS.items()})
     listed = tmp_path / "three.txt"
     listed.write_text("".join(f"{name} {name[2:]}\n" for name in sorted(HEAD)))
-    narrow = BiasSettings(restricted=True, head=str(listed))
+    narrow = TextureSettings(restricted=True, head=str(listed))
     rows = texture.predict_rows(wide, root, card, settings=narrow)
     small = texture.predict_rows(colour_classifier(HEAD), root, card, settings=RESTRICTED)
     assert (rows["answer"] == small["answer"]).all() and set(rows["top1"]) <= set(HEAD)
@@ -190,5 +192,5 @@ def test_profile_in100_asks_for_restricted_suites_and_in1k_for_the_standard_ones
     for profile, restricted in (("in100", True), ("in1k", False), ("micro", False)):
         suites = load_profile(profile).profile.suites
         for name in ("texture-bias", "context-bias"):
-            assert parse_settings(BiasSettings, suites.get(name, {}), name).restricted is restricted
+            assert parse_settings(TextureSettings, suites.get(name, {}), name).restricted is restricted
         assert suites.get("background-bias", {}).get("restricted", False) is restricted

@@ -253,6 +253,9 @@ def test_perception_cards(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="number of classes"):
         ade_classes(tmp_path, ADE20K_CARD)
     assert ade_classes(tmp_path, ADE20K_CARD.model_copy(update={"n_classes": 2})) == ("wall", "building, edifice")
+    table.write_text("Idx\tName\n" + "".join(f"{i}\tclass {i}\n" for i in range(1, 256)))
+    with pytest.raises(UserError, match="too many classes"):  # the label of the last one would mean unlabelled
+        ade_classes(tmp_path, ADE20K_CARD.model_copy(update={"n_classes": None}))
     table.write_text("Idx\tName\n2\twall\n1\tfloor\n")
     with pytest.raises(UserError, match="not numbered"):
         ade_classes(tmp_path, ADE20K_CARD)

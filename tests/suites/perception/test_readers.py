@@ -135,7 +135,15 @@ def test_coco_pictures_in_a_folder_of_their_own(coco: Path) -> None:
 
 
 @pytest.mark.parametrize(("what", "change"), [
-    ("lists an image twice", lambda c: c["images"].append(c["images"][0])),
+    ("id twice", lambda c: c["images"].append(c["images"][0])),
+    ("id twice", lambda c: c["annotations"][1].update(id=c["annotations"][0]["id"])),
+    ("id twice", lambda c: c["categories"].append(c["categories"][0])),
+    ("no 64-bit integer", lambda c: c["annotations"][0].update(id="7")),
+    ("no 64-bit integer", lambda c: c["annotations"][0].pop("id")),
+    ("no 64-bit integer", lambda c: c["annotations"][0].update(image_id=str(c["annotations"][0]["image_id"]))),
+    ("no 64-bit integer", lambda c: c["images"][0].update(id=2**63)),
+    ("no 64-bit integer", lambda c: c["categories"][0].update(id=True)),
+    ("not complete", lambda c: c["annotations"][0].pop("area")),
     ("unknown images", lambda c: c["annotations"][0].update(image_id=1)),
     ("unknown images or categories", lambda c: c["annotations"][0].update(category_id=12)),
     ("category list", lambda c: c["categories"].reverse()),
@@ -150,6 +158,17 @@ def test_coco_wrong_annotations(coco: Path, what: str, change: Callable[[dict[st
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=what):
         read_coco(coco)
+
+
+def test_coco_files_that_list_different_categories(coco: Path) -> None:
+    """A label's number is its place in the training file, and is looked up in the validation file."""
+    path, card = coco / "annotations/instances_train2017.json", COCO_CARD.model_copy(update={"classes": None})
+    read_coco(coco, card=card)
+    content = json.loads(path.read_text())
+    content["categories"].reverse()
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="list different categories"):
+        read_coco(coco, card=card)
 
 
 def test_coco_cut_annotations(coco: Path) -> None:

@@ -122,6 +122,53 @@ def test_perception_rows_equal_pycocotools(seed: int) -> None:
         assert 0.01 < values[0] < 0.95
 
 
+IDS = {
+    "from 0": lambda n: n,
+    "negative": lambda n: n - 40,
+    "64-bit": lambda n: 2**53 + n,  # neighbours that a float cannot tell apart
+    "around 0": lambda n: (n - 3) * 10**17,
+}
+
+
+@pytest.mark.parametrize("kind", ["images", "categories", "annotations"])
+@pytest.mark.parametrize("name", list(IDS))
+def test_ap_does_not_depend_on_ids(kind: str, name: str) -> None:
+    """pycocotools marks a detection without a match by 0, the id that an object may have."""
+    truth = toy_truth(2)
+    found = noisy_detections(truth, 2)
+    for item in truth["annotations"]:  # each object found once for certain
+        exact = {"image_id": item["image_id"], "category_id": item["category_id"], "bbox": item["bbox"], "score": 1.0}
+        found["bbox"].append(exact)
+        found["segm"].append({**exact, "segmentation": encoded(*item["bbox"])})
+    new = {item["id"]: IDS[name](place) for place, item in enumerate(truth[kind])}
+    field = {"images": "image_id", "categories": "category_id"}.get(kind)
+
+    def changed(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**item, field: new[item[field]]} for item in items] if field else items
+
+    other = {**truth, "annotations": changed(truth["annotations"])}
+    other[kind] = [{**item, "id": new[item["id"]]} for item in other[kind]]
+    expected, rows = coco_rows(truth, found), coco_rows(other, {key: changed(items) for key, items in found.items()})
+    for overlap in ("bbox", "segm"):
+        np.testing.assert_equal(coco_summary(rows, overlap), coco_summary(expected, overlap))
+    ids = {key: {item["id"] for item in other[key]} for key in ("images", "categories")}
+    assert set(rows["image_id"]) == ids["images"] and set(rows["category_id"]) <= ids["categories"]
+
+
+def test_the_only_object_may_have_id_0_and_no_mark_of_a_crowd() -> None:
+    shape = rectangle(10, 10, 50, 50)
+    truth = {
+        "images": [{"id": 0, "width": SIDE, "height": SIDE}],
+        "categories": [{"id": 0, "name": "a"}],
+        "annotations": [{"id": 0, "image_id": 0, "category_id": 0, **shape}],
+    }
+    found = [{"image_id": 0, "category_id": 0, "bbox": shape["bbox"], "score": 1.0}]
+    masks = [{**found[0], "segmentation": encoded(10, 10, 50, 50)}]
+    rows = coco_rows(truth, {"bbox": found, "segm": masks})
+    assert [coco_summary(rows, kind)["AP"] for kind in ("bbox", "segm")] == pytest.approx([1.0, 1.0], abs=1e-9)
+    assert "iscrowd" not in truth["annotations"][0]  # the dictionary of the run is left as it is
+
+
 def test_perception_9_perfect_and_empty() -> None:
     """Perfect detections give AP 1, none give AP 0 without a crash, and the empty image is still counted."""
     truth = toy_truth(7)

@@ -266,6 +266,23 @@ def run_ade_labels(folder: Path) -> None:
         (folder / "ade_labels.json").write_text(json.dumps([error.what, error.why, error.fix]))
 
 
+def cut_checkpoint(path: Path, network: Any) -> list[str]:
+    """Look at a checkpoint as it is, then without one tensor; return the refusals."""
+    import torch
+
+    from harness.errors import UserError
+    from suites.perception.training import check_checkpoint
+
+    state, found = network.state_dict(), []
+    for kept in (state, {key: value for key, value in state.items() if key != "bn1.weight"}):
+        torch.save({"state_dict": kept}, path)
+        try:
+            check_checkpoint(path, network)
+        except UserError as error:
+            found.append(error.why)
+    return found
+
+
 def inspect(folder: Path, name: str) -> None:
     """Load networks into one toolbox and write differences of keys and of features, and the refusals."""
     import torch
@@ -288,6 +305,7 @@ def inspect(folder: Path, name: str) -> None:
             check_strict(toolbox_state(wide, ARCHES["resnet50"]), registry.build({"type": "ResNetV1c", "depth": 50}))
         except UserError as error:
             facts["v1c"] = error.why
+    facts["checkpoint"] = cut_checkpoint(folder / f"{name}_cut.pth", plain)
     for arch in ("resnet10", "resnet18"):
         network, spec = make_network(arch), ARCHES[arch]
         backbone = registry.build({"type": spec.type, **spec.arguments, "norm_eval": True})

@@ -290,3 +290,24 @@ def test_transfer_in_domain_logits_must_be_finite(tmp_path, monkeypatch):
     val(tmp_path, Colours.classes)
     with pytest.raises(UserError, match="not finite"):
         in_domain(tmp_path, tmp_path, Broken(), {"per_class": 2}, monkeypatch)
+
+
+def test_transfer_in_domain_follows_a_checkpoint_from_outside(tmp_path, monkeypatch):
+    from harness.backbones.checkpoint import BackboneInfo
+
+    class Fed(Colours):
+        info = BackboneInfo("a", {}, Colours.classes, (0,) * 3, (1,) * 3, 12, "bilinear", "raw", {"entry": ""}, crop=0.6)
+
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            sizes.add(tuple(x.shape[2:]))
+            return super().__call__(x)
+
+    val(tmp_path, Colours.classes)
+    sizes: set[tuple[int, ...]] = set()
+    rows, score = in_domain(tmp_path, tmp_path, Fed(), {"per_class": 2}, monkeypatch)
+    assert sizes == {(12, 12)} and set(rows["transform"]) == {"shorter side 20 bilinear, centre crop 12"}
+    assert score.notes == ("the checkpoint's own transform: shorter side 20 bilinear, centre crop 12",)
+    Fed.info = BackboneInfo("a", {}, Colours.classes, (0,) * 3, (1,) * 3, 12, "bicubic", "ema", {"epochs": 3})
+    sizes.clear()
+    rows, score = in_domain(tmp_path, tmp_path, Fed(), {"per_class": 2}, monkeypatch)  # trained here: the protocol's
+    assert sizes == {(16, 16)} and set(rows["transform"]) == {"shorter side 18 bicubic, centre crop 16"} and not score.notes

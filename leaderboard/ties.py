@@ -1,0 +1,80 @@
+"""Which values differ by more than chance, and the tie groups of a column."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from harness.inference import Difference, difference
+from harness.stats import normal_quantile
+from harness.student import quantile, tail
+
+if TYPE_CHECKING:
+    from leaderboard.rows import RowKey
+    from leaderboard.tables import Column, Table, Value
+
+
+def separable(first: Value, second: Value) -> bool:
+    """Return whether two values differ by more than chance: 95 %, paired where both have units, seed spread included."""
+    a, b = first.estimate, second.estimate
+    if a.value is None or b.value is None:
+        return False
+    if first.parts and second.parts:
+        try:
+            found = difference(first.parts, second.parts, replicates=0)
+        except ValueError:  # no common items: fall back to the intervals
+            pass
+        else:
+            return found.p < 0.05
+    apart = unpaired(first, second)
+    return apart is not None and apart.p < 0.05
+
+
+def unpaired(first: Value, second: Value) -> Difference | None:
+    """Return the difference as if the systems had been measured on different items, or None without intervals.
+
+    A system of one seed is taken to scatter like the other, as in a paired difference.
+    """
+    a, b = first.estimate, second.estimate
+    if None in (a.low, a.high, b.low, b.high) or a.value is None or b.value is None:
+        return None
+    squares = sum(((e.high or 0.0) - (e.low or 0.0)) ** 2 for e in (a, b)) / (2 * normal_quantile()) ** 2
+    spreads = [value.spread for value in (first, second) if value.spread]
+    df = sum(spread.df for spread in spreads)
+    pooled = sum(spread.df * spread.sd**2 for spread in spreads) / df if df else 0.0
+    scatter = pooled * sum(1 / max(1, len(value.seeds)) for value in (first, second))
+    d, se = a.value - b.value, math.sqrt(squares + scatter)
+    half = (quantile(df) if df else normal_quantile()) * se
+    upper = tail(d / se, df or 1e9) if se else (0.5 if d == 0 else float(d < 0))
+    p = 2 * min(upper, 1 - upper)
+    return Difference(d, d - half, d + half, math.sqrt(squares), math.sqrt(scatter) if df else None, df or 1e9, p, upper, 1 - upper,
+                      min(a.n, b.n), "unpaired: the test items differ or were not kept")  # fmt: skip
+
+
+def tie_groups(table: Table, column: Column, backbone: str) -> dict[RowKey, int]:
+    """Return the tie group of each valid row of a backbone: 1 holds the best value and all not separable from it."""
+    found = {
+        key: cells[column]
+        for key, cells in table.rows.items()
+        if key.backbone == backbone
+        and column in cells
+        and cells[column].valid
+        and cells[column].estimate.value is not None
+    }
+    if len(found) < 2 or column.better == "neither":
+        return {}
+    sign = 1 if column.better == "higher" else -1
+    rest = sorted(found, key=lambda key: -sign * (found[key].estimate.value or 0.0))
+    groups: dict[RowKey, int] = {}
+    number = 0
+    while rest:
+        number += 1
+        last = max(i for i, key in enumerate(rest) if i == 0 or not separable(found[rest[0]], found[key]))
+        groups |= dict.fromkeys(rest[: last + 1], number)  # whatever lies between two tied rows is tied with them
+        rest = rest[last + 1 :]
+    return groups
+
+
+def leaders(table: Table, column: Column, backbone: str) -> frozenset[RowKey]:
+    """Return the rows of a backbone that may be best: the first tie group."""
+    return frozenset(key for key, number in table.ties(column, backbone).items() if number == 1)
