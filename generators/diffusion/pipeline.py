@@ -116,7 +116,7 @@ def load_pipeline(
     where = torch.device(device)
     parts = {name: _load_part(root, name, classes, dtype, pickled) for name in ("text_encoder", "vae", "unet")}
     return DiffusionParts(
-        tokenizer=_load_part(root, "tokenizer", classes, None),
+        tokenizer=_tokenizer(root, classes, parts["text_encoder"]),
         text_encoder=freeze(parts["text_encoder"], where),
         vae=freeze(parts["vae"], where),
         unet=freeze(parts["unet"], where),
@@ -225,6 +225,23 @@ def _scheduler_config(root: Path) -> dict[str, Any]:
     raw = json.loads(path.read_text())
     filled = dict(PNDMScheduler.from_config(raw).config)  # fills in the defaults that a file may leave out
     return {key: filled.get(key, raw.get(key)) for key in {*filled, *raw}} | {"_class_name": raw.get("_class_name")}
+
+
+def _tokenizer(root: Path, classes: Mapping[str, Any], text_encoder: Any) -> Any:
+    """Return the tokenizer, which must have the text encoder's vocabulary.
+
+    Where its files are missing transformers makes one that knows two tokens, and every prompt becomes the same.
+    """
+    fix = "complete the tokenizer folder (vocab.json and merges.txt, or tokenizer.json), or save the pipeline again"
+    try:
+        tokenizer = _load_part(root, "tokenizer", classes, None)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataMissing(f"the tokenizer in {root} cannot be read", str(error).splitlines()[0], fix) from error
+    vocabulary = text_encoder.config.vocab_size
+    if len(tokenizer) != vocabulary:
+        why = f"it knows {len(tokenizer)} tokens, the text encoder {vocabulary}"
+        raise UserError(f"the tokenizer in {root} does not fit the text encoder", why, fix)
+    return tokenizer
 
 
 def _load_part(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from generators.diffusion.pipeline import DiffusionParts
+from harness.errors import UserError
 
 MICRO_BATCH = 16
 """Images in one UNet call. Always filled up to this number, because kernels may change low bits with the batch size."""
@@ -49,7 +50,17 @@ def decode_latents(parts: DiffusionParts, latents: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
-    """Return (B, H, W, 3) uint8 from (B, 3, H, W) in [0, 1]: clamped, then rounded."""
+    """Return (B, H, W, 3) uint8 from (B, 3, H, W) in [0, 1]: clamped, then rounded.
+
+    Raises:
+        UserError: a value is not finite; it would become black.
+    """
+    if not bool(torch.isfinite(images).all()):
+        raise UserError(
+            "a synthesised image is not finite",
+            "the UNet or the autoencoder overflowed, as float16 does with some weights",
+            "set precision=fp32 or precision=bf16 for this generator, or use weights made for half precision",
+        )
     pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 

@@ -6,10 +6,13 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from generators.diffusion.pipeline import load_pipeline
+from generators.diffusion.sampling import to_uint8
+from harness.errors import UserError
 from harness.microworld.towers import sd_folder
 from harness.weights import load_pretrained
 
@@ -43,3 +46,23 @@ def test_attention_of_the_autoencoder_under_its_old_names(tmp_path: Path) -> Non
     again = load_pretrained(AutoencoderKL, tmp_path)
     for name, value in network.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("kept", [(), ("tokenizer_config.json",)], ids=["empty folder", "configuration only"])
+def test_a_tokenizer_without_its_vocabulary_is_refused(tmp_path: Path, kept: tuple[str, ...]) -> None:
+    """transformers makes one of two tokens of it, for which all prompts are equal."""
+    folder = Path(shutil.copytree(sd_folder(), tmp_path / "sd"))
+    for file in (folder / "tokenizer").iterdir():
+        if file.name not in kept:
+            file.unlink()
+    with pytest.raises(UserError, match="the tokenizer in"):
+        load_pipeline(folder)
+
+
+def test_pixels_that_are_not_finite_are_no_picture() -> None:
+    images = torch.rand(2, 3, 4, 4)
+    assert to_uint8(images).shape == (2, 4, 4, 3)
+    for value in (float("nan"), float("inf")):
+        images[1, 2, 3, 0] = value
+        with pytest.raises(UserError, match="not finite"):
+            to_uint8(images)
