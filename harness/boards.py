@@ -23,7 +23,7 @@ class LeaderBoard(Protocol):
         """Return the paired comparison of two systems as text."""
 
     def gate(
-        self, places: Sequence[Path], baseline: Path, strict: bool, generators: Sequence[str] = ()
+        self, places: Sequence[Path], baseline: Path, strict: bool, only: str = ""
     ) -> tuple[int, str, str]:
         """Return exit code, Markdown summary and JUnit XML."""
 

@@ -55,7 +55,9 @@ def run(
     if stale not in ("stop", "reuse", "redo"):
         raise UserError(f"unknown --stale {stale!r}", "it is one of stop, reuse, redo", "correct it")
     place = Store(store.resolve())
-    found, report = running.run(selection, place, stale=cast(Stale, stale), slots=slots, device=device, quiet=quiet)
+    found, report = running.run(
+        selection, place, stale=cast(Stale, stale), slots=slots, device=device, quiet=quiet, announce=_announce
+    )
     _tell(found, report, quiet)
     for finding in found_in(place, found.plan):
         print(f"warning: {finding}", file=sys.stderr)
@@ -66,12 +68,16 @@ def run(
         raise typer.Exit(DataMissing.code)
 
 
+def _announce(plan: Any) -> None:
+    """Print what is run otherwise and what looks wrong, before hours are spent on it."""
+    for note in plan.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for warning in plan.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
 def _tell(found: Any, report: Any, quiet: bool) -> None:
     out = sys.stderr
-    for note in found.plan.notes:
-        print(f"note: {note}", file=out)
-    for warning in found.plan.warnings:
-        print(f"warning: {warning}", file=out)
     for entry in found.plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}", file=out)
     if report is None:

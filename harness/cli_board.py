@@ -94,7 +94,7 @@ def gate(
     from harness.provenance import code_version
 
     places, door = folders or [store], board()
-    wanted, only = names_in(metrics), names_in(generator)
+    wanted = names_in(metrics)
     if update:
         door.write_baseline(Path(baseline), places, reason, wanted, dict(code_version()))
         print(f"baseline written to {baseline}: review baseline.json and commit the folder", file=sys.stderr)
@@ -110,7 +110,7 @@ def gate(
         door.write_baseline(candidate, places, "candidate, not reviewed", wanted, dict(code_version()))
         raise DataMissing(f"there is no baseline in {baseline}", f"a candidate was written to {candidate}",
                           f"review it and rename it to {name}, or give another --baseline")  # fmt: skip
-    exit_code, summary, cases = door.gate(places, found, strict, only)
+    exit_code, summary, cases = door.gate(places, found, strict, generator)
     for path, text in ((markdown, summary), (junit, cases)):
         if path is not None:
             write_text(path, text)

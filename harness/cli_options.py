@@ -157,7 +157,14 @@ def _outside(
     path = checkpoint.resolve()
     _same_classes(path, classes)
     feed = resolve(arch, path, flags, _recipe(profile, arch))
-    weights = weights or _kind(path)
+    held = _kind(path)
+    if weights and held and weights != held:
+        raise UserError(
+            f"--weights {weights} is not what {path.name} holds",
+            f"backbone.json beside it says that these are the {held} weights",
+            f"leave --weights out, or give {weights}.safetensors",
+        )
+    weights = weights or held
     return Outside(path, base_name(arch), classes, feed.values, weights, notes=(feed.line,), warnings=feed.warnings)
 
 

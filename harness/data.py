@@ -16,7 +16,7 @@ from harness.files import lock, write_text
 from harness.fingerprints import Fingerprints
 from harness.identity import canonical_json
 from harness.profile import DataSettings, load_card, local_source
-from harness.registry import load_attribute
+from harness.registry import code_fingerprint, load_attribute
 
 DONE = ".complete"
 
@@ -50,7 +50,7 @@ def find_data(name: str, settings: DataSettings, fingerprints: Fingerprints | No
         writer_name = settings.writer_name or name
         identity = cast(Callable[[str], str], load_attribute(settings.identity))(writer_name)
         mark = hashlib.sha256(identity.encode()).hexdigest()
-        root = cache_folder() / f"{writer_name}-{mark[:12]}"
+        root = cache_folder() / f"{writer_name}-{mark[:12]}-{_writing_code(settings.writer)[:8]}"
         return DataSource(name, str(root), _mark(mark, card), card, settings.writer, writer_name)
     if not settings.root:
         return f"no root for data set {name!r}: give --data {name}=PATH"
@@ -63,6 +63,12 @@ def find_data(name: str, settings: DataSettings, fingerprints: Fingerprints | No
         return f"data set {name!r}: {error.what}: {error.why}"
     except OSError as error:
         return f"data set {name!r}: {error.filename or root} cannot be read: {error.strerror}"
+
+
+def _writing_code(writer: str) -> str:
+    """Return the hash of the code that writes an embedded data set: what other code has left is never read as what this one writes."""
+    module = writer.partition(":")[0]
+    return code_fingerprint(module.rpartition(".")[0] or module)
 
 
 def _found(root: Path, card: Mapping[str, Any], fingerprints: Fingerprints) -> str:

@@ -35,7 +35,8 @@ def measured_with(ctx: Context, suite: Suite, inputs: Mapping[str, str]) -> Meas
         inputs: What everything was made from, see ``lineage``.
     """
     facts = network_facts(ctx.out.parent.parent, inputs)
-    return Measured(facts and _network(facts), tuple(facts.get("warnings", ())), tuple(findings(ctx, suite)))
+    notes = (*facts.get("warnings", ()), *ctx.params.get("warnings", ()))
+    return Measured(facts and _network(facts), notes, tuple(findings(ctx, suite)))
 
 
 def findings(ctx: Context, suite: Suite) -> Iterator[str]:
@@ -88,4 +89,6 @@ def _network(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what makes numbers of one network comparable: weights, preprocessing, and the recipe of its training."""
     recipe = {name: value for name, value in facts["recipe"].items() if name not in STATED}
     known = {"crop": 0.875, "precision": "fp32", **facts}
-    return {"weights": facts["weights"], **{name: known[name] for name in NAMES}, "recipe": recipe}
+    # A plain state dict does not say whether it is an average; its file is known by its hash, so nothing hangs on the word.
+    weights = "" if facts["recipe"].get("entry") == "" else facts["weights"]
+    return {"weights": weights, **{name: known[name] for name in NAMES}, "recipe": recipe}

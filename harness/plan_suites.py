@@ -31,37 +31,48 @@ def measured(planner: Planner, suite: Suite, trained: Trained, dataset: Cell | N
     except NotPlanned as reason:
         planner.plan.skip(f"{card.id} of {trained.arch}", str(reason), False)
         return
-    _warn_of_size(planner, suite, settings, trained)
+    size = _other_size(suite, settings, trained)
     for item in items:
         missing = [name for name in item.data if not planner.find(name)]
         if missing:
             planner.plan.skip(card.id, planner.why_missing(missing[0]), asked)
             continue
-        _warn_of_profile(planner, item.data)
-        _evaluate(planner, suite, settings, item, trained, dataset)
+        warnings = tuple(filter(None, [size, _other_profile(planner, item.data)]))
+        for warning in warnings:
+            planner.plan.warn(warning)
+        _evaluate(planner, suite, settings, item, trained, dataset, warnings)
 
 
-def _warn_of_size(planner: Planner, suite: Suite, settings: Settings, trained: Trained) -> None:
+def _other_size(suite: Suite, settings: Settings, trained: Trained) -> str:
     """Say so where a suite feeds a checkpoint from outside with images of another size than the checkpoint states."""
     size = getattr(settings, "image_size", 0)
-    if trained.image_size and size not in (0, trained.image_size) and not suite.own_size:
-        planner.plan.warn(
-            f"{suite.card.id} feeds images of {size} px; the checkpoint states {trained.image_size} "
-            f"(--set suites.{suite.card.id}.image_size={trained.image_size} follows it)"
-        )
+    if not trained.image_size or size in (0, trained.image_size) or suite.own_size:
+        return ""
+    return (
+        f"{suite.card.id} feeds images of {size} px instead of the {trained.image_size} that the checkpoint states "
+        f"(--set suites.{suite.card.id}.image_size={trained.image_size} follows it)"
+    )
 
 
-def _warn_of_profile(planner: Planner, names: Sequence[str]) -> None:
+def _other_profile(planner: Planner, names: Sequence[str]) -> str:
     """Say so where data of the user's own are measured under the profile that is sized for the embedded ones."""
     own = [name for name, source in planner.found(names).items() if not source.writer]
-    if planner.profile.name == EMBEDDED and own and not planner.assume:
-        planner.plan.warn(
-            f"{', '.join(own)}: measured under profile {EMBEDDED}, which is sized for 64-pixel images (--profile in100 or in1k)"
-        )
+    if planner.profile.name != EMBEDDED or not own or planner.assume:
+        return ""
+    return (
+        f"{', '.join(own)}: measured under profile {EMBEDDED}, which is sized for 64-pixel images, instead of --profile in100 "
+        "or in1k"
+    )
 
 
 def _evaluate(
-    planner: Planner, suite: Suite, settings: Settings, item: Item, trained: Trained, dataset: Cell | None
+    planner: Planner,
+    suite: Suite,
+    settings: Settings,
+    item: Item,
+    trained: Trained,
+    dataset: Cell | None,
+    warnings: tuple[str, ...],
 ) -> None:
     card, values = suite.card, settings.model_dump(mode="json")
     told = {"name": trained.classes.name, "content": trained.classes.content}
@@ -76,6 +87,7 @@ def _evaluate(
         "arch": "" if dataset is not None else trained.arch,
         **planner.marks(item.data),
         **planner.sources(suite.sources, values),
+        **({"warnings": warnings} if warnings else {}),
     }
     planner.plan.add(
         Cell(

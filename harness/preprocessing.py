@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, NoReturn, cast, get_args
 
 from harness.errors import UserError
 from harness.names import near
@@ -115,7 +115,8 @@ def resolve(
             chosen[name] = known[name]
     made: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in chosen.items()}
     values = Preprocessing(**made)
-    return Resolved(values, origins, _contradictions(values, flags, stated or next(iter(own), None)))
+    warnings = _contradictions(values, flags, stated or next(iter(own), None))
+    return Resolved(values, origins, (*warnings, *(_disagreements(values, flags, stated, own[0]) if stated and own else ())))
 
 
 def in_words(name: str, value: Any) -> str:
@@ -148,6 +149,20 @@ def _contradictions(values: Preprocessing, flags: Mapping[str, Any], stated: Lay
     if known.get("crop_mode", "center") != "center":
         lines.append(f"{origin} asks for crop mode {known['crop_mode']}; the suites crop the centre")
     return tuple(lines)
+
+
+def _disagreements(values: Preprocessing, flags: Mapping[str, Any], stated: Layer, own: Layer) -> tuple[str, ...]:
+    """Return one sentence for each value that the profile's recipe trains this network with and that was not taken.
+
+    A backbone of the profile that was copied away from its ``backbone.json`` looks like anybody's.
+    """
+    origin, recipe = own
+    return tuple(
+        f"{in_words(name, getattr(values, name))} ({stated[0]}) was taken; {origin} trains this network with "
+        f"{in_words(name, value)} ({OPTIONS[name]} decides)"
+        for name, value in recipe.items()
+        if name in NAMES and name in stated[1] and name not in flags and not _equal(getattr(values, name), value)
+    )
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -186,14 +201,25 @@ def backbone_facts(path: Path | None) -> dict[str, Any] | None:
         ) from error
 
 
+def _unknown(arch: str) -> NoReturn:
+    import timm
+
+    known = [*SMALL_NETWORKS, *timm.list_models()]
+    raise UserError(
+        f"unknown architecture {arch!r}",
+        "it is neither a small network of this project nor a timm name",
+        f"{near(base_name(arch), known)}see timm.list_models()",
+    )
+
+
 def _of_timm(arch: str) -> Layer | None:
-    """Return what timm states of an architecture; None of one that it does not know, which is refused when it is built.
+    """Return what timm states of an architecture; None where it states nothing.
 
     Some entries state two sizes, of training and of testing, each with its crop. That of training is taken, as timm's own
     transforms do, unless only the other is the 224 pixels of the public stimuli.
 
     Raises:
-        UserError: timm knows the architecture and not the tag.
+        UserError: timm does not know the architecture, or not this tag of it.
     """
     import timm
     from timm.models import get_pretrained_cfg
@@ -204,14 +230,14 @@ def _of_timm(arch: str) -> Layer | None:
     except RuntimeError as error:
         tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{base}.*")]
         if not tag or not tags:
-            return None
+            return None if base in timm.list_models() else _unknown(arch)
         raise UserError(
             f"timm has no weights {arch!r}",
             f"its tags of {base}: {', '.join(tags)}",
             f"{near(tag, tags)}correct --arch, or write {base}",
         ) from error
     if config is None:
-        return None
+        return None if base in timm.list_models() else _unknown(arch)
     size, crop = int(config.input_size[-1]), config.crop_pct
     if size != STIMULI_PX and config.test_input_size and config.test_input_size[-1] == STIMULI_PX:
         size, crop = STIMULI_PX, config.test_crop_pct or crop

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -67,13 +68,17 @@ def run(
     slots: int = 0,
     device: str = "auto",
     quiet: bool = False,
+    announce: Callable[[Plan], None] = lambda plan: None,
 ) -> tuple[Survey, Report | None]:
     """Do what is left of a selection. Returns no report where nothing was left.
+
+    ``announce`` is called with the plan before any work begins.
 
     Raises:
         UserError: the plan is impossible, or holds stale artifacts and ``stale`` says stop.
     """
     found = survey(selection, store, stale)
+    announce(found.plan)
     old = [found.plan.cells[key] for key, state in found.states.items() if state == "stale"]
     if old and stale == "stop":
         raise _stale_error(old)

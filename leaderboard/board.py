@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import DataMissing, UserError
-from harness.names import near
+from harness.names import names_in, near
 from leaderboard import declared
 from leaderboard.exports import to_csv, to_latex, to_markdown, to_terminal
 from leaderboard.rows import give_way
@@ -126,9 +126,11 @@ class Board:
         return compare.to_markdown(found, (first, second)) if style == "md" else compare.to_csv(found)
 
     def gate(
-        self, places: Sequence[Path], baseline: Path, strict: bool, generators: Sequence[str] = ()
+        self, places: Sequence[Path], baseline: Path, strict: bool, only: str = ""
     ) -> tuple[int, str, str]:
-        """Return exit code, Markdown summary and JUnit XML of a candidate against a baseline, or some generators of it.
+        """Return exit code, Markdown summary and JUnit XML of a candidate against a baseline.
+
+        ``only`` is one name as the board prints it, or several with commas between them; empty for all generators.
 
         Raises:
             UserError: a damaged baseline or store, or a generator the baseline does not hold.
@@ -141,6 +143,7 @@ class Board:
         head = read_head(baseline)
         old = gated(from_baseline(baseline), head["gated"])
         known = sorted({name for one in old for name in (one.key.generator, one.key.label)})
+        generators = [only] if only in known else names_in(only)
         unknown = sorted(set(generators) - set(known))
         if unknown:
             raise UserError(f"the baseline has no {', '.join(unknown)}", f"it holds {', '.join(known)}",

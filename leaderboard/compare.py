@@ -81,7 +81,8 @@ def _backbones(first: Table, second: Table) -> dict[str, tuple[str, str]]:
 
 def _short(names: tuple[str, str]) -> tuple[str, str]:
     """Return names without their stores, where they differ without them."""
-    first, second = (name.rpartition("@")[0] or name for name in names)
+    first, second = (head if at and Path(place).exists() else name
+                     for name in names for head, at, place in [name.rpartition("@")])  # fmt: skip
     return (first, second) if first != second else names
 
 
@@ -172,7 +173,10 @@ def _covered(d: Difference, first: Value, second: Value, names: tuple[str, str])
     if not single:
         return "new images and new seeds"
     other, seeds = (names[1], second.seeds) if single[0] == names[0] else (names[0], first.seeds)
-    return f"new images and new seeds; {single[0]} has one seed, taken to scatter like the {len(seeds)} of {other}"
+    value = first if single[0] == names[0] else second
+    imported = all(entry.record.comparability.recipe in OUTSIDE for entry in value.sources)
+    alone = "is one file, its training" if imported else "has one seed,"
+    return f"new images and new seeds; {single[0]} {alone} taken to scatter like the {len(seeds)} of {other}"
 
 
 # --- text ---------------------------------------------------------------------------------------------------------------

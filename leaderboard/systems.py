@@ -27,10 +27,11 @@ def system(text: str, places: Sequence[Path]) -> Table:
         UserError: an unknown name, or one that stands for several rows.
     """
     name, entries = _place(text, places)
-    known = _known(entries)
-    found = _parsed(name, known)
+    if name in _labels(entries):
+        return _one_row_each(text, name, name, _labelled(entries, name), build_tables(entries))
+    found = _parsed(name, _known(entries))
     if found is None:
-        labels = sorted({*known, *(key.label for table in build_tables(entries) for key in table.rows)})
+        labels = sorted({*_known(entries), *_labels(entries)})
         raise UserError(
             f"no results of {name!r}", f"there are {', '.join(labels) or 'none'}", f"{near(name, labels)}{FORM}"
         )
@@ -45,18 +46,35 @@ def _place(text: str, places: Sequence[Path]) -> tuple[str, list[Entry]]:
     if at and (Path(place).exists() or not any(path.exists() for path in places)):
         return head, gather([Path(place)])
     every = gather([path for path in places if path.exists()])
-    if at and _parsed(text, _known(every)) is None:
+    if at and not _meant(text, every):
         return head, gather([Path(place)])  # which says that it is not there
     name = RECORDED.sub("", text)
     profiles = {entry.record.comparability.profile for entry in every}
     beside = [entry for entry in recorded() if entry.record.comparability.profile in profiles or not every]
-    if name != text or _parsed(name, _known(every)) is None:
-        every = beside if name != text or _parsed(name, _known(beside)) is not None else every
+    if name != text or not _meant(name, every):
+        every = beside if name != text or _meant(name, beside) else every
     return name, every
 
 
 def _known(entries: Sequence[Entry]) -> set[str]:
     return {entry.record.subject.generator for entry in entries}
+
+
+def _labels(entries: Sequence[Entry]) -> set[str]:
+    """Return the names of rows that are told apart by words, as a board prints them."""
+    return {key.label for table in build_tables(entries) for key in table.rows if key.variant}
+
+
+def _labelled(entries: Sequence[Entry], label: str) -> list[Table]:
+    """Return the tables of the rows of one name, whatever characters it holds."""
+    tables = build_tables(entries)
+    for table in tables:
+        table.rows = {key: cells for key, cells in table.rows.items() if key.label == label}
+    return [table for table in tables if table.rows]
+
+
+def _meant(name: str, entries: Sequence[Entry]) -> bool:
+    return _parsed(name, _known(entries)) is not None or name in _labels(entries)
 
 
 def _parsed(name: str, known: set[str]) -> tuple[str, tuple[str, ...]] | None:
