@@ -46,7 +46,7 @@ class InDomain(Suite):
 
     card = SuiteCard(
         id="in-domain",
-        version=1,
+        version=2,
         summary="Accuracy on real validation images of the training classes.",
         formula="top-1 = share of validation images whose largest logit is their class",
         conventions=(
@@ -80,7 +80,7 @@ class InDomain(Suite):
         """Say how images reach the network."""
         from suites.transfer.transforms import eval_transform
 
-        return f"{eval_transform(settings.image_size)}; last epoch"
+        return f"{eval_transform(settings.image_size)}, of a checkpoint from outside its own transform; last epoch"
 
     def rows(self, ctx: Context) -> pd.DataFrame:
         """Return one row per validation image."""
