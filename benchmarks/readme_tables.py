@@ -22,7 +22,7 @@ NAMES = {
     "background-bias BG_Gap": "BG_Gap",
 }  # fmt: skip
 BACKBONES = {"resnet10": "**ResNet10**", "vit_pico": "**small ViT**"}
-IMAGES = ("generated-correlation class-texture", "generated-correlation class-scene")
+IMAGES = ("generated-correlation rho_texture", "generated-correlation rho_scene")
 
 
 def main() -> None:

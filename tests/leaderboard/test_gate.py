@@ -308,9 +308,9 @@ def test_an_added_checkpoint_leaves_the_gate_as_it_is(make_store: MakeStore) -> 
         subject = replace(record.subject, generator="checkpoint:ema-1234ab")
         terms = replace(record.comparability, recipe="outside")
         put(store, replace(record, key=content_key(place), subject=subject, comparability=terms), [])
-    calm = Board().gate([shipped("micro")], shipped("micro"), True, ["lbgen"])
+    calm = Board().gate([shipped("micro")], shipped("micro"), True, "lbgen")
     assert calm[0] == 0 and "0 worse, 0 inconclusive, 14 passed" in calm[1]
-    assert Board().gate([shipped("micro"), store], shipped("micro"), True, ["lbgen"]) == calm
+    assert Board().gate([shipped("micro"), store], shipped("micro"), True, "lbgen") == calm
 
 
 def test_other_terms_and_other_networks_are_named_and_never_passed(make_store: MakeStore, tmp_path: Path) -> None:
