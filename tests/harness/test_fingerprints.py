@@ -217,3 +217,17 @@ def test_an_edited_embedded_data_set_is_refused(tmp_path: Path, monkeypatch: pyt
     (root / DONE).write_text(source.fingerprint + "\n")  # what an older version wrote
     _check_written.cache_clear()
     assert materialise(source) == root
+
+
+def test_embedded_data_lie_in_a_folder_of_the_code_that_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What older code has left under the same identity is never read."""
+    from harness import data
+    from harness.profile import load_profile
+
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    settings = load_profile("micro", [], []).profile.data["in-val"]
+    mine = data.find_data("in-val", settings)
+    monkeypatch.setattr(data, "code_fingerprint", lambda package: "0" * 16 if package == "harness.microworld" else "")
+    other = data.find_data("in-val", settings)
+    assert isinstance(mine, data.DataSource) and isinstance(other, data.DataSource)
+    assert mine.fingerprint == other.fingerprint and mine.root != other.root and other.root.endswith("-00000000")

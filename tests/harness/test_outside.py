@@ -102,9 +102,9 @@ def test_weights_that_the_file_does_not_hold_are_refused(command: Command, plugi
     assert isinstance(error, UserError) and "--weights" in error.what
 
 
-def test_a_wrong_architecture_or_width_ends_at_the_first_cell(command: Command, plugins: Path) -> None:
+def test_a_wrong_architecture_ends_the_plan_and_a_wrong_width_the_first_cell(command: Command, plugins: Path) -> None:
     error = command(content(1), "s", "--suite", "in-domain", "--classes", str(plugins / "classes.txt"), "--arch", "resnet181")
-    assert isinstance(error, UserError) and "resnet181" in error.what and "did you mean resnet18" in error.fix
+    assert isinstance(error, UserError) and "resnet181" in error.what and "did you mean 'resnet18'" in error.fix
     error = command(content(1), "s", "--suite", "", "--classes", "imagenet100")
     assert isinstance(error, UserError) and "4 outputs, the list 100" in error.why
 
@@ -175,3 +175,5 @@ def test_weights_of_a_backbone_folder_say_how_they_are_fed(command: Command, tmp
     assert facts["weights"] == "ema" and facts["mean"] == [0.4] * 3 and facts["std"] == [0.2] * 3
     error = command(1, "s", *options, "--classes", "turned.txt")
     assert isinstance(error, UserError) and "not the class list" in error.what
+    error = command(1, "s", *options, "--classes", "four.txt", "--weights", "raw")
+    assert isinstance(error, UserError) and "these are the ema weights" in error.why

@@ -89,3 +89,21 @@ def test_a_backbone_folder_states_its_own_input(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a resnet50") as caught:
         resolve("resnet18", tmp_path / "ema.safetensors", {})
     assert caught.value.fix == "write --arch resnet50"
+
+
+def test_a_recipe_of_the_profile_that_was_not_followed_is_said() -> None:
+    """A backbone of the profile, copied away from its backbone.json, is fed as timm says; that may be wrong."""
+    recipe = {"mean": KNOWN["imagenet"][0], "std": KNOWN["imagenet"][1], "image_size": 224}
+    found = resolve("vit_small_patch16_224", None, {}, recipe)
+    assert found.values.mean == KNOWN["half"][0] and len(found.warnings) == 2
+    assert found.warnings[0].startswith("mean 0.5 (timm's pretrained_cfg") and "--normalisation decides" in found.warnings[0]
+    mean, std = KNOWN["imagenet"]
+    decided = resolve("vit_small_patch16_224", None, {"mean": mean, "std": std}, recipe)
+    assert decided.values.mean == mean and all("--normalisation) instead of" in line for line in decided.warnings)
+    assert resolve("resnet50", None, {}, recipe).warnings == ()
+
+
+@pytest.mark.parametrize("arch", ["resnet5O", "timm/resnet50", "resnet11"])
+def test_an_unknown_architecture_is_refused_at_once(arch: str) -> None:
+    with pytest.raises(UserError, match="unknown architecture"):
+        resolve(arch, None, {})

@@ -376,3 +376,15 @@ def test_checkpoints_of_different_architectures_are_paired_and_generators_are_no
     assert one.difference is not None and one.difference.value == pytest.approx(0.4)
     for line in compare(*systems(("lbgen", "sd15"), [tmp_path / "g"])):
         assert line.verdict == "not comparable" and "has not been measured" in line.why
+
+
+def test_names_with_any_characters_are_found_and_cut_nowhere(make_store: MakeStore, tmp_path: Path) -> None:
+    odd = "checkpoint:my net (v2), x@y-fd519b"
+    lbgen = [flags(200, 0.7, 2), flags(200, 0.7, 3)]
+    store = make_store("s", {odd: {"in-domain": [flags(200, 0.8, 1)]}, "lbgen": {"in-domain": lbgen}})
+    text = Board().compare(odd, "lbgen", [store], "md")
+    assert f"{odd} has one seed, taken to scatter like the 2 of lbgen" in text
+    assert odd in Board().compare(f"{odd}@{store}", f"lbgen@{store}", [store], "md")
+    Board().write_baseline(tmp_path / "odd", [store], "a test", (), {})
+    _, summary, _ = Board().gate([store], tmp_path / "odd", True, odd)
+    assert odd in summary and "lbgen" not in summary.replace("baseline", "")
