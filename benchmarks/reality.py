@@ -18,9 +18,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.inference import Part, Units, difference
+from harness.inference import Difference, Part, Units, difference
 from harness.packing import unpack
 from harness.records import Record
+from harness.stats import holm
 
 NETWORKS = tuple(f"tf_efficientnet_lite{n}" for n in (0, 1, 2))
 """Made for inputs of 224, 240 and 260 pixels."""
@@ -56,7 +57,7 @@ SETUPS = (
     Setup("px224", "224 px, stimuli as stored", ("--image-size", "224"), networks=NETWORKS[1:]),
     Setup("px240", "240 px", ("--image-size", "240"), TEXTURE, (NETWORKS[0], NETWORKS[2])),
     Setup("px260", "260 px", ("--image-size", "260"), TEXTURE, NETWORKS[:2]),
-    Setup("bilinear", "bilinear instead of bicubic", ("--interpolation", "bilinear")),
+    Setup("bilinear", "bilinear instead of bicubic", ("--interpolation", "bilinear"), networks=NETWORKS[1:]),
     Setup("crop256", "256/224, bicubic", CROPPED, TEXTURE),
     Setup("crop256-bilinear", "256/224, bilinear", (*CROPPED, "--interpolation", "bilinear"), TEXTURE),
     Setup("bf16", "bfloat16 instead of float32", ("--precision", "bf16")),
@@ -107,27 +108,35 @@ def results(store: Path, suite: str) -> dict[str, tuple[Record, tuple[Units, ...
 
 
 def tables(stores: Path) -> str:
-    """Return the tables of the page."""
+    """Return the tables of the page: counts, changes by preprocessing, the order of the networks."""
     lines = [
         "| preprocessing | network | shape | texture | neither | same category | TI | top1@100of1000 |",
         "|" + "---|" * 8,
     ]
-    changes = ["| preprocessing | network | TI against its own | p |", "|---|---|---|---|"]
+    order = ["| preprocessing | Lite0 | Lite1 | Lite2 | lowest first | 0 - 1 | 1 - 2 | 0 - 2 |", "|" + "---|" * 8]
+    changes: list[tuple[str, Difference]] = []
     own = results(stores / "own", "texture-bias")
     for setup in SETUPS:
         cues, top1 = (results(stores / setup.name, suite) for suite in ("texture-bias", "in-domain"))
         for name in (name for name in NETWORKS if name in cues):
             lines.append(_row(setup, cues[name][0], top1.get(name, (None,))[0]))
-            if setup.name != "own":
-                changes.append(f"| {setup.words} | {_short(name)} | {_difference(cues[name][1], own[name][1])} |")
-    pairs = ["| preprocessing | networks | TI, first - second | p |", "|---|---|---|---|"]
-    for setup in SETUPS:
-        cues = results(stores / setup.name, "texture-bias")
-        for a, b in ((0, 1), (1, 2), (0, 2)):
-            if {NETWORKS[a], NETWORKS[b]} <= set(cues):
-                pair = f"{_short(NETWORKS[a])} - {_short(NETWORKS[b])}"
-                pairs.append(f"| {setup.words} | {pair} | {_difference(cues[NETWORKS[a]][1], cues[NETWORKS[b]][1])} |")
-    return "\n\n".join("\n".join(part) for part in (lines, changes, pairs)) + "\n"
+            if setup.name != "own" and name in setup.networks:
+                changes.append((f"{setup.words} | {_short(name)}", _difference(cues[name][1], own[name][1])))
+        order.append(_order(setup, own | cues))  # a network that a setup does not change counts as it is
+    adjusted = holm([found.p for _, found in changes])
+    moved = ["| preprocessing | network | TI against its own | p | p, Holm |", "|" + "---|" * 5]
+    moved += [
+        f"| {words} | {_text(d)} | {d.p:.2g} | {p:.2g} |" for (words, d), p in zip(changes, adjusted, strict=True)
+    ]
+    return "\n\n".join("\n".join(part) for part in (lines, moved, order)) + "\n"
+
+
+def _order(setup: Setup, cues: dict[str, tuple[Record, tuple[Units, ...]]]) -> str:
+    values = {name: next(m.estimate.value or 0.0 for m in cues[name][0].metrics if m.name == "TI") for name in NETWORKS}
+    ranked = ", ".join(_short(name)[-1] for name in sorted(NETWORKS, key=values.__getitem__))
+    pairs = [_difference(cues[NETWORKS[a]][1], cues[NETWORKS[b]][1]) for a, b in ((0, 1), (1, 2), (0, 2))]
+    cells = [f"{100 * values[name]:.1f}" for name in NETWORKS] + [ranked, *map(_text, pairs)]
+    return f"| {setup.words} | {' | '.join(cells)} |"
 
 
 def _row(setup: Setup, cues: Record, top1: Record | None) -> str:
@@ -142,10 +151,13 @@ def _row(setup: Setup, cues: Record, top1: Record | None) -> str:
     return f"| {setup.words} | {_short(cues.subject.backbone)} | {s} | {t} | {neither} | {right} | {interval} | {accuracy} |"
 
 
-def _difference(first: tuple[Units, ...], second: tuple[Units, ...]) -> str:
+def _difference(first: tuple[Units, ...], second: tuple[Units, ...]) -> Difference:
     (one,), (two,) = ([units for units in side if units.metric == "TI"] for side in (first, second))
-    found = difference([[Part("stimuli", one)]], [[Part("stimuli", two)]])
-    return f"{100 * found.value:+.2f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}] | {found.p:.2g}"
+    return difference([[Part("stimuli", one)]], [[Part("stimuli", two)]])
+
+
+def _text(found: Difference) -> str:
+    return f"{100 * found.value:+.2f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
 def _short(name: str) -> str:
