@@ -164,7 +164,7 @@ def plan_is_complete(case: Case, done: subprocess.CompletedProcess[str], percept
     """Check that a plan names its sizes, hours and disk, and misses nothing."""
     assert done.returncode == 0, done.stderr
     classes = len(load_classes(CLASSES[case.profile]).ids)
-    assert f"sizes: {classes} classes x 1 images of 64 px, training copies of 40 px" in done.stdout
+    assert f"sizes: {classes} classes x 1 images of 64 px, trained from 40-px centre-crop copies" in done.stdout
     assert f"sizes: resnet50: 1 epochs at {IMAGE_PX} px, batch 50" in done.stdout
     assert re.search(r"^  sum +\d+\.\d +\d+   = \d+\.\d hours of one slot$", done.stdout, re.MULTILINE), done.stdout
     missing = [line for line in done.stdout.splitlines() if line.startswith("not run")]
