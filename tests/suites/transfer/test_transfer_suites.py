@@ -145,7 +145,11 @@ def test_transfer_suite_notes_compare_the_tolerances():
         rows["predicted_reference"], rows["gap"] = (np.arange(1000) < wrong).astype(int), 3e-7
         notes = probe_notes(rows)
         assert any("within 3.0e-07 of its optimum" in note for note in notes)
-        assert any("warning: at the chosen C" in note and "+0.30" in note for note in notes) == warned
+        assert any("warning: seed 0: at the chosen C" in note and "+0.30" in note for note in notes) == warned
+    # Two seeds that differ in opposite directions: neither hides the other.
+    other = rows.assign(seed=1, predicted=rows["predicted_reference"], predicted_reference=rows["predicted"])
+    notes = probe_notes(pd.concat([rows, other], ignore_index=True))
+    assert [f"seed {seed}: at the chosen C" in note for seed in (0, 1) for note in notes if "warning" in note].count(True) == 2
 
 
 def test_transfer_suite_official_validation_falls_back_and_says_so(features, tmp_path):
