@@ -116,7 +116,9 @@ def resolve(
     made: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in chosen.items()}
     values = Preprocessing(**made)
     warnings = _contradictions(values, flags, stated or next(iter(own), None))
-    return Resolved(values, origins, (*warnings, *(_disagreements(values, flags, stated, own[0]) if stated and own else ())))
+    return Resolved(
+        values, origins, (*warnings, *(_disagreements(values, flags, stated, own[0]) if stated and own else ()))
+    )
 
 
 def in_words(name: str, value: Any) -> str:

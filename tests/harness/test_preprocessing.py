@@ -96,7 +96,10 @@ def test_a_recipe_of_the_profile_that_was_not_followed_is_said() -> None:
     recipe = {"mean": KNOWN["imagenet"][0], "std": KNOWN["imagenet"][1], "image_size": 224}
     found = resolve("vit_small_patch16_224", None, {}, recipe)
     assert found.values.mean == KNOWN["half"][0] and len(found.warnings) == 2
-    assert found.warnings[0].startswith("mean 0.5 (timm's pretrained_cfg") and "--normalisation decides" in found.warnings[0]
+    assert (
+        found.warnings[0].startswith("mean 0.5 (timm's pretrained_cfg")
+        and "--normalisation decides" in found.warnings[0]
+    )
     mean, std = KNOWN["imagenet"]
     decided = resolve("vit_small_patch16_224", None, {"mean": mean, "std": std}, recipe)
     assert decided.values.mean == mean and all("--normalisation) instead of" in line for line in decided.warnings)
