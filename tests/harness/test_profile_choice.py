@@ -76,10 +76,10 @@ def test_a_suite_of_another_size_and_own_data_under_micro_are_warned_of(tmp_path
     assert warnings("micro", 64) == [] == warnings("in1k", 224, own)
     follow = "(--set suites.linear-probe.image_size={0} follows it)"
     assert warnings("micro", 96) == [
-        f"linear-probe feeds images of 64 px; the checkpoint states 96 {follow.format(96)}"
+        f"linear-probe feeds images of 64 px instead of the 96 that the checkpoint states {follow.format(96)}"
     ]
     assert warnings("in1k", 240, own) == [
-        f"linear-probe feeds images of 224 px; the checkpoint states 240 {follow.format(240)}"
+        f"linear-probe feeds images of 224 px instead of the 240 that the checkpoint states {follow.format(240)}"
     ]
     (line,) = warnings("micro", 64, own)
     assert line.startswith("dtd: measured under profile micro") and "--profile in100 or in1k" in line
