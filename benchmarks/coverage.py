@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.files import write_text
-from harness.inference import Part, Units, difference, seed_values
-from harness.stats import Estimate, bootstrap, mean_over, student_mean, wilson
+from harness.core.files import write_text
+from harness.stats.difference import Part, Units, difference, seed_values
+from harness.stats.estimate import Estimate, bootstrap, mean_over, student_mean, wilson
 from leaderboard.tables import mean_of_repeats
 from suites.bias.background import gap_statistic
 from suites.bias.context import cb

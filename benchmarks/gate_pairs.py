@@ -9,7 +9,7 @@ import argparse
 from itertools import combinations
 from pathlib import Path
 
-from harness.files import write_text
+from harness.core.files import write_text
 from leaderboard.baseline import gated
 from leaderboard.gate import Report, decide
 from leaderboard.sources import Entry, from_store, read_head

@@ -12,7 +12,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from harness.files import write_text
+from harness.core.files import write_text
 from leaderboard.gate import Finding
 from leaderboard.simulate import TWELVE, simulate_gate
 

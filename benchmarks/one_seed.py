@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.inference import Difference, difference, with_seeds
+from harness.stats.difference import Difference, difference, with_seeds
 from leaderboard.moderate import moderate
 from leaderboard.simulate import TWELVE, World, simulate_runs
 

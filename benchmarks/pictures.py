@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from harness.classes import ClassList, load_classes
-from harness.data import DataSource, find_data, materialise
-from harness.profile import load_profile
+from harness.core.classes import ClassList, load_classes
+from harness.plan.profile import load_profile
+from harness.store.data import DataSource, find_data, materialise
 
 SCALE = 1
 GAP = 4

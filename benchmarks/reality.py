@@ -18,10 +18,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.inference import Difference, Part, Units, difference
-from harness.packing import unpack
-from harness.records import Record
-from harness.stats import holm
+from harness.stats.difference import Difference, Part, Units, difference
+from harness.stats.estimate import holm
+from harness.stats.units_file import unpack
+from harness.store.records import Record
 
 NETWORKS = tuple(f"tf_efficientnet_lite{n}" for n in (0, 1, 2))
 """Made for inputs of 224, 240 and 260 pixels."""

@@ -1,8 +1,8 @@
 """What a generator's author needs, in one import."""
 
-from harness.cells import Resources
-from harness.contracts import Amount, Generator, GeneratorCard, Need, NoSettings, Request, Sample, Settings
-from harness.work import Context
+from harness.plugins.contracts import Amount, Generator, GeneratorCard, Need, NoSettings, Request, Sample, Settings
+from harness.run.job import Context
+from harness.store.cells import Resources
 
 __all__ = [
     "Amount",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pydantic import Field, create_model
 
 from generators.api import Context, Generator, GeneratorCard, Request, Sample, Settings
-from harness.errors import UserError
+from harness.core.errors import UserError
 
 CAUSES = ("texture", "scene", "light", "weather")
 

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
-from harness.files import write_bytes, write_json
-from harness.names import near
-from harness.packing import pack
-from harness.records import Record
+from harness.core.errors import UserError
+from harness.core.files import write_bytes, write_json
+from harness.core.names import near
+from harness.stats.units_file import pack
+from harness.store.records import Record
 from leaderboard.footnotes import notable
 from leaderboard.rows import RowKey
 from leaderboard.sources import (

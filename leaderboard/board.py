@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import DataMissing, UserError
-from harness.names import names_in, near
+from harness.core.errors import DataMissing, UserError
+from harness.core.names import names_in, near
 from leaderboard import declared
 from leaderboard.exports import to_csv, to_latex, to_markdown, to_terminal
 from leaderboard.rows import give_way
@@ -31,7 +31,7 @@ class Board:
 
     def show(self, store: Path, asked: frozenset[str]) -> None:
         """Write the store's board files, then print the rows of a run with recorded ones beside them."""
-        from harness.files import write_text
+        from harness.core.files import write_text
 
         mine = _ordinary([entry for entry in from_store(store) if entry.record.key in asked])
         if not mine:
@@ -52,7 +52,7 @@ class Board:
 
     def _curves(self, store: Path, tables: list[Table]) -> None:
         """Write accuracy against training images as data and picture, where few-shot probes have run."""
-        from harness.files import atomic_path, write_text
+        from harness.core.files import atomic_path, write_text
         from leaderboard.curves import curves_csv, dots, draw_curves
 
         found = dots(tables)
@@ -190,7 +190,7 @@ class Board:
         Raises:
             DataMissing: no world has been measured.
         """
-        from harness.files import write_text
+        from harness.core.files import write_text
         from leaderboard import calibration
 
         found = calibration.responses([entry for entry in from_store(store) if entry.record.key in asked])

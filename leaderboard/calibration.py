@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from harness.errors import DataMissing
-from harness.stats import normal_quantile
+from harness.core.errors import DataMissing
+from harness.stats.estimate import normal_quantile
 from leaderboard.sources import WORLD, Entry
 from leaderboard.tables import Column, Value, build_tables
 

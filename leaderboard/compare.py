@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from harness.inference import Difference, difference
-from harness.stats import LEVEL, holm
+from harness.stats.difference import Difference, difference
+from harness.stats.estimate import LEVEL, holm
 from leaderboard.network import OUTSIDE, RECIPE, differences, facts_of
 from leaderboard.rows import RowKey
 from leaderboard.systems import system

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness import spent
+from harness.core import cost as spent
 from leaderboard.rows import RowKey
 from leaderboard.sources import MANIFEST
 from leaderboard.tables import Table

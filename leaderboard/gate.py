@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from xml.sax.saxutils import quoteattr
 
-from harness.inference import Difference, Spread, difference, pooled_spread, seed_values
-from harness.stats import holm
+from harness.stats.difference import Difference, Spread, difference, pooled_spread, seed_values
+from harness.stats.estimate import holm
 from leaderboard.baseline import Gated
 from leaderboard.moderate import moderate
 from leaderboard.network import RECIPE, differences, facts_of

@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable, Sequence
 from statistics import fmean, variance
 
-from harness.inference import Difference, with_seeds
+from harness.stats.difference import Difference, with_seeds
 
 FEWEST = 4
 """Below this many metrics each one's own spread stands."""

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from harness.normalisation import KNOWN
-from harness.records import Record
+from harness.core.normalisation import KNOWN
+from harness.store.records import Record
 
 OUTSIDE = ("outside", "none")
 """Recipes that say nothing: of imported checkpoints and of trivial baselines."""

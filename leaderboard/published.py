@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.stats import normal_quantile
+from harness.stats.estimate import normal_quantile
 
 ARXIV = "arXiv 2412.10831v3"
 TRANSFER = {"aircraft": 3333, "cars196": 8041, "dtd": 1880, "eurosat": 8100, "flowers": 6149, "pets": 3669,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.identity import content_key
+from harness.core.identity import content_key
 from leaderboard.network import OLDER, OUTSIDE, facts_of, words
 from leaderboard.sources import Entry, Origin
 from leaderboard.terms import Data, base_terms, data_of, fewest_words, told

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.identity import content_key
-from harness.records import Record
+from harness.core.identity import content_key
+from harness.store.records import Record
 
 MANIFEST = "manifest.json"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harness.inference import Difference, Part, Units, difference
+from harness.stats.difference import Difference, Part, Units, difference
 from leaderboard.gate import Finding, judge
 
 

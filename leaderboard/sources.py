@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.errors import DataMissing, UserError
-from harness.identity import content_key
-from harness.inference import Units
-from harness.packing import unpack
-from harness.records import Record
+from harness.core.errors import DataMissing, UserError
+from harness.core.identity import content_key
+from harness.stats.difference import Units
+from harness.stats.units_file import unpack
+from harness.store.records import Record
 from leaderboard.setups import Setups
 
 STORE_MARKS = ("evaluate", "status.json", "locks")

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import UserError
-from harness.names import near
+from harness.core.errors import UserError
+from harness.core.names import near
 from leaderboard.rows import RowKey, row_words
 from leaderboard.sources import Entry, gather, recorded
 from leaderboard.tables import Table, build_tables

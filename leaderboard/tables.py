@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-from harness.inference import Part, Spread, joint_error
-from harness.records import Better, Metric
-from harness.stats import Estimate, mean_over
+from harness.stats.difference import Part, Spread, joint_error
+from harness.stats.estimate import Estimate, mean_over
+from harness.store.records import Better, Metric
 from leaderboard.rows import RowKey, SeedPair, row_keys
 from leaderboard.sources import Entry
 from leaderboard.terms import Data, Terms, base_terms, clauses, column_names, data_of

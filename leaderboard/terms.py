@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from harness.identity import content_key
-from harness.records import Record
+from harness.core.identity import content_key
+from harness.store.records import Record
 
 Data = tuple[tuple[str, str], ...]
 """Data set names with their fingerprints."""

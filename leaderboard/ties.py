@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.inference import Difference, difference
-from harness.stats import normal_quantile
-from harness.student import quantile, tail
+from harness.stats.difference import Difference, difference
+from harness.stats.estimate import normal_quantile
+from harness.stats.student import quantile, tail
 
 if TYPE_CHECKING:
     from leaderboard.rows import RowKey

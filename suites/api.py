@@ -1,11 +1,11 @@
 """What a suite's author needs, in one import."""
 
-from harness.contracts import DataReport, Item, Need, NoSettings, NotPlanned, Score, Settings, Suite, SuiteCard
-from harness.inference import Units
-from harness.records import Check, Metric
-from harness.stats import Estimate
-from harness.tasks import classifier, open_images
-from harness.work import Context
+from harness.plugins.contracts import DataReport, Item, Need, NoSettings, NotPlanned, Score, Settings, Suite, SuiteCard
+from harness.run.job import Context
+from harness.run.tasks import classifier, open_images
+from harness.stats.difference import Units
+from harness.stats.estimate import Estimate
+from harness.store.records import Check, Metric
 
 __all__ = [
     "Check",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import Field
 
-from harness.registry import load_attribute
-from harness.stats import bootstrap, proportion
+from harness.plugins.registry import load_attribute
+from harness.stats.estimate import bootstrap, proportion
 from suites.api import Context, Item, Metric, NotPlanned, Score, Settings, Suite, SuiteCard, open_images
 
 if TYPE_CHECKING:

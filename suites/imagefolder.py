@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from harness.classes import ClassList, load_classes
-from harness.errors import DataMissing, UserError
-from harness.tree import files, folders
+from harness.core.classes import ClassList, load_classes
+from harness.core.errors import DataMissing, UserError
+from harness.core.tree import files, folders
 
 _SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})
 _FLAT_PREFIX = "ILSVRC2012_val_"

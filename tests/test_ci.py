@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.classes import load_classes
+from harness.core.classes import load_classes
 from tests.leaderboard.conftest import MakeStore, flags, make_store
 from tests.test_profiles import write_roots
 from tests.tiny_roots import TRANSFER, imagenet

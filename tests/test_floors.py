@@ -86,7 +86,7 @@ def test_lbgen_raises_the_cosine_to_the_own_name(tmp_path: Path) -> None:
     from PIL import Image
 
     from generators.lbgen.towers import load_open_clip
-    from harness.classes import load_classes
+    from harness.core.classes import load_classes
     from harness.images.shards import ShardReader
     from harness.microworld.towers import clip_folder
 
@@ -117,8 +117,8 @@ def test_lbgen_raises_the_cosine_to_the_own_name(tmp_path: Path) -> None:
 
 def test_recorded_rows_are_of_the_present_data_and_recipes() -> None:
     """Else they would fall into another table than a new row."""
-    from harness.data import DataSource, find_data
-    from harness.profile import load_profile
+    from harness.plan.profile import load_profile
+    from harness.store.data import DataSource, find_data
 
     profile = load_profile("micro").profile
     sources = {name: find_data(name, settings) for name, settings in profile.data.items()}

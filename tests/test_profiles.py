@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import harness.microworld
-from harness.classes import load_classes
+from harness.core.classes import load_classes
 from tests.tiny_roots import BIAS, TRANSFER, ade_set, coco_set, imagenet, transfer_set
 
 TOWERS = Path(harness.microworld.__file__).parent / "weights"

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness.errors import CorruptArtifact, UserError
-from harness.identity import file_sha256
+from harness.core.errors import CorruptArtifact, UserError
+from harness.core.identity import file_sha256
 
 STATE = "state.json"
 PREFIX = "step-"

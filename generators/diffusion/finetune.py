@@ -22,9 +22,9 @@ from generators.diffusion.checkpoint import (
 )
 from generators.diffusion.pipeline import DiffusionParts
 from generators.diffusion.sampling import training_scheduler
-from harness.errors import TrainingFailed, UserError
-from harness.files import drop, write_text
-from harness.identity import content_key, derive_seed
+from harness.core.errors import TrainingFailed, UserError
+from harness.core.files import drop, write_text
+from harness.core.identity import content_key, derive_seed
 
 LOG = "training-log.jsonl"
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

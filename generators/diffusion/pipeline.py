@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import DataMissing, UserError
-from harness.weights import load_pretrained
+from harness.core.errors import DataMissing, UserError
+from harness.core.weights import load_pretrained
 
 SD15_SCHEDULER: Mapping[str, Any] = MappingProxyType(
     {

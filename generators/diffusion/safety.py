@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.errors import DataMissing, UserError
-from harness.weights import load_pretrained
+from harness.core.errors import DataMissing, UserError
+from harness.core.weights import load_pretrained
 
 
 class SafetyChecker:

@@ -19,8 +19,8 @@ from generators.diffusion.finetune import LOG, Finetune, Schedule, noise_predict
 from generators.diffusion.pipeline import DiffusionParts, encode_prompts
 from generators.diffusion.real_images import RealImages, crop_for_training
 from generators.genrobust.settings import GenRobustFtSettings
-from harness.errors import CorruptArtifact
-from harness.weights import check_state
+from harness.core.errors import CorruptArtifact
+from harness.core.weights import check_state
 
 ACCUMULATED = 4
 """Micro-steps of one published update: its cosine takes one step for four of them, over a horizon that counts them all."""

@@ -12,8 +12,8 @@ from generators.api import Amount, Context, Generator, GeneratorCard, Request, S
 from generators.lbgen.schedule import update_counts
 from generators.lbgen.settings import Precision, RecipeSettings
 from generators.sd15 import SamplerSettings, load_parts, missing_base, sample
-from harness.cells import Resources
-from harness.classes import ClassList, load_classes
+from harness.core.classes import ClassList, load_classes
+from harness.store.cells import Resources
 
 if TYPE_CHECKING:
     import torch

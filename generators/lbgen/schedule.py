@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from generators.lbgen.settings import RecipeSettings
-from harness.errors import UserError
-from harness.identity import derive_seed
+from harness.core.errors import UserError
+from harness.core.identity import derive_seed
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,8 @@ from generators.lbgen.schedule import PlannedStep, negative_class, plan_steps
 from generators.lbgen.settings import RecipeSettings
 from generators.lbgen.towers import Towers
 from generators.lbgen.update import apply_gradients
-from harness.files import drop
-from harness.identity import content_key, derive_seed
+from harness.core.files import drop
+from harness.core.identity import content_key, derive_seed
 
 LOG = "training-log.jsonl"
 ProgressCallback = Callable[[int, int, str], None]

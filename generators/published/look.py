@@ -7,11 +7,11 @@ from pathlib import Path
 
 from generators.published.mapping import class_map
 from generators.published.scan import look
-from harness.classes import ClassList
-from harness.contracts import DataReport
-from harness.datacheck import spread
-from harness.errors import UserError
+from harness.cli.datacheck import spread
+from harness.core.classes import ClassList
+from harness.core.errors import UserError
 from harness.images.published import Entry, EntryReader, list_images
+from harness.plugins.contracts import DataReport
 
 _SHOWN = 3
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from harness.classes import ClassList, load_classes
-from harness.errors import UserError
-from harness.profile import resolve_path
+from harness.core.classes import ClassList, load_classes
+from harness.core.errors import UserError
+from harness.plan.profile import resolve_path
 
 WORDS = ("wnid", "index", "names")
 """Maps that need no file."""

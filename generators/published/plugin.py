@@ -13,9 +13,9 @@ from pydantic import Field
 from generators.api import Context, Generator, GeneratorCard, Need, Request, Sample, Settings
 from generators.published.mapping import WORDS
 from generators.published.questions import Question
-from harness.classes import ClassList
-from harness.contracts import DataReport
-from harness.errors import UserError
+from harness.core.classes import ClassList
+from harness.core.errors import UserError
+from harness.plugins.contracts import DataReport
 
 SCANNED_PER_SECOND = 200.0
 """Assumed speed of the scan: images of 512 px read, hashed and decoded by some processors."""

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from generators.api import Context
-from harness.errors import UserError
-from harness.files import whole_lines, write_json, write_text
+from harness.core.errors import UserError
+from harness.core.files import whole_lines, write_json, write_text
 from harness.images.published import Entry, EntryReader, list_images
 from harness.images.shards import UNDECODABLE, why_undecodable
 

@@ -13,11 +13,11 @@ from generators.published.checks import Finding, check_all
 from generators.published.mapping import class_map
 from generators.published.questions import ANSWERS
 from generators.published.scan import FACTS, ROWS, read_rows
-from harness import registry
-from harness.errors import UserError
-from harness.files import write_json, write_text
+from harness.core.errors import UserError
+from harness.core.files import write_json, write_text
 from harness.images.folder import FolderSource
-from harness.tasks import INDEX, image_folder
+from harness.plugins import registry
+from harness.run.tasks import INDEX, image_folder
 
 REPORT = "report"
 

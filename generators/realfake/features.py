@@ -10,7 +10,7 @@ from generators.api import Context
 from generators.diffusion.real_images import RealImages, to_signed
 from generators.lbgen.preprocess import preprocess
 from generators.lbgen.towers import OpenClipTower, load_named_tower
-from harness.files import atomic_path
+from harness.core.files import atomic_path
 
 FILE = "features.npy"
 PART = "features.float16"

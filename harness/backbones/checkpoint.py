@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from harness.backbones.models import create
-from harness.errors import DataMissing, UserError
-from harness.files import atomic_file
+from harness.core.errors import DataMissing, UserError
+from harness.core.files import atomic_file
 
 WEIGHTS = ("ema", "raw")
 _FORMAT = 1

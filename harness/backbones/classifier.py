@@ -10,7 +10,7 @@ import torch
 
 from harness.backbones.checkpoint import BackboneInfo, load_backbone
 from harness.backbones.models import is_convolutional
-from harness.errors import UserError
+from harness.core.errors import UserError
 
 KINDS = ("pooled", "cls", "gap")
 

@@ -10,7 +10,7 @@ import torch
 from timm.models.resnet import ResNet
 
 from harness.backbones.small import SMALL
-from harness.errors import UserError
+from harness.core.errors import UserError
 
 
 def create(arch: str, num_classes: int, **kwargs: Any) -> torch.nn.Module:

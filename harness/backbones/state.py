@@ -11,8 +11,8 @@ import torch
 
 from harness.backbones.checkpoint import BackboneInfo, write_backbone
 from harness.backbones.recipe import PretrainSettings
-from harness.errors import TrainingFailed, UserError
-from harness.files import atomic_file
+from harness.core.errors import TrainingFailed, UserError
+from harness.core.files import atomic_file
 
 _FORMAT = 1
 

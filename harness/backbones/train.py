@@ -26,7 +26,7 @@ from harness.backbones.randomness import INIT, LAYERS, derive, permutation
 from harness.backbones.ranks import Ranks, join
 from harness.backbones.recipe import PretrainSettings
 from harness.backbones.state import TrainingState
-from harness.errors import UserError
+from harness.core.errors import UserError
 
 _LOOK = 50  # steps between looks at the loss on a GPU, where each look waits for the device
 

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from harness.cells import Cell
-from harness.data import find_data
-from harness.executors.local import LocalExecutor
-from harness.executors.report import Board, Report
-from harness.plan import Planner
-from harness.plan_model import Plan, Selection
-from harness.profile import Profile
-from harness.store import Store
-from harness.work import Order, execute
+from harness.plan.model import Plan, Selection
+from harness.plan.planner import Planner
+from harness.plan.profile import Profile
+from harness.run.job import Order, execute
+from harness.run.local import LocalExecutor
+from harness.run.progress import Board, Report
+from harness.store.artifacts import Store
+from harness.store.cells import Cell
+from harness.store.data import find_data
 
 WORKERS = 2
 

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import registry
-from harness.cells import Cell
-from harness.classes import load_folder_classes
 from harness.conformance.common import (
     borrow,
     closure,
@@ -25,11 +22,14 @@ from harness.conformance.common import (
 )
 from harness.conformance.outcome import Outcome, failed, judge, passed
 from harness.conformance.watch import opened, touched
-from harness.contracts import Generator
-from harness.plan_model import Plan
-from harness.profile import Profile
-from harness.store import Store
-from harness.tasks import INDEX
+from harness.core.classes import load_folder_classes
+from harness.plan.model import Plan
+from harness.plan.profile import Profile
+from harness.plugins import registry
+from harness.plugins.contracts import Generator
+from harness.run.tasks import INDEX
+from harness.store.artifacts import Store
+from harness.store.cells import Cell
 
 _AGAIN = 3
 """Classes that are made a second time."""
@@ -49,7 +49,7 @@ class Subject:
         """Return the plan and the cell that makes the images."""
         plan = make_plan(selection_of(sized(self.profile, self.images, chunk), self.generator.card.id, ""))
         if plan.not_run:
-            from harness.errors import DataMissing
+            from harness.core.errors import DataMissing
 
             raise DataMissing(
                 f"{self.generator.card.id} cannot be checked", plan.not_run[0].reason, "give it with --data or --set"

@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import registry
+from harness.cli.describe import find_plugin
 from harness.conformance.generators import check_generator, find_generator
 from harness.conformance.outcome import Outcome, render
 from harness.conformance.suites import check_suite
-from harness.describe import find_plugin
-from harness.profile import load_profile
+from harness.plan.profile import load_profile
+from harness.plugins import registry
 
 
 def check(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.cells import Cell
+from harness.backbones.preprocessing import Preprocessing
 from harness.conformance.common import (
     borrow,
     closure,
@@ -22,14 +22,14 @@ from harness.conformance.common import (
 )
 from harness.conformance.outcome import Outcome, failed, judge, passed
 from harness.conformance.watch import opened, touched
-from harness.contracts import Suite
-from harness.errors import DataMissing
-from harness.plan_model import Outside, Plan, Selection
-from harness.preprocessing import Preprocessing
-from harness.profile import Profile
-from harness.records import Record
-from harness.scoring import CARDS, RECORD, ROWS, score_rows
-from harness.store import MANIFEST, Store
+from harness.core.errors import DataMissing
+from harness.plan.model import Outside, Plan, Selection
+from harness.plan.profile import Profile
+from harness.plugins.contracts import Suite
+from harness.run.scoring import CARDS, RECORD, ROWS, score_rows
+from harness.store.artifacts import MANIFEST, Store
+from harness.store.cells import Cell
+from harness.store.records import Record
 
 
 def check_suite(
@@ -66,7 +66,7 @@ def _selection(suite: Suite, profile: Profile, generator: str, root: Path) -> Se
 
     from harness.backbones.models import create, size_arguments
     from harness.backbones.recipe import PretrainSettings
-    from harness.classes import load_classes
+    from harness.core.classes import load_classes
 
     arch = next(iter(profile.backbones))
     recipe = PretrainSettings.from_mapping({"arch": arch, **_recipe(profile, arch)})

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from harness.errors import UserError
-from harness.identity import derive_seed
+from harness.core.errors import UserError
+from harness.core.identity import derive_seed
 from harness.images.copy import ImageSource
 from harness.images.shards import decode
 

@@ -18,8 +18,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 from PIL import Image
 
-from harness.errors import DataMissing, UserError
-from harness.files import atomic_file, explain_full_disk
+from harness.core.errors import DataMissing, UserError
+from harness.core.files import atomic_file, explain_full_disk
 from harness.images.folder import check_classes
 from harness.images.shards import ShardReader, decode
 

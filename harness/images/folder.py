@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import DataMissing
-from harness.tree import files
+from harness.core.errors import DataMissing
+from harness.core.tree import files
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 

@@ -16,8 +16,8 @@ from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from harness.errors import DataMissing, UserError
-from harness.tree import files, folders, visible, walk
+from harness.core.errors import DataMissing, UserError
+from harness.core.tree import files, folders, visible, walk
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 OTHER_SUFFIXES = frozenset(

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from harness.errors import DataMissing, UserError
-from harness.files import atomic_file
+from harness.core.errors import DataMissing, UserError
+from harness.core.files import atomic_file
 
 _BLOCK = 512
 _END = 2 * _BLOCK  # a tar file ends with two zero blocks

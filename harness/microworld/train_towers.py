@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from harness.microworld.train_attributes import train_attributes
 from harness.microworld.train_autoencoder import restoration_error, train_autoencoder
 from harness.microworld.train_clip import train_clip

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.contracts import Score
-from harness.errors import UserError
-from harness.records import Metric
-from harness.stats import (
+from harness.core.errors import UserError
+from harness.core.tree import files, folders
+from harness.plugins.contracts import Score
+from harness.stats.estimate import (
     Estimate,
     FloatArray,
     Statistic,
@@ -29,7 +29,7 @@ from harness.stats import (
     resample_strata,
     totals_of,
 )
-from harness.tree import files, folders
+from harness.store.records import Metric
 from suites.bias.cards import In9Card
 from suites.bias.checks import floor_check
 from suites.bias.heads import BiasSettings, head_columns, name_coverage, narrowed

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.records import Check
-from harness.stats import Estimate
+from harness.stats.estimate import Estimate
+from harness.store.records import Check
 
 
 def floor_check(name: str, estimate: Estimate, threshold: float, meaning: str) -> Check:

@@ -21,10 +21,9 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from harness.contracts import Score
-from harness.errors import DataMissing, UserError
-from harness.records import Check, Metric
-from harness.stats import (
+from harness.core.errors import DataMissing, UserError
+from harness.plugins.contracts import Score
+from harness.stats.estimate import (
     Estimate,
     FloatArray,
     Statistic,
@@ -35,6 +34,7 @@ from harness.stats import (
     undefined,
     wilson,
 )
+from harness.store.records import Check, Metric
 from suites.bias.cards import FocusCard
 from suites.bias.heads import BiasSettings, coverage_of, head_columns, name_coverage, narrowed
 from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, is_clip, predict, reading_notes, refuse

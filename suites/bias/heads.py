@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from harness.classes import load_classes
-from harness.contracts import Score, Settings
-from harness.errors import UserError
+from harness.core.classes import load_classes
+from harness.core.errors import UserError
+from harness.plugins.contracts import Score, Settings
 from suites.bias.cards import BiasCard
 from suites.bias.images import Classifier, Rows
 from suites.bias.maps import HeadMap

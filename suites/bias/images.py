@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import DataMissing, UserError
-from harness.normalisation import KNOWN
+from harness.core.errors import DataMissing, UserError
+from harness.core.normalisation import KNOWN
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.datacheck import spread
-from harness.errors import DataMissing
+from harness.cli.datacheck import spread
+from harness.core.errors import DataMissing
 from suites.api import DataReport
 
 

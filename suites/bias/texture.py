@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.contracts import Score
-from harness.errors import UserError
-from harness.records import Metric
-from harness.stats import (
+from harness.core.errors import UserError
+from harness.core.tree import files, folders
+from harness.plugins.contracts import Score
+from harness.stats.estimate import (
     Estimate,
     FloatArray,
     bootstrap,
@@ -31,7 +31,7 @@ from harness.stats import (
     undefined,
     wilson,
 )
-from harness.tree import files, folders
+from harness.store.records import Metric
 from suites.bias.cards import CueConflictCard
 from suites.bias.checks import floor_check
 from suites.bias.heads import TextureSettings, head_columns, name_coverage, narrowed

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.datacheck import decoded, spread
-from harness.errors import DataMissing
-from harness.tree import files
+from harness.cli.datacheck import decoded, spread
+from harness.core.errors import DataMissing
+from harness.core.tree import files
 from suites.api import DataReport
 from suites.perception.cards import (
     AdeCard,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.student import quantile
+from harness.stats.student import quantile
 
 if TYPE_CHECKING:
     import pandas as pd

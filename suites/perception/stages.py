@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.cells import Resources
+from harness.store.cells import Resources
 from suites.api import Context, Estimate, Item, Metric, NotPlanned, Score
 from suites.perception.arches import unsupported
 from suites.perception.bridge import INSTALL, missing_packages
@@ -108,7 +108,7 @@ def job(ctx: Context, data: str) -> Job:
 
 def keep_provenance(ctx: Context, run: Job) -> None:
     """Keep the resolved config, the training ids and the measured cost in the artifact."""
-    from harness.files import write_text
+    from harness.core.files import write_text
 
     write_text(ctx.out / "training.json", (run.out / "provenance.json").read_text())
 

@@ -11,8 +11,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import DataMissing, UserError
-from harness.tree import entries, files, folders
+from harness.core.errors import DataMissing, UserError
+from harness.core.tree import entries, files, folders
 from suites.transfer.cards import TransferCard
 
 IntArray = npt.NDArray[np.int64]

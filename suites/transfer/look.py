@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.datacheck import spread
+from harness.cli.datacheck import spread
 from suites.api import DataReport
 from suites.transfer.cards import card_for
 from suites.transfer.data import file_md5_report
@@ -47,7 +47,7 @@ def transfer(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
 
 def validation(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     """Look at validation images; every class folder counts, whatever head will be measured."""
-    from harness.classes import load_classes
+    from harness.core.classes import load_classes
     from suites.imagefolder import listed_classes, own_classes, read_validation
     from suites.in_domain import ValidationCard
 

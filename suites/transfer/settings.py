@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from harness.cells import Resources
-from harness.contracts import Need, Settings
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.plugins.contracts import Need, Settings
+from harness.store.cells import Resources
 from suites.transfer.cards import DATASETS
 
 EXTRACT_VERSION = 1

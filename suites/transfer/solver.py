@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from suites.transfer.objective import WOLFE, Line, Point, point_at, with_best_bias
 
 Mode = Literal["reference", "converged"]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import UserError
-from harness.files import atomic_path, write_json
+from harness.core.errors import UserError
+from harness.core.files import atomic_path, write_json
 from suites.transfer.cards import card_for
 from suites.transfer.data import LabelledImages, Part
 from suites.transfer.features import (
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.backbones.ranks import Ranks
-    from harness.store import Artifact
-    from harness.work import Context
+    from harness.run.job import Context
+    from harness.store.artifacts import Artifact
     from suites.api import Metric
 
 PARTS = ("trainval", "test")

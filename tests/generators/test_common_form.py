@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import registry
 from harness.images.copy import TrainingCopy
 from harness.images.shards import ShardReader
 from harness.microworld.causes import SHAPES
-from harness.plan import Planner
-from harness.plan_model import Selection
-from harness.profile import load_profile
-from harness.store import Store
-from harness.work import Order, execute
+from harness.plan.model import Selection
+from harness.plan.planner import Planner
+from harness.plan.profile import load_profile
+from harness.plugins import registry
+from harness.run.job import Order, execute
+from harness.store.artifacts import Store
 from tests.generators.test_imports import CLASSES, PROFILE, picture, write_folders
 
 COMMON = ("dataset.common_count=2", "dataset.common_codec=jpeg-20", "dataset.common_px=8")

@@ -13,7 +13,7 @@ import torch
 
 from generators.diffusion.pipeline import check_scheduler, encode_prompts, load_pipeline
 from generators.diffusion.sampling import image_noise, sample_images, to_uint8
-from harness.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, UserError
 
 
 @pytest.fixture(scope="module")

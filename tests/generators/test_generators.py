@@ -15,14 +15,14 @@ import pytest
 from generators.genrobust.prompts import choose_template, prompt, templates
 from generators.realfake import prompts as realfake
 from generators.sd15 import sample
-from harness import registry
-from harness.classes import load_classes
-from harness.contracts import Request
-from harness.describe import show_card
-from harness.errors import UserError
-from harness.plan import Planner
-from harness.plan_model import Plan, Selection
-from harness.profile import load_profile
+from harness.cli.describe import show_card
+from harness.core.classes import load_classes
+from harness.core.errors import UserError
+from harness.plan.model import Plan, Selection
+from harness.plan.planner import Planner
+from harness.plan.profile import load_profile
+from harness.plugins import registry
+from harness.plugins.contracts import Request
 
 SD = "package:harness.microworld/weights/sd"
 NOT_PHOTOGRAPHS = (

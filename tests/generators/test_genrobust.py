@@ -13,7 +13,7 @@ from generators.diffusion.pipeline import load_pipeline
 from generators.diffusion.real_images import crop_for_training, squash
 from generators.genrobust.settings import FIT, GenRobustFtSettings, GenRobustSettings
 from generators.genrobust.train import schedule_of, with_unet
-from harness.errors import CorruptArtifact
+from harness.core.errors import CorruptArtifact
 
 
 def test_defaults_are_the_published_values() -> None:
@@ -120,7 +120,7 @@ def test_the_safety_checker_blackens_what_it_flags(tmp_path: Path) -> None:
     from transformers import CLIPConfig
 
     from generators.diffusion.safety import SafetyChecker
-    from harness.errors import DataMissing, UserError
+    from harness.core.errors import DataMissing, UserError
 
     small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = CLIPConfig(text_config=small, vision_config={**small, "image_size": 16, "patch_size": 8}, projection_dim=8)

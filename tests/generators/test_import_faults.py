@@ -17,9 +17,9 @@ from PIL import Image
 from generators.published import scan as scanning
 from generators.published.mapping import class_map
 from generators.published.scan import identity, look
-from harness.classes import load_classes
-from harness.datacheck import Finding, data_findings
-from harness.errors import UserError
+from harness.cli.datacheck import Finding, data_findings
+from harness.core.classes import load_classes
+from harness.core.errors import UserError
 from harness.images.published import EntryReader, Listing, list_images
 from harness.images.shards import decode
 from tests.generators.test_imports import (

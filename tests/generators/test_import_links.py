@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from harness.images.published import EntryReader, PublishedSource, list_images
 from tests.generators.test_imports import CLASSES, Make, as_class_tars, as_parquet, contents, make, manifest, picture
 

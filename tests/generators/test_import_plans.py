@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import registry
-from harness.errors import UserError
-from harness.plan import Planner
-from harness.plan_model import Plan, Selection
-from harness.profile import load_profile
+from harness.core.errors import UserError
+from harness.plan.model import Plan, Selection
+from harness.plan.planner import Planner
+from harness.plan.profile import load_profile
+from harness.plugins import registry
 
 CAPTIONER = "generators.realfake-reimpl.captioner=none"
 

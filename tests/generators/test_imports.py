@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 
 from generators.published.scan import jpeg_quality
-from harness import registry
-from harness.cells import Cell
-from harness.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, UserError
 from harness.images.copy import TrainingCopy
-from harness.plan import Planner
-from harness.plan_model import Selection
-from harness.profile import load_profile
-from harness.store import Store
-from harness.work import Order, execute
+from harness.plan.model import Selection
+from harness.plan.planner import Planner
+from harness.plan.profile import load_profile
+from harness.plugins import registry
+from harness.run.job import Order, execute
+from harness.store.artifacts import Store
+from harness.store.cells import Cell
 
 CLASSES = ("n01440764", "n01443537", "n01484850")
 PROFILE = """name = "toy"

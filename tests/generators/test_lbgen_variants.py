@@ -14,8 +14,8 @@ from generators.lbgen.rewards import Batch, Rewards
 from generators.lbgen.settings import RecipeSettings
 from generators.lbgen.towers import Towers
 from generators.lbgen.trainer import Trainer
-from harness import registry
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.plugins import registry
 
 NAMES = ["tench", "hen", "crane", "kite", "drake", "loon"]
 

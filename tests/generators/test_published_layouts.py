@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from generators.diffusion.pipeline import load_pipeline
 from generators.diffusion.sampling import to_uint8
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.weights import load_pretrained
 from harness.microworld.towers import sd_folder
-from harness.weights import load_pretrained
 
 
 def test_position_ids_of_the_text_encoder_are_no_weight(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from generators.realfake.losses import matching_term, min_snr_weights, realfake_
 from generators.realfake.settings import FIT, RealFakeSettings
 from generators.realfake.synthesis import Material, make_images
 from generators.realfake.visual import interleaved, released_batch, with_visual_token
-from harness.contracts import Request
-from harness.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, UserError
+from harness.plugins.contracts import Request
 
 
 def residuals() -> tuple[torch.Tensor, torch.Tensor]:
@@ -237,7 +237,7 @@ def test_every_image_once_a_pass_and_the_order_is_the_seeds() -> None:
 
 
 def test_oracle_captions_name_the_class_of_every_training_image() -> None:
-    from harness.classes import load_classes
+    from harness.core.classes import load_classes
     from harness.microworld.captions import training_captions
 
     classes = load_classes("micro")

@@ -21,7 +21,7 @@ from generators.lbgen.quality.qalign_config import QAlignConfig, parse_config  #
 from generators.lbgen.quality.qalign_model import QAlignModel, build_on_meta  # noqa: E402
 from generators.lbgen.quality.qalign_scorer import QAlignScorer, load_qalign  # noqa: E402
 from generators.lbgen.quality.qalign_weights import position_tables  # noqa: E402
-from harness.errors import DataMissing, UserError  # noqa: E402
+from harness.core.errors import DataMissing, UserError  # noqa: E402
 
 CPU = torch.device("cpu")
 TINY: dict[str, Any] = {

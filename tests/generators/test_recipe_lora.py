@@ -18,7 +18,7 @@ from generators.diffusion.lora_io import (
     save_lora,
 )
 from generators.diffusion.pipeline import load_pipeline
-from harness.errors import CorruptArtifact, DataMissing
+from harness.core.errors import CorruptArtifact, DataMissing
 
 SD15_UNET = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
 """Stable Diffusion 1.5's UNet; everything else is the class's default."""

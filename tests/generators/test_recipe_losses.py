@@ -20,7 +20,7 @@ from generators.lbgen.losses import (
 from generators.lbgen.preprocess import CLIP_MEAN, CLIP_STD, preprocess
 from generators.lbgen.schedule import negative_class
 from generators.lbgen.settings import RecipeSettings
-from harness.errors import UserError
+from harness.core.errors import UserError
 
 
 def logits(*values):

@@ -20,7 +20,7 @@ from generators.lbgen.precision import fit_dtype, in_precision
 from generators.lbgen.settings import RecipeSettings
 from generators.lbgen.towers import Towers, load_open_clip
 from generators.lbgen.trainer import Trainer, train
-from harness.errors import TrainingFailed
+from harness.core.errors import TrainingFailed
 
 NAMES = ["tench", "hen", "crane", "kite"]
 SETTINGS = RecipeSettings(
@@ -163,7 +163,7 @@ def test_the_setting_decides_what_the_models_are_loaded_in(
     tiny_pipeline_dir: Path, tiny_clip_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pipeline and CLIP in bfloat16 where it is set, in float32 by default; a processor computes fp16 as float32."""
-    from harness import registry
+    from harness.plugins import registry
 
     found = {}
 

@@ -21,7 +21,7 @@ from generators.lbgen.sampler import (
     trained_steps,
 )
 from generators.lbgen.towers import OpenClipTower, load_open_clip
-from harness.errors import UserError
+from harness.core.errors import UserError
 
 STEPS = ancestral_steps(50, SD15_SCHEDULER)
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness import registry, tasks
-from harness.cells import Cell
-from harness.classes import load_classes
-from harness.plan_datasets import shards
-from harness.profile import load_profile
-from harness.store import Store
-from harness.work import Context, Order, execute
+from harness.core.classes import load_classes
+from harness.plan.datasets import shards
+from harness.plan.profile import load_profile
+from harness.plugins import registry
+from harness.run import tasks
+from harness.run.job import Context, Order, execute
+from harness.store.artifacts import Store
+from harness.store.cells import Cell
 
 WEIGHTS = "package:harness.microworld/weights/sd"
 
@@ -41,7 +42,7 @@ def cell(generator: str, images: int, chunk: int, **settings: object) -> Cell:
         },
         {},
         {"generator_seed": 0},
-        "harness.tasks:synthesise",
+        "harness.run.tasks:synthesise",
         shards=shards(two, images, chunk),
     )
 
@@ -127,7 +128,7 @@ def test_generators_6_null_adapter_equals_sd15_byte_for_byte(tmp_path: Path) -> 
     from generators.diffusion.lora_io import add_lora, save_lora
     from generators.diffusion.pipeline import load_pipeline
     from generators.lbgen.plugin import LORA
-    from harness.profile import resolve_path
+    from harness.plan.profile import resolve_path
 
     parts = load_pipeline(resolve_path(WEIGHTS))
     fit = Cell("fit", "lbgen", 1, {"x": 1}, work="tests.none")

@@ -22,7 +22,7 @@ from generators.lbgen.settings import RecipeSettings
 from generators.lbgen.towers import Towers, load_open_clip
 from generators.lbgen.trainer import LOG, Trainer, train
 from generators.lbgen.update import apply_gradients
-from harness.errors import CorruptArtifact, DataMissing, TrainingFailed, UserError
+from harness.core.errors import CorruptArtifact, DataMissing, TrainingFailed, UserError
 
 NAMES = ["tench", "hen", "crane", "kite", "tench", "drake"]
 SETTINGS = RecipeSettings(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.classes import coverage, load_classes, load_folder_classes
-from harness.errors import UserError
+from harness.core.classes import coverage, load_classes, load_folder_classes
+from harness.core.errors import UserError
 
 IN100 = [
     15, 45, 54, 57, 64, 74, 90, 99, 119, 120, 122, 131, 137, 151, 155, 157, 158, 166, 167, 169, 176, 180, 209, 211, 222, 228,

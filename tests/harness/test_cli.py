@@ -15,7 +15,7 @@ from tests.harness.conftest import Run
 NO_TORCH = """
 import resource, sys
 sys.argv = ["harness", *sys.argv[1:]]
-from harness.cli import main
+from harness.cli.main import main
 try:
     main()
 except SystemExit as end:

@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from harness import doctor, registry
-from harness.cli import app
-from harness.data import DONE, DataSource, find_data, materialise
-from harness.datacheck import Finding, data_findings, decoded, spread
-from harness.errors import UserError
-from harness.profile import load_profile
+from harness.cli import doctor
+from harness.cli.datacheck import Finding, data_findings, decoded, spread
+from harness.cli.main import app
+from harness.core.errors import UserError
+from harness.plan.profile import load_profile
+from harness.plugins import registry
+from harness.store.data import DONE, DataSource, find_data, materialise
 from suites.perception.look import ade20k, coco
 
 NAMES = ("cue-conflict", "focus", "in9", "coco", "ade20k")

@@ -134,10 +134,10 @@ def test_answers_that_arrive_together_are_all_heard(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    from harness.cells import Cell
-    from harness.executors.local import LocalExecutor, Task, Worker
-    from harness.executors.report import Board
-    from harness.store import Store
+    from harness.run.local import LocalExecutor, Task, Worker
+    from harness.run.progress import Board
+    from harness.store.artifacts import Store
+    from harness.store.cells import Cell
 
     executor = LocalExecutor(Store(tmp_path), 1, "cpu", Board(Store(tmp_path), 1, quiet=True))
     heard: list[str] = []
@@ -156,9 +156,9 @@ def test_progress_fits_a_terminal_of_80_columns(tmp_path: Path, monkeypatch: pyt
     """A line that wraps could not be taken back; a log file names each task on a line of its own."""
     import io
 
-    from harness.cells import Cell
-    from harness.executors.report import Board
-    from harness.store import Store
+    from harness.run.progress import Board
+    from harness.store.artifacts import Store
+    from harness.store.cells import Cell
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from harness import facts
-from harness.cells import Cell
-from harness.data import DataSource, find_data, materialise
-from harness.plan_model import Plan
-from harness.profile import load_profile
-from harness.records import Record
-from harness.scoring import MEASURED, Measured, score_rows, write_scored
-from harness.store import Store
-from harness.work import Context
+from harness.plan.model import Plan
+from harness.plan.profile import load_profile
+from harness.run import facts
+from harness.run.job import Context
+from harness.run.scoring import MEASURED, Measured, score_rows, write_scored
+from harness.store.artifacts import Store
+from harness.store.cells import Cell
+from harness.store.data import DataSource, find_data, materialise
+from harness.store.records import Record
 from suites.bias.texture import public_stimuli
 from suites.texture_bias import TextureBias
 from tests.harness.test_rescore import CARDS, cell, rows
@@ -109,7 +109,7 @@ def test_the_network_is_found_behind_features_too(tmp_path: Path) -> None:
         store.folder(one).mkdir(parents=True)
         (store.folder(one) / "backbone.json").write_text(json.dumps(backbone if one is made else {}))
         store.seal(one, {})
-    from harness.scoring import lineage
+    from harness.run.scoring import lineage
 
     inputs = lineage(tmp_path, {"features": read.key})
     found = facts.network_facts(tmp_path, inputs)

@@ -9,14 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import fingerprints, hashcache
-from harness.data import DONE, DataSource, find_data, materialise
-from harness.errors import DataMissing, UserError
-from harness.fingerprints import COSTLY, Fingerprints
-from harness.hashcache import HashCache
-from harness.identity import file_sha256
-from harness.profile import load_profile
-from harness.tree import files, folders, walk
+from harness.core import fingerprints, hashcache
+from harness.core.errors import DataMissing, UserError
+from harness.core.fingerprints import COSTLY, Fingerprints
+from harness.core.hashcache import HashCache
+from harness.core.identity import file_sha256
+from harness.core.tree import files, folders, walk
+from harness.plan.profile import load_profile
+from harness.store.data import DONE, DataSource, find_data, materialise
 
 
 def write(root: Path, contents: dict[str, bytes]) -> None:
@@ -203,7 +203,7 @@ def test_a_plan_makes_no_store(large: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_edited_embedded_data_set_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.data import _check_written
+    from harness.store.data import _check_written
 
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
     source = find_data("in-val", load_profile("micro").profile.data["in-val"])
@@ -221,8 +221,8 @@ def test_an_edited_embedded_data_set_is_refused(tmp_path: Path, monkeypatch: pyt
 
 def test_embedded_data_lie_in_a_folder_of_the_code_that_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What older code has left under the same identity is never read."""
-    from harness import data
-    from harness.profile import load_profile
+    from harness.plan.profile import load_profile
+    from harness.store import data
 
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
     settings = load_profile("micro", [], []).profile.data["in-val"]

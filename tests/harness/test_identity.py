@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cells import Cell, Resources
-from harness.identity import canonical_json, content_key, derive_seed
+from harness.core.identity import canonical_json, content_key, derive_seed
+from harness.store.cells import Cell, Resources
 
 CELL = Cell(
     "evaluate", "linear-probe", 1, {"item": "dtd", "settings": {"c": 0.5}}, {"features": "ab" * 32}, {"probe_seed": 0}
@@ -63,7 +63,7 @@ def test_cell_round_trip() -> None:
 
 
 def test_seeds_do_not_depend_on_the_hash_seed() -> None:
-    code = "from harness.identity import derive_seed; print(derive_seed('image', 3, 'n01', 5))"
+    code = "from harness.core.identity import derive_seed; print(derive_seed('image', 3, 'n01', 5))"
     found = {
         subprocess.run(
             [sys.executable, "-c", code],

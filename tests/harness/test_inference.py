@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from harness.errors import UserError
-from harness.inference import Part, Spread, Units, difference, flag_units, pooled_spread
-from harness.packing import pack, unpack
-from harness.stats import mcnemar_exact
-from harness.student import quantile, tail
+from harness.core.errors import UserError
+from harness.stats.difference import Part, Spread, Units, difference, flag_units, pooled_spread
+from harness.stats.estimate import mcnemar_exact
+from harness.stats.student import quantile, tail
+from harness.stats.units_file import pack, unpack
 
 
 def units(

@@ -9,17 +9,17 @@ from typing import Any, cast
 
 import pytest
 
-from harness import registry
-from harness.data import DataSource, find_data
-from harness.datacheck import Look, data_findings
-from harness.errors import UserError
+from harness.cli.datacheck import Look, data_findings
+from harness.core.errors import UserError
 from harness.images.folder import FolderSource
 from harness.images.published import list_images
-from harness.plan import Planner
-from harness.plan_model import Outside, Plan, Selection
-from harness.profile import DataSettings, load_profile
-from harness.store import Store
-from harness.work import Order, execute
+from harness.plan.model import Outside, Plan, Selection
+from harness.plan.planner import Planner
+from harness.plan.profile import DataSettings, load_profile
+from harness.plugins import registry
+from harness.run.job import Order, execute
+from harness.store.artifacts import Store
+from harness.store.data import DataSource, find_data
 from suites.imagefolder import read_validation
 from suites.transfer.cards import card_for
 from suites.transfer.readers import read
@@ -176,7 +176,7 @@ def test_what_changes_after_the_plan_is_not_measured_under_its_key(
     picture = one_picture(farm.parent / "pictures" / "train")
     if when == "before":
         other_picture(picture)
-    monkeypatch.setattr("harness.tasks.import_images", lambda ctx: when == "during" and other_picture(picture))
+    monkeypatch.setattr("harness.run.tasks.import_images", lambda ctx: when == "during" and other_picture(picture))
     with pytest.raises(UserError, match="data set 'train' has changed since the plan was made"):
         execute(Order(cell, {}, plan.sources, str(tmp_path / "store")))
     assert Store(tmp_path / "store").state(cell) == "partial"
@@ -190,7 +190,7 @@ def test_a_checkpoint_that_changes_after_the_plan_is_not_imported(
     selection = Selection(load_profile("micro").profile, "", "", outside=Outside(file, "resnet10", "imagenet100"))
     plan = Planner(selection).build()
     (cell,) = plan.cells.values()
-    monkeypatch.setattr("harness.tasks.import_outside", lambda ctx: file.write_bytes(b"epoch 2"))
+    monkeypatch.setattr("harness.run.tasks.import_outside", lambda ctx: file.write_bytes(b"epoch 2"))
     with pytest.raises(UserError, match="'checkpoint' has changed since the plan was made"):
         execute(Order(cell, {}, plan.sources, str(tmp_path / "store")))
     assert Planner(selection).build().cells.keys() != plan.cells.keys()

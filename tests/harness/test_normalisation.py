@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
-from harness.normalisation import KNOWN, parse_normalisation
+from harness.core.errors import UserError
+from harness.core.normalisation import KNOWN, parse_normalisation
 
 
 def test_names_and_numbers() -> None:

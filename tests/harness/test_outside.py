@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-import harness.run
-from harness.classes import load_classes
-from harness.cli import app
-from harness.errors import UserError
-from harness.plan import Planner
-from harness.plan_model import Selection
-from harness.store import Store
-from harness.work import Order, execute
+import harness.run.session
+from harness.cli.main import app
+from harness.core.classes import load_classes
+from harness.core.errors import UserError
+from harness.plan.model import Selection
+from harness.plan.planner import Planner
+from harness.run.job import Order, execute
+from harness.store.artifacts import Store
 from tests.tiny_roots import save_image
 
 Command = Callable[..., BaseException | None]
@@ -73,7 +73,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         done = CliRunner().invoke(app, [*fixed, *arguments])
         return done.exception if done.exit_code else None
 
-    monkeypatch.setattr(harness.run, "run", run_here)
+    monkeypatch.setattr(harness.run.session, "run", run_here)
     monkeypatch.chdir(tmp_path)
     return command
 
@@ -137,7 +137,7 @@ def test_permuting_head_and_list_together_changes_nothing(command: Command, tmp_
 
 
 def test_what_was_fed_and_what_contradicts_stand_in_every_record(command: Command, tmp_path: Path) -> None:
-    from harness.rescore import rescore
+    from harness.results.rescore import rescore
 
     ids = load_classes("micro").ids[:4]
     (tmp_path / "four.txt").write_text("\n".join(ids) + "\n")

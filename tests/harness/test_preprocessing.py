@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
-from harness.normalisation import KNOWN
-from harness.preprocessing import SMALL_NETWORKS, Preprocessing, resolve
+from harness.backbones.preprocessing import SMALL_NETWORKS, Preprocessing, resolve
+from harness.core.errors import UserError
+from harness.core.normalisation import KNOWN
 
 LITE = "timm's pretrained_cfg of tf_efficientnet_lite0.in1k"
 

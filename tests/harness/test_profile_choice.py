@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.classes import load_classes
-from harness.errors import UserError
-from harness.plan import Planner
-from harness.plan_model import Outside, Selection
-from harness.preprocessing import Preprocessing
-from harness.profile import load_profile
-from harness.profile_choice import choose_profile
+from harness.backbones.preprocessing import Preprocessing
+from harness.core.classes import load_classes
+from harness.core.errors import UserError
+from harness.plan.model import Outside, Selection
+from harness.plan.planner import Planner
+from harness.plan.profile import load_profile
+from harness.plan.profile_choice import choose_profile
 
 DATA = ["cue-conflict=/data/cue-conflict"]
 

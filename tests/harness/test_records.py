@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from harness.errors import UserError
-from harness.records import SCHEMA, Check, Comparability, Metric, Record, Subject
-from harness.stats import proportion
+from harness.core.errors import UserError
+from harness.stats.estimate import proportion
+from harness.store.records import SCHEMA, Check, Comparability, Metric, Record, Subject
 
 NETWORK = {
     "weights": "ema", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "image_size": 160, "interpolation": "bicubic",

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.cells import Cell
-from harness.cli import app
-from harness.errors import DataMissing
-from harness.identity import file_sha256
-from harness.packing import unpack
-from harness.records import SCHEMA, Record
-from harness.rescore import rescore, verify
-from harness.scoring import lineage, score_rows, write_scored
-from harness.store import Store
-from harness.tasks import write_rows_table
+from harness.cli.main import app
+from harness.core.errors import DataMissing
+from harness.core.identity import file_sha256
+from harness.results.rescore import rescore, verify
+from harness.run.scoring import lineage, score_rows, write_scored
+from harness.run.tasks import write_rows_table
+from harness.stats.units_file import unpack
+from harness.store.artifacts import Store
+from harness.store.cells import Cell
+from harness.store.records import SCHEMA, Record
 from suites.texture_bias import TextureBias
 
 CATEGORIES = ("a", "b", "c")

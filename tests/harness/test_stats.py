@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from harness.stats import (
+from harness.stats.estimate import (
     Estimate,
     bootstrap,
     bootstrap_two_way,

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from harness.cells import Cell
-from harness.errors import CorruptArtifact, UserError
-from harness.files import atomic_path, lock, write_text
-from harness.spent import keep, stopwatch
-from harness.spent import of as spent_of
-from harness.store import MANIFEST, Store
-from harness.work import Order, execute
+from harness.core.cost import keep, stopwatch
+from harness.core.cost import of as spent_of
+from harness.core.errors import CorruptArtifact, UserError
+from harness.core.files import atomic_path, lock, write_text
+from harness.run.job import Order, execute
+from harness.store.artifacts import MANIFEST, Store
+from harness.store.cells import Cell
 
 CELL = Cell("extract", "thing", 1, {"x": 1}, work="tests.harness.test_store:make", fingerprint="f")
 
@@ -162,7 +162,7 @@ def test_scratch_half_removed_by_a_kill_is_never_taken_for_a_checkpoint(
     """The folder is renamed before it is emptied, so a kill in between leaves no torn checkpoint under its own name."""
     import shutil
 
-    from harness import files
+    from harness.core import files
 
     scratch = tmp_path / "scratch"
     (scratch / "step-7").mkdir(parents=True)

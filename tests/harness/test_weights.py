@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from generators.diffusion.pipeline import load_pipeline
 from generators.lbgen.quality.load import load_quality
 from generators.lbgen.towers import load_open_clip
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.weights import check_state, create_open_clip, load_pretrained
 from harness.microworld.towers import clip_folder, quality_folder, sd_folder
-from harness.weights import check_state, create_open_clip, load_pretrained
 
 PARTS = {
     "text_encoder": "model.safetensors",
@@ -96,7 +96,7 @@ def test_pictures_of_the_shipped_pipeline_show_their_names() -> None:
     """With random text encodings the pictures are of any class: right one time in twelve."""
     from generators.diffusion.pipeline import encode_prompts
     from generators.diffusion.sampling import image_noise, sample_images
-    from harness.classes import load_classes
+    from harness.core.classes import load_classes
     from harness.microworld.towers import naming_accuracy
 
     parts, names = load_pipeline(sd_folder()), load_classes("micro").names

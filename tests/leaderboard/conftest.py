@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.files import write_bytes, write_json, write_text
-from harness.identity import content_key, file_sha256
-from harness.inference import Units, flag_units
-from harness.packing import pack
-from harness.records import Check, Comparability, Metric, Record, Subject
-from harness.stats import proportion
+from harness.core.files import write_bytes, write_json, write_text
+from harness.core.identity import content_key, file_sha256
+from harness.stats.difference import Units, flag_units
+from harness.stats.estimate import proportion
+from harness.stats.units_file import pack
+from harness.store.records import Check, Comparability, Metric, Record, Subject
 
 Flags = Mapping[str, Sequence[bool]]
 MakeStore = Callable[..., Path]

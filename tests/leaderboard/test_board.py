@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import DataMissing, UserError
-from harness.files import write_text
-from harness.identity import content_key, file_sha256
-from harness.records import SCHEMA, Check, Comparability, Metric, Record, Subject
-from harness.stats import Estimate, wilson
+from harness.core.errors import DataMissing, UserError
+from harness.core.files import write_text
+from harness.core.identity import content_key, file_sha256
+from harness.stats.estimate import Estimate, wilson
+from harness.store.records import SCHEMA, Check, Comparability, Metric, Record, Subject
 from leaderboard.board import Board
 from leaderboard.exports import to_csv, to_markdown, to_terminal
 from leaderboard.rows import give_way
@@ -310,7 +310,7 @@ def test_measures_of_the_images_add_no_seeds_to_a_row() -> None:
 
 def test_board_shows_what_every_generator_declares(make_store: MakeStore) -> None:
     """Information from the records; prompts, sampler, cost and licence from the generators that are installed."""
-    from harness.boards import board
+    from harness.results.leaderboard import board
     from leaderboard.declared import told
 
     results = {name: {"in-domain": [flags(100, rate, 0)]} for name, rate in (("sd15", 0.5), ("gone", 0.4))}

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import app
-from harness.cli_calibrate import worlds
-from harness.errors import DataMissing, UserError
-from harness.identity import content_key
-from harness.records import Check, Comparability, Metric, Record, Subject
-from harness.stats import Estimate
+from harness.cli.calibrate import worlds
+from harness.cli.main import app
+from harness.core.errors import DataMissing, UserError
+from harness.core.identity import content_key
+from harness.stats.estimate import Estimate
+from harness.store.records import Check, Comparability, Metric, Record, Subject
 from leaderboard.board import Board
 from leaderboard.calibration import Point, Response, cross_talk, draw, responses, to_csv, to_markdown, verdict
 from leaderboard.sources import Entry

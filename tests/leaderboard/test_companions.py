@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.records import Metric, Record
-from harness.stats import Estimate, wilson
+from harness.stats.estimate import Estimate, wilson
+from harness.store.records import Metric, Record
 from leaderboard.baseline import write_baseline
 from leaderboard.board import Board
 from leaderboard.compare import compare, systems, to_markdown

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from harness.errors import DataMissing, UserError
-from harness.inference import Spread, difference, flag_units, with_seeds
-from harness.names import names_in
-from harness.records import SCHEMA, Check, Record
-from harness.stats import Estimate, holm, mcnemar_exact
+from harness.core.errors import DataMissing, UserError
+from harness.core.names import names_in
+from harness.stats.difference import Spread, difference, flag_units, with_seeds
+from harness.stats.estimate import Estimate, holm, mcnemar_exact
+from harness.store.records import SCHEMA, Check, Record
 from leaderboard.board import Board
 from leaderboard.compare import compare, networks_apart, systems
 from leaderboard.simulate import TWELVE, simulate_runs
@@ -343,7 +343,7 @@ def test_commands_take_the_names_that_the_board_prints(
     make_store: MakeStore, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Compare and gate, with and without the store; a name that nobody has is exit code 2 with what was meant."""
-    from harness.cli import app
+    from harness.cli.main import app
 
     store = make_store("s", {name: {"in-domain": [flags(200, 0.9, 0)]}, "sd15": {"in-domain": [flags(200, 0.5, 1)]}})
     for first in (name, f"{name}@{store}"):

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from harness.identity import content_key
-from harness.records import Comparability, Metric, Record, Subject
-from harness.stats import wilson
+from harness.core.identity import content_key
+from harness.stats.estimate import wilson
+from harness.store.records import Comparability, Metric, Record, Subject
 from leaderboard.board import Board
 from leaderboard.curves import FIELDS, curves_csv, dots, draw_curves
 from leaderboard.sources import Entry

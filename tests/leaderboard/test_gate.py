@@ -17,12 +17,12 @@ import pytest
 from scipy.special import digamma as scipy_digamma
 from scipy.special import polygamma
 
-from harness.cli import app
-from harness.errors import DataMissing, UserError
-from harness.identity import content_key
-from harness.inference import Difference, with_seeds
-from harness.records import Check, Metric
-from harness.stats import Estimate
+from harness.cli.main import app
+from harness.core.errors import DataMissing, UserError
+from harness.core.identity import content_key
+from harness.stats.difference import Difference, with_seeds
+from harness.stats.estimate import Estimate
+from harness.store.records import Check, Metric
 from leaderboard.baseline import gated
 from leaderboard.board import Board
 from leaderboard.gate import decide

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.identity import content_key
-from harness.records import Check
-from harness.spent import Spent
+from harness.core.cost import Spent
+from harness.core.identity import content_key
+from harness.store.records import Check
 from leaderboard import gallery
 from leaderboard.board import Board
 from leaderboard.charts import Axis, Point, lines, scatter

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from harness.identity import content_key
-from harness.inference import flag_units
+from harness.core.identity import content_key
+from harness.stats.difference import flag_units
 from leaderboard.baseline import gated
 from leaderboard.compare import compare
 from leaderboard.gate import decide

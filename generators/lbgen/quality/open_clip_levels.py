@@ -16,8 +16,8 @@ from torch import Tensor
 
 from generators.lbgen.quality.levels import LEVELS
 from generators.lbgen.quality.tower import TowerScorer
-from harness.errors import DataMissing, UserError
-from harness.weights import create_open_clip
+from harness.core.errors import DataMissing, UserError
+from harness.core.weights import create_open_clip
 
 LEVEL_PROMPTS = tuple(f"{level} photo" for level in LEVELS)
 

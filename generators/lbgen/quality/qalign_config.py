@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from harness.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, UserError
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from generators.lbgen.quality.levels import (
 )
 from generators.lbgen.quality.qalign_model import QAlignModel
 from generators.lbgen.quality.qalign_vision import AbstractorAttention
-from harness.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, UserError
 
 # Old exports store this table, which follows from the config.
 IGNORED_SUFFIX = "rotary_emb.inv_freq"

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harness.errors import UserError
-from harness.identity import canonical_json
-from harness.names import near
+from harness.core.errors import UserError
+from harness.core.identity import canonical_json
+from harness.core.names import near
 
 MARKER = ".written"
 RENDERER_VERSION = 2

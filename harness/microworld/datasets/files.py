@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness.identity import derive_seed
+from harness.core.identity import derive_seed
 from harness.microworld.renderer import to_uint8
 
 _MAT_BANNER = b"MATLAB 5.0 MAT-file"

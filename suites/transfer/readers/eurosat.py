@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.errors import UserError
-from harness.tree import files, folders
+from harness.core.errors import UserError
+from harness.core.tree import files, folders
 from suites.transfer.cards import DerivedSplit, TransferCard
 from suites.transfer.data import LabelledImages, Part, checked, find_root
 from suites.transfer.splits import seeded_order

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from harness.backbones.checkpoint import BackboneInfo, import_checkpoint, load_backbone, write_backbone
 from harness.backbones.classifier import load_classifier
 from harness.backbones.models import create
-from harness.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, UserError
 
 CLASSES = ("a", "b", "c")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

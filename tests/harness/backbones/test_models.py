@@ -11,7 +11,7 @@ from harness.backbones.models import create
 from harness.backbones.recipe import PretrainSettings, published
 from harness.backbones.state import decay_groups
 from harness.backbones.train import learning_rate
-from harness.errors import UserError
+from harness.core.errors import UserError
 
 
 def count(model: torch.nn.Module) -> int:

@@ -84,7 +84,7 @@ def test_cropped_images_are_not_cropped_again() -> None:
 def test_copy_px_is_a_side_or_zero(value: int) -> None:
     from pydantic import ValidationError
 
-    from harness.profile import DatasetSettings
+    from harness.plan.profile import DatasetSettings
 
     with pytest.raises(ValidationError):
         DatasetSettings(copy_px=value)

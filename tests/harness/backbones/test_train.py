@@ -19,7 +19,7 @@ from harness.backbones.classifier import load_classifier
 from harness.backbones.ranks import Ranks
 from harness.backbones.recipe import PretrainSettings
 from harness.backbones.train import Hooks, Progress, train
-from harness.errors import TrainingFailed, UserError
+from harness.core.errors import TrainingFailed, UserError
 from harness.images.copy import TrainingCopy
 
 SETTINGS = PretrainSettings(

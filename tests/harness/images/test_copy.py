@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, UserError
 from harness.images import copy as copy_module
 from harness.images.copy import ShardSource, TrainingCopy, build_copy, square
 from harness.images.folder import FolderSource

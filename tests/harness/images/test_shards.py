@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, UserError
 from harness.images import shards
 from harness.images.shards import ShardImage, ShardReader, read_rows, verify_shard, write_rows, write_shard
 

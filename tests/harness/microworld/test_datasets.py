@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.classes import load_classes
-from harness.errors import UserError
+from harness.core.classes import load_classes
+from harness.core.errors import UserError
 from harness.microworld import datasets
 from harness.microworld.causes import SHAPES
 from harness.microworld.datasets import bias, perception, pictures, transfer

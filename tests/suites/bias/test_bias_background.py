@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, UserError
 from suites.bias.background import VARIATIONS, foreground_key, predict_rows, read_views, score
 from suites.bias.cards import In9Card
 from tests.suites.bias.conftest import values

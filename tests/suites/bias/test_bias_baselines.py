@@ -10,9 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from harness.baselines import Baseline, BaselineClassifier, parse_baseline
-from harness.classes import load_classes
-from harness.errors import UserError
+from harness.backbones.baseline import Baseline, BaselineClassifier, parse_baseline
+from harness.core.classes import load_classes
+from harness.core.errors import UserError
 from suites.bias import background, context, texture
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
 from suites.bias.people import answer_rows, answers
@@ -179,9 +179,9 @@ def test_untrained_networks_are_made_equal_every_time(tmp_path):
     from dataclasses import asdict
     from types import SimpleNamespace
 
+    from harness.backbones.baseline import make_baseline
     from harness.backbones.classifier import load_classifier
-    from harness.baselines import make_baseline
-    from harness.preprocessing import Preprocessing
+    from harness.backbones.preprocessing import Preprocessing
 
     found = []
     for name in ("a", "b"):

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from harness.errors import DataMissing, UserError
-from harness.normalisation import KNOWN
-from harness.stats import paired, resample_strata
+from harness.core.errors import DataMissing, UserError
+from harness.core.normalisation import KNOWN
+from harness.stats.estimate import paired, resample_strata
 from suites.bias.cards import FocusCard
 from suites.bias.context import (
     Annotation,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from suites.bias.images import Geometry, predict
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.stats import cluster_sums, cohen_kappa, paired, resample_strata, resample_two_way
+from harness.stats.estimate import cluster_sums, cohen_kappa, paired, resample_strata, resample_two_way
 from suites.bias.background import gap_statistic, relative_gap_statistic
 from suites.bias.cards import CueConflictCard
 from suites.bias.context import cb

@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from harness.classes import load_classes
-from harness.errors import UserError
+from harness.core.classes import load_classes
+from harness.core.errors import UserError
 from suites.bias import background, context, texture
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
 from suites.bias.heads import BiasSettings, TextureSettings, other_head

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.classes import load_classes
-from harness.errors import UserError
+from harness.core.classes import load_classes
+from harness.core.errors import UserError
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
 from suites.bias.maps import ClassMap
 

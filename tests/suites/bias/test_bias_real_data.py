@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.classes import load_classes
-from harness.normalisation import KNOWN
-from harness.records import Record
+from harness.core.classes import load_classes
+from harness.core.normalisation import KNOWN
+from harness.store.records import Record
 from suites.bias import background, context, texture
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
 from suites.bias.images import Geometry, predict, read_image

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.classes import load_classes
-from harness.errors import UserError
-from harness.profile import load_profile, parse_settings
-from harness.stats import totals_of
+from harness.core.classes import load_classes
+from harness.core.errors import UserError
+from harness.plan.profile import load_profile, parse_settings
+from harness.stats.estimate import totals_of
 from suites.bias import background, context, texture
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
 from suites.bias.heads import TextureSettings, narrowed

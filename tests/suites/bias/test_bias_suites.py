@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from harness.classes import load_classes
+from harness.core.classes import load_classes
 from harness.microworld.causes import SHAPES
 from harness.microworld.datasets import bias as writers
 

@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from harness.errors import DataMissing, UserError
-from harness.stats import bootstrap_two_way, cluster_sums, cohen_kappa, resample_strata, resample_two_way
+from harness.core.errors import DataMissing, UserError
+from harness.stats.estimate import bootstrap_two_way, cluster_sums, cohen_kappa, resample_strata, resample_two_way
 from suites.bias.cards import CueConflictCard
 from suites.bias.texture import (
     cue_table,

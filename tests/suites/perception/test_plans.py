@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from harness.contracts import NotPlanned
-from harness.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, UserError
+from harness.plugins.contracts import NotPlanned
 from suites.ade20k import ADE20K
 from suites.coco import Coco
 from suites.perception import bridge
@@ -56,12 +56,12 @@ def test_perception_1_import_is_light() -> None:
         "import sys, harness, suites.coco, suites.ade20k\n"
         "for suite in (suites.coco.Coco(), suites.ade20k.ADE20K()):\n"
         "    try: suite.items(suite.Settings(), 'resnet10'); suite.protocol(suite.Settings())\n"
-        "    except harness.contracts.NotPlanned: pass\n"
+        "    except harness.plugins.contracts.NotPlanned: pass\n"
         f"print([m for m in ('torch', 'pandas', *{PACKAGES!r}) if m in sys.modules])"
     )
     root = str(Path(__file__).resolve().parents[3])
     done = subprocess.run(
-        [sys.executable, "-c", "import harness.contracts\n" + code], env=os.environ | {"PYTHONPATH": root}, cwd=root,
+        [sys.executable, "-c", "import harness.plugins.contracts\n" + code], env=os.environ | {"PYTHONPATH": root}, cwd=root,
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "[]"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, UserError
 from suites.perception.ade import check_files
 from suites.perception.ade import draw as draw_ade
 from suites.perception.cards import AdeCard, CocoCard, settle_ade, settle_coco

@@ -231,7 +231,7 @@ def break_pictures(folder: Path) -> dict[Path, bytes]:
 
 def run_ade_broken(folder: Path) -> None:
     """Let every training picture break after iteration 4, note the error, mend the files, go on."""
-    from harness.errors import UserError
+    from harness.core.errors import UserError
 
     write_ade(folder / "ade_b")
     kept: dict[Path, bytes] = {}
@@ -255,7 +255,7 @@ def run_ade_mended(folder: Path) -> None:
 
 def run_ade_labels(folder: Path) -> None:
     """Give every label picture a number that the table lacks; the error comes from a loader's worker."""
-    from harness.errors import UserError
+    from harness.core.errors import UserError
 
     write_ade(folder / "ade_l")
     for path in (folder / "ade_l" / "annotations" / "training").glob("*.png"):
@@ -270,7 +270,7 @@ def cut_checkpoint(path: Path, network: Any) -> list[str]:
     """Look at a checkpoint as it is, then without one tensor; return the refusals."""
     import torch
 
-    from harness.errors import UserError
+    from harness.core.errors import UserError
     from suites.perception.training import check_checkpoint
 
     state, found = network.state_dict(), []
@@ -288,7 +288,7 @@ def inspect(folder: Path, name: str) -> None:
     import torch
     import torchvision
 
-    from harness.errors import UserError
+    from harness.core.errors import UserError
     from suites.perception import detection, segmentation
     from suites.perception.arches import ARCHES
     from suites.perception.backbone import check_strict, toolbox_state

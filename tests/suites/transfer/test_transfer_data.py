@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, UserError
 from suites.transfer.cards import DATASETS, PUBLIC_CARDS, card_for
 from suites.transfer.data import file_md5_report
 from suites.transfer.readers import read

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.plan import Planner
-from harness.plan_model import Selection
-from harness.profile import load_profile
+from harness.plan.model import Selection
+from harness.plan.planner import Planner
+from harness.plan.profile import load_profile
 from suites.transfer.cards import DATASETS
 
 ROOT = Path(__file__).parents[3]
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
     ],
 )
 def test_transfer_describe_prints_protocol_sources_and_disagreements(name, words, capsys):
-    from harness.describe import show_card
+    from harness.cli.describe import show_card
 
     show_card(name, False)
     text = " ".join(capsys.readouterr().out.split())
@@ -47,7 +47,7 @@ def test_transfer_profiles_share_one_extraction_with_threads_shots_and_five_seed
     for name in DATASETS:
         (tmp_path / name).mkdir()
         roots.append(f"{name}={tmp_path / name}")
-    from harness.plan_model import Outside
+    from harness.plan.model import Outside
 
     selection = Selection(
         load_profile(profile, (), roots).profile,
@@ -67,7 +67,7 @@ def test_transfer_profiles_share_one_extraction_with_threads_shots_and_five_seed
 
 def test_transfer_describe_states_the_rules_that_run(capsys):
     """Which of equal C each search takes, when a fit stops, and that this is not scikit-learn's point."""
-    from harness.describe import show_card
+    from harness.cli.describe import show_card
     from suites.transfer.solver import GAP, TOLERANCE
 
     show_card("linear-probe", False)

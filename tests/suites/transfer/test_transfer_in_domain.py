@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from harness.classes import load_classes
-from harness.errors import DataMissing, UserError
+from harness.core.classes import load_classes
+from harness.core.errors import DataMissing, UserError
 from suites.imagefolder import read_validation
 from suites.in_domain import ValidationCard, _outputs
 

@@ -21,10 +21,10 @@ from harness.backbones.checkpoint import import_checkpoint
 from harness.backbones.classifier import load_classifier
 from harness.backbones.models import create
 from harness.backbones.ranks import Ranks
-from harness.cells import Cell
-from harness.data import DataSource
-from harness.errors import UserError
-from harness.work import Context
+from harness.core.errors import UserError
+from harness.run.job import Context
+from harness.store.cells import Cell
+from harness.store.data import DataSource
 from suites.transfer.features import extract_features, share_of
 from suites.transfer.metrics import mean_per_class, top1
 from suites.transfer.search import ProbeSettings, fit_probe, normalised

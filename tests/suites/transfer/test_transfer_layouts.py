@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.datacheck import data_findings
-from harness.errors import DataMissing, UserError
+from harness.cli.datacheck import data_findings
+from harness.core.errors import DataMissing, UserError
 from suites.transfer.cards import DATASETS, PUBLIC_CARDS
 from suites.transfer.features import extract_features
 from suites.transfer.look import archives
@@ -221,7 +221,7 @@ def test_transfer_doctor_public_profile_without_and_with_wrong_data(tmp_path, la
 
 
 def test_transfer_doctor_validation_folders_and_training_images(tmp_path, save_image):
-    from harness.classes import load_classes
+    from harness.core.classes import load_classes
 
     ids = load_classes("imagenet100").ids
     for part, count in (("train", 2), ("val", 1)):

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import logsumexp
 from sklearn.datasets import load_digits
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from suites.transfer.objective import Line, point_at
 from suites.transfer.solver import Fit, Mode, Problem, thread_limit
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from suites.transfer.cards import PUBLIC_CARDS
 from suites.transfer.readers import read
 from suites.transfer.readers.eurosat import derive_split

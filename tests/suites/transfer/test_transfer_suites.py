@@ -12,12 +12,12 @@ from PIL import Image
 
 import suites.api
 import suites.in_domain
-from harness.cells import Cell
-from harness.data import DataSource
-from harness.errors import UserError
-from harness.identity import file_sha256
-from harness.store import Artifact
-from harness.work import Context
+from harness.core.errors import UserError
+from harness.core.identity import file_sha256
+from harness.run.job import Context
+from harness.store.artifacts import Artifact
+from harness.store.cells import Cell
+from harness.store.data import DataSource
 from suites.few_shot import FewShot, FewShotSettings
 from suites.in_domain import InDomain, InDomainSettings
 from suites.linear_probe import LinearProbe, LinearProbeSettings

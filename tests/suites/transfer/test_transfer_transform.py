@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from suites.transfer.features import extract_features
 from suites.transfer.transforms import EvalTransform, decode, eval_transform, load_pixels, probe_transform
 

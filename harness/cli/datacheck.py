@@ -1,0 +1,165 @@
+"""Checks of data sets: one line each, with what to do. What a layout means is known to the suites, through the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from harness.core.classes import load_folder_classes
+from harness.core.errors import UserError
+from harness.core.fingerprints import Fingerprints
+from harness.plan.datasets import generator_table
+from harness.plan.profile import Profile, load_profile, parse_settings
+from harness.plugins import registry
+from harness.plugins.contracts import DataReport, Generator
+from harness.store.data import DONE, DataSource, find_data
+
+Look = Callable[[str, Path, object], DataReport]
+"""Called with (name, root, card)."""
+ORIGIN = "class folders of real images, such as ILSVRC 2012 from image-net.org"
+SAMPLE = 12
+"""Images decoded per data set."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's outcome."""
+
+    check: str
+    status: str
+    """``ok``, ``warning`` (something is limited) or ``problem`` (something will fail)."""
+    text: str
+    fix: str = ""
+
+
+def data_findings(
+    profile: str, data: Sequence[str], overrides: Sequence[str] = (), store: Path | None = None
+) -> Iterator[Finding]:
+    """Look at every data set of a profile: presence, layout, counts, classes, hashes, and whether a sample decodes."""
+    try:
+        resolved = load_profile(profile, overrides, data).profile
+    except UserError as error:
+        yield Finding(f"profile {profile}", "problem", f"{error.what}: {error.why}", error.fix)
+        return
+    looks, origins = first_known("looks"), first_known("origins")
+    fingerprints = Fingerprints.beside(store)
+    for name, settings in resolved.data.items():
+        try:
+            found = find_data(name, settings, fingerprints)
+        except Exception as error:  # whatever lies there, the other data sets are looked at
+            yield _problem(f"data {name}", error)
+            continue
+        if isinstance(found, str) and settings.root:
+            yield Finding(f"data {name}", "problem", found, "correct the path")
+        elif isinstance(found, str):
+            fix, origin = f"--data {name}=PATH", ORIGIN if name == resolved.train_data else origins.get(name, "")
+            yield Finding(f"data {name}", "warning", f"not given: {fix}" + (f" ({origin})" if origin else ""), fix)
+        elif found.writer and not (Path(found.root) / DONE).is_file():
+            yield Finding(f"data {name}", "ok", f"{found.root} (written at first use)")
+        else:
+            yield _inspect(found, looks.get(name), resolved)
+
+
+def _importer(name: str) -> Generator | None:
+    """Return the generator that imports a data set and can say what lies in it."""
+    good = registry.generators().available()[0]
+    return next((each for each in good if each.can_look and name in each.card.data), None)
+
+
+def _published_images(importer: Generator, root: Path, profile: Profile) -> DataReport:
+    settings = parse_settings(importer.Settings, generator_table(profile, importer), importer.card.id)
+    return importer.look(root, settings, load_folder_classes(profile.classes))
+
+
+def first_known(table: Literal["looks", "origins"]) -> dict[str, str]:
+    """Return data set name to what the first suite that knows it says in one of its tables."""
+    found: dict[str, str] = {}
+    for suite in registry.suites().available()[0]:
+        for name, entry in getattr(suite, table).items():
+            found.setdefault(name, entry)
+    return found
+
+
+def _inspect(source: DataSource, look: str | None, profile: Profile) -> Finding:
+    name, root = f"data {source.name}", Path(source.root)
+    try:
+        if source.name == profile.train_data:
+            report = _training_images(root, profile.classes)
+        elif look is not None:
+            report = cast(Look, registry.load_attribute(look))(source.name, root, source.card)
+        elif importer := _importer(source.name):
+            report = _published_images(importer, root, profile)
+        else:
+            return Finding(name, "ok", f"{root} (nothing is known about its layout)")
+    except Exception as error:  # readers meet whatever a user's folder holds; one data set must not hide the others
+        return _problem(name, error)
+    good, damaged = decoded(root, report.sample)
+    parts = [
+        str(root),
+        report.layout,
+        report.counts,
+        report.classes,
+        *([f"{good} of {len(report.sample)} sampled images decode"] if report.sample else []),
+    ]
+    parts += [f"expected hash: {', '.join(report.verified)}"] if report.verified else []
+    trouble = [*report.wrong, *damaged]
+    return Finding(
+        name,
+        "warning" if trouble else "ok",
+        "; ".join([*parts, *trouble]),
+        "fetch or unpack the files named here again" if trouble else "",
+    )
+
+
+def _problem(name: str, error: Exception) -> Finding:
+    """Say what is wrong in a line: a user error's parts, or the words of an error no reader foresaw."""
+    if isinstance(error, UserError):
+        return Finding(name, "problem", f"{error.what}: {error.why}", error.fix)
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    fix = "fetch or unpack the data set again; if it is whole, please report this line"
+    return Finding(name, "problem", f"it cannot be read: {words[:300]}", fix)
+
+
+def _training_images(root: Path, classes: str) -> DataReport:
+    """Look at an ImageFolder of the profile's classes."""
+    from harness.images.folder import FolderSource
+    from harness.run.tasks import image_folder
+
+    listed = load_folder_classes(classes)
+    folder = image_folder(root)
+    source = FolderSource(folder, listed.ids)
+    counts = [0] * len(listed)
+    for label in source.labels:
+        counts[label] += 1
+    return DataReport(
+        "class folders" + (" in train/" if folder != root else ""),
+        f"{len(source.names)} images, {min(counts)} to {max(counts)} per class",
+        f"{len(listed)} classes of {listed.name} ({listed.fingerprint[:12]})",
+        spread([str(folder / name) for name in source.names]),
+    )
+
+
+def spread(paths: list[str] | tuple[str, ...], count: int = SAMPLE) -> tuple[str, ...]:
+    """Return at most ``count`` paths at even distances, the first and the last among them."""
+    if len(paths) <= count:
+        return tuple(paths)
+    return tuple(paths[round(i * (len(paths) - 1) / (count - 1))] for i in range(count))
+
+
+def decoded(root: Path, paths: tuple[str, ...]) -> tuple[int, list[str]]:
+    """Decode images; return how many are whole, and one line for the damaged ones."""
+    from PIL import Image
+
+    from harness.images.shards import UNDECODABLE, why_undecodable
+
+    damaged: list[str] = []
+    for path in paths:
+        try:
+            with Image.open(root / path) as image:
+                image.load()
+        except UNDECODABLE as error:
+            damaged.append(f"{path} ({why_undecodable(error)})")
+    line = [f"{len(damaged)} damaged, first {damaged[0]}"] if damaged else []
+    return len(paths) - len(damaged), line

@@ -1,0 +1,166 @@
+"""``list`` and ``describe``: what is registered, and what each thing is."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from harness.core.classes import SHIPPED
+from harness.core.errors import UserError
+from harness.core.names import near
+from harness.plan.profile import PROFILES, load_profile
+from harness.plugins import registry
+from harness.plugins.contracts import Generator, Suite
+
+KINDS = ("generators", "suites", "profiles", "classes")
+
+
+def show_list(what: str, as_json: bool) -> None:
+    """Print what is registered; broken plugins with their reason.
+
+    Raises:
+        UserError: ``what`` is no kind of thing.
+    """
+    if what and what not in KINDS:
+        raise UserError(
+            f"cannot list {what!r}", f"there are {', '.join(KINDS)}", f"{near(what, KINDS)}leave it out for everything"
+        )
+    tables = {kind: _table(kind) for kind in KINDS if what in ("", kind)}
+    if as_json:
+        print(json.dumps(tables, indent=1, sort_keys=True))
+        return
+    for kind, rows in tables.items():
+        print(f"{kind}:")
+        for row in rows:
+            _print_row(row)
+
+
+def _table(kind: str) -> list[dict[str, str]]:
+    if kind == "profiles":
+        return [{"id": name, "summary": load_profile(name).profile.summary} for name in PROFILES]
+    if kind == "classes":
+        return [
+            {"id": name, "summary": f"ordered class list {location.removeprefix('package:')}"}
+            for name, location in SHIPPED.items()
+        ]
+    found = registry.generators() if kind == "generators" else registry.suites()
+    good, bad = found.available()
+    rows = [{"id": plugin.card.id, "summary": plugin.card.summary + _groups(plugin.card.groups)} for plugin in good]
+    rows += [{"id": broken.id, "summary": f"BROKEN: {broken.reason} ({broken.origin})"} for broken in bad]
+    return sorted(rows, key=lambda row: row["id"])
+
+
+def _groups(groups: tuple[str, ...]) -> str:
+    return f" [{', '.join(groups)}]" if groups else ""
+
+
+def show_card(name: str, as_json: bool) -> None:
+    """Print a generator's or suite's card and settings, a group's members, or a profile's values.
+
+    Raises:
+        UserError: nothing has that name.
+    """
+    if name in PROFILES:
+        _show_profile(name, as_json)
+        return
+    if members := _members(name):
+        _show_group(name, members, as_json)
+        return
+    plugin = find_plugin(name)
+    facts: dict[str, Any] = asdict(plugin.card)
+    if isinstance(plugin, Suite):
+        facts["protocol"] = plugin.protocol(plugin.Settings())
+    facts["settings"] = {
+        key: {"default": field.get_default(call_default_factory=True), "meaning": field.description or ""}
+        for key, field in plugin.Settings.model_fields.items()
+    }
+    if as_json:
+        print(json.dumps(facts, indent=1, sort_keys=True, default=str))
+        return
+    print(f"{facts.pop('id')} (version {facts.pop('version')})\n")
+    print(textwrap.fill(facts.pop("summary"), 100))
+    if isinstance(plugin, Generator):
+        facts["information"] = facts["information"] or "unknown"
+    settings = facts.pop("settings")
+    for key, value in facts.items():
+        if value not in ("", (), None):
+            _print_fact(key.replace("_", " "), value)
+    if settings:
+        print("\nsettings (default):")
+        for key, entry in settings.items():
+            text = f"{key} = {entry['default']!r}" + (f"  {entry['meaning']}" if entry["meaning"] else "")
+            print(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="      "))
+
+
+def _members(name: str) -> list[Generator | Suite]:
+    """Return the generators and suites of a group; nothing where no group has that name."""
+    generators, suites = registry.generators(), registry.suites()
+    found: list[Generator | Suite] = [generators.get(each) for each in generators.groups().get(name, ())]
+    return [*found, *(suites.get(each) for each in suites.groups().get(name, ()))]
+
+
+def _show_group(name: str, members: list[Generator | Suite], as_json: bool) -> None:
+    rows = [{"id": each.card.id, "summary": each.card.summary} for each in members]
+    if as_json:
+        print(json.dumps({"group": name, "members": rows}, indent=1, sort_keys=True))
+        return
+    print(f"{name} (a group)\n")
+    for row in rows:
+        _print_row(row)
+
+
+def _print_row(row: Mapping[str, str]) -> None:
+    print(textwrap.fill(row["summary"], 100, initial_indent=f"  {row['id']:<18} ", subsequent_indent=" " * 21))
+
+
+def _show_profile(name: str, as_json: bool) -> None:
+    profile = load_profile(name).profile.model_dump(mode="json", exclude_unset=True)
+    if as_json:
+        print(json.dumps(profile, indent=1, sort_keys=True))
+        return
+    print(f"{profile.pop('name')} (profile)\n\n{textwrap.fill(profile.pop('summary'), 100)}\n")
+    for section, values in profile.items():
+        if not isinstance(values, Mapping):
+            print(f"{section} = {values!r}")
+            continue
+        print(f"\n[{section}]")
+        for key, value in values.items():
+            text = ", ".join(f"{k} = {v!r}" for k, v in value.items()) if isinstance(value, Mapping) else repr(value)
+            print(textwrap.fill(f"{key}: {text}", 100, initial_indent="  ", subsequent_indent="      "))
+
+
+def _print_fact(name: str, value: object) -> None:
+    if isinstance(value, tuple) and any(len(str(part)) > 30 for part in value):
+        print(f"\n{name}:")
+        for part in value:
+            print(textwrap.fill(str(part), 100, initial_indent="  - ", subsequent_indent="    "))
+        return
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, Mapping):
+        text = ", ".join(f"{k}: {v}" for k, v in value.items())
+    lines = text.splitlines() if "\n" in text else textwrap.wrap(text, 78)
+    print(f"\n{name}:" if len(lines) > 1 else f"{name}: {text}")
+    for line in lines if len(lines) > 1 else ():
+        print(f"  {line}")
+
+
+def find_plugin(name: str) -> Generator | Suite:
+    """Return the generator or suite of a name; of ``folder:PATH`` and the like the generator that takes the argument.
+
+    Raises:
+        UserError: there is none.
+    """
+    family, colon, _ = name.partition(":")
+    if family in registry.generators().ids() and (not colon or registry.generators().get(family).takes_argument):
+        return registry.generators().get(family)
+    if name in registry.suites().ids():
+        return registry.suites().get(name)
+    known = (*registry.generators().ids(), *registry.suites().ids(), *registry.generators().groups())
+    raise UserError(
+        f"nothing is called {name!r}",
+        "no generator, suite, group or profile has that name",
+        f"{near(name, (*known, *PROFILES))}all names: python -m harness list",
+    )

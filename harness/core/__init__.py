@@ -1,0 +1,1 @@
+"""What every room needs: errors, names, files, identities, hashes, class lists."""

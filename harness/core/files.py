@@ -1,0 +1,114 @@
+"""Files that are either whole or absent: temporary name in the same folder, fsync, rename."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from harness.core.errors import UserError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; when the block ends well, its file is synced and renamed to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary sibling for writing; it gets the name ``path`` when the block ends well.
+
+    Raises:
+        UserError: the disk is full. The old content of ``path``, if any, is untouched.
+    """
+    try:
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            yield stream
+    except OSError as error:
+        raise explain_full_disk(path, error) from error
+
+
+def explain_full_disk(path: Path, error: OSError) -> UserError | OSError:
+    """Return the three-part error for a full disk, or the error itself when its cause is another."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    return UserError(
+        f"the disk is full: no space left while writing {path}",
+        error.strerror or "the disk or the quota is full",
+        "free some space or choose another store (--store), then run the same command again; finished work is kept",
+    )
+
+
+def drop(folder: Path) -> None:
+    """Remove a folder so that a kill leaves it whole or gone: renamed first, then emptied.
+
+    What a kill left of an earlier removal is removed too.
+    """
+    gone = folder.with_name(f".{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if folder.exists():
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole UTF-8 file with line feeds or nothing."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write sorted JSON with a final newline."""
+    write_text(path, json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n")
+
+
+def whole_lines(path: Path) -> int:
+    """Cut a torn last line off a file that grows by lines, and return how many are left; 0 where there is no file."""
+    if not path.is_file():
+        return 0
+    lines = size = 0
+    with path.open("rb+") as stream:
+        for line in stream:
+            if line.endswith(b"\n"):
+                lines, size = lines + 1, size + len(line)
+        stream.truncate(size)
+    return lines
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file; the kernel drops it when the holder dies, however it dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

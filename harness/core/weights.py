@@ -1,0 +1,174 @@
+"""Weights are loaded whole: a tensor that is missing, left over or of another shape is an error at every load.
+
+Outside libraries only warn, or log, and leave random values where a tensor is missing.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_FIX = "use the configuration and the weights of the same model"
+_SHOWN = 3
+_TEXT_PREFIX = "text_model."
+_POSITIONS = ("visual.positional_embedding", "positional_embedding", "text.positional_embedding")
+
+
+def refuse_partial(
+    source: object,
+    missing: Iterable[str],
+    unexpected: Iterable[str],
+    shapes: Iterable[str] = (),
+    fix: str = _FIX,
+    error: type[UserError] = UserError,
+) -> None:
+    """Raise an error that names the file and the tensors if there is any.
+
+    Args:
+        source: The file, folder or name that was loaded.
+        missing: Tensors of the network that the file lacks.
+        unexpected: Tensors of the file that the network lacks.
+        shapes: Tensors whose shapes differ.
+        fix: What to do about it.
+        error: What is raised; ``CorruptArtifact`` for a file of a store.
+
+    Raises:
+        UserError: one of the three is not empty.
+    """
+    groups = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+    found = [(word, sorted(names)) for word, names in groups]
+    parts = [
+        f"{len(names)} {word}: {', '.join(names[:_SHOWN])}{' ...' if len(names) > _SHOWN else ''}"
+        for word, names in found
+        if names
+    ]
+    if parts:
+        raise error(f"the weights in {source} do not fit the network", "; ".join(parts), fix)
+
+
+def check_state(
+    state: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    source: object,
+    fix: str = _FIX,
+    error: type[UserError] = UserError,
+) -> None:
+    """Compare a state dict with a network's: the same names, the same shapes.
+
+    Args:
+        state: What a file holds.
+        wanted: The network's ``state_dict()``.
+        source: The file, for the message.
+        fix: What to do about a difference.
+        error: What is raised; ``CorruptArtifact`` for a file of a store.
+
+    Raises:
+        UserError: a tensor is missing, unexpected or of another shape.
+    """
+    shapes = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    refuse_partial(source, wanted.keys() - state.keys(), state.keys() - wanted.keys(), shapes, fix, error)
+
+
+def load_pretrained(kind: Any, source: str | Path, **options: Any) -> Any:
+    """Return ``kind.from_pretrained(source, **options)`` of diffusers or transformers, with every tensor from the file.
+
+    Files of CLIP text encoders come with and without ``text_model.`` before each name: transformers wrote it up to
+    5.5 and reads both from 5.6 on; for an older one the prefix is added here.
+
+    Raises:
+        UserError: a tensor is missing, unexpected or of another shape.
+        OSError: there is no such model.
+    """
+    if kind.__name__ == "CLIPTextModel" and _transformers() < (5, 6):
+        options["key_mapping"] = {f"^(?!{re.escape(_TEXT_PREFIX)})": _TEXT_PREFIX}
+    try:
+        # Shapes that differ are reported with the keys; without this option the error may not name them.
+        model, info = kind.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the weights in {source} cannot be loaded", _one_line(error), _FIX) from error
+    shapes = {each if isinstance(each, str) else each[0] for each in info["mismatched_keys"]}
+    refuse_partial(source, set(info["missing_keys"]) - shapes, info["unexpected_keys"], shapes)
+    if info.get("error_msgs"):
+        raise UserError(f"the weights in {source} cannot be loaded", str(info["error_msgs"][0]), _FIX)
+    return model
+
+
+def _transformers() -> tuple[int, ...]:
+    from transformers import __version__
+
+    return tuple(int(part) for part in __version__.split(".")[:2])
+
+
+def create_open_clip(name: str, pretrained: str | None, **options: Any) -> Any:
+    """Return ``open_clip.create_model`` with every tensor from the file, in its shape, and the activation it needs.
+
+    open_clip loads strictly, but interpolates position embeddings of another size, and only warns when the weights
+    were trained with another activation than the architecture has.
+
+    Args:
+        name: ``local-dir:FOLDER`` or an architecture of open_clip.
+        pretrained: Tag or file of an architecture; None for a folder.
+        options: Further arguments of ``create_model``.
+
+    Raises:
+        UserError: weights and network do not fit.
+        OSError, RuntimeError, ValueError: open_clip cannot find or read the model.
+    """
+    import open_clip
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="QuickGELU mismatch")
+            model = open_clip.create_model(name, pretrained=pretrained, require_pretrained=True, **options)
+    except UserWarning as error:
+        raise UserError(
+            f"the CLIP model {name!r} does not fit its weights", str(error), f"use the model name {name}-quickgelu"
+        ) from error
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        raise UserError(f"the weights of {name} do not fit the network", _one_line(error), _FIX) from error
+    path = _open_clip_file(name, pretrained)
+    if path is not None:
+        held, wanted = _shapes(path), {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        other = [key for key in _POSITIONS if key in held and held[key] != wanted.get(key, held[key])]
+        refuse_partial(path, (), (), [f"{key} {held[key]} instead of {wanted[key]}" for key in other])
+    return model
+
+
+def _open_clip_file(name: str, pretrained: str | None) -> Path | None:
+    """Return the file that open_clip took; None for a published tag, whose sizes are those of its architecture."""
+    if not name.startswith("local-dir:"):
+        return Path(pretrained) if pretrained and Path(pretrained).is_file() else None
+    from open_clip.factory import _find_checkpoint_in_dir
+
+    found = _find_checkpoint_in_dir(Path(name.removeprefix("local-dir:")))
+    return Path(found) if found else None
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as handle:
+            return {key: tuple(handle.get_slice(key).get_shape()) for key in handle.keys()}  # noqa: SIM118
+    from open_clip.factory import load_state_dict
+
+    return {key.removeprefix("module."): tuple(value.shape) for key, value in load_state_dict(str(path)).items()}
+
+
+def _one_line(error: Exception, length: int = 400) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= length else text[:length] + " ..."

@@ -1,0 +1,192 @@
+"""The cells that make one dataset: what a generator needs, its fit, and its synthesis in shards or its import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from harness.core.classes import ClassList
+from harness.plugins import registry
+from harness.plugins.contracts import Amount, Generator, Request, Settings
+from harness.store.cells import Cell, Resources
+
+if TYPE_CHECKING:
+    from harness.plan.planner import Planner
+    from harness.plan.profile import Profile
+
+
+def generator_table(profile: Profile, generator: Generator) -> dict[str, Any]:
+    """Return the profile's settings of a generator: those of the one it varies, but for its own fields, then its own.
+
+    Of a bound generator (``folder:a``) those of its family (``folder``) hold, but for those of its full name.
+    """
+    name = generator.card.id
+    family = merged(profile.generators.get(name.partition(":")[0], {}), profile.generators.get(name, {}))
+    inherited = profile.generators.get(generator.inherits, {}) if generator.inherits else {}
+    return {key: value for key, value in inherited.items() if key not in generator.own} | family
+
+
+def merged(table: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table with another over it, key by key in tables within."""
+    return dict(table) | {
+        key: merged(table[key], value) if isinstance(value, Mapping) and isinstance(table.get(key), Mapping) else value
+        for key, value in own.items()
+    }
+
+
+def common_form(profile: Profile) -> dict[str, Any]:
+    """Return the common count and codec of all training copies; nothing where images stay as they are."""
+    size = profile.dataset
+    if not size.common_count and not size.common_codec:
+        return {}
+    return {"common": {"count": size.common_count, "codec": size.common_codec, "px": size.common_px}}
+
+
+def dataset_cell(
+    planner: Planner, generator: Generator, settings: Settings, classes: ClassList, generator_seed: int
+) -> Cell:
+    """Add the cells of one dataset to the plan and return the last one, whose artifact is the dataset."""
+    values = settings.model_dump(mode="json")
+    told = {"name": classes.name, "content": classes.content}
+    inputs = _needs(planner, generator, settings, classes)
+    if generator.fits(settings):
+        inputs = inputs | {"weights": _fit(planner, generator, settings, classes, inputs, generator_seed).key}
+    card, size = generator.card, planner.profile.dataset
+    data = generator.data(settings)
+    if card.real and planner.find(card.real):
+        data = (*data, card.real)
+    made = {k: v for k, v in values.items() if k not in generator.fit_fields}
+    params = {
+        "settings": made,
+        "classes": told,
+        **planner.sources(generator.located(made), made),
+        **planner.marks(data),
+        "dataset": {"images_per_class": size.images_per_class, "chunk": size.chunk, "size_px": size.size_px},
+    }
+    return planner.plan.add(
+        Cell(
+            "synthesise",
+            card.id,
+            card.version,
+            params,
+            inputs,
+            {} if generator.imports else {"generator_seed": generator_seed},
+            generator.import_work if generator.imports else "harness.run.tasks:synthesise",
+            f"{card.id} seed {generator_seed}",
+            data,
+            () if generator.imports else shards(classes, size.images_per_class, size.chunk),
+            planner.expected("synthesise", card.id, _synthesis(planner.profile, generator, settings, classes)),
+            registry.plugin_fingerprint(generator),
+        )
+    )
+
+
+PNG_BYTES = 1.8
+"""Bytes per pixel of a photograph as PNG."""
+INDEX_BYTES = 400
+"""Bytes per image of the list of a data set."""
+
+
+def copy_mb(profile: Profile, classes: ClassList) -> float:
+    """Return the megabytes of a training copy: squares of three bytes per pixel."""
+    size = profile.dataset
+    return len(classes.ids) * (size.common_count or size.images_per_class) * 3 * size.copy_px**2 / 1e6
+
+
+def _synthesis(profile: Profile, generator: Generator, settings: Settings, classes: ClassList) -> Resources:
+    """Return what a shard needs; of an import, which lists its images, what the list needs."""
+    size, resources = profile.dataset, generator.synthesis_resources(settings)
+    if generator.imports:
+        return replace(resources, disk_mb=len(classes.ids) * size.images_per_class * INDEX_BYTES / 1e6)
+    images = size.images_per_class / -(-size.images_per_class // size.chunk)
+    return replace(resources, disk_mb=images * (PNG_BYTES * size.size_px**2 + INDEX_BYTES) / 1e6)
+
+
+def image_count(profile: Profile, classes: ClassList) -> int:
+    """Return about how many images a data set of these classes has, before any is counted."""
+    return len(classes) * profile.dataset.images_per_class
+
+
+def estimated(resources: Resources, amount: Amount | None) -> Resources:
+    """Return resources with the time that an amount of work is expected to take."""
+    return resources if amount is None else replace(resources, minutes=amount.minutes)
+
+
+def _needs(planner: Planner, generator: Generator, settings: Settings, classes: ClassList) -> dict[str, str]:
+    inputs = {}
+    told = {"name": classes.name, "content": classes.content}
+    for need in generator.needs(settings):
+        told_to = need.params.get("settings", {})
+        images = image_count(planner.profile, classes)
+        amount = Amount(images, "images", need.per_second) if need.per_second else None
+        cell = planner.plan.add(
+            Cell(
+                "extract",
+                need.name,
+                need.version,
+                {
+                    **need.params,
+                    **planner.sources(generator.located(told_to), told_to),
+                    **planner.marks(need.data),
+                    "classes": told,
+                },
+                work=need.work,
+                label=f"{need.name} of {', '.join(need.data)}",
+                data=need.data,
+                fingerprint=registry.work_fingerprint(need.work),
+                resources=planner.expected("extract", need.name, estimated(need.resources, amount)),
+                cost=str(amount or ""),
+            )
+        )
+        inputs[need.role] = cell.key
+    return inputs
+
+
+def _fit(
+    planner: Planner,
+    generator: Generator,
+    settings: Settings,
+    classes: ClassList,
+    inputs: Mapping[str, str],
+    generator_seed: int,
+) -> Cell:
+    card, data = generator.card, generator.data(settings)
+    values = settings.model_dump(mode="json")
+    shaping = {k: v for k, v in values.items() if k in (*generator.fit_fields, *generator.shared_fields)}
+    classes = generator.fit_classes(settings, classes)
+    told = {"name": classes.name, "content": classes.content}
+    params = {"settings": shaping, "classes": told, **planner.sources(generator.located(shaping), shaping)}
+    amount = generator.fit_amount(settings, len(classes), image_count(planner.profile, classes))
+    return planner.plan.add(
+        Cell(
+            "fit",
+            card.id,
+            card.version,
+            params | (planner.marks(data) if data else {}),
+            inputs,
+            seeds={"generator_seed": generator_seed},
+            work="harness.run.tasks:fit",
+            fingerprint=registry.plugin_fingerprint(generator),
+            resources=planner.expected("fit", card.id, estimated(generator.fit_resources(settings), amount)),
+            cost=str(amount or ""),
+            label=f"{card.id} seed {generator_seed}",
+            data=data,
+        )
+    )
+
+
+def shards(classes: ClassList, images_per_class: int, chunk: int) -> tuple[str, ...]:
+    """Return the names of all shards: every class in runs of ``chunk`` images."""
+    return tuple(
+        Request(i, class_id, "", start, min(start + chunk, images_per_class), 0, 0).shard
+        for i, class_id in enumerate(classes.ids)
+        for start in range(0, images_per_class, chunk)
+    )
+
+
+def parse_shard(shard: str, classes: ClassList, size_px: int, generator_seed: int) -> Request:
+    """Return the request a shard's name stands for."""
+    class_id, start, stop = shard.rsplit("_", 2)
+    index = classes.ids.index(class_id)
+    return Request(index, class_id, classes.names[index], int(start), int(stop), size_px, generator_seed)

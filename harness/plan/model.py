@@ -1,0 +1,110 @@
+"""What plans are made of: what is asked for, what is measured, the cells, and what is not run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.backbones import baseline as baselines
+from harness.backbones.preprocessing import Preprocessing
+from harness.core.classes import ClassList
+from harness.plan.profile import Profile
+from harness.store.cells import Cell
+from harness.store.data import DataSource
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Weights from outside, evaluated without generator or pre-training."""
+
+    path: Path
+    arch: str
+    classes: str
+    feed: Preprocessing = field(default_factory=Preprocessing)
+    """How images reach it."""
+    weights: str | None = None
+    """``raw`` or ``ema``; None takes the average where the file keeps one, else what there is."""
+    baseline: baselines.Baseline | None = None
+    """A trivial baseline instead of a file."""
+    notes: tuple[str, ...] = ()
+    """What was chosen for the user, with its origin; printed."""
+    warnings: tuple[str, ...] = ()
+    """What contradicts the network's own statement; printed, and kept in every record."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user asked for."""
+
+    profile: Profile
+    generators: str = ""
+    suites: str = "all"
+    backbones: str = ""
+    seeds: int = 1
+    vary: str = ""
+    outside: Outside | None = None
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """Something of the selection that is not in the plan."""
+
+    what: str
+    reason: str
+    asked: bool
+    """Whether the user named it; then the run ends with exit code 4."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A backbone, trained by us or from outside, ready to be measured."""
+
+    cell: Cell
+    generator: str
+    arch: str
+    generator_seed: int
+    train_seed: int
+    information: tuple[str, ...]
+    classes: ClassList
+    recipe: str
+    baseline: str = ""
+    """Kind of a trivial baseline; empty for a trained network."""
+    image_size: int = 0
+    """Side of its inputs in pixels, of a checkpoint from outside; 0 where the profile decides."""
+
+
+@dataclass
+class Plan:
+    """The cells in an order in which every input comes first."""
+
+    cells: dict[str, Cell] = field(default_factory=dict)
+    sources: dict[str, DataSource] = field(default_factory=dict)
+    not_run: list[NotRun] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is run otherwise than the words of the selection say."""
+    warnings: list[str] = field(default_factory=list)
+    """What may make the numbers wrong."""
+
+    def add(self, cell: Cell) -> Cell:
+        """Add a cell once; equal keys are one cell."""
+        return self.cells.setdefault(cell.key, cell)
+
+    def inputs(self, cell: Cell) -> dict[str, Cell]:
+        """Return the cells whose artifacts a cell reads."""
+        return {role: self.cells[key] for role, key in cell.inputs.items()}
+
+    def skip(self, what: str, reason: str, asked: bool) -> None:
+        """Note something that is not run, once."""
+        entry = NotRun(what, reason, asked)
+        if entry not in self.not_run:
+            self.not_run.append(entry)
+
+    def note(self, text: str) -> None:
+        """Note that something is run otherwise, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        """Note what may make the numbers wrong, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)

@@ -1,0 +1,237 @@
+"""Plans: from a selection to the DAG of cells. Pure but for looking where data is; imports nothing heavy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from harness.core.classes import load_folder_classes
+from harness.core.errors import DataMissing, UserError
+from harness.core.fingerprints import Fingerprints
+from harness.core.names import near
+from harness.plan.backbones import baseline_of, imported, pretrained
+from harness.plan.datasets import dataset_cell, generator_table
+from harness.plan.model import Plan, Selection, Trained
+from harness.plan.profile import DataSettings, parse_settings
+from harness.plan.suites import measured
+from harness.plugins import registry
+from harness.plugins.contracts import Generator, Suite
+from harness.store.cells import Cell, Kind, Resources
+from harness.store.data import DataSource, find_data, model_files
+
+_COMMIT = re.compile("[0-9a-f]{7,40}")
+
+
+class Planner:
+    """Builds one plan."""
+
+    def __init__(
+        self, selection: Selection, given: Mapping[str, DataSource] | None = None, store: Path | None = None
+    ) -> None:
+        """Plan with what is there; with ``given`` data as if all the rest were there too, to know what it would cost.
+
+        Hashes of large files are kept beside ``store``.
+        """
+        self.selection, self.assume = selection, given is not None
+        self.profile = selection.profile
+        self.plan = Plan()
+        self.suite_ids, self.suites_asked = registry.suites().expand(selection.suites)
+        self._data: dict[str, DataSource | str] = dict(given or {})
+        self.fingerprints = Fingerprints.beside(store)
+        self._models: dict[Path, str] = {}
+        self._check_tables()
+
+    def build(self) -> Plan:
+        """Return the plan.
+
+        Raises:
+            UserError: an unknown name or setting.
+        """
+        for trained, dataset in self._subjects():
+            for suite_id in self.suite_ids:
+                suite = registry.suites().get(suite_id)
+                if suite.card.subject == "backbone":
+                    measured(self, suite, trained)
+                elif dataset is not None:
+                    measured(self, suite, trained, dataset)
+        self._prune()
+        return self.plan
+
+    def _prune(self) -> None:
+        """Keep what leads to a measurement; without suites everything is an end in itself."""
+        if not self.suite_ids:
+            return
+        kept: dict[str, None] = {}
+        for key in reversed(self.plan.cells):
+            cell = self.plan.cells[key]
+            if cell.kind == "evaluate" or key in kept:
+                kept.update(dict.fromkeys((key, *cell.inputs.values())))
+        self.plan.cells = {key: cell for key, cell in self.plan.cells.items() if key in kept}
+
+    def _check_tables(self) -> None:
+        for table, known in (("generators", registry.generators().ids()), ("suites", registry.suites().ids())):
+            for name in getattr(self.profile, table):
+                if name not in known and not self._binds(table, name):
+                    raise UserError(
+                        f"profile {self.profile.name!r} sizes an unknown entry '{table}.{name}'",
+                        f"registered {table}: {', '.join(known)}",
+                        f"{near(name, known)}correct the key",
+                    )
+
+        known_data = {name for plugin in self._plugins() for name in plugin.card.data} | {"train"}
+        for name in self.profile.data:
+            if name not in known_data:
+                raise UserError(
+                    f"no generator or suite reads a data set called {name!r}",
+                    f"names in use: {', '.join(sorted(known_data))}",
+                    f"{near(name, sorted(known_data))}correct --data or the profile",
+                )
+
+    @staticmethod
+    def _binds(table: str, name: str) -> bool:
+        """Return whether a name such as ``folder:a`` belongs to a generator that takes an argument."""
+        family, colon, _ = name.partition(":")
+        if table != "generators" or not colon or family not in registry.generators().ids():
+            return False
+        return registry.generators().get(family).takes_argument
+
+    @staticmethod
+    def _plugins() -> Iterator[Generator | Suite]:
+        yield from registry.generators().available()[0]
+        yield from registry.suites().available()[0]
+
+    def _subjects(self) -> Iterator[tuple[Trained, Cell | None]]:
+        outside = self.selection.outside
+        if outside is not None and outside.baseline is not None:
+            yield baseline_of(self, outside, outside.baseline), None
+            return
+        if outside is not None:
+            yield imported(self, outside), None
+            return
+        ids, asked = registry.generators().expand(self.selection.generators)
+        classes = load_folder_classes(self.profile.classes)
+        for generator, by_name in self._generators(ids, asked):
+            what = f"generator {generator.card.id}"
+            try:
+                settings = parse_settings(
+                    generator.Settings, generator_table(self.profile, generator), generator.card.id
+                )
+                wanted = generator.data(settings)
+                missing = [self.why_missing(data) for data in wanted if not self.find(data, generator.roots)]
+                missing += filter(None, [generator.missing(settings)])
+                if missing and not self.assume:
+                    self.plan.skip(what, missing[0], by_name)
+                    continue
+                for seeds in self._seeds():
+                    dataset = dataset_cell(self, generator, settings, classes, seeds[0])
+                    for arch in self._archs():
+                        yield pretrained(self, generator, dataset, classes, arch, seeds), dataset
+            except DataMissing as error:
+                self.plan.skip(what, f"{error.what}: {error.why}", by_name)
+
+    def _generators(self, ids: Sequence[str], asked: frozenset[str]) -> list[tuple[Generator, bool]]:
+        """Return the generators and whether each was named.
+
+        An import whose folder is not given gives way to its stand-in, unless a group of imports asks for it. A folder
+        that is given and not there is a mistake, and never answered with other images.
+        """
+        groups = {part.strip() for part in self.selection.generators.split(",")}
+        replaceable = {*asked, *(registry.generators().groups()["all"] if "all" in groups else ())}
+        found: dict[str, tuple[Generator, bool]] = {}
+        for name in ids:
+            generator, by_name = registry.generators().get(name), name in asked
+            if generator.card.otherwise and name in replaceable and not self._given(generator.card.data):
+                self.plan.note(f"{name} -> {generator.card.otherwise}: no folder given (--data {generator.card.data[0]}=PATH)")
+                generator = registry.generators().get(generator.card.otherwise)
+            by_name = by_name or found.get(generator.card.id, (generator, False))[1]
+            found[generator.card.id] = (generator, by_name)
+        return list(found.values())
+
+    def _given(self, names: Sequence[str]) -> bool:
+        """Return whether the user or the profile says where data sets are, whatever lies there."""
+        known = self.profile.data
+        return all(name in known and (known[name].root or known[name].writer) for name in names)
+
+    def _seeds(self) -> list[tuple[int, int]]:
+        vary = self.selection.vary or self.profile.vary
+        both = vary in ("all", "generator")
+        return [(seed if both else 0, seed if vary != "generator" else 0) for seed in range(self.selection.seeds)]
+
+    def _archs(self) -> tuple[str, ...]:
+        known = tuple(self.profile.backbones)
+        asked = tuple(filter(None, self.selection.backbones.split(","))) or known
+        for arch in asked:
+            if arch not in known:
+                raise UserError(
+                    f"unknown backbone {arch!r}",
+                    f"profile {self.profile.name!r} has {', '.join(known)}",
+                    f"{near(arch, known)}add [backbones.{arch}] to a profile of your own",
+                )
+        return asked
+
+    def find(self, name: str, roots: Mapping[str, str] = MappingProxyType({})) -> DataSource | None:
+        """Return a data set of the profile, or of the roots given; None where it is not there."""
+        if name not in self._data:
+            settings = DataSettings(root=roots[name]) if name in roots else self.profile.data.get(name)
+            self._data[name] = (
+                DataSource(name, "", "assumed", {})
+                if self.assume
+                else find_data(name, settings, self.fingerprints)
+                if settings
+                else f"profile {self.profile.name!r} has no data set {name!r}"
+            )
+        found = self._data[name]
+        if isinstance(found, DataSource):
+            self.plan.sources[name] = found
+            return found
+        return None
+
+    def why_missing(self, name: str) -> str:
+        """Return why a data set that was looked for is not there."""
+        return str(self._data[name])
+
+    def expected(self, kind: Kind, name: str, resources: Resources) -> Resources:
+        """Return resources with the profile's expectation of the time and the disk."""
+        minutes, disk = (
+            table.get(name, table.get(kind, default))
+            for table, default in (
+                (self.profile.minutes, resources.minutes),
+                (self.profile.disk_mb, resources.disk_mb),
+            )
+        )
+        return replace(resources, minutes=minutes * resources.share, disk_mb=disk)
+
+    def marks(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return what tells the content of data sets apart, for a cell's parameters."""
+        return {"data": {name: source.fingerprint for name, source in self.found(names).items()}}
+
+    def found(self, names: Sequence[str]) -> dict[str, DataSource]:
+        """Return those of some data sets that are there."""
+        sources = {name: self.find(name) for name in names}
+        return {name: source for name, source in sources.items() if source is not None}
+
+    def sources(self, names: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fingerprints of the local files and folders that some settings name, for a cell's parameters.
+
+        Raises:
+            UserError: a hub model without a commit.
+        """
+        marks = {}
+        for name in names:
+            location = str(values.get(name) or "")
+            folder = model_files(location)
+            if folder is not None:
+                if folder not in self._models:
+                    self._models[folder] = self.fingerprints.model(folder)
+                marks[name] = self._models[folder]
+            elif location.startswith("hub:") and not _COMMIT.fullmatch(location.partition("@")[2]):
+                raise UserError(
+                    f"the hub model {location} is not pinned",
+                    "a branch or tag can come to name other weights under the same key",
+                    "name the commit, as in hub:OWNER/NAME@COMMIT",
+                )
+        return {"sources": marks}

@@ -1,0 +1,270 @@
+"""Profiles: strict TOML files that size a run, and the settings resolved from flags, ``--set``, profile and defaults."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.core.errors import DataMissing, UserError
+from harness.core.names import near
+from harness.plugins.contracts import Settings
+
+PROFILES = ("micro", "in100", "in1k")
+ORIGINALS = 0
+"""The ``copy_px`` of a profile that trains from the original files."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetSettings(_Strict):
+    """How many images of which size a generator is asked for."""
+
+    images_per_class: int = Field(default=1300, ge=1)
+    chunk: int = Field(default=65, ge=1)
+    """Images of one shard; part of no seed, so it may change without changing an image."""
+    size_px: int = Field(default=512, ge=8)
+    copy_px: int = Field(default=256, ge=0)
+    """Side of the square uint8 training copy; 0: none, backbones train from the original files (far slower)."""
+    common_count: int = Field(default=0, ge=0)
+    """Images of each class that every source is cut to, real ones included; 0: as they are."""
+    common_codec: str = ""
+    """Codec that every image goes through before training (``jpeg-95``, ``webp-90``, ``png``); empty: as they are."""
+    common_px: int = Field(default=512, ge=8)
+    """Short side in pixels before the common codec."""
+
+    @field_validator("copy_px")
+    @classmethod
+    def _copy_or_originals(cls, value: int) -> int:
+        if value != ORIGINALS and value < 8:
+            raise ValueError("it is a side of at least 8 pixels, or 0 to train from the original files")
+        return value
+
+
+class DataSettings(_Strict):
+    """Where a data set is, or which function writes it, and how it differs from the public one."""
+
+    root: str = ""
+    writer: str = ""
+    """``module:function`` called with (name, folder); for embedded data."""
+    writer_name: str = ""
+    """Name under which the writer knows it, where that differs."""
+    identity: str = ""
+    """``module:function`` called with (name); its text names the content the writer would write."""
+    card: str = ""
+    """JSON file (``package:PKG/PATH`` or a path) of what differs from the public data set."""
+
+
+class Profile(_Strict):
+    """One profile, as its TOML file says."""
+
+    name: str
+    summary: str = ""
+    classes: str
+    """Named class list, or the path of one."""
+    vary: Literal["all", "train"] = "train"
+    """Which seeds ``--seeds N`` varies: all, or the backbone's only."""
+    train_data: str = "train"
+    """Data set that ``real`` imports."""
+    dataset: DatasetSettings = DatasetSettings()
+    generators: dict[str, dict[str, Any]] = {}
+    backbones: dict[str, dict[str, Any]] = {}
+    """The backbones of this profile in order, each with what differs from the default pre-training recipe."""
+    suites: dict[str, dict[str, Any]] = {}
+    data: dict[str, DataSettings] = {}
+    minutes: dict[str, float] = {}
+    """Expected minutes per cell kind, for plans before anything was measured."""
+    disk_mb: dict[str, float] = {}
+    """Expected megabytes per cell name or kind, where no setting tells them (shards and training copies follow from theirs)."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A setting with its value and where it came from."""
+
+    key: str
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A profile after ``--set`` and ``--data``, with the origin of every explicit value."""
+
+    profile: Profile
+    origins: tuple[Origin, ...]
+
+
+def load_profile(name: str, overrides: Sequence[str] = (), data: Sequence[str] = ()) -> Resolved:
+    """Load a shipped profile by name or any TOML file by path, then apply ``key=value`` and ``NAME=PATH`` texts.
+
+    Raises:
+        UserError: no such profile, a TOML error, an unknown key, or a value of the wrong type.
+    """
+    raw, source = _read(name)
+    origins = {key: Origin(key, value, source) for key, value in _leaves(raw)}
+    for text in overrides:
+        key, value = _override(text)
+        _put(raw, _key_path(key), value, text)
+        origins[key] = Origin(key, value, "--set")
+    for text in data:
+        label, _, path = text.partition("=")
+        if not path:
+            raise UserError(f"--data {text!r} is not NAME=PATH", "there is no '='", "write e.g. --data dtd=/data/dtd")
+        entry = raw.setdefault("data", {}).setdefault(label, {})
+        for key in ("writer", "writer_name", "identity", "card"):  # the user's own data is the public data set
+            if (given := origins.get(f"data.{label}.{key}")) is None or given.source != "--set":
+                entry.pop(key, None)
+        entry["root"] = str(Path(path).expanduser().resolve())
+        origins[f"data.{label}.root"] = Origin(f"data.{label}.root", entry["root"], "--data")
+    try:
+        return Resolved(Profile.model_validate(raw), tuple(origins.values()))
+    except ValidationError as error:
+        raise _settings_error(f"profile {name!r}", error, tuple(Profile.model_fields)) from error
+
+
+def parse_settings(model: type[Settings], values: Mapping[str, Any], owner: str) -> Settings:
+    """Validate the settings of one plugin; a wrong key or value is a user error naming near keys."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise _settings_error(owner, error, tuple(model.model_fields)) from error
+
+
+def read_resource(location: str) -> str:
+    """Return the text of ``package:PKG/PATH`` or of a file."""
+    return resolve_path(location).read_text(encoding="utf-8")
+
+
+def resolve_path(location: str) -> Path:
+    """Turn ``package:PKG/PATH`` or a plain path into a path.
+
+    Raises:
+        DataMissing: nothing is there.
+    """
+    if location.startswith("package:"):
+        package, _, rest = location.removeprefix("package:").partition("/")
+        path = Path(str(importlib.resources.files(package))) / rest
+    else:
+        path = Path(location).expanduser()
+    if not path.exists():
+        raise DataMissing(
+            f"{location} does not exist", f"looked at {path}", "correct the path, or install the package again"
+        )
+    return path
+
+
+def local_source(location: str) -> Path | None:
+    """Return the folder a model source names, or None for a hub id, a tag, ``none`` and an empty text.
+
+    Raises:
+        DataMissing: a folder that does not exist.
+    """
+    plain = location
+    for prefix in ("open-clip:", "q-align:", "local-dir:", "file:"):
+        plain = plain.removeprefix(prefix)
+    if (
+        plain in ("", "none")
+        or plain.startswith(("hub:", "open_clip:", "call:"))
+        or ("@" in plain and not Path(plain).exists())
+    ):
+        return None
+    return resolve_path(plain)
+
+
+def load_card(location: str) -> dict[str, Any]:
+    """Return the JSON object of a dataset card; empty for the public data set's own card."""
+    if not location:
+        return {}
+    try:
+        card = json.loads(read_resource(location))
+    except ValueError as error:
+        raise UserError(f"dataset card {location} is not JSON", str(error), "mend the file") from error
+    if not isinstance(card, dict):
+        raise UserError(
+            f"dataset card {location} is not a JSON object", f"it is a {type(card).__name__}", "mend the file"
+        )
+    return card
+
+
+def _read(name: str) -> tuple[dict[str, Any], str]:
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(
+                f"profile file {name} does not exist", "no such file", "give a TOML file or a shipped profile"
+            )
+        text = path.read_text(encoding="utf-8")
+    elif name in PROFILES:
+        text = importlib.resources.files("harness.profiles").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    else:
+        hint = near(name, PROFILES)
+        raise UserError(
+            f"unknown profile {name!r}",
+            f"shipped profiles: {', '.join(PROFILES)}",
+            f"{hint}give a shipped name or the path of a .toml file",
+        )
+    try:
+        return tomllib.loads(text), f"profile {name}"
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"profile {name} is not TOML", str(error), "mend the file") from error
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(
+            f"--set {text!r} is not KEY=VALUE", "there is no '='", "write e.g. --set generators.lbgen.weight_q=0"
+        )
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def _key_path(key: str) -> list[str]:
+    """Return the parts of a dotted key; a part in quotation marks may hold dots (``generators."folder:v1.0".clip``)."""
+    return [part.strip('"') for part in re.split(r'\.(?=(?:[^"]*"[^"]*")*[^"]*$)', key)]
+
+
+def _put(raw: dict[str, Any], path: list[str], value: Any, text: str) -> None:
+    for part in path[:-1]:
+        raw = raw.setdefault(part, {})
+        if not isinstance(raw, dict):
+            raise UserError(f"--set {text!r} reaches into a value", f"{part!r} is not a table", "name a setting")
+    raw[path[-1]] = value
+
+
+def _leaves(raw: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in raw.items():
+        if isinstance(value, dict):
+            found += _leaves(value, f"{prefix}{key}.")
+        else:
+            found.append((prefix + key, value))
+    return found
+
+
+def _settings_error(owner: str, error: ValidationError, known: tuple[str, ...]) -> UserError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = () if len(first["loc"]) > 1 else known  # the names are those of the outermost table
+        hint = near(str(first["loc"][-1]), known)
+        return UserError(
+            f"{owner} has no setting {key!r}",
+            f"known settings: {', '.join(known)}" if known else "no setting has that name",
+            f"{hint}remove or correct it",
+        )
+    return UserError(
+        f"setting {key!r} of {owner} is not valid", f"{first['msg']} (got {first.get('input')!r})", "correct the value"
+    )

@@ -1,0 +1,209 @@
+"""The registry: typed, lazy, filled from entry points. Built-ins and plugins come through the same door."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Generic, TypeVar, cast
+
+from harness.core.errors import UserError
+from harness.core.names import near
+from harness.plugins.contracts import Generator, Suite
+
+T = TypeVar("T", Generator, Suite)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plugin that could not be loaded, with the reason."""
+
+    id: str
+    origin: str
+    reason: str
+
+
+class Registry(Generic[T]):
+    """All plugins of one kind."""
+
+    def __init__(self, kind: str, group: str, base: type[T], points: Sequence[EntryPoint] | None = None) -> None:
+        self.kind, self.group = kind, group
+        self.base: type[Generator | Suite] = base
+        self._points: dict[str, EntryPoint] = {}
+        self._clashes: dict[str, str] = {}
+        self._loaded: dict[str, T] = {}
+        for point in sorted(
+            points if points is not None else entry_points(group=group), key=lambda p: (p.name, p.value)
+        ):
+            earlier = self._points.get(point.name)
+            if earlier is not None and earlier.value != point.value:
+                self._clashes[point.name] = f"both {earlier.value} and {point.value} claim this name"
+            self._points.setdefault(point.name, point)
+
+    def ids(self) -> tuple[str, ...]:
+        """Return all registered names in order."""
+        return tuple(self._points)
+
+    def origin(self, name: str) -> str:
+        """Return ``module:attribute`` and the distribution a name comes from."""
+        point = self._points[name]
+        return f"{point.value} ({point.dist.name if point.dist else 'no distribution'})"
+
+    def get(self, name: str) -> T:
+        """Load one plugin.
+
+        Raises:
+            UserError: unknown name, or the plugin is broken.
+        """
+        if name in self._loaded:
+            return self._loaded[name]
+        if ":" in name and name.partition(":")[0] in self._points:
+            return self._bound(name)
+        if name not in self._points:
+            loaded = f"{len(self._points)} {self.kind}s are registered"
+            empty = "" if self._points else "; is the project installed? (pip install -e .)"
+            raise UserError(
+                f"unknown {self.kind} {name!r}",
+                f"no built-in or plugin has that name; {loaded}{empty}",
+                f"{near(name, (*self._points, *self.groups()))}all names: python -m harness list {self.kind}s",
+            )
+        reason = self._clashes.get(name) or self._load(name)
+        if reason:
+            raise UserError(
+                f"{self.kind} {name!r} is broken",
+                f"{reason} ({self.origin(name)})",
+                "mend or uninstall the plugin; python -m harness list shows all that load",
+            )
+        return self._loaded[name]
+
+    def _bound(self, name: str) -> T:
+        """Bind ``id:argument`` and remember it under the short name that its card bears."""
+        base, _, argument = name.partition(":")
+        plugin = self.get(base)
+        if not isinstance(plugin, Generator):
+            raise UserError(f"{self.kind} {base!r} takes no argument", f"{argument!r} was given", f"write {base}")
+        made = plugin.bind(argument)
+        known = self._loaded.get(made.card.id)
+        if isinstance(known, Generator) and known.roots != made.roots:
+            raise UserError(
+                f"two {self.kind}s are called {made.card.id!r}",
+                f"{', '.join(known.roots.values())} and {', '.join(made.roots.values())}",
+                f"name one of them yourself: {base}:NAME=PATH",
+            )
+        self._loaded[made.card.id] = made
+        return made
+
+    def available(self) -> tuple[list[T], list[Broken]]:
+        """Load everything; a broken plugin is listed with its reason and harms no other."""
+        good: list[T] = []
+        bad: list[Broken] = []
+        for name in self._points:
+            reason = self._clashes.get(name) or ("" if name in self._loaded else self._load(name))
+            if reason:
+                bad.append(Broken(name, self.origin(name), reason))
+            else:
+                good.append(self._loaded[name])
+        return good, bad
+
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Return group name to member ids; ``all`` holds every default entry."""
+        found: dict[str, list[str]] = {"all": []}
+        for plugin in self.available()[0]:
+            if plugin.card.default:
+                found["all"].append(plugin.card.id)
+            for group in plugin.card.groups:
+                found.setdefault(group, []).append(plugin.card.id)
+        return {name: tuple(members) for name, members in found.items()}
+
+    def expand(self, text: str) -> tuple[tuple[str, ...], frozenset[str]]:
+        """Expand a comma list of ids and groups.
+
+        Returns:
+            The concrete ids in order without repeats, and those that were asked for by name.
+        """
+        ids: dict[str, None] = {}
+        named = set()
+        groups = self.groups()
+        for part in filter(None, (piece.strip() for piece in text.split(","))):
+            if part in groups:
+                ids.update(dict.fromkeys(groups[part]))
+            else:
+                concrete = self.get(part).card.id
+                ids[concrete] = None
+                named.add(concrete)
+        return tuple(ids), frozenset(named)
+
+    def _load(self, name: str) -> str:
+        try:
+            made = self._points[name].load()
+            plugin = made() if isinstance(made, type) else made
+        except Exception as error:  # a plugin may fail in any way; the reason is shown, never swallowed
+            return f"{type(error).__name__}: {error}"
+        if not isinstance(plugin, self.base):
+            return f"{type(plugin).__name__} is not a {self.base.__name__}"
+        if plugin.card.id != name:
+            return f"its card says {plugin.card.id!r}"
+        self._loaded[name] = cast(T, plugin)
+        return ""
+
+
+@cache
+def generators() -> Registry[Generator]:
+    """Return the registry of generators."""
+    return Registry("generator", "harness.generators", Generator)  # type: ignore[type-abstract]
+
+
+@cache
+def suites() -> Registry[Suite]:
+    """Return the registry of suites."""
+    return Registry("suite", "harness.suites", Suite)  # type: ignore[type-abstract]
+
+
+def load_attribute(location: str) -> object:
+    """Import ``module:attribute``.
+
+    Raises:
+        UserError: no such module or attribute.
+    """
+    module, _, attribute = location.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"cannot load {location}", f"{type(error).__name__}: {error}", "correct the name, or install its package"
+        ) from error
+
+
+@cache
+def code_fingerprint(module_name: str) -> str:
+    """Return the hash of a plugin's source: its package folder if it is a package, else its file."""
+    spec = importlib.util.find_spec(module_name)
+    if spec is None or spec.origin is None:
+        return ""
+    files = sorted(Path(spec.origin).parent.rglob("*.py")) if spec.submodule_search_locations else [Path(spec.origin)]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def modules_fingerprint(modules: Sequence[str]) -> str:
+    """Return the fingerprint of some modules, such as those of a package that one kind of work runs."""
+    return hashlib.sha256(" ".join(map(code_fingerprint, modules)).encode()).hexdigest()[:16]
+
+
+def plugin_fingerprint(plugin: Generator | Suite) -> str:
+    """Return the fingerprint of the module that defines a plugin and of the packages it names as its own."""
+    return modules_fingerprint((type(plugin).__module__, *plugin.modules))
+
+
+def work_fingerprint(work: str) -> str:
+    """Return the fingerprint of the package that holds ``module:function``, or of the module where it is in none."""
+    module = work.partition(":")[0]
+    package = module.rpartition(".")[0]
+    return code_fingerprint(package if "." in package else module)

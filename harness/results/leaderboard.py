@@ -1,0 +1,70 @@
+"""The door to the leaderboard: the engine finds it through an entry point and knows nothing else about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol, cast
+
+from harness.core.errors import UserError
+
+
+class LeaderBoard(Protocol):
+    """What the engine asks of a leaderboard."""
+
+    def show(self, store: Path, asked: frozenset[str]) -> None:
+        """Print the rows of a run, with recorded ones beside them."""
+
+    def render(self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False) -> str:
+        """Return the whole board of stores and folders as text."""
+
+    def compare(self, first: str, second: str, places: Sequence[Path], style: str) -> str:
+        """Return the paired comparison of two systems as text."""
+
+    def gate(
+        self, places: Sequence[Path], baseline: Path, strict: bool, only: str = ""
+    ) -> tuple[int, str, str]:
+        """Return exit code, Markdown summary and JUnit XML."""
+
+    def find_baseline(self, name: str) -> Path | None:
+        """Return the folder of a baseline, or None where there is none."""
+
+    def verify(self, folder: Path) -> list[str] | None:
+        """Return what is damaged in a baseline folder, or None where the folder is no baseline."""
+
+    def write_baseline(
+        self, folder: Path, places: Sequence[Path], reason: str, metrics: Sequence[str], code: dict[str, str]
+    ) -> None:
+        """Write a baseline from results."""
+
+    def calibrate(self, store: Path, asked: frozenset[str]) -> None:
+        """Write and print what the metrics say of worlds of known bias."""
+
+
+def declarations() -> dict[str, dict[str, str]]:
+    """Return what the generators that work here declare: id to fact to words."""
+    from harness.plugins import registry
+
+    cards = [generator.card for generator in registry.generators().available()[0]]
+    return {
+        card.id: {
+            "base model": card.base_model,
+            "prompts": card.prompts,
+            "sampler": card.sampler,
+            "cost at full scale": card.cost,
+            "licence": card.licence,
+        }
+        for card in cards
+    }
+
+
+def board() -> LeaderBoard:
+    """Return the registered leaderboard.
+
+    Raises:
+        UserError: the project is not installed.
+    """
+    for point in entry_points(group="harness.leaderboard", name="default"):
+        return cast(LeaderBoard, point.load()(declarations))
+    raise UserError("no leaderboard is registered", "the project is not installed", "pip install -e .")

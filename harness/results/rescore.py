@@ -1,0 +1,205 @@
+"""``rescore`` and ``verify``: metrics anew from stored rows, and every byte of a store against its manifests."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import CorruptArtifact, DataMissing, UserError
+from harness.core.files import write_json
+from harness.core.identity import content_key, file_sha256
+from harness.plan.profile import load_profile
+from harness.run.scoring import (
+    CARDS,
+    MEASURED,
+    RECORD,
+    ROWS,
+    UNITS,
+    Measured,
+    Scored,
+    lineage,
+    score_rows,
+    write_scored,
+)
+from harness.store.artifacts import MANIFEST, Artifact, read_manifest
+from harness.store.cells import KINDS
+from harness.store.data import find_data
+from harness.store.records import Record
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """What became of one evaluation."""
+
+    folder: Path
+    label: str
+    outcome: str
+    """``unchanged``, ``metrics as before, record brought up to date``, ``metrics changed: ...`` or ``not rescored: ...``."""
+
+    @property
+    def changed(self) -> bool:
+        """Return whether a number changed."""
+        return self.outcome.startswith("metrics changed")
+
+    @property
+    def failed(self) -> bool:
+        """Return whether it could not be rescored."""
+        return self.outcome.startswith("not rescored")
+
+
+def rescore(store: Path, profile: str = "") -> list[Rescored]:
+    """Recompute every evaluation of a store from its rows; records and units are replaced where they differ.
+
+    Args:
+        store: The store.
+        profile: Profile whose dataset cards hold where an old artifact did not keep them; default: the record's own.
+
+    Raises:
+        DataMissing: the store has no finished evaluations.
+    """
+    folders = sorted(
+        path.parent for path in (store / "evaluate").glob(f"*/{MANIFEST}") if ".set-aside-" not in str(path)
+    )
+    if not folders:
+        raise DataMissing(f"no results in {store}", "no finished evaluation was found", "give the folder of a store")
+    return [_rescore_one(store, folder, profile) for folder in folders]
+
+
+def _rescore_one(store: Path, folder: Path, profile: str) -> Rescored:
+    """Rescore one evaluation; one that cannot be is named and left as it is, and harms no other."""
+    try:
+        return _rescored(store, folder, profile)
+    except UserError as error:
+        return Rescored(folder, "", f"not rescored: {error.what}: {error.why}")
+
+
+def _rescored(store: Path, folder: Path, profile: str) -> Rescored:
+    import pandas as pd
+
+    manifest = read_manifest(folder) or {}
+    artifact, spec = Artifact(folder, manifest), manifest["spec"]
+    rows = pd.read_parquet(artifact.path(ROWS))
+    cards = artifact.json(CARDS) if CARDS in manifest["files"] else _cards(spec, profile)
+    code = dict(manifest.get("provenance", {}).get("code", {}))
+    # What was kept beside the rows is read, never looked up again: an old artifact has none, and stays as it is.
+    measured = Measured.from_json(artifact.json(MEASURED)) if MEASURED in manifest["files"] else None
+    scored = score_rows(spec, manifest["key"], rows, cards, lineage(store, spec["inputs"]), code, measured)
+    before = _read(folder / RECORD)
+    complete = {RECORD, UNITS, CARDS} <= manifest["files"].keys()
+    whole = complete and all(
+        (folder / name).is_file() and file_sha256(folder / name) == manifest["files"][name]["sha256"]
+        for name in (RECORD, UNITS)
+    )
+    if whole and _sealed(manifest) and before is not None and scored.record.to_json() == before.to_json():
+        return Rescored(folder, manifest.get("label", ""), "unchanged")
+    _replace(folder, manifest, scored, cards)
+    return Rescored(folder, manifest.get("label", ""), _outcome(before, scored.record))
+
+
+def _read(path: Path) -> Record | None:
+    """Return the record as it stands, or None where it cannot be read; its rows decide anyway."""
+    try:
+        return Record.from_json(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UserError):
+        return None
+
+
+def _outcome(before: Record | None, after: Record) -> str:
+    if before is None:
+        return "metrics changed: the old record could not be read"
+    old, new = ({metric.name: metric for metric in record.metrics} for record in (before, after))
+    names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    names += ["checks"] if before.checks != after.checks else []
+    return "metrics changed: " + ", ".join(names) if names else "metrics as before, record brought up to date"
+
+
+def _sealed(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a manifest's list of files is the one it was sealed with."""
+    marks = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+    return bool(manifest.get("content") == content_key(marks))
+
+
+def _replace(folder: Path, manifest: Mapping[str, Any], scored: Scored, cards: Mapping[str, Any]) -> None:
+    """Put what the rows say in place of what is there.
+
+    Raises:
+        CorruptArtifact: the manifest's list of files was edited, and the rows do not give back what it was sealed with.
+    """
+    files = dict(manifest["files"])
+    with tempfile.TemporaryDirectory() as temporary:
+        made = Path(temporary)
+        write_scored(made, scored, cards)
+        for name in (RECORD, UNITS, CARDS):
+            files[name] = {"bytes": (made / name).stat().st_size, "sha256": file_sha256(made / name)}
+    content = content_key({name: entry["sha256"] for name, entry in files.items()})
+    if content != manifest.get("content") and not _sealed(manifest):
+        raise CorruptArtifact(
+            f"artifact {folder.name} is damaged",
+            "its manifest was edited: the list of files is not what it was sealed with",
+            "run the same command again: it is set aside and made anew",
+        )
+    write_scored(folder, scored, cards)
+    write_json(folder / MANIFEST, {**manifest, "files": files, "content": content})
+
+
+def _cards(spec: Mapping[str, Any], profile: str) -> dict[str, Any]:
+    """Return the cards of an artifact that did not keep them: the profile's, if the fingerprint says they are the same."""
+    marks, name = spec["params"]["data"], profile or spec["params"]["subject"]["profile"]
+    settings = load_profile(name).profile.data if marks else {}
+    cards: dict[str, Any] = {}
+    for data, mark in marks.items():
+        source = find_data(data, settings[data]) if data in settings else f"profile {name} has no data set {data!r}"
+        if isinstance(source, str):
+            cards[data] = {}  # data given by the user is the public data set, whose card is empty
+        elif source.fingerprint == mark:
+            cards[data] = dict(source.card)
+        else:
+            raise UserError(
+                f"the dataset card of {data!r} is not known",
+                f"the rows were measured with another version of it than profile {name} has",
+                "give the profile they were made with: --profile FILE, or run the cells again",
+            )
+    return cards
+
+
+def verify(store: Path) -> list[str]:
+    """Check every byte of every finished artifact; returns one line per damaged or edited artifact.
+
+    Raises:
+        DataMissing: there is no finished artifact.
+    """
+    found: list[str] = []
+    looked_at = 0
+    for kind in KINDS:
+        for folder in sorted(path for path in (store / kind).glob("*") if ".set-aside-" not in path.name):
+            try:
+                manifest = read_manifest(folder)
+                if manifest is not None:
+                    looked_at += 1
+                    Artifact(folder, manifest).verify()
+                    found += _inconsistent(folder, manifest)
+            except CorruptArtifact as error:
+                found.append(f"{kind}/{folder.name}: {error.why}")
+    if not looked_at and not found:
+        raise DataMissing(f"nothing to verify in {store}", "it holds no finished artifact and no baseline",
+                          "give the folder of a store or of a baseline")  # fmt: skip
+    return found
+
+
+def _inconsistent(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Return what in a manifest does not follow from the rest of it."""
+    name, problems = f"{folder.parent.name}/{folder.name}", []
+    if content_key(manifest["spec"]) != manifest["key"]:
+        problems.append(f"{name}: its spec was edited: it is not what its key is the hash of")
+    if not _sealed(manifest):
+        problems.append(f"{name}: its manifest was edited: the list of files is not what it was sealed with")
+    if folder.parent.name == "evaluate":
+        record = _read(folder / RECORD)
+        if record is None:
+            problems.append(f"{name}: its record is missing or cannot be read")
+        elif record.key != manifest["key"]:
+            problems.append(f"{name}: its record belongs to another cell")
+    return problems

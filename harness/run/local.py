@@ -1,0 +1,372 @@
+"""The local executor: long-lived workers, one per slot, that do the cells of a plan in dependency order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from harness.core.errors import CorruptArtifact
+from harness.plan.model import Plan
+from harness.run.job import Order
+from harness.run.progress import Board, Report
+from harness.store.artifacts import Store
+from harness.store.cells import Cell, Resources
+
+ATTEMPTS = 3
+FIRST = float("inf")
+"""Rank of what was found damaged on the way: everything waits for it."""
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cell, or one of its shards."""
+
+    cell: Cell
+    shard: str = ""
+
+    @property
+    def id(self) -> tuple[str, str]:
+        """Return what tells tasks apart."""
+        return self.cell.key, self.shard
+
+    @property
+    def name(self) -> str:
+        """Return what a person reads."""
+        return f"{self.cell.kind} {self.cell.label}" + (f" {self.shard}" if self.shard else "")
+
+
+@dataclass
+class Worker:
+    """A process and what it is doing."""
+
+    slot: int
+    process: subprocess.Popen[str]
+    pipe: IO[str]
+    task: Task | None = None
+    answer: Path | None = None
+    """For a torchrun job: the file its rank 0 answers in."""
+    used: bool = False
+    started: float = 0.0
+    unread: bytes = b""
+    """The beginning of a line whose end has not come yet."""
+
+
+@dataclass
+class _State:
+    waiting: dict[str, set[str]] = field(default_factory=dict)
+    shards: dict[str, set[str]] = field(default_factory=dict)
+    ready: list[Task] = field(default_factory=list)
+    attempts: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+class LocalExecutor:
+    """Runs a plan on this machine.
+
+    Args:
+        store: Where artifacts go.
+        slots: Number of workers; by default one per GPU, or one per processor where there is no GPU.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, store: Store, slots: int, device: str, board: Board) -> None:
+        self.store, self.slots, self.device, self.board = store, slots, device, board
+        self.processors = len(os.sched_getaffinity(0))
+        self.selector = selectors.DefaultSelector()
+        self.workers: list[Worker] = []
+
+    def run(self, plan: Plan, wanted: frozenset[str]) -> Report:
+        """Do the wanted cells of a plan; a failed cell stops only what depends on it."""
+        self.plan, self.rank_of = plan, _ranks(plan, wanted)
+        self.state = _State()
+        for key in wanted:
+            cell = plan.cells[key]
+            self.state.waiting[key] = {need for need in cell.inputs.values() if need in wanted}
+        for key in [key for key, needs in self.state.waiting.items() if not needs]:
+            self._release(plan.cells[key])
+        try:
+            while self.state.ready or any(worker.task for worker in self.workers):
+                self._start()
+                for event, _ in self.selector.select(timeout=1.0):
+                    self._hear(event.data)
+                self.board.tick()
+        finally:
+            self._stop()
+        return self.board.finish()
+
+    def _release(self, cell: Cell) -> None:
+        """Make a cell's tasks ready: its shards first, the cell itself after the last shard."""
+        self.state.waiting.pop(cell.key, None)
+        self.state.shards[cell.key] = set(cell.shards)
+        tasks = [Task(cell, shard) for shard in cell.shards] or [Task(cell)]
+        self.state.ready += tasks
+        # Cells of equal rank stay apart: a worker that changes its cell with every shard loads a model for each.
+        self.state.ready.sort(key=lambda task: (-self.rank_of.get(task.cell.key, FIRST), task.cell.key, task.shard))
+
+    def _start(self) -> None:
+        running = [worker.task.cell.resources for worker in self.workers if worker.task]
+        free_slots = self.slots - sum(_slots(resources) for resources in running)
+        free_threads = max(self.processors, self.slots) - sum(
+            resources.threads * _slots(resources) for resources in running
+        )
+        for task in list(self.state.ready):
+            needs = task.cell.resources
+            fits = _slots(needs) <= free_slots and needs.threads * _slots(needs) <= free_threads
+            if not (fits or not running):
+                continue
+            self.state.ready.remove(task)
+            self._give(task)
+            running.append(needs)
+            free_slots -= _slots(needs)
+            free_threads -= needs.threads * _slots(needs)
+
+    def _give(self, task: Task) -> None:
+        order = Order(
+            task.cell,
+            self.plan.inputs(task.cell),
+            {name: self.plan.sources[name] for name in self._data(task.cell)},
+            str(self.store.root),
+            task.shard,
+            self.device,
+        )
+        message = {"order": order.to_dict(), "log": str(self.store.log(task.cell))}
+        self.state.attempts[task.id] = self.state.attempts.get(task.id, 0) + 1
+        if task.cell.resources.devices > 1:
+            worker = self._torchrun(task, message)
+        else:
+            worker = self._idle(fresh=task.cell.resources.isolated)
+            with contextlib.suppress(BrokenPipeError):  # a worker that died meanwhile is noticed by its closed pipe
+                assert worker.process.stdin is not None
+                worker.process.stdin.write(json.dumps(message) + "\n")
+                worker.process.stdin.flush()
+        worker.task, worker.started = task, time.monotonic()
+        self.board.started(task.cell, task.shard, worker.process.pid)
+
+    def _data(self, cell: Cell) -> tuple[str, ...]:
+        """Return the data sets a cell may open: its own and those an imported dataset points to."""
+        return tuple(dict.fromkeys(name for one in (cell, *self.plan.inputs(cell).values()) for name in one.data))
+
+    def _idle(self, fresh: bool) -> Worker:
+        for worker in self.workers:
+            if worker.task is None and worker.answer is None and not (fresh and worker.used):
+                worker.used = True
+                return worker
+        idle = [worker for worker in self.workers if worker.task is None]
+        if len(self.workers) >= self.slots and idle:
+            self._end(idle[0])
+        return self._spawn()
+
+    def _spawn(self) -> Worker:
+        slot = min(set(range(self.slots + len(self.workers) + 1)) - {worker.slot for worker in self.workers})
+        environment = os.environ | _ENVIRONMENT
+        if self.device.startswith("cuda"):
+            environment["CUDA_VISIBLE_DEVICES"] = self._visible()[slot % self.slots]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness.run.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        assert process.stdout is not None
+        worker = Worker(slot, process, process.stdout, used=True)
+        self.workers.append(worker)
+        self.selector.register(process.stdout, selectors.EVENT_READ, worker)
+        return worker
+
+    def _visible(self) -> list[str]:
+        given = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return given.split(",") if given else [str(number) for number in range(self.slots)]
+
+    def _torchrun(self, task: Task, message: Mapping[str, Any]) -> Worker:
+        folder = Path(tempfile.mkdtemp(prefix="harness-"))
+        (folder / "order.json").write_text(json.dumps(message), encoding="utf-8")
+        log = self.store.log(task.cell)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nnodes",
+            "1",
+            "--nproc-per-node",
+            str(task.cell.resources.devices),
+            "-m",
+            "harness.run.worker",
+            "--order",
+            str(folder / "order.json"),
+            "--answer",
+            str(folder / "answer.json"),
+        ]
+        environment = os.environ | _ENVIRONMENT | {"OMP_NUM_THREADS": str(task.cell.resources.threads)}
+        with log.open("a") as stream:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stream, text=True, env=environment
+            )
+        assert process.stdout is not None
+        worker = Worker(self.slots + len(self.workers), process, process.stdout, answer=folder / "answer.json")
+        self.workers.append(worker)
+        self.selector.register(process.stdout, selectors.EVENT_READ, worker)
+        return worker
+
+    def _hear(self, worker: Worker) -> None:
+        """Read all that a worker has said; the pipe is read below Python's buffers, which would hide lines from select."""
+        said = os.read(worker.pipe.fileno(), 2**16)
+        if not said:
+            self._lost(worker)
+            return
+        *lines, worker.unread = (worker.unread + said).split(b"\n")
+        if worker.answer is None:  # of a torchrun job only the end counts
+            for line in lines:
+                self._obey(worker, json.loads(line))
+
+    def _obey(self, worker: Worker, answer: Mapping[str, Any]) -> None:
+        task = worker.task
+        if answer["event"] == "progress" and task is not None:
+            self.board.progress(task.cell, task.shard, answer["done"], answer["total"], answer["note"])
+        elif answer["event"] in ("done", "failed") and task is not None:
+            worker.task = None
+            if task.cell.resources.isolated:
+                self._end(worker)
+            self._settle(task, answer, time.monotonic() - worker.started)
+
+    def _lost(self, worker: Worker) -> None:
+        """A pipe closed: a torchrun job ended, or a worker died."""
+        code = worker.process.wait()
+        task, answer = worker.task, worker.answer
+        self._end(worker)
+        if task is None:
+            return
+        if answer is not None and answer.is_file():
+            self._settle(task, json.loads(answer.read_text(encoding="utf-8")), time.monotonic() - worker.started)
+        elif self.state.attempts[task.id] < ATTEMPTS:
+            self.board.note(f"{task.name}: its worker died ({_cause(code)}); trying again")
+            self.state.ready.insert(0, task)
+        else:
+            self._settle(
+                task,
+                {
+                    "event": "failed",
+                    "damaged": False,
+                    "cpu_seconds": 0.0,
+                    "error": {
+                        "what": f"the worker died {ATTEMPTS} times",
+                        "why": _cause(code),
+                        "fix": "look at the log and at the memory of this machine; then run the same command again",
+                    },
+                },
+                0.0,
+            )
+
+    def _settle(self, task: Task, answer: Mapping[str, Any], seconds: float) -> None:
+        cell = task.cell
+        if answer["event"] == "failed":
+            if answer["damaged"] and self._remake_inputs(task):
+                return
+            self.board.failed(cell, task.shard, answer["error"], answer["cpu_seconds"])
+            self._block(cell)
+            return
+        self.board.done(cell, task.shard, seconds, answer["cpu_seconds"])
+        if task.shard:
+            left = self.state.shards[cell.key]
+            left.discard(task.shard)
+            if not left:
+                self.state.ready.insert(0, Task(cell))
+            return
+        for key, needs in list(self.state.waiting.items()):
+            needs.discard(cell.key)
+            if not needs:
+                self._release(self.plan.cells[key])
+
+    def _remake_inputs(self, task: Task) -> bool:
+        """Set damaged inputs of a task aside and make them anew, once."""
+        if self.state.attempts[task.id] >= ATTEMPTS:
+            return False
+        damaged = []
+        for cell in self.plan.inputs(task.cell).values():
+            try:
+                self.store.open(cell).verify()
+            except CorruptArtifact as error:
+                self.board.note(f"{error.what}: {error.why}; set aside, made anew")
+                self.store.discard(cell, salvage=True)
+                damaged.append(cell)
+        if damaged:
+            self.state.waiting[task.cell.key] = {cell.key for cell in damaged}
+            for cell in damaged:
+                self._release(cell)
+        return bool(damaged)
+
+    def _block(self, cell: Cell) -> None:
+        self.state.ready = [task for task in self.state.ready if task.cell.key != cell.key]
+        for key, needs in list(self.state.waiting.items()):
+            if cell.key in needs:
+                del self.state.waiting[key]
+                self.board.blocked(self.plan.cells[key], cell)
+                self._block(self.plan.cells[key])
+
+    def _end(self, worker: Worker) -> None:
+        with contextlib.suppress(KeyError):
+            self.selector.unregister(worker.pipe)
+        if worker in self.workers:
+            self.workers.remove(worker)
+        if worker.process.poll() is None:
+            worker.process.kill()
+            worker.process.wait()
+        worker.pipe.close()
+        if worker.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                worker.process.stdin.close()
+
+    def _stop(self) -> None:
+        for worker in list(self.workers):
+            self._end(worker)
+        self.selector.close()
+
+
+def _slots(resources: Resources) -> int:
+    """Return the workers a task takes: one, unless it wants several devices."""
+    return max(1, resources.devices)
+
+
+def _cause(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _ranks(plan: Plan, wanted: frozenset[str]) -> dict[str, float]:
+    """Return for each wanted cell the minutes of the longest path from it to the end; longest first is started first."""
+    ranks: dict[str, float] = {}
+    users: dict[str, list[str]] = {}
+    for key in wanted:
+        for need in plan.cells[key].inputs.values():
+            users.setdefault(need, []).append(key)
+    for key in reversed(list(_ordered(plan, wanted))):
+        cell = plan.cells[key]
+        ranks[key] = cell.resources.minutes * max(len(cell.shards), 1) + max(
+            (ranks[user] for user in users.get(key, ())), default=0.0
+        )
+    return ranks
+
+
+def _ordered(plan: Plan, wanted: frozenset[str]) -> Iterator[str]:
+    return (key for key in plan.cells if key in wanted)

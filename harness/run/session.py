@@ -1,0 +1,138 @@
+"""Running a selection: plan, look at what is there, do the rest, report."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.core.errors import UserError
+from harness.core.files import write_text
+from harness.plan.model import Plan, Selection
+from harness.plan.planner import Planner
+from harness.run.progress import Board, Report
+from harness.store.artifacts import State, Store
+from harness.store.cells import KINDS, Cell
+
+Stale = Literal["stop", "reuse", "redo"]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A plan against a store."""
+
+    plan: Plan
+    states: dict[str, State]
+    wanted: frozenset[str]
+    """Keys of the cells to do: what is not done and leads to a measurement that is not done."""
+
+    def count(self, kind: str, state: State | None = None) -> int:
+        """Return how many cells of a kind there are, in all or in one state."""
+        return sum(
+            cell.kind == kind and (state is None or self.states[key] == state) for key, cell in self.plan.cells.items()
+        )
+
+
+def survey(selection: Selection, store: Store, stale: Stale = "stop") -> Survey:
+    """Plan a selection and look at which cells are done."""
+    plan = Planner(selection, store=store.root).build()
+    states = {key: store.state(cell) for key, cell in plan.cells.items()}
+    used = {key for cell in plan.cells.values() for key in cell.inputs.values()}
+    todo = {
+        key for key in plan.cells if not _usable(states[key], stale) and (key not in used or states[key] == "corrupt")
+    }
+    todo |= {key for key in plan.cells if stale == "redo" and states[key] == "stale"}
+    wanted: set[str] = set()
+    pending = list(todo)
+    while pending:
+        key = pending.pop()
+        if key not in wanted:
+            wanted.add(key)
+            pending += [need for need in plan.cells[key].inputs.values() if not _usable(states[need], stale)]
+    return Survey(plan, states, frozenset(wanted))
+
+
+def _usable(state: State, stale: Stale) -> bool:
+    return state == "done" or (state == "stale" and stale != "redo")
+
+
+def run(
+    selection: Selection,
+    store: Store,
+    *,
+    stale: Stale = "stop",
+    slots: int = 0,
+    device: str = "auto",
+    quiet: bool = False,
+    announce: Callable[[Plan], None] = lambda plan: None,
+) -> tuple[Survey, Report | None]:
+    """Do what is left of a selection. Returns no report where nothing was left.
+
+    ``announce`` is called with the plan before any work begins.
+
+    Raises:
+        UserError: the plan is impossible, or holds stale artifacts and ``stale`` says stop.
+    """
+    found = survey(selection, store, stale)
+    announce(found.plan)
+    old = [found.plan.cells[key] for key, state in found.states.items() if state == "stale"]
+    if old and stale == "stop":
+        raise _stale_error(old)
+    _prepare(store, quiet)
+    for key in sorted(found.wanted):
+        if found.states[key] in ("corrupt", "stale"):
+            cell = found.plan.cells[key]
+            print(f"note: {cell.folder} is {found.states[key]}: set aside, made anew", file=sys.stderr)
+            store.discard(cell, salvage=found.states[key] == "corrupt")
+    if not found.wanted:
+        return found, None
+    from harness.run.local import LocalExecutor
+
+    device, default_slots = choose_device(device)
+    executor = LocalExecutor(store, slots or default_slots, device, Board(store, len(found.wanted), quiet=quiet))
+    return found, executor.run(found.plan, found.wanted)
+
+
+def choose_device(device: str) -> tuple[str, int]:
+    """Return the device and its number of slots; ``auto`` means CUDA where a GPU is visible. Imports no torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = (
+        len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+        if visible is None
+        else len([g for g in visible.split(",") if g])
+    )
+    if device == "cuda" and not gpus:
+        raise UserError("no GPU is visible", "device 'cuda' was asked for", "leave --device out, or run where a GPU is")
+    if device in ("auto", "cuda") and gpus:
+        return "cuda", gpus
+    return "cpu", len(os.sched_getaffinity(0))
+
+
+def _prepare(store: Store, quiet: bool) -> None:
+    try:
+        write_text(
+            store.root / "README", "Artifacts of the bias-of-training-data harness; see manifest.json in each folder.\n"
+        )
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the store {store.root}", str(error), "give another folder with --store"
+        ) from error
+    from harness.cli.doctor import shadowing
+
+    for name in shadowing() if not quiet else ():
+        print(f"warning: folder ./{name} shadows the installed package {name!r}", file=sys.stderr)
+
+
+def _stale_error(old: list[Cell]) -> UserError:
+    kinds = Counter(cell.kind for cell in old)
+    shown = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kind in kinds)
+    listed = "; ".join(cell.folder for cell in old[:3]) + (" ..." if len(old) > 3 else "")
+    return UserError(
+        f"{len(old)} artifacts are stale ({shown})",
+        f"the code has changed under the same version number: {listed}",
+        "--stale reuse keeps them (recorded on the board), --stale redo makes them anew",
+    )

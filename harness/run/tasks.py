@@ -1,0 +1,288 @@
+"""The work behind each kind of cell: how plugins, images and backbones meet the store."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from harness.backbones.baseline import FILE, Baseline, BaselineClassifier
+from harness.core.cost import keep, stopwatch
+from harness.core.errors import UserError
+from harness.core.files import write_json, write_text
+from harness.core.provenance import code_version
+from harness.plan.backbones import CHECKPOINT
+from harness.plan.datasets import parse_shard
+from harness.plugins import registry
+from harness.plugins.contracts import Request, Sample
+from harness.run.facts import measured_with
+from harness.run.job import Context, shared
+from harness.run.scoring import ROWS, lineage, score_rows, write_scored
+
+INDEX = "images.jsonl"
+_QUEUE = 32
+
+
+def fit(ctx: Context) -> None:
+    """Fit a generator."""
+    registry.generators().get(ctx.cell.name).fit(ctx)
+
+
+def synthesise(ctx: Context, shard: str = "") -> None:
+    """Make one shard of images, or, without a shard, check that all are there and join their manifests."""
+    from harness.images.shards import ImageRow, read_rows, verify_shard, write_rows, write_shard
+
+    folder = ctx.out / "shards"
+    if shard:
+        rows_path = folder / f"{shard}.jsonl"
+        request = parse_shard(shard, ctx.classes, ctx.params["dataset"]["size_px"], ctx.cell.seeds["generator_seed"])
+        with suppress(UserError):  # a shard that is whole is kept; any other is made again
+            rows = _known_rows(ctx.out, rows_path, request)
+            verify_shard(folder / f"{shard}.tar", rows)
+            write_rows(rows_path, rows)
+            return
+        rows_path.unlink(missing_ok=True)
+        spent = stopwatch()
+        generator = registry.generators().get(ctx.cell.name)
+        samples = _checked(generator.synthesise(ctx, request), request.start, request.stop, ctx)
+        images = _shard_images(_off_thread(samples), request.class_id, request.class_index)
+        rows = write_shard(folder / f"{shard}.tar", images)
+        keep(ctx.scratch, shard, spent())
+        write_rows(rows_path, rows)
+        return
+    joined: list[ImageRow] = []
+    for name in ctx.cell.shards:
+        rows = read_rows(folder / f"{name}.jsonl")
+        verify_shard(folder / f"{name}.tar", rows)
+        joined += rows
+    write_rows(ctx.out / INDEX, joined)
+    for name in ctx.cell.shards:
+        (folder / f"{name}.jsonl").unlink()
+
+
+def _known_rows(out: Path, rows_path: Path, request: Request) -> list[Any]:
+    """Return the rows of a shard that was made before: its own, or those in the joined list of a salvaged dataset.
+
+    Raises:
+        UserError: nothing is known of it.
+    """
+    from harness.images.shards import read_rows
+
+    if rows_path.is_file():
+        return read_rows(rows_path)
+    return [
+        row for row in read_rows(out / INDEX)
+        if row.wnid == request.class_id and request.start <= row.index < request.stop
+    ]  # fmt: skip
+
+
+def _checked(samples: Iterator[Sample], start: int, stop: int, ctx: Context) -> Iterator[Sample]:
+    size = ctx.params["dataset"]["size_px"]
+    expected = start
+    for sample in samples:
+        if sample.index != expected or sample.image.shape != (size, size, 3) or sample.image.dtype.name != "uint8":
+            raise UserError(
+                f"generator {ctx.cell.name!r} broke its contract",
+                f"expected image {expected} as ({size}, {size}, 3) uint8, got image {sample.index} as "
+                f"{sample.image.shape} {sample.image.dtype}",
+                "mend the generator's synthesise",
+            )
+        expected += 1
+        ctx.progress(expected - start, stop - start, "images")
+        yield sample
+    if expected != stop:
+        raise UserError(
+            f"generator {ctx.cell.name!r} broke its contract",
+            f"it made {expected - start} of {stop - start} images",
+            "mend the generator's synthesise",
+        )
+
+
+def _off_thread(samples: Iterator[Sample]) -> Iterator[Sample]:
+    """Run the sampler in a thread of its own, so that encoding and writing never hold it up; it ends with its consumer."""
+    ready: queue.Queue[Sample | BaseException | None] = queue.Queue(_QUEUE)
+    gone = threading.Event()
+
+    def hand_over(item: Sample | BaseException | None) -> bool:
+        while not gone.is_set():
+            with suppress(queue.Full):
+                ready.put(item, timeout=0.2)
+                return True
+        return False
+
+    def work() -> None:
+        try:
+            if all(hand_over(sample) for sample in samples):
+                hand_over(None)
+        except BaseException as error:  # handed to the consumer, which raises it
+            hand_over(error)
+
+    threading.Thread(target=work, name="sampler", daemon=True).start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        gone.set()
+
+
+def _shard_images(samples: Iterator[Sample], class_id: str, class_index: int) -> Iterator[Any]:
+    from harness.images.shards import ShardImage
+
+    for sample in samples:
+        facts = (sample.prompt, sample.seed, sample.negative_prompt, sample.parent)
+        yield ShardImage(class_id, class_index, sample.index, sample.image, *facts)
+
+
+def import_images(ctx: Context) -> None:
+    """List the images of a folder somebody else made; nothing is copied."""
+    from harness.images.folder import FolderSource
+
+    (name,) = ctx.cell.data
+    source = FolderSource(image_folder(ctx.data(name)), ctx.classes.ids)
+    limit = ctx.params["dataset"]["images_per_class"]
+    seen: dict[int, int] = {}
+    lines = []
+    for path, label in zip(source.names, source.labels, strict=True):
+        seen[label] = seen.get(label, 0) + 1
+        if seen[label] <= limit:
+            lines.append(json.dumps({"path": path, "class_index": label}, sort_keys=True))
+    write_text(ctx.out / INDEX, "\n".join(lines) + "\n")
+    write_json(ctx.out / "source.json", {"data": name, "fingerprint": ctx.sources[name].fingerprint})
+
+
+def image_folder(root: Path) -> Path:
+    """Return the folder that holds the class folders: ``root/train`` where there is one, else ``root``."""
+    return root / "train" if (root / "train").is_dir() else root
+
+
+def training_copy(ctx: Context) -> None:
+    """Make the uint8 training copy of a dataset artifact."""
+    from harness.images.copy import build_copy
+
+    build_copy(
+        _training_images(ctx),
+        ctx.out,
+        ctx.classes.ids,
+        ctx.params["copy_px"],
+        progress=lambda done, total: ctx.progress(done, total, "images"),
+    )
+
+
+def _training_images(ctx: Context) -> Any:
+    """Return the images of the ``dataset`` input, in the common form that the profile asks for."""
+    from harness.images.common import CommonSource
+
+    source, common = open_images(ctx), ctx.params.get("common")
+    return CommonSource(source, ctx.classes.ids, common["count"], common["codec"], common["px"]) if common else source
+
+
+def open_images(ctx: Context) -> Any:
+    """Return the images of the ``dataset`` input as a source with names, labels and bytes."""
+    from harness.images.copy import ShardSource
+    from harness.images.folder import FolderSource
+    from harness.images.published import PublishedSource
+
+    dataset = ctx.inputs["dataset"]
+    shards = [dataset.path(name) for name in dataset.files(".tar")]
+    if shards:
+        return ShardSource(shards, ctx.classes.ids)
+    origin = dataset.json("source.json")
+    rows = [json.loads(line) for line in dataset.path(INDEX).read_text(encoding="utf-8").splitlines()]
+    if "layout" in origin:
+        return PublishedSource(ctx.data(origin["data"]), rows)
+    chosen = {row["path"] for row in rows}
+    source = FolderSource(image_folder(ctx.data(origin["data"])), ctx.classes.ids)
+    kept = [i for i, name in enumerate(source.names) if name in chosen]
+    source.names, source.labels = [source.names[i] for i in kept], [source.labels[i] for i in kept]
+    return source
+
+
+def pretrain(ctx: Context) -> None:
+    """Train a backbone on a training copy, or on the original files."""
+    from harness.backbones.originals import Originals
+    from harness.backbones.recipe import PretrainSettings
+    from harness.backbones.train import Hooks, Progress, train
+    from harness.images.copy import TrainingCopy
+
+    settings, seed = PretrainSettings.from_mapping(ctx.params["settings"]), ctx.seed("pretrain")
+    if "copy" in ctx.inputs:
+        copy = ctx.inputs["copy"]
+        copy.verify()
+        data: Originals | TrainingCopy = TrainingCopy.open(copy.folder)
+    else:
+        data = Originals(_training_images(ctx), ctx.classes.ids, settings, seed, ctx.cell.resources.threads)
+
+    def progress(at: Progress) -> None:
+        ctx.progress(at.step, at.steps, f"steps, loss {at.loss:.2f}")
+
+    train(
+        settings,
+        data,
+        ctx.out,
+        seed=seed,
+        state_file=ctx.scratch / "state.pt",
+        device=ctx.device.partition(":")[0],
+        hooks=Hooks(progress=progress),
+    )
+
+
+def import_outside(ctx: Context) -> None:
+    """Bring a checkpoint from outside into the form of our own."""
+    from harness.backbones.checkpoint import import_checkpoint
+    from harness.backbones.models import size_arguments
+
+    p = ctx.params
+    import_checkpoint(
+        Path(ctx.sources[CHECKPOINT].root),
+        p["arch"],
+        ctx.classes.ids,
+        tuple(p["mean"]),
+        tuple(p["std"]),
+        ctx.out,
+        weights=p["weights"],
+        **{name: p[name] for name in ("image_size", "interpolation", "crop", "precision")},
+        warnings=ctx.card(CHECKPOINT)["warnings"],
+        kwargs=size_arguments(p["arch"], p["image_size"]),
+    )
+
+
+def evaluate(ctx: Context) -> None:
+    """Measure rows, keep them, and write what their score makes: the record, and the units for paired comparisons."""
+    suite = registry.suites().get(ctx.cell.name)
+    rows = suite.rows(ctx)
+    write_rows_table(ctx.out / ROWS, rows)
+    inputs = lineage(ctx.out.parent.parent, ctx.cell.inputs)
+    cards = {name: dict(ctx.card(name)) for name in ctx.cell.data}
+    measured = measured_with(ctx, suite, inputs)
+    scored = score_rows(ctx.cell.spec, ctx.cell.key, rows, cards, inputs, dict(code_version()), measured)
+    write_scored(ctx.out, scored, cards, measured)
+
+
+def write_rows_table(path: Path, rows: Any) -> None:
+    """Write rows as parquet, whole or not at all; equal rows give equal bytes."""
+    from harness.core.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        rows.to_parquet(temporary, index=False, compression="zstd")
+
+
+def classifier(ctx: Context, role: str = "checkpoint") -> Any:
+    """Return the backbone of an input artifact on the worker's device; verified, and built once per worker."""
+    from harness.backbones.classifier import load_classifier
+
+    artifact = ctx.inputs[role]
+
+    def build() -> Any:
+        artifact.verify()
+        if FILE in artifact.files():
+            facts = artifact.json(FILE)
+            return BaselineClassifier(Baseline(facts["kind"], facts["class"]), facts["classes"])
+        return load_classifier(artifact.folder, device=ctx.device)
+
+    return shared(f"classifier/{artifact.key}", build)

@@ -1,0 +1,125 @@
+"""A worker: a long-lived process that does one order after another. Also the entry point of torchrun cells.
+
+Orders come as JSON lines on standard input; answers go as JSON lines to what was standard output. While an order is done,
+both output streams go to the cell's log. When standard input closes, because the executor ended or was killed, the
+worker ends at once: whatever it was writing is either whole or absent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from harness.core.errors import CorruptArtifact, UserError
+from harness.run.job import Order, execute
+
+_REPORT_SECONDS = 0.5
+
+
+def serve(stdin: TextIO, answers: TextIO) -> None:
+    """Do orders until the input closes."""
+    orders: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        for line in stdin:
+            orders.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, name="orders", daemon=True).start()
+    _say(answers, {"event": "ready"})
+    while True:
+        raw = json.loads(orders.get())
+        _redirect(Path(raw["log"]))
+        _say(answers, do(raw, answers))
+
+
+def do(raw: Mapping[str, Any], answers: TextIO | None, rank: int = 0, world_size: int = 1) -> dict[str, Any]:
+    """Do one order and return the answer: ``done`` with seconds, or ``failed`` with the three parts of the error."""
+    order = Order.from_dict(raw["order"])
+    started, cpu = time.monotonic(), time.process_time()
+    last = [0.0]
+
+    def progress(done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if answers is not None and (now - last[0] > _REPORT_SECONDS or done == total):
+            last[0] = now
+            _say(answers, {"event": "progress", "done": done, "total": total, "note": note})
+
+    print(f"== {order.cell.folder} {order.shard}".rstrip(), flush=True)
+    try:
+        _set_threads(order.cell.resources.threads)
+        execute(order, progress, rank, world_size)
+    except Exception as error:  # the boundary of a cell: a failure is reported, and the other cells go on
+        traceback.print_exc()
+        sys.stderr.flush()
+        return {
+            "event": "failed",
+            "error": describe(error),
+            "damaged": isinstance(error, CorruptArtifact),
+            "cpu_seconds": time.process_time() - cpu,
+        }
+    return {"event": "done", "wall_seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - cpu}
+
+
+def describe(error: BaseException) -> dict[str, str]:
+    """Return the three parts of an error; of a bug, its type and message."""
+    if isinstance(error, UserError):
+        return {"what": error.what, "why": error.why, "fix": error.fix}
+    return {
+        "what": f"{type(error).__name__}: {error}".split("\n")[0][:300],
+        "why": "an error the harness did not foresee",
+        "fix": "read the log; please report it with the log",
+    }
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _redirect(log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush(), sys.stderr.flush()
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+
+
+def _say(stream: TextIO, answer: Mapping[str, Any]) -> None:
+    stream.write(json.dumps(answer) + "\n")
+    stream.flush()
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(prog="harness.run.worker")
+    parser.add_argument("--order", type=Path, help="do the one order of this file, as one rank of a torchrun job")
+    parser.add_argument("--answer", type=Path, help="where rank 0 writes its answer")
+    arguments = parser.parse_args()
+    if arguments.order is None:
+        answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        serve(sys.stdin, answers)
+        return 0
+    raw = json.loads(arguments.order.read_text(encoding="utf-8"))
+    rank, local = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
+    if raw["order"]["device"].startswith("cuda"):
+        raw["order"]["device"] = f"cuda:{local}"
+    answer = do(raw, None, rank, int(os.environ.get("WORLD_SIZE", 1)))
+    if rank == 0:
+        arguments.answer.write_text(json.dumps(answer), encoding="utf-8")
+    return 0 if answer["event"] == "done" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,79 @@
+"""Units of many metrics in one small file: what is kept beside every evaluation and in the baselines of the gate."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.core.errors import UserError
+from harness.stats.difference import Units
+
+PACK_SCHEMA = 1
+
+
+def pack(units: Mapping[str, Sequence[Units]]) -> bytes:
+    """Return units by owner as one compressed file; equal units give equal bytes, equal lists of names are kept once."""
+    pools: dict[tuple[str, ...], int] = {}
+    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    listed: list[dict[str, object]] = []
+    for owner in sorted(units):
+        for one in sorted(units[owner], key=lambda u: u.metric):
+            if len(set(one.ids)) != len(one.ids):
+                raise ValueError(f"{one.metric}: item names are not unique")
+            number, pool = len(listed), pools.setdefault(one.ids, len(pools))
+            listed.append(
+                {"owner": owner, "metric": one.metric, "statistic": one.statistic, "scale": one.scale, "ids": pool}
+            )
+            arrays[f"s{number}"], arrays[f"f{number}"] = _small(one.strata), _small(one.features)
+    for ids, pool in pools.items():
+        arrays[f"i{pool}"] = np.frombuffer("\n".join(ids).encode(), dtype=np.uint8)
+    header = json.dumps({"schema": PACK_SCHEMA, "units": listed}, sort_keys=True).encode()
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream, allow_pickle=False, header=np.frombuffer(header, dtype=np.uint8), **dict(sorted(arrays.items()))
+    )
+    return stream.getvalue()
+
+
+def _small(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Return the array in the smallest type that holds its values exactly."""
+    for kind in (np.uint8, np.int16, np.int32, np.float32):
+        with np.errstate(all="ignore"):
+            smaller = array.astype(kind)
+        if np.array_equal(smaller, array):
+            return smaller
+    return array
+
+
+def unpack(content: bytes, source: str) -> dict[str, tuple[Units, ...]]:
+    """Return what ``pack`` was given.
+
+    Raises:
+        UserError: the bytes are damaged or of an unknown schema.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as data:
+            header = json.loads(bytes(data["header"]).decode())
+            if header["schema"] != PACK_SCHEMA:
+                raise ValueError(f"schema {header['schema']}, this version reads {PACK_SCHEMA}")
+            found: dict[str, list[Units]] = {}
+            pools: dict[int, tuple[str, ...]] = {}
+            for number, one in enumerate(header["units"]):
+                if one["ids"] not in pools:
+                    pools[one["ids"]] = tuple(bytes(data[f"i{one['ids']}"]).decode().split("\n"))
+                made = Units(
+                    one["metric"], one["statistic"], pools[one["ids"]], data[f"s{number}"].astype(np.int64),
+                    data[f"f{number}"].astype(np.float64), float(one["scale"]),
+                )  # fmt: skip
+                found.setdefault(one["owner"], []).append(made)
+    except (ValueError, KeyError, OSError, EOFError, TypeError) as error:
+        raise UserError(f"{source} is damaged", f"{type(error).__name__}: {error}", "make it again") from error
+    except Exception as error:  # zipfile and zlib raise their own kinds
+        if type(error).__module__ not in ("zipfile", "zlib"):
+            raise
+        raise UserError(f"{source} is damaged", f"{type(error).__name__}: {error}", "make it again") from error
+    return {owner: tuple(parts) for owner, parts in found.items()}

@@ -1,0 +1,1 @@
+"""Artifacts on disk: cells, records, data sets."""

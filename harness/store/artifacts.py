@@ -1,0 +1,224 @@
+"""The artifact store: one folder per cell, data first, manifest last, verified on reading.
+
+    STORE/KIND/NAME-KEY16/   data files, and manifest.json once everything is there
+    STORE/logs/              one log per cell
+    STORE/status.json        what the last run did
+
+An artifact is *missing*, *partial* (a folder without manifest: work to be resumed), *done*, *stale* (done by other code
+under the same version number) or *corrupt* (bytes that differ from the manifest).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.core.cost import keep_all
+from harness.core.errors import CorruptArtifact
+from harness.core.files import drop, write_json
+from harness.core.identity import content_key, file_sha256
+from harness.store.cells import Cell
+
+State = Literal["missing", "partial", "done", "stale", "corrupt"]
+MANIFEST = "manifest.json"
+SCRATCH = "scratch"
+"""Folder for checkpoints and claims inside an artifact; gone when the artifact is done."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Return the content key of the cell that made it."""
+        return str(self.manifest["key"])
+
+    @cached_property
+    def _verified(self) -> set[str]:
+        return set()
+
+    def path(self, name: str) -> Path:
+        """Return one of its files, its bytes checked against the manifest at the first use.
+
+        Raises:
+            CorruptArtifact: the file is not in the manifest, is gone, or has other bytes.
+        """
+        path = self.folder / name
+        if name not in self._verified:
+            entry = self.manifest["files"].get(name)
+            if entry is None:
+                raise _corrupt(self.folder, f"its manifest does not list {name}")
+            if not path.is_file():
+                raise _corrupt(self.folder, f"{name} is gone")
+            if path.stat().st_size != entry["bytes"]:
+                raise _corrupt(
+                    self.folder, f"{name} has {path.stat().st_size} bytes, its manifest says {entry['bytes']}"
+                )
+            if file_sha256(path) != entry["sha256"]:
+                raise _corrupt(self.folder, f"the bytes of {name} differ from its manifest")
+            self._verified.add(name)
+        return path
+
+    def files(self, suffix: str = "") -> tuple[str, ...]:
+        """Return the names of its files in order."""
+        return tuple(name for name in sorted(self.manifest["files"]) if name.endswith(suffix))
+
+    def json(self, name: str) -> Any:
+        """Return the content of a JSON file."""
+        return json.loads(self.path(name).read_text(encoding="utf-8"))
+
+    def verify(self) -> None:
+        """Check every file.
+
+        Raises:
+            CorruptArtifact: as ``path``.
+        """
+        for name in self.manifest["files"]:
+            self.path(name)
+
+
+class Store:
+    """Artifacts below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, cell: Cell) -> Path:
+        """Return where a cell's artifact is or will be."""
+        return self.root / cell.folder
+
+    def log(self, cell: Cell) -> Path:
+        """Return the path of a cell's log."""
+        return self.root / "logs" / f"{cell.folder.replace('/', '-')}.log"
+
+    def state(self, cell: Cell) -> State:
+        """Return the state as far as manifest and file sizes tell; ``Artifact.verify`` looks at every byte."""
+        folder = self.folder(cell)
+        if not folder.is_dir():
+            return "missing"
+        try:
+            manifest = read_manifest(folder)
+        except CorruptArtifact:
+            return "corrupt"
+        if manifest is None:
+            return "partial"
+        if manifest["key"] != cell.key:
+            return "corrupt"
+        for name, entry in manifest["files"].items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != entry["bytes"]:
+                return "corrupt"
+        return "done" if manifest["fingerprint"] == cell.fingerprint else "stale"
+
+    def open(self, cell: Cell) -> Artifact:
+        """Return a finished artifact.
+
+        Raises:
+            CorruptArtifact: there is none, or its manifest cannot be read.
+        """
+        folder = self.folder(cell)
+        manifest = read_manifest(folder)
+        if manifest is None:
+            raise _corrupt(folder, "it has no manifest")
+        if manifest["key"] != cell.key:
+            raise _corrupt(folder, "its manifest belongs to another cell")
+        return Artifact(folder, manifest)
+
+    def seal(self, cell: Cell, facts: Mapping[str, Any]) -> Artifact:
+        """Drop scratch files and write the manifest of everything else; from now on the artifact is done."""
+        folder = self.folder(cell)
+        drop(folder / SCRATCH)
+        for leftover in folder.rglob(".*.tmp"):
+            leftover.unlink()
+        paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+        files = {
+            path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+            for path in paths
+        }
+        manifest = {
+            "key": cell.key,
+            "spec": cell.spec,
+            "label": cell.label,
+            "fingerprint": cell.fingerprint,
+            "files": files,
+            "content": content_key({name: entry["sha256"] for name, entry in files.items()}),
+            **facts,
+        }
+        write_json(folder / MANIFEST, manifest)
+        return Artifact(folder, manifest)
+
+    def discard(self, cell: Cell, *, salvage: bool = False) -> None:
+        """Set a corrupt or stale artifact aside, so that it is made anew; its bytes stay for a post-mortem.
+
+        With ``salvage``, whole files that this code made stay in place: work in shards makes only what is missing.
+        """
+        folder = self.folder(cell)
+        if not folder.exists():
+            return
+        for number in range(1, 1000):
+            aside = folder.with_name(f"{folder.name}.set-aside-{number}")
+            if not aside.exists():
+                folder.rename(aside)
+                if salvage and cell.shards:
+                    self._salvage(cell, aside)
+                return
+
+    def _salvage(self, cell: Cell, aside: Path) -> None:
+        try:
+            manifest = read_manifest(aside)
+        except CorruptArtifact:
+            return
+        if manifest is None or (manifest["key"], manifest["fingerprint"]) != (cell.key, cell.fingerprint):
+            return  # what other code made must not pass for what this code makes
+        damaged = Artifact(aside, manifest)
+        for name in damaged.files():
+            with suppress(CorruptArtifact):
+                whole, target = damaged.path(name), self.folder(cell) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                whole.rename(target)
+        keep_all(self.folder(cell) / SCRATCH, manifest)
+
+    def artifacts(self, kind: str) -> list[Artifact]:
+        """Return all finished artifacts of a kind, ordered by folder name."""
+        base = self.root / kind
+        found = []
+        for folder in sorted(base.iterdir()) if base.is_dir() else []:
+            if ".set-aside-" in folder.name:
+                continue
+            manifest = read_manifest(folder)
+            if manifest is not None:
+                found.append(Artifact(folder, manifest))
+        return found
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return a folder's manifest, or None where there is none.
+
+    Raises:
+        CorruptArtifact: the manifest is not JSON or lacks its fields.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if not {"key", "spec", "files", "fingerprint"} <= manifest.keys():
+            raise ValueError("fields are missing")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, AttributeError) as error:
+        raise _corrupt(folder, f"its manifest cannot be read: {error}") from error
+    return dict(manifest)
+
+
+def _corrupt(folder: Path, why: str) -> CorruptArtifact:
+    return CorruptArtifact(
+        f"artifact {folder.name} is damaged", why, "run the same command again: it is set aside and made anew"
+    )
