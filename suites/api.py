@@ -1,8 +1,10 @@
 """What a suite's author needs, in one import."""
 
-from harness.plugins.contracts import DataReport, Item, Need, NoSettings, NotPlanned, Score, Settings, Suite, SuiteCard
-from harness.run.job import Context
-from harness.run.tasks import classifier, open_images
+from harness.core.settings import NoSettings, Settings
+from harness.plugins.common import DataReport, Need
+from harness.plugins.context import Context
+from harness.plugins.inputs import classifier, open_images
+from harness.plugins.suite import Item, NotPlanned, Score, Suite, SuiteCard
 from harness.stats.difference import Units
 from harness.stats.estimate import Estimate
 from harness.store.records import Check, Metric

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import Field
 
-from harness.plugins.registry import load_attribute
+from harness.core.code import load_attribute
 from harness.stats.estimate import bootstrap, proportion
 from suites.api import Context, Item, Metric, NotPlanned, Score, Settings, Suite, SuiteCard, open_images
 

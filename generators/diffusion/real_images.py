@@ -14,7 +14,7 @@ from torch import Tensor
 from generators.api import Context
 from harness.images.folder import FolderSource
 from harness.images.shards import decode
-from harness.run.tasks import image_folder
+from harness.plugins.inputs import image_folder
 
 
 @dataclass(frozen=True)

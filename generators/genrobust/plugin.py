@@ -11,7 +11,7 @@ from generators.diffusion.cost import finetune_amount
 from generators.genrobust.prompts import prompt
 from generators.genrobust.settings import FIT, GenRobustFtSettings, GenRobustSettings
 from generators.sd15 import load_parts, missing_base, sample
-from harness.plan.profile import local_source
+from harness.core.resources import local_source
 
 if TYPE_CHECKING:
     from generators.diffusion.pipeline import DiffusionParts

@@ -11,7 +11,7 @@ from harness.cli.datacheck import spread
 from harness.core.classes import ClassList
 from harness.core.errors import UserError
 from harness.images.published import Entry, EntryReader, list_images
-from harness.plugins.contracts import DataReport
+from harness.plugins.common import DataReport
 
 _SHOWN = 3
 

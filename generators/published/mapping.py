@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.core.classes import ClassList, load_classes
 from harness.core.errors import UserError
-from harness.plan.profile import resolve_path
+from harness.core.resources import resolve_path
 
 WORDS = ("wnid", "index", "names")
 """Maps that need no file."""

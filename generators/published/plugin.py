@@ -15,7 +15,7 @@ from generators.published.mapping import WORDS
 from generators.published.questions import Question
 from harness.core.classes import ClassList
 from harness.core.errors import UserError
-from harness.plugins.contracts import DataReport
+from harness.plugins.common import DataReport
 
 SCANNED_PER_SECOND = 200.0
 """Assumed speed of the scan: images of 512 px read, hashed and decoded by some processors."""

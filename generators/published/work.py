@@ -17,7 +17,7 @@ from harness.core.errors import UserError
 from harness.core.files import write_json, write_text
 from harness.images.folder import FolderSource
 from harness.plugins import registry
-from harness.run.tasks import INDEX, image_folder
+from harness.plugins.inputs import INDEX, image_folder
 
 REPORT = "report"
 

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from generators.api import Context
 from generators.diffusion.real_images import RealImages
+from harness.core.code import load_attribute
 from harness.core.errors import DataMissing, UserError
 from harness.core.files import whole_lines, write_text
 from harness.core.weights import load_pretrained
-from harness.plugins.registry import load_attribute
 
 FILE = "captions.jsonl"
 _EVERY = 64

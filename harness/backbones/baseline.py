@@ -18,7 +18,6 @@ from harness.core.names import near
 if TYPE_CHECKING:
     import torch
 
-    from harness.run.job import Context
 
 PREFIX = "baseline:"
 KINDS = ("constant", "uniform", "untrained", "humans")
@@ -60,42 +59,6 @@ def parse_baseline(text: str, classes: Sequence[str]) -> Baseline:
             f"{near(class_id, classes)}name an id of the list",
         )
     return Baseline(kind, (class_id or classes[0]) if kind == "constant" else "")
-
-
-def make_baseline(ctx: Context) -> None:
-    """Write what stands for a trained backbone: a network with random weights, or a note of what is answered."""
-    from harness.core.files import write_json
-
-    baseline = Baseline(ctx.params["kind"], ctx.params["class"])
-    if baseline.kind != "untrained":
-        write_json(
-            ctx.out / FILE, {"kind": baseline.kind, "class": baseline.class_id, "classes": list(ctx.classes.ids)}
-        )
-        return
-    import torch
-
-    from harness.backbones.checkpoint import BackboneInfo, write_backbone
-    from harness.backbones.models import create, size_arguments
-
-    p = ctx.params
-    kwargs = size_arguments(p["arch"], p["image_size"])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(ctx.seed("untrained"))
-        state = create(p["arch"], len(ctx.classes), **kwargs).state_dict()
-    info = BackboneInfo(
-        p["arch"],
-        dict(kwargs),
-        ctx.classes.ids,
-        tuple(p["mean"]),
-        tuple(p["std"]),
-        p["image_size"],
-        p["interpolation"],
-        "raw",
-        {},
-        p["crop"],
-        p["precision"],
-    )
-    write_backbone(ctx.out, info, {"raw": state})
 
 
 class BaselineClassifier:

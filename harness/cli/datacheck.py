@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from harness.core.classes import load_folder_classes
+from harness.core.code import load_attribute
 from harness.core.errors import UserError
 from harness.core.fingerprints import Fingerprints
+from harness.core.settings import parse_settings
 from harness.plan.datasets import generator_table
-from harness.plan.profile import Profile, load_profile, parse_settings
+from harness.plan.profile import Profile, load_profile
 from harness.plugins import registry
-from harness.plugins.contracts import DataReport, Generator
+from harness.plugins.common import DataReport
+from harness.plugins.generator import Generator
+from harness.plugins.registry import Look, first_known
 from harness.store.data import DONE, DataSource, find_data
 
-Look = Callable[[str, Path, object], DataReport]
-"""Called with (name, root, card)."""
 ORIGIN = "class folders of real images, such as ILSVRC 2012 from image-net.org"
 SAMPLE = 12
 """Images decoded per data set."""
@@ -73,22 +75,13 @@ def _published_images(importer: Generator, root: Path, profile: Profile) -> Data
     return importer.look(root, settings, load_folder_classes(profile.classes))
 
 
-def first_known(table: Literal["looks", "origins"]) -> dict[str, str]:
-    """Return data set name to what the first suite that knows it says in one of its tables."""
-    found: dict[str, str] = {}
-    for suite in registry.suites().available()[0]:
-        for name, entry in getattr(suite, table).items():
-            found.setdefault(name, entry)
-    return found
-
-
 def _inspect(source: DataSource, look: str | None, profile: Profile) -> Finding:
     name, root = f"data {source.name}", Path(source.root)
     try:
         if source.name == profile.train_data:
             report = _training_images(root, profile.classes)
         elif look is not None:
-            report = cast(Look, registry.load_attribute(look))(source.name, root, source.card)
+            report = cast(Look, load_attribute(look))(source.name, root, source.card)
         elif importer := _importer(source.name):
             report = _published_images(importer, root, profile)
         else:
@@ -125,7 +118,7 @@ def _problem(name: str, error: Exception) -> Finding:
 def _training_images(root: Path, classes: str) -> DataReport:
     """Look at an ImageFolder of the profile's classes."""
     from harness.images.folder import FolderSource
-    from harness.run.tasks import image_folder
+    from harness.plugins.inputs import image_folder
 
     listed = load_folder_classes(classes)
     folder = image_folder(root)

@@ -13,7 +13,9 @@ from harness.core.errors import UserError
 from harness.core.names import near
 from harness.plan.profile import PROFILES, load_profile
 from harness.plugins import registry
-from harness.plugins.contracts import Generator, Suite
+from harness.plugins.generator import Generator
+from harness.plugins.registry import find_plugin
+from harness.plugins.suite import Suite
 
 KINDS = ("generators", "suites", "profiles", "classes")
 
@@ -69,7 +71,7 @@ def show_card(name: str, as_json: bool) -> None:
     if members := _members(name):
         _show_group(name, members, as_json)
         return
-    plugin = find_plugin(name)
+    plugin = find_plugin(name, PROFILES)
     facts: dict[str, Any] = asdict(plugin.card)
     if isinstance(plugin, Suite):
         facts["protocol"] = plugin.protocol(plugin.Settings())
@@ -145,22 +147,3 @@ def _print_fact(name: str, value: object) -> None:
     print(f"\n{name}:" if len(lines) > 1 else f"{name}: {text}")
     for line in lines if len(lines) > 1 else ():
         print(f"  {line}")
-
-
-def find_plugin(name: str) -> Generator | Suite:
-    """Return the generator or suite of a name; of ``folder:PATH`` and the like the generator that takes the argument.
-
-    Raises:
-        UserError: there is none.
-    """
-    family, colon, _ = name.partition(":")
-    if family in registry.generators().ids() and (not colon or registry.generators().get(family).takes_argument):
-        return registry.generators().get(family)
-    if name in registry.suites().ids():
-        return registry.suites().get(name)
-    known = (*registry.generators().ids(), *registry.suites().ids(), *registry.generators().groups())
-    raise UserError(
-        f"nothing is called {name!r}",
-        "no generator, suite, group or profile has that name",
-        f"{near(name, (*known, *PROFILES))}all names: python -m harness list",
-    )

@@ -12,21 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness.cli.datacheck import Finding, data_findings
+from harness.core.install import shadowing
 from harness.core.provenance import package_versions
 from harness.plugins import registry
 
-PACKAGES = ("harness", "generators", "suites", "leaderboard")
 TOOLBOXES = ("mmcv", "mmengine", "mmdet", "mmseg")
 _FREE_GB = 2.0
-
-
-def shadowing() -> list[str]:
-    """Return packages that a folder of the working directory shadows."""
-    import harness
-
-    home = Path(harness.__file__).parent.parent.resolve()
-    here = Path.cwd().resolve()
-    return [name for name in PACKAGES if here != home and (here / name).is_dir() and any((here / name).glob("*.py"))]
 
 
 def show_checks(profile: str, store: Path, data: Sequence[str], overrides: Sequence[str], *, as_json: bool) -> bool:

@@ -26,8 +26,8 @@ from harness.core.classes import load_folder_classes
 from harness.plan.model import Plan
 from harness.plan.profile import Profile
 from harness.plugins import registry
-from harness.plugins.contracts import Generator
-from harness.run.tasks import INDEX
+from harness.plugins.generator import Generator
+from harness.plugins.inputs import INDEX
 from harness.store.artifacts import Store
 from harness.store.cells import Cell
 

@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.cli.describe import find_plugin
 from harness.conformance.generators import check_generator, find_generator
 from harness.conformance.outcome import Outcome, render
 from harness.conformance.suites import check_suite
-from harness.plan.profile import load_profile
+from harness.plan.profile import PROFILES, load_profile
 from harness.plugins import registry
+from harness.plugins.registry import find_plugin
 
 
 def check(
@@ -41,7 +41,7 @@ def check(
         if found is not None:
             kind, outcomes = "generator", list(check_generator(found, sized, images, root))
         else:
-            find_plugin(name)
+            find_plugin(name, PROFILES)
             suite = registry.suites().get(name)
             kind, outcomes = "suite", list(check_suite(suite, sized, images, items, generator, root))
     print(render(name, kind, outcomes, as_json))

@@ -25,7 +25,7 @@ from harness.conformance.watch import opened, touched
 from harness.core.errors import DataMissing
 from harness.plan.model import Outside, Plan, Selection
 from harness.plan.profile import Profile
-from harness.plugins.contracts import Suite
+from harness.plugins.suite import Suite
 from harness.run.scoring import CARDS, RECORD, ROWS, score_rows
 from harness.store.artifacts import MANIFEST, Store
 from harness.store.cells import Cell

@@ -104,7 +104,7 @@ def load_classes(name: str) -> ClassList:
     Raises:
         UserError: unknown list, an empty one, or an id twice.
     """
-    from harness.plan.profile import resolve_path
+    from harness.core.resources import resolve_path
 
     location = SHIPPED.get(name, name)
     if name not in SHIPPED and not Path(name).is_file():

@@ -7,12 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.core.classes import ClassList
+from harness.core.code import work_fingerprint
+from harness.core.settings import Settings
+from harness.images.request import shards
 from harness.plugins import registry
-from harness.plugins.contracts import Amount, Generator, Request, Settings
+from harness.plugins.common import Amount
+from harness.plugins.generator import Generator
 from harness.store.cells import Cell, Resources
 
 if TYPE_CHECKING:
-    from harness.plan.planner import Planner
+    from harness.plan.builder import Builder
     from harness.plan.profile import Profile
 
 
@@ -44,27 +48,27 @@ def common_form(profile: Profile) -> dict[str, Any]:
 
 
 def dataset_cell(
-    planner: Planner, generator: Generator, settings: Settings, classes: ClassList, generator_seed: int
+    builder: Builder, generator: Generator, settings: Settings, classes: ClassList, generator_seed: int
 ) -> Cell:
     """Add the cells of one dataset to the plan and return the last one, whose artifact is the dataset."""
     values = settings.model_dump(mode="json")
     told = {"name": classes.name, "content": classes.content}
-    inputs = _needs(planner, generator, settings, classes)
+    inputs = _needs(builder, generator, settings, classes)
     if generator.fits(settings):
-        inputs = inputs | {"weights": _fit(planner, generator, settings, classes, inputs, generator_seed).key}
-    card, size = generator.card, planner.profile.dataset
+        inputs = inputs | {"weights": _fit(builder, generator, settings, classes, inputs, generator_seed).key}
+    card, size = generator.card, builder.profile.dataset
     data = generator.data(settings)
-    if card.real and planner.find(card.real):
+    if card.real and builder.find(card.real):
         data = (*data, card.real)
     made = {k: v for k, v in values.items() if k not in generator.fit_fields}
     params = {
         "settings": made,
         "classes": told,
-        **planner.sources(generator.located(made), made),
-        **planner.marks(data),
+        **builder.model_hashes(generator.located(made), made),
+        **builder.data_hashes(data),
         "dataset": {"images_per_class": size.images_per_class, "chunk": size.chunk, "size_px": size.size_px},
     }
-    return planner.plan.add(
+    return builder.plan.add(
         Cell(
             "synthesise",
             card.id,
@@ -76,7 +80,7 @@ def dataset_cell(
             f"{card.id} seed {generator_seed}",
             data,
             () if generator.imports else shards(classes, size.images_per_class, size.chunk),
-            planner.expected("synthesise", card.id, _synthesis(planner.profile, generator, settings, classes)),
+            builder.expected("synthesise", card.id, _synthesis(builder.profile, generator, settings, classes)),
             registry.plugin_fingerprint(generator),
         )
     )
@@ -113,29 +117,29 @@ def estimated(resources: Resources, amount: Amount | None) -> Resources:
     return resources if amount is None else replace(resources, minutes=amount.minutes)
 
 
-def _needs(planner: Planner, generator: Generator, settings: Settings, classes: ClassList) -> dict[str, str]:
+def _needs(builder: Builder, generator: Generator, settings: Settings, classes: ClassList) -> dict[str, str]:
     inputs = {}
     told = {"name": classes.name, "content": classes.content}
     for need in generator.needs(settings):
         told_to = need.params.get("settings", {})
-        images = image_count(planner.profile, classes)
+        images = image_count(builder.profile, classes)
         amount = Amount(images, "images", need.per_second) if need.per_second else None
-        cell = planner.plan.add(
+        cell = builder.plan.add(
             Cell(
                 "extract",
                 need.name,
                 need.version,
                 {
                     **need.params,
-                    **planner.sources(generator.located(told_to), told_to),
-                    **planner.marks(need.data),
+                    **builder.model_hashes(generator.located(told_to), told_to),
+                    **builder.data_hashes(need.data),
                     "classes": told,
                 },
                 work=need.work,
                 label=f"{need.name} of {', '.join(need.data)}",
                 data=need.data,
-                fingerprint=registry.work_fingerprint(need.work),
-                resources=planner.expected("extract", need.name, estimated(need.resources, amount)),
+                fingerprint=work_fingerprint(need.work),
+                resources=builder.expected("extract", need.name, estimated(need.resources, amount)),
                 cost=str(amount or ""),
             )
         )
@@ -144,7 +148,7 @@ def _needs(planner: Planner, generator: Generator, settings: Settings, classes: 
 
 
 def _fit(
-    planner: Planner,
+    builder: Builder,
     generator: Generator,
     settings: Settings,
     classes: ClassList,
@@ -156,37 +160,21 @@ def _fit(
     shaping = {k: v for k, v in values.items() if k in (*generator.fit_fields, *generator.shared_fields)}
     classes = generator.fit_classes(settings, classes)
     told = {"name": classes.name, "content": classes.content}
-    params = {"settings": shaping, "classes": told, **planner.sources(generator.located(shaping), shaping)}
-    amount = generator.fit_amount(settings, len(classes), image_count(planner.profile, classes))
-    return planner.plan.add(
+    params = {"settings": shaping, "classes": told, **builder.model_hashes(generator.located(shaping), shaping)}
+    amount = generator.fit_amount(settings, len(classes), image_count(builder.profile, classes))
+    return builder.plan.add(
         Cell(
             "fit",
             card.id,
             card.version,
-            params | (planner.marks(data) if data else {}),
+            params | (builder.data_hashes(data) if data else {}),
             inputs,
             seeds={"generator_seed": generator_seed},
             work="harness.run.tasks:fit",
             fingerprint=registry.plugin_fingerprint(generator),
-            resources=planner.expected("fit", card.id, estimated(generator.fit_resources(settings), amount)),
+            resources=builder.expected("fit", card.id, estimated(generator.fit_resources(settings), amount)),
             cost=str(amount or ""),
             label=f"{card.id} seed {generator_seed}",
             data=data,
         )
     )
-
-
-def shards(classes: ClassList, images_per_class: int, chunk: int) -> tuple[str, ...]:
-    """Return the names of all shards: every class in runs of ``chunk`` images."""
-    return tuple(
-        Request(i, class_id, "", start, min(start + chunk, images_per_class), 0, 0).shard
-        for i, class_id in enumerate(classes.ids)
-        for start in range(0, images_per_class, chunk)
-    )
-
-
-def parse_shard(shard: str, classes: ClassList, size_px: int, generator_seed: int) -> Request:
-    """Return the request a shard's name stands for."""
-    class_id, start, stop = shard.rsplit("_", 2)
-    index = classes.ids.index(class_id)
-    return Request(index, class_id, classes.names[index], int(start), int(stop), size_px, generator_seed)

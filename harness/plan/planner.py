@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 from harness.core.classes import load_folder_classes
 from harness.core.errors import DataMissing, UserError
-from harness.core.fingerprints import Fingerprints
 from harness.core.names import near
+from harness.core.settings import parse_settings
 from harness.plan.backbones import baseline_of, imported, pretrained
+from harness.plan.builder import Builder
 from harness.plan.datasets import dataset_cell, generator_table
 from harness.plan.model import Plan, Selection, Trained
-from harness.plan.profile import DataSettings, parse_settings
 from harness.plan.suites import measured
 from harness.plugins import registry
-from harness.plugins.contracts import Generator, Suite
-from harness.store.cells import Cell, Kind, Resources
-from harness.store.data import DataSource, find_data, model_files
-
-_COMMIT = re.compile("[0-9a-f]{7,40}")
+from harness.plugins.generator import Generator
+from harness.plugins.suite import Suite
+from harness.store.cells import Cell
+from harness.store.data import DataSource
 
 
 class Planner:
@@ -36,13 +31,10 @@ class Planner:
 
         Hashes of large files are kept beside ``store``.
         """
-        self.selection, self.assume = selection, given is not None
-        self.profile = selection.profile
-        self.plan = Plan()
+        self.selection, self.profile = selection, selection.profile
+        self.builder = Builder(self.profile, given, store)
+        self.plan = self.builder.plan
         self.suite_ids, self.suites_asked = registry.suites().expand(selection.suites)
-        self._data: dict[str, DataSource | str] = dict(given or {})
-        self.fingerprints = Fingerprints.beside(store)
-        self._models: dict[Path, str] = {}
         self._check_tables()
 
     def build(self) -> Plan:
@@ -53,11 +45,11 @@ class Planner:
         """
         for trained, dataset in self._subjects():
             for suite_id in self.suite_ids:
-                suite = registry.suites().get(suite_id)
+                suite, asked = registry.suites().get(suite_id), suite_id in self.suites_asked
                 if suite.card.subject == "backbone":
-                    measured(self, suite, trained)
+                    measured(self.builder, suite, trained, asked=asked)
                 elif dataset is not None:
-                    measured(self, suite, trained, dataset)
+                    measured(self.builder, suite, trained, dataset, asked=asked)
         self._prune()
         return self.plan
 
@@ -107,10 +99,10 @@ class Planner:
     def _subjects(self) -> Iterator[tuple[Trained, Cell | None]]:
         outside = self.selection.outside
         if outside is not None and outside.baseline is not None:
-            yield baseline_of(self, outside, outside.baseline), None
+            yield baseline_of(self.builder, outside, outside.baseline), None
             return
         if outside is not None:
-            yield imported(self, outside), None
+            yield imported(self.builder, outside), None
             return
         ids, asked = registry.generators().expand(self.selection.generators)
         classes = load_folder_classes(self.profile.classes)
@@ -121,15 +113,15 @@ class Planner:
                     generator.Settings, generator_table(self.profile, generator), generator.card.id
                 )
                 wanted = generator.data(settings)
-                missing = [self.why_missing(data) for data in wanted if not self.find(data, generator.roots)]
+                missing = [self.builder.why_missing(data) for data in wanted if not self.builder.find(data, generator.roots)]
                 missing += filter(None, [generator.missing(settings)])
-                if missing and not self.assume:
+                if missing and not self.builder.assume:
                     self.plan.skip(what, missing[0], by_name)
                     continue
                 for seeds in self._seeds():
-                    dataset = dataset_cell(self, generator, settings, classes, seeds[0])
+                    dataset = dataset_cell(self.builder, generator, settings, classes, seeds[0])
                     for arch in self._archs():
-                        yield pretrained(self, generator, dataset, classes, arch, seeds), dataset
+                        yield pretrained(self.builder, generator, dataset, classes, arch, seeds), dataset
             except DataMissing as error:
                 self.plan.skip(what, f"{error.what}: {error.why}", by_name)
 
@@ -172,66 +164,3 @@ class Planner:
                     f"{near(arch, known)}add [backbones.{arch}] to a profile of your own",
                 )
         return asked
-
-    def find(self, name: str, roots: Mapping[str, str] = MappingProxyType({})) -> DataSource | None:
-        """Return a data set of the profile, or of the roots given; None where it is not there."""
-        if name not in self._data:
-            settings = DataSettings(root=roots[name]) if name in roots else self.profile.data.get(name)
-            self._data[name] = (
-                DataSource(name, "", "assumed", {})
-                if self.assume
-                else find_data(name, settings, self.fingerprints)
-                if settings
-                else f"profile {self.profile.name!r} has no data set {name!r}"
-            )
-        found = self._data[name]
-        if isinstance(found, DataSource):
-            self.plan.sources[name] = found
-            return found
-        return None
-
-    def why_missing(self, name: str) -> str:
-        """Return why a data set that was looked for is not there."""
-        return str(self._data[name])
-
-    def expected(self, kind: Kind, name: str, resources: Resources) -> Resources:
-        """Return resources with the profile's expectation of the time and the disk."""
-        minutes, disk = (
-            table.get(name, table.get(kind, default))
-            for table, default in (
-                (self.profile.minutes, resources.minutes),
-                (self.profile.disk_mb, resources.disk_mb),
-            )
-        )
-        return replace(resources, minutes=minutes * resources.share, disk_mb=disk)
-
-    def marks(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return what tells the content of data sets apart, for a cell's parameters."""
-        return {"data": {name: source.fingerprint for name, source in self.found(names).items()}}
-
-    def found(self, names: Sequence[str]) -> dict[str, DataSource]:
-        """Return those of some data sets that are there."""
-        sources = {name: self.find(name) for name in names}
-        return {name: source for name, source in sources.items() if source is not None}
-
-    def sources(self, names: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fingerprints of the local files and folders that some settings name, for a cell's parameters.
-
-        Raises:
-            UserError: a hub model without a commit.
-        """
-        marks = {}
-        for name in names:
-            location = str(values.get(name) or "")
-            folder = model_files(location)
-            if folder is not None:
-                if folder not in self._models:
-                    self._models[folder] = self.fingerprints.model(folder)
-                marks[name] = self._models[folder]
-            elif location.startswith("hub:") and not _COMMIT.fullmatch(location.partition("@")[2]):
-                raise UserError(
-                    f"the hub model {location} is not pinned",
-                    "a branch or tag can come to name other weights under the same key",
-                    "name the commit, as in hub:OWNER/NAME@COMMIT",
-                )
-        return {"sources": marks}

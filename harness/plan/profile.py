@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.resources
-import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,22 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
-from harness.core.errors import DataMissing, UserError
+from harness.core.errors import UserError
 from harness.core.names import near
-from harness.plugins.contracts import Settings
+from harness.core.settings import Settings, settings_error
+from harness.store.data import DataSettings
 
 PROFILES = ("micro", "in100", "in1k")
 ORIGINALS = 0
 """The ``copy_px`` of a profile that trains from the original files."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DatasetSettings(_Strict):
+class DatasetSettings(Settings):
     """How many images of which size a generator is asked for."""
 
     images_per_class: int = Field(default=1300, ge=1)
@@ -50,21 +46,7 @@ class DatasetSettings(_Strict):
         return value
 
 
-class DataSettings(_Strict):
-    """Where a data set is, or which function writes it, and how it differs from the public one."""
-
-    root: str = ""
-    writer: str = ""
-    """``module:function`` called with (name, folder); for embedded data."""
-    writer_name: str = ""
-    """Name under which the writer knows it, where that differs."""
-    identity: str = ""
-    """``module:function`` called with (name); its text names the content the writer would write."""
-    card: str = ""
-    """JSON file (``package:PKG/PATH`` or a path) of what differs from the public data set."""
-
-
-class Profile(_Strict):
+class Profile(Settings):
     """One profile, as its TOML file says."""
 
     name: str
@@ -76,14 +58,14 @@ class Profile(_Strict):
     train_data: str = "train"
     """Data set that ``real`` imports."""
     dataset: DatasetSettings = DatasetSettings()
-    generators: dict[str, dict[str, Any]] = {}
-    backbones: dict[str, dict[str, Any]] = {}
+    generators: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    backbones: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """The backbones of this profile in order, each with what differs from the default pre-training recipe."""
-    suites: dict[str, dict[str, Any]] = {}
-    data: dict[str, DataSettings] = {}
-    minutes: dict[str, float] = {}
+    suites: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    data: dict[str, DataSettings] = Field(default_factory=dict)
+    minutes: dict[str, float] = Field(default_factory=dict)
     """Expected minutes per cell kind, for plans before anything was measured."""
-    disk_mb: dict[str, float] = {}
+    disk_mb: dict[str, float] = Field(default_factory=dict)
     """Expected megabytes per cell name or kind, where no setting tells them (shards and training copies follow from theirs)."""
 
 
@@ -129,71 +111,7 @@ def load_profile(name: str, overrides: Sequence[str] = (), data: Sequence[str] =
     try:
         return Resolved(Profile.model_validate(raw), tuple(origins.values()))
     except ValidationError as error:
-        raise _settings_error(f"profile {name!r}", error, tuple(Profile.model_fields)) from error
-
-
-def parse_settings(model: type[Settings], values: Mapping[str, Any], owner: str) -> Settings:
-    """Validate the settings of one plugin; a wrong key or value is a user error naming near keys."""
-    try:
-        return model.model_validate(dict(values))
-    except ValidationError as error:
-        raise _settings_error(owner, error, tuple(model.model_fields)) from error
-
-
-def read_resource(location: str) -> str:
-    """Return the text of ``package:PKG/PATH`` or of a file."""
-    return resolve_path(location).read_text(encoding="utf-8")
-
-
-def resolve_path(location: str) -> Path:
-    """Turn ``package:PKG/PATH`` or a plain path into a path.
-
-    Raises:
-        DataMissing: nothing is there.
-    """
-    if location.startswith("package:"):
-        package, _, rest = location.removeprefix("package:").partition("/")
-        path = Path(str(importlib.resources.files(package))) / rest
-    else:
-        path = Path(location).expanduser()
-    if not path.exists():
-        raise DataMissing(
-            f"{location} does not exist", f"looked at {path}", "correct the path, or install the package again"
-        )
-    return path
-
-
-def local_source(location: str) -> Path | None:
-    """Return the folder a model source names, or None for a hub id, a tag, ``none`` and an empty text.
-
-    Raises:
-        DataMissing: a folder that does not exist.
-    """
-    plain = location
-    for prefix in ("open-clip:", "q-align:", "local-dir:", "file:"):
-        plain = plain.removeprefix(prefix)
-    if (
-        plain in ("", "none")
-        or plain.startswith(("hub:", "open_clip:", "call:"))
-        or ("@" in plain and not Path(plain).exists())
-    ):
-        return None
-    return resolve_path(plain)
-
-
-def load_card(location: str) -> dict[str, Any]:
-    """Return the JSON object of a dataset card; empty for the public data set's own card."""
-    if not location:
-        return {}
-    try:
-        card = json.loads(read_resource(location))
-    except ValueError as error:
-        raise UserError(f"dataset card {location} is not JSON", str(error), "mend the file") from error
-    if not isinstance(card, dict):
-        raise UserError(
-            f"dataset card {location} is not a JSON object", f"it is a {type(card).__name__}", "mend the file"
-        )
-    return card
+        raise settings_error(f"profile {name!r}", error, tuple(Profile.model_fields)) from error
 
 
 def _read(name: str) -> tuple[dict[str, Any], str]:
@@ -252,19 +170,3 @@ def _leaves(raw: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         else:
             found.append((prefix + key, value))
     return found
-
-
-def _settings_error(owner: str, error: ValidationError, known: tuple[str, ...]) -> UserError:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = () if len(first["loc"]) > 1 else known  # the names are those of the outermost table
-        hint = near(str(first["loc"][-1]), known)
-        return UserError(
-            f"{owner} has no setting {key!r}",
-            f"known settings: {', '.join(known)}" if known else "no setting has that name",
-            f"{hint}remove or correct it",
-        )
-    return UserError(
-        f"setting {key!r} of {owner} is not valid", f"{first['msg']} (got {first.get('input')!r})", "correct the value"
-    )

@@ -5,42 +5,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.core.code import work_fingerprint
+from harness.core.settings import Settings, parse_settings
 from harness.plan.model import Trained
-from harness.plan.profile import parse_settings
 from harness.plugins import registry
-from harness.plugins.contracts import Item, Need, NotPlanned, Settings, Suite
+from harness.plugins.common import Need
+from harness.plugins.suite import Item, NotPlanned, Suite
 from harness.store.cells import Cell
 
 if TYPE_CHECKING:
-    from harness.plan.planner import Planner
+    from harness.plan.builder import Builder
 
 EMBEDDED = "micro"
 """The profile whose data sets are written by this software."""
 
 
-def measured(planner: Planner, suite: Suite, trained: Trained, dataset: Cell | None = None) -> None:
-    """Add a suite's evaluations of a classifier, or of a dataset; notes what is not run and why."""
+def measured(
+    builder: Builder, suite: Suite, trained: Trained, dataset: Cell | None = None, *, asked: bool = False
+) -> None:
+    """Add a suite's evaluations of a classifier, or of a dataset; note what is not run and why, and whether it was ``asked`` for."""
     card = suite.card
     if trained.baseline not in ("", "untrained", *card.baselines):
-        planner.plan.skip(f"{card.id} of {trained.generator}", "it needs a network", False)
+        builder.plan.skip(f"{card.id} of {trained.generator}", "it needs a network", False)
         return
-    settings = parse_settings(suite.Settings, planner.profile.suites.get(card.id, {}), card.id)
-    asked = card.id in planner.suites_asked
+    settings = parse_settings(suite.Settings, builder.profile.suites.get(card.id, {}), card.id)
     try:
         items: Sequence[Item] = suite.items(settings, trained.arch)
     except NotPlanned as reason:
-        planner.plan.skip(f"{card.id} of {trained.arch}", str(reason), False)
+        builder.plan.skip(f"{card.id} of {trained.arch}", str(reason), False)
         return
     size = _other_size(suite, settings, trained)
     for item in items:
-        missing = [name for name in item.data if not planner.find(name)]
+        missing = [name for name in item.data if not builder.find(name)]
         if missing:
-            planner.plan.skip(card.id, planner.why_missing(missing[0]), asked)
+            builder.plan.skip(card.id, builder.why_missing(missing[0]), asked)
             continue
-        warnings = tuple(filter(None, [size, _other_profile(planner, item.data)]))
+        warnings = tuple(filter(None, [size, _other_profile(builder, item.data)]))
         for warning in warnings:
-            planner.plan.warn(warning)
-        _evaluate(planner, suite, settings, item, trained, dataset, warnings)
+            builder.plan.warn(warning)
+        _evaluate(builder, suite, settings, item, trained, dataset, warnings)
 
 
 def _other_size(suite: Suite, settings: Settings, trained: Trained) -> str:
@@ -54,10 +57,10 @@ def _other_size(suite: Suite, settings: Settings, trained: Trained) -> str:
     )
 
 
-def _other_profile(planner: Planner, names: Sequence[str]) -> str:
+def _other_profile(builder: Builder, names: Sequence[str]) -> str:
     """Say so where data of the user's own are measured under the profile that is sized for the embedded ones."""
-    own = [name for name, source in planner.found(names).items() if not source.writer]
-    if planner.profile.name != EMBEDDED or not own or planner.assume:
+    own = [name for name, source in builder.found(names).items() if not source.writer]
+    if builder.profile.name != EMBEDDED or not own or builder.assume:
         return ""
     return (
         f"{', '.join(own)}: measured under profile {EMBEDDED}, which is sized for 64-pixel images, instead of --profile in100 "
@@ -66,7 +69,7 @@ def _other_profile(planner: Planner, names: Sequence[str]) -> str:
 
 
 def _evaluate(
-    planner: Planner,
+    builder: Builder,
     suite: Suite,
     settings: Settings,
     item: Item,
@@ -83,49 +86,49 @@ def _evaluate(
         "item": item.label,
         "item_params": item.params,
         "classes": told,
-        "subject": _facts(planner, trained, dataset),
+        "subject": _facts(builder, trained, dataset),
         "arch": "" if dataset is not None else trained.arch,
-        **planner.marks(item.data),
-        **planner.sources(suite.sources, values),
+        **builder.data_hashes(item.data),
+        **builder.model_hashes(suite.sources, values),
         **({"warnings": warnings} if warnings else {}),
     }
-    planner.plan.add(
+    builder.plan.add(
         Cell(
             "evaluate",
             card.id,
             card.version,
             params,
-            inputs | {need.role: _extract(planner, need, trained, subject, told).key for need in item.needs},
+            inputs | {need.role: _extract(builder, need, trained, subject, told).key for need in item.needs},
             {"probe_seed": item.probe_seed},
             "harness.run.tasks:evaluate",
             f"{trained.generator} {trained.arch} {card.id} {item.label}",
             item.data,
             (),
-            planner.expected("evaluate", card.id, item.resources),
+            builder.expected("evaluate", card.id, item.resources),
             registry.plugin_fingerprint(suite),
-            suite.cost(item, settings, {name: source.card for name, source in planner.found(item.data).items()}),
+            suite.cost(item, settings, {name: source.card for name, source in builder.found(item.data).items()}),
         )
     )
 
 
-def _extract(planner: Planner, need: Need, trained: Trained, subject: dict[str, str], told: dict[str, str]) -> Cell:
-    return planner.plan.add(
+def _extract(builder: Builder, need: Need, trained: Trained, subject: dict[str, str], told: dict[str, str]) -> Cell:
+    return builder.plan.add(
         Cell(
             "extract",
             need.name,
             need.version,
-            {**need.params, **planner.marks(need.data), "classes": told},
+            {**need.params, **builder.data_hashes(need.data), "classes": told},
             subject,
             work=need.work,
             label=f"{need.name} {trained.cell.label}",
             data=need.data,
-            fingerprint=registry.work_fingerprint(need.work),
-            resources=planner.expected("extract", need.name, need.resources),
+            fingerprint=work_fingerprint(need.work),
+            resources=builder.expected("extract", need.name, need.resources),
         )
     )
 
 
-def _facts(planner: Planner, trained: Trained, dataset: Cell | None) -> dict[str, Any]:
+def _facts(builder: Builder, trained: Trained, dataset: Cell | None) -> dict[str, Any]:
     """Return whom a record is about; of a dataset's own measurement nothing of a backbone."""
     of_dataset = dataset is not None
     return {
@@ -134,7 +137,7 @@ def _facts(planner: Planner, trained: Trained, dataset: Cell | None) -> dict[str
         "generator_seed": trained.generator_seed,
         "train_seed": 0 if of_dataset else trained.train_seed,
         "information": trained.information,
-        "profile": planner.profile.name,
+        "profile": builder.profile.name,
         "recipe": "" if of_dataset else trained.recipe,
         "class_list": trained.classes.fingerprint[:16],
     }

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Generic, TypeVar, cast
+from typing import Generic, Literal, TypeVar, cast
 
+from harness.core.code import modules_fingerprint
 from harness.core.errors import UserError
 from harness.core.names import near
-from harness.plugins.contracts import Generator, Suite
+from harness.plugins.common import DataReport
+from harness.plugins.generator import Generator
+from harness.plugins.suite import Suite
 
 T = TypeVar("T", Generator, Suite)
 
@@ -164,46 +164,42 @@ def suites() -> Registry[Suite]:
     return Registry("suite", "harness.suites", Suite)  # type: ignore[type-abstract]
 
 
-def load_attribute(location: str) -> object:
-    """Import ``module:attribute``.
-
-    Raises:
-        UserError: no such module or attribute.
-    """
-    module, _, attribute = location.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"cannot load {location}", f"{type(error).__name__}: {error}", "correct the name, or install its package"
-        ) from error
-
-
-@cache
-def code_fingerprint(module_name: str) -> str:
-    """Return the hash of a plugin's source: its package folder if it is a package, else its file."""
-    spec = importlib.util.find_spec(module_name)
-    if spec is None or spec.origin is None:
-        return ""
-    files = sorted(Path(spec.origin).parent.rglob("*.py")) if spec.submodule_search_locations else [Path(spec.origin)]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def modules_fingerprint(modules: Sequence[str]) -> str:
-    """Return the fingerprint of some modules, such as those of a package that one kind of work runs."""
-    return hashlib.sha256(" ".join(map(code_fingerprint, modules)).encode()).hexdigest()[:16]
-
-
 def plugin_fingerprint(plugin: Generator | Suite) -> str:
     """Return the fingerprint of the module that defines a plugin and of the packages it names as its own."""
     return modules_fingerprint((type(plugin).__module__, *plugin.modules))
 
 
-def work_fingerprint(work: str) -> str:
-    """Return the fingerprint of the package that holds ``module:function``, or of the module where it is in none."""
-    module = work.partition(":")[0]
-    package = module.rpartition(".")[0]
-    return code_fingerprint(package if "." in package else module)
+Look = Callable[[str, Path, object], DataReport]
+"""Called with (name, root, card)."""
+
+
+def first_known(table: Literal["looks", "origins"]) -> dict[str, str]:
+    """Return data set name to what the first suite that knows it says in one of its tables."""
+    found: dict[str, str] = {}
+    for suite in suites().available()[0]:
+        for name, entry in getattr(suite, table).items():
+            found.setdefault(name, entry)
+    return found
+
+
+def find_plugin(name: str, others: Sequence[str] = ()) -> Generator | Suite:
+    """Return the generator or suite of a name; of ``folder:PATH`` and the like the generator that takes the argument.
+
+    Args:
+        name: The name as it was typed.
+        others: Further names that would have been accepted; for the hint only.
+
+    Raises:
+        UserError: there is none.
+    """
+    family, colon, _ = name.partition(":")
+    if family in generators().ids() and (not colon or generators().get(family).takes_argument):
+        return generators().get(family)
+    if name in suites().ids():
+        return suites().get(name)
+    known = (*generators().ids(), *suites().ids(), *generators().groups())
+    raise UserError(
+        f"nothing is called {name!r}",
+        "no generator, suite, group or profile has that name",
+        f"{near(name, (*known, *others))}all names: python -m harness list",
+    )

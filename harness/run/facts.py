@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from harness.backbones.preprocessing import BACKBONE, NAMES
-from harness.cli.datacheck import Look, first_known
+from harness.core.code import load_attribute
 from harness.core.errors import UserError
-from harness.plugins.registry import load_attribute
+from harness.plugins.registry import Look, first_known
 from harness.run.scoring import MEASURED, Measured, artifacts
 
 if TYPE_CHECKING:
     from harness.plan.model import Plan
-    from harness.plugins.contracts import Suite
-    from harness.run.job import Context
+    from harness.plugins.context import Context
+    from harness.plugins.suite import Suite
     from harness.store.artifacts import Store
 
 _LOOKED_AT: dict[tuple[str, str, str], tuple[str, ...]] = {}

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.files import write_bytes, write_json, write_text
-from harness.plan.profile import parse_settings
+from harness.core.settings import parse_settings
 from harness.plugins import registry
-from harness.plugins.contracts import Item
+from harness.plugins.suite import Item
 from harness.stats.difference import Units
 from harness.stats.units_file import pack
 from harness.store.artifacts import read_manifest

@@ -121,7 +121,7 @@ def _prepare(store: Store, quiet: bool) -> None:
         raise UserError(
             f"cannot write to the store {store.root}", str(error), "give another folder with --store"
         ) from error
-    from harness.cli.doctor import shadowing
+    from harness.core.install import shadowing
 
     for name in shadowing() if not quiet else ():
         print(f"warning: folder ./{name} shadows the installed package {name!r}", file=sys.stderr)

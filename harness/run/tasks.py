@@ -10,20 +10,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness.backbones.baseline import FILE, Baseline, BaselineClassifier
+from harness.backbones.baseline import FILE, Baseline
 from harness.core.cost import keep, stopwatch
 from harness.core.errors import UserError
 from harness.core.files import write_json, write_text
 from harness.core.provenance import code_version
+from harness.images.request import Request, Sample, parse_shard
 from harness.plan.backbones import CHECKPOINT
-from harness.plan.datasets import parse_shard
 from harness.plugins import registry
-from harness.plugins.contracts import Request, Sample
+from harness.plugins.context import Context
+from harness.plugins.inputs import INDEX, image_folder, open_images
 from harness.run.facts import measured_with
-from harness.run.job import Context, shared
 from harness.run.scoring import ROWS, lineage, score_rows, write_scored
 
-INDEX = "images.jsonl"
 _QUEUE = 32
 
 
@@ -156,11 +155,6 @@ def import_images(ctx: Context) -> None:
     write_json(ctx.out / "source.json", {"data": name, "fingerprint": ctx.sources[name].fingerprint})
 
 
-def image_folder(root: Path) -> Path:
-    """Return the folder that holds the class folders: ``root/train`` where there is one, else ``root``."""
-    return root / "train" if (root / "train").is_dir() else root
-
-
 def training_copy(ctx: Context) -> None:
     """Make the uint8 training copy of a dataset artifact."""
     from harness.images.copy import build_copy
@@ -180,27 +174,6 @@ def _training_images(ctx: Context) -> Any:
 
     source, common = open_images(ctx), ctx.params.get("common")
     return CommonSource(source, ctx.classes.ids, common["count"], common["codec"], common["px"]) if common else source
-
-
-def open_images(ctx: Context) -> Any:
-    """Return the images of the ``dataset`` input as a source with names, labels and bytes."""
-    from harness.images.copy import ShardSource
-    from harness.images.folder import FolderSource
-    from harness.images.published import PublishedSource
-
-    dataset = ctx.inputs["dataset"]
-    shards = [dataset.path(name) for name in dataset.files(".tar")]
-    if shards:
-        return ShardSource(shards, ctx.classes.ids)
-    origin = dataset.json("source.json")
-    rows = [json.loads(line) for line in dataset.path(INDEX).read_text(encoding="utf-8").splitlines()]
-    if "layout" in origin:
-        return PublishedSource(ctx.data(origin["data"]), rows)
-    chosen = {row["path"] for row in rows}
-    source = FolderSource(image_folder(ctx.data(origin["data"])), ctx.classes.ids)
-    kept = [i for i, name in enumerate(source.names) if name in chosen]
-    source.names, source.labels = [source.names[i] for i in kept], [source.labels[i] for i in kept]
-    return source
 
 
 def pretrain(ctx: Context) -> None:
@@ -272,17 +245,37 @@ def write_rows_table(path: Path, rows: Any) -> None:
         rows.to_parquet(temporary, index=False, compression="zstd")
 
 
-def classifier(ctx: Context, role: str = "checkpoint") -> Any:
-    """Return the backbone of an input artifact on the worker's device; verified, and built once per worker."""
-    from harness.backbones.classifier import load_classifier
+def make_baseline(ctx: Context) -> None:
+    """Write what stands for a trained backbone: a network with random weights, or a note of what is answered."""
+    from harness.core.files import write_json
 
-    artifact = ctx.inputs[role]
+    baseline = Baseline(ctx.params["kind"], ctx.params["class"])
+    if baseline.kind != "untrained":
+        write_json(
+            ctx.out / FILE, {"kind": baseline.kind, "class": baseline.class_id, "classes": list(ctx.classes.ids)}
+        )
+        return
+    import torch
 
-    def build() -> Any:
-        artifact.verify()
-        if FILE in artifact.files():
-            facts = artifact.json(FILE)
-            return BaselineClassifier(Baseline(facts["kind"], facts["class"]), facts["classes"])
-        return load_classifier(artifact.folder, device=ctx.device)
+    from harness.backbones.checkpoint import BackboneInfo, write_backbone
+    from harness.backbones.models import create, size_arguments
 
-    return shared(f"classifier/{artifact.key}", build)
+    p = ctx.params
+    kwargs = size_arguments(p["arch"], p["image_size"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(ctx.seed("untrained"))
+        state = create(p["arch"], len(ctx.classes), **kwargs).state_dict()
+    info = BackboneInfo(
+        p["arch"],
+        dict(kwargs),
+        ctx.classes.ids,
+        tuple(p["mean"]),
+        tuple(p["std"]),
+        p["image_size"],
+        p["interpolation"],
+        "raw",
+        {},
+        p["crop"],
+        p["precision"],
+    )
+    write_backbone(ctx.out, info, {"raw": state})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -10,15 +11,45 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+from harness.core.code import code_fingerprint, load_attribute
 from harness.core.errors import DataMissing, UserError
 from harness.core.files import lock, write_text
 from harness.core.fingerprints import Fingerprints
 from harness.core.identity import canonical_json
-from harness.plan.profile import DataSettings, load_card, local_source
-from harness.plugins.registry import code_fingerprint, load_attribute
+from harness.core.resources import local_source, read_resource
+from harness.core.settings import Settings
 from harness.store.cells import Cell
 
 DONE = ".complete"
+
+
+class DataSettings(Settings):
+    """Where a data set is, or which function writes it, and how it differs from the public one."""
+
+    root: str = ""
+    writer: str = ""
+    """``module:function`` called with (name, folder); for embedded data."""
+    writer_name: str = ""
+    """Name under which the writer knows it, where that differs."""
+    identity: str = ""
+    """``module:function`` called with (name); its text names the content the writer would write."""
+    card: str = ""
+    """JSON file (``package:PKG/PATH`` or a path) of what differs from the public data set."""
+
+
+def load_card(location: str) -> dict[str, Any]:
+    """Return the JSON object of a dataset card; empty for the public data set's own card."""
+    if not location:
+        return {}
+    try:
+        card = json.loads(read_resource(location))
+    except ValueError as error:
+        raise UserError(f"dataset card {location} is not JSON", str(error), "mend the file") from error
+    if not isinstance(card, dict):
+        raise UserError(
+            f"dataset card {location} is not a JSON object", f"it is a {type(card).__name__}", "mend the file"
+        )
+    return card
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 
 from harness.core.errors import UserError
 from harness.core.tree import files, folders
-from harness.plugins.contracts import Score
+from harness.plugins.suite import Score
 from harness.stats.estimate import (
     Estimate,
     FloatArray,

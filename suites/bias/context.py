@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.core.errors import DataMissing, UserError
-from harness.plugins.contracts import Score
+from harness.plugins.suite import Score
 from harness.stats.estimate import (
     Estimate,
     FloatArray,

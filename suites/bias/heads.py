@@ -16,7 +16,8 @@ from pydantic import Field
 
 from harness.core.classes import load_classes
 from harness.core.errors import UserError
-from harness.plugins.contracts import Score, Settings
+from harness.core.settings import Settings
+from harness.plugins.suite import Score
 from suites.bias.cards import BiasCard
 from suites.bias.images import Classifier, Rows
 from suites.bias.maps import HeadMap

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from harness.core.errors import UserError
 from harness.core.tree import files, folders
-from harness.plugins.contracts import Score
+from harness.plugins.suite import Score
 from harness.stats.estimate import (
     Estimate,
     FloatArray,

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from harness.core.errors import UserError
-from harness.plugins.contracts import Need, Settings
+from harness.core.settings import Settings
+from harness.plugins.common import Need
 from harness.store.cells import Resources
 from suites.transfer.cards import DATASETS
 

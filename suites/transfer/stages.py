@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.backbones.ranks import Ranks
-    from harness.run.job import Context
+    from harness.plugins.context import Context
     from harness.store.artifacts import Artifact
     from suites.api import Metric
 

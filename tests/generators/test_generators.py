@@ -18,11 +18,11 @@ from generators.sd15 import sample
 from harness.cli.describe import show_card
 from harness.core.classes import load_classes
 from harness.core.errors import UserError
+from harness.images.request import Request
 from harness.plan.model import Plan, Selection
 from harness.plan.planner import Planner
 from harness.plan.profile import load_profile
 from harness.plugins import registry
-from harness.plugins.contracts import Request
 
 SD = "package:harness.microworld/weights/sd"
 NOT_PHOTOGRAPHS = (

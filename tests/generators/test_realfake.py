@@ -22,7 +22,7 @@ from generators.realfake.settings import FIT, RealFakeSettings
 from generators.realfake.synthesis import Material, make_images
 from generators.realfake.visual import interleaved, released_batch, with_visual_token
 from harness.core.errors import DataMissing, UserError
-from harness.plugins.contracts import Request
+from harness.images.request import Request
 
 
 def residuals() -> tuple[torch.Tensor, torch.Tensor]:

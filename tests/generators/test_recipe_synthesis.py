@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 from harness.core.classes import load_classes
-from harness.plan.datasets import shards
+from harness.images.request import shards
 from harness.plan.profile import load_profile
 from harness.plugins import registry
+from harness.plugins.context import Context
 from harness.run import tasks
-from harness.run.job import Context, Order, execute
+from harness.run.job import Order, execute
 from harness.store.artifacts import Store
 from harness.store.cells import Cell
 
@@ -128,7 +129,7 @@ def test_generators_6_null_adapter_equals_sd15_byte_for_byte(tmp_path: Path) -> 
     from generators.diffusion.lora_io import add_lora, save_lora
     from generators.diffusion.pipeline import load_pipeline
     from generators.lbgen.plugin import LORA
-    from harness.plan.profile import resolve_path
+    from harness.core.resources import resolve_path
 
     parts = load_pipeline(resolve_path(WEIGHTS))
     fit = Cell("fit", "lbgen", 1, {"x": 1}, work="tests.none")

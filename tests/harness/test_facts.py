@@ -12,8 +12,8 @@ import pytest
 
 from harness.plan.model import Plan
 from harness.plan.profile import load_profile
+from harness.plugins.context import Context
 from harness.run import facts
-from harness.run.job import Context
 from harness.run.scoring import MEASURED, Measured, score_rows, write_scored
 from harness.store.artifacts import Store
 from harness.store.cells import Cell

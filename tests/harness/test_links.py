@@ -9,17 +9,19 @@ from typing import Any, cast
 
 import pytest
 
-from harness.cli.datacheck import Look, data_findings
+from harness.cli.datacheck import data_findings
+from harness.core.code import load_attribute
 from harness.core.errors import UserError
 from harness.images.folder import FolderSource
 from harness.images.published import list_images
 from harness.plan.model import Outside, Plan, Selection
 from harness.plan.planner import Planner
-from harness.plan.profile import DataSettings, load_profile
+from harness.plan.profile import load_profile
 from harness.plugins import registry
+from harness.plugins.registry import Look
 from harness.run.job import Order, execute
 from harness.store.artifacts import Store
-from harness.store.data import DataSource, find_data
+from harness.store.data import DataSettings, DataSource, find_data
 from suites.imagefolder import read_validation
 from suites.transfer.cards import card_for
 from suites.transfer.readers import read
@@ -85,7 +87,7 @@ def test_readers_and_fingerprints_see_what_lies_behind_links(
     root, card = sets[name]
     farm = link_farm(root, tmp_path / "farm")
     suite = next(suite for suite in registry.suites().available()[0] if name in suite.looks)
-    look = cast(Look, registry.load_attribute(suite.looks[name]))
+    look = cast(Look, load_attribute(suite.looks[name]))
     seen, direct = look(name, farm, card), look(name, root, card)
     assert (seen.counts, seen.classes, seen.wrong) == (direct.counts, direct.classes, direct.wrong)
     assert len(seen.sample) == len(direct.sample) > 0

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.plugins.contracts import Item
+from harness.plugins.suite import Item
 from suites.bias.units import background_units, context_units, texture_units
 
 
@@ -61,7 +61,7 @@ def test_perception_units_stand_for_ap_and_miou() -> None:
 
 @pytest.mark.parametrize("module", ["texture_bias:TextureBias", "in_domain:InDomain", "coco:Coco", "ade20k:ADE20K"])
 def test_a_suite_gives_units_only_for_what_it_is_asked(module: str) -> None:
-    from harness.plugins.registry import load_attribute
+    from harness.core.code import load_attribute
 
     suite = load_attribute(f"suites.{module}")()
     assert suite.units(pd.DataFrame({"label": [1], "predicted": [1], "item": ["a"]}), Item("x", ()), None, {}, []) == ()

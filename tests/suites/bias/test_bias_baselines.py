@@ -179,9 +179,9 @@ def test_untrained_networks_are_made_equal_every_time(tmp_path):
     from dataclasses import asdict
     from types import SimpleNamespace
 
-    from harness.backbones.baseline import make_baseline
     from harness.backbones.classifier import load_classifier
     from harness.backbones.preprocessing import Preprocessing
+    from harness.run.tasks import make_baseline
 
     found = []
     for name in ("a", "b"):

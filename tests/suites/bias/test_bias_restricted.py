@@ -7,7 +7,8 @@ import pytest
 
 from harness.core.classes import load_classes
 from harness.core.errors import UserError
-from harness.plan.profile import load_profile, parse_settings
+from harness.core.settings import parse_settings
+from harness.plan.profile import load_profile
 from harness.stats.estimate import totals_of
 from suites.bias import background, context, texture
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card

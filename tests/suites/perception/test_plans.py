@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import DataMissing, UserError
-from harness.plugins.contracts import NotPlanned
+from harness.plugins.suite import NotPlanned
 from suites.ade20k import ADE20K
 from suites.coco import Coco
 from suites.perception import bridge

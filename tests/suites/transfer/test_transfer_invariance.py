@@ -22,7 +22,7 @@ from harness.backbones.classifier import load_classifier
 from harness.backbones.models import create
 from harness.backbones.ranks import Ranks
 from harness.core.errors import UserError
-from harness.run.job import Context
+from harness.plugins.context import Context
 from harness.store.cells import Cell
 from harness.store.data import DataSource
 from suites.transfer.features import extract_features, share_of

@@ -14,7 +14,7 @@ import suites.api
 import suites.in_domain
 from harness.core.errors import UserError
 from harness.core.identity import file_sha256
-from harness.run.job import Context
+from harness.plugins.context import Context
 from harness.store.artifacts import Artifact
 from harness.store.cells import Cell
 from harness.store.data import DataSource

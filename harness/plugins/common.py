@@ -1,0 +1,64 @@
+"""What generators and suites share: derived inputs, amounts of work, reports on data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.store.cells import Resources
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much a cell has to do and how fast that is assumed to go: for plans, no part of any identity."""
+
+    count: int
+    unit: str
+    """What is counted, such as ``updates of 8 images``."""
+    per_second: float
+    """Assumed speed on one device; the profile's minutes and measured times come before it."""
+
+    @property
+    def minutes(self) -> float:
+        """Return the expected time."""
+        return self.count / self.per_second / 60
+
+    def __str__(self) -> str:
+        return f"{self.count:,} {self.unit}"
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What a look at a data set on disk has found; one line of ``doctor``."""
+
+    layout: str
+    """Which of the layouts in circulation it is."""
+    counts: str
+    """Numbers of images per part, in words."""
+    classes: str
+    """Which class list, in words."""
+    sample: tuple[str, ...] = ()
+    """Paths of a few images whose decoding is tried."""
+    verified: tuple[str, ...] = ()
+    """Files whose hashes are those expected."""
+    wrong: tuple[str, ...] = ()
+    """Files whose hashes differ, each with what was expected."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something derived once and shared, made by an extract cell; wanted by evaluations and by generators."""
+
+    role: str
+    """Name under which it is found in ``ctx.inputs``."""
+    name: str
+    """Name of the extraction; with ``params``, data and (for evaluations) the backbone its identity."""
+    version: int
+    work: str
+    """``module:function``, called with a Context."""
+    params: Mapping[str, Any]
+    data: tuple[str, ...] = ()
+    resources: Resources = field(default_factory=Resources)
+    per_second: float = 0.0
+    """Images a second that it is assumed to go through, where a generator's need looks at every image; for plans."""

@@ -1,0 +1,184 @@
+"""The contract of generators: a card, settings, and "make images of this class"."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from harness.core.errors import UserError
+from harness.core.settings import NoSettings, Settings
+from harness.images.request import Request, Sample
+from harness.plugins.common import Amount, DataReport, Need
+from harness.store.cells import Resources
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.core.classes import ClassList
+    from harness.plugins.context import Context
+
+
+Mode = Literal["import", "regenerate", "train+regenerate"]
+Information = Literal["class_names", "templates", "captions", "real_images", "real_features", "reward_models"]
+
+
+@dataclass(frozen=True)
+class GeneratorCard:
+    """What a generator is and what it was told; printed by ``describe`` and on the board."""
+
+    id: str
+    version: int
+    summary: str
+    information: tuple[Information, ...]
+    real_pixels_at_training: bool
+    real_pixels_at_synthesis: bool
+    base_model: str = "none"
+    prompts: str = "none"
+    sampler: str = "none"
+    licence: str = ""
+    citation: str = ""
+    differences: tuple[str, ...] = ()
+    """Where it departs from the published method."""
+    groups: tuple[str, ...] = ()
+    default: bool = True
+    """Whether ``all`` includes it."""
+    data: tuple[str, ...] = ()
+    """Names of data sets it reads."""
+    modes: tuple[Mode, ...] = ("regenerate",)
+    """Ways to its images; ``("import",)`` alone means that nothing is made: a published data set is listed where it is."""
+    adapter: str = "none"
+    """What is trained on top of the base model, and the scale it is used at."""
+    count: str = "images_per_class images of every class"
+    codec: str = "PNG"
+    cost: str = ""
+    """Cost at full scale, with its source."""
+    reading: str = ""
+    """What must be known to read its numbers."""
+    otherwise: str = ""
+    """Generator that stands in where the data of this one are not given."""
+    published_images: str = ""
+    """Generator that imports the images that were published of this method."""
+    real: str = ""
+    """Data set of real images that an import is compared with (duplicates, parents), where the profile has it."""
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Return what the board prints: the information, and both real-pixel flags unless the images are the real ones."""
+        flags = {
+            "real_pixels_at_training": self.real_pixels_at_training,
+            "real_pixels_at_synthesis": self.real_pixels_at_synthesis,
+        }
+        if self.information == ("real_images",):
+            return self.information
+        return (*self.information, *(name for name, flag in flags.items() if flag))
+
+
+class Generator(ABC):
+    """Base class of generators."""
+
+    card: ClassVar[GeneratorCard]
+    Settings: ClassVar[type[Settings]] = NoSettings
+    sources: ClassVar[tuple[str, ...]] = ()
+    """Settings that name model folders or hub ids (``package:PKG/PATH``, a path, ``hub:ID@REVISION``); their fingerprints enter the key."""
+    fit_fields: ClassVar[tuple[str, ...]] = ()
+    """Settings that shape the fit; empty: nothing is fitted. All others shape the synthesis."""
+    shared_fields: ClassVar[tuple[str, ...]] = ()
+    """Settings that shape both (the base model)."""
+
+    modules: ClassVar[tuple[str, ...]] = ()
+    """Packages whose code counts as the generator's own, for noticing a forgotten version bump."""
+    inherits: ClassVar[str] = ""
+    """Generator whose settings in the profile hold here too (a variant of it)."""
+    own: ClassVar[tuple[str, ...]] = ()
+    """Settings that are not inherited: what makes the variant."""
+    import_work: ClassVar[str] = "harness.run.tasks:import_images"
+    """``module:function`` that lists the images of a generator whose only mode is ``import``."""
+    roots: Mapping[str, str] = MappingProxyType({})
+    """Data sets that the generator's own name points to (``folder:PATH``), with their roots."""
+
+    @property
+    def imports(self) -> bool:
+        """Return whether its images exist already and are only listed."""
+        return self.card.modes == ("import",)
+
+    @property
+    def can_look(self) -> bool:
+        """Return whether ``look`` says something of its data set, for ``doctor``."""
+        return type(self).look is not Generator.look
+
+    @property
+    def takes_argument(self) -> bool:
+        """Return whether it is used as ``id:argument``."""
+        return type(self).bind is not Generator.bind
+
+    def bind(self, argument: str) -> Generator:
+        """Return the generator for a name of the form ``id:argument``.
+
+        Raises:
+            UserError: this generator takes no argument.
+        """
+        raise UserError(
+            f"generator {self.card.id!r} takes no argument", f"{argument!r} was given", f"write {self.card.id}"
+        )
+
+    def located(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return which of these settings name files or folders, whose content enters the key."""
+        return self.sources
+
+    def data(self, settings: Any) -> tuple[str, ...]:
+        """Return the names of the data sets that these settings need."""
+        return self.card.data
+
+    def fits(self, settings: Any) -> bool:
+        """Return whether these settings need a fit."""
+        return bool(self.fit_fields)
+
+    def needs(self, settings: Any) -> Sequence[Need]:
+        """Return what is derived once from data sets (captions, features) and read by fit and synthesis."""
+        return ()
+
+    def missing(self, settings: Any) -> str:
+        """Return what the settings lack for a run, in words; empty when nothing."""
+        return ""
+
+    def look(self, root: Path, settings: Any, classes: ClassList) -> DataReport:
+        """Return what lies in the root of its data set; lists and counts, and decodes a sample at most.
+
+        Raises:
+            UserError: it cannot be imported.
+        """
+        raise NotImplementedError(f"{self.card.id} does not look at its data")
+
+    def fit_classes(self, settings: Any, classes: ClassList) -> ClassList:
+        """Return the class list of the fit (``ctx.classes`` in it), by default that of the run; name and content enter the key.
+
+        Raises:
+            UserError: the settings name an unknown list.
+        """
+        return classes
+
+    def fit_resources(self, settings: Any) -> Resources:
+        """Return what the fit needs."""
+        return Resources()
+
+    def fit_amount(self, settings: Any, classes: int, images: int) -> Amount | None:
+        """Return how much the fit has to do on so many classes and real images, where that is known before it."""
+        return None
+
+    def synthesis_resources(self, settings: Any) -> Resources:
+        """Return what one shard of the synthesis needs."""
+        return Resources()
+
+    def fit(self, ctx: Context) -> None:
+        """Write the fitted weights into ``ctx.out``; resumable from whatever is already there."""
+        raise NotImplementedError(f"{self.card.id} declares fit fields but no fit")
+
+    @abstractmethod
+    def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
+        """Yield the images ``request.start`` to ``request.stop - 1`` of one class, in order.
+
+        The images depend on the request, the settings and the fitted weights (``ctx.inputs["weights"]``) only.
+        """

@@ -1,0 +1,54 @@
+"""Inputs of a cell as a suite or the engine reads them: the images of a dataset, a classifier."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from harness.backbones.baseline import FILE, Baseline, BaselineClassifier
+from harness.plugins.context import Context, shared
+
+INDEX = "images.jsonl"
+
+
+def image_folder(root: Path) -> Path:
+    """Return the folder that holds the class folders: ``root/train`` where there is one, else ``root``."""
+    return root / "train" if (root / "train").is_dir() else root
+
+
+def open_images(ctx: Context) -> Any:
+    """Return the images of the ``dataset`` input as a source with names, labels and bytes."""
+    from harness.images.copy import ShardSource
+    from harness.images.folder import FolderSource
+    from harness.images.published import PublishedSource
+
+    dataset = ctx.inputs["dataset"]
+    shards = [dataset.path(name) for name in dataset.files(".tar")]
+    if shards:
+        return ShardSource(shards, ctx.classes.ids)
+    origin = dataset.json("source.json")
+    rows = [json.loads(line) for line in dataset.path(INDEX).read_text(encoding="utf-8").splitlines()]
+    if "layout" in origin:
+        return PublishedSource(ctx.data(origin["data"]), rows)
+    chosen = {row["path"] for row in rows}
+    source = FolderSource(image_folder(ctx.data(origin["data"])), ctx.classes.ids)
+    kept = [i for i, name in enumerate(source.names) if name in chosen]
+    source.names, source.labels = [source.names[i] for i in kept], [source.labels[i] for i in kept]
+    return source
+
+
+def classifier(ctx: Context, role: str = "checkpoint") -> Any:
+    """Return the backbone of an input artifact on the worker's device; verified, and built once per worker."""
+    from harness.backbones.classifier import load_classifier
+
+    artifact = ctx.inputs[role]
+
+    def build() -> Any:
+        artifact.verify()
+        if FILE in artifact.files():
+            facts = artifact.json(FILE)
+            return BaselineClassifier(Baseline(facts["kind"], facts["class"]), facts["classes"])
+        return load_classifier(artifact.folder, device=ctx.device)
+
+    return shared(f"classifier/{artifact.key}", build)
