@@ -2,20 +2,20 @@
 
 from harness.core.settings import NoSettings, Settings
 from harness.images.request import Request, Sample
-from harness.plugins.common import Amount, Need
+from harness.plugins.common import DerivedInput, Workload
 from harness.plugins.context import Context
 from harness.plugins.generator import Generator, GeneratorCard
 from harness.store.cells import Resources
 
 __all__ = [
-    "Amount",
     "Context",
+    "DerivedInput",
     "Generator",
     "GeneratorCard",
-    "Need",
     "NoSettings",
     "Request",
     "Resources",
     "Sample",
     "Settings",
+    "Workload",
 ]

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.files import write_bytes, write_json
-from harness.core.names import near
+from harness.core.names import did_you_mean
 from harness.stats.units_file import pack
 from harness.store.records import Record
 from leaderboard.footnotes import notable
@@ -64,7 +64,7 @@ def gated(entries: Sequence[Entry], columns: Sequence[str], plain: bool = False)
     unknown = sorted(set(columns) - known.keys())
     if unknown:
         raise UserError(f"cannot gate {', '.join(unknown)}", f"columns with a direction: {', '.join(sorted(known))}",
-                        f"{near(unknown[0], known)}correct --metrics")  # fmt: skip
+                        f"{did_you_mean(unknown[0], known)}correct --metrics")  # fmt: skip
     wanted = set(columns) or {title for title, column in known.items() if not (plain and column.rank)}
     found: dict[frozenset[str], Gated] = {}
     for table in tables:

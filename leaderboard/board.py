@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.core.errors import DataMissing, UserError
-from harness.core.names import names_in, near
+from harness.core.names import did_you_mean, names_in
 from leaderboard import declared
 from leaderboard.exports import to_csv, to_latex, to_markdown, to_terminal
 from leaderboard.rows import give_way
@@ -147,7 +147,7 @@ class Board:
         unknown = sorted(set(generators) - set(known))
         if unknown:
             raise UserError(f"the baseline has no {', '.join(unknown)}", f"it holds {', '.join(known)}",
-                            f"{near(unknown[0], known)}correct --generator")  # fmt: skip
+                            f"{did_you_mean(unknown[0], known)}correct --generator")  # fmt: skip
         old = [one for one in old if not generators or {one.key.generator, one.key.label} & {*generators}]
         report = gate.decide(old, gated(_candidate(places), ()), head)
         return report.exit_code(strict), gate.to_markdown(report), gate.to_junit(report, strict)

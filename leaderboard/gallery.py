@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.core import cost as spent
+from harness.core import cost as costs
 from leaderboard.rows import RowKey
 from leaderboard.sources import MANIFEST
 from leaderboard.tables import Table
@@ -24,7 +24,7 @@ class Cost:
     """What one artifact took."""
 
     kind: str
-    spent: spent.Spent | None
+    spent: costs.Cost | None
     """None where it is not known."""
     bytes: int
     images: int
@@ -141,7 +141,7 @@ def cost(places: Sequence[Path], key: str) -> Cost | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         size = sum(int(entry["bytes"]) for entry in manifest["files"].values())
-        took = spent.of(manifest)
+        took = costs.read_cost(manifest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unreadable(folder / MANIFEST, f"{type(error).__name__}: {error}") from error
     images = 0

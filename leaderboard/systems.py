@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.core.errors import UserError
-from harness.core.names import near
+from harness.core.names import did_you_mean
 from leaderboard.rows import RowKey, row_words
 from leaderboard.sources import Entry, gather, recorded
 from leaderboard.tables import Table, build_tables
@@ -33,7 +33,7 @@ def system(text: str, places: Sequence[Path]) -> Table:
     if found is None:
         labels = sorted({*_known(entries), *_labels(entries)})
         raise UserError(
-            f"no results of {name!r}", f"there are {', '.join(labels) or 'none'}", f"{near(name, labels)}{FORM}"
+            f"no results of {name!r}", f"there are {', '.join(labels) or 'none'}", f"{did_you_mean(name, labels)}{FORM}"
         )
     generator, wanted = found
     chosen = [entry for entry in entries if entry.record.subject.generator == generator]
@@ -110,5 +110,7 @@ def _one_row_each(text: str, name: str, generator: str, tables: Sequence[Table],
     if len(tables) != 1 or len({key.backbone for key in rows}) < len(rows):
         what = f"{text!r} does not name one row" if rows else f"no results of {name!r}"
         profiles = f" in {len(tables)} profiles" if len(tables) > 1 else ""
-        raise UserError(what, f"rows of {generator}{profiles}: {', '.join(labels)}", f"{near(name, labels)}{FORM}")
+        raise UserError(
+            what, f"rows of {generator}{profiles}: {', '.join(labels)}", f"{did_you_mean(name, labels)}{FORM}"
+        )
     return tables[0]

@@ -38,7 +38,7 @@ class ADE20K(Suite):
         groups=("perception",),
     )
     Settings = AdeSettings
-    looks: ClassVar[Mapping[str, str]] = {"ade20k": "suites.perception.look:ade20k"}
+    data_inspectors: ClassVar[Mapping[str, str]] = {"ade20k": "suites.perception.inspect:ade20k"}
     origins: ClassVar[Mapping[str, str]] = {"ade20k": "ADEChallengeData2016, MIT scene parsing challenge (sceneparsing.csail.mit.edu)"}
 
     def items(self, settings: AdeSettings, arch: str) -> Sequence[Item]:

@@ -1,7 +1,7 @@
 """What a suite's author needs, in one import."""
 
 from harness.core.settings import NoSettings, Settings
-from harness.plugins.common import DataReport, Need
+from harness.plugins.common import DataReport, DerivedInput
 from harness.plugins.context import Context
 from harness.plugins.inputs import classifier, open_images
 from harness.plugins.suite import Item, NotPlanned, Score, Suite, SuiteCard
@@ -13,10 +13,10 @@ __all__ = [
     "Check",
     "Context",
     "DataReport",
+    "DerivedInput",
     "Estimate",
     "Item",
     "Metric",
-    "Need",
     "NoSettings",
     "NotPlanned",
     "Score",

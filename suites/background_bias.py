@@ -61,7 +61,7 @@ class BackgroundBias(Suite):
     )
     Settings = BackgroundSettings
     modules = ("suites.bias",)
-    looks: ClassVar[Mapping[str, str]] = {"in9": "suites.bias.look:in9"}
+    data_inspectors: ClassVar[Mapping[str, str]] = {"in9": "suites.bias.inspect:in9"}
     origins: ClassVar[Mapping[str, str]] = {"in9": "github: MadryLab/backgrounds_challenge"}
 
     def protocol(self, settings: BackgroundSettings) -> str:

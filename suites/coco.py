@@ -41,7 +41,7 @@ class Coco(Suite):
         groups=("perception",),
     )
     Settings = CocoSettings
-    looks: ClassVar[Mapping[str, str]] = {"coco": "suites.perception.look:coco"}
+    data_inspectors: ClassVar[Mapping[str, str]] = {"coco": "suites.perception.inspect:coco"}
     origins: ClassVar[Mapping[str, str]] = {"coco": "COCO 2017, cocodataset.org"}
 
     def items(self, settings: CocoSettings, arch: str) -> Sequence[Item]:

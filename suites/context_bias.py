@@ -53,7 +53,7 @@ class ContextBias(Suite):
     )
     Settings = BiasSettings
     modules = ("suites.bias",)
-    looks: ClassVar[Mapping[str, str]] = {"focus": "suites.bias.look:focus"}
+    data_inspectors: ClassVar[Mapping[str, str]] = {"focus": "suites.bias.inspect:focus"}
     origins: ClassVar[Mapping[str, str]] = {"focus": "Univ. of Maryland, linked from github: priyathamkat/focus"}
 
     def protocol(self, settings: BiasSettings) -> str:

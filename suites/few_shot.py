@@ -87,7 +87,7 @@ class FewShot(Suite):
                 label=f"{name}@{amount}",
                 data=(name,),
                 params={"dataset": name, "amount": amount, **keyword},
-                needs=(features_need(name, settings),),
+                derived_inputs=(features_need(name, settings),),
                 checkpoint=False,
                 resources=Resources(
                     devices=0 if settings.solver_device == "cpu" else 1, threads=settings.threads, minutes=0.05

@@ -73,7 +73,7 @@ class InDomain(Suite):
     Settings = InDomainSettings
     own_size = True
     modules = ("suites.transfer",)
-    looks: ClassVar[Mapping[str, str]] = {DATA: "suites.transfer.look:validation"}
+    data_inspectors: ClassVar[Mapping[str, str]] = {DATA: "suites.transfer.inspect:validation"}
     origins: ClassVar[Mapping[str, str]] = {DATA: "ILSVRC 2012 validation images and devkit, image-net.org"}
 
     def protocol(self, settings: InDomainSettings) -> str:

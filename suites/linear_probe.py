@@ -66,7 +66,7 @@ class LinearProbe(Suite):
     )
     Settings = LinearProbeSettings
     modules = ("suites.transfer",)
-    looks: ClassVar[Mapping[str, str]] = dict.fromkeys(DATASETS, "suites.transfer.look:transfer")
+    data_inspectors: ClassVar[Mapping[str, str]] = dict.fromkeys(DATASETS, "suites.transfer.inspect:transfer")
     origins: ClassVar[Mapping[str, str]] = ORIGINS
 
     def items(self, settings: LinearProbeSettings, arch: str) -> Sequence[Item]:
@@ -76,7 +76,7 @@ class LinearProbe(Suite):
                 label=name,
                 data=(name,),
                 params={"dataset": name},
-                needs=(features_need(name, settings),),
+                derived_inputs=(features_need(name, settings),),
                 resources=Resources(
                     devices=0 if settings.solver_device == "cpu" else 1, threads=settings.threads, minutes=0.1
                 ),

@@ -56,7 +56,7 @@ class TextureBias(Suite):
     )
     Settings = TextureSettings
     modules = ("suites.bias",)
-    looks: ClassVar[Mapping[str, str]] = {"cue-conflict": "suites.bias.look:cue_conflict"}
+    data_inspectors: ClassVar[Mapping[str, str]] = {"cue-conflict": "suites.bias.inspect:cue_conflict"}
     origins: ClassVar[Mapping[str, str]] = {"cue-conflict": "github: bethgelab/model-vs-human, release v0.1"}
 
     def protocol(self, settings: TextureSettings) -> str:

@@ -85,7 +85,7 @@ def test_lbgen_raises_the_cosine_to_the_own_name(tmp_path: Path) -> None:
     import torch
     from PIL import Image
 
-    from generators.lbgen.towers import load_open_clip
+    from generators.lbgen.encoders import load_open_clip
     from harness.core.classes import load_classes
     from harness.images.shards import ShardReader
     from harness.microworld.towers import clip_folder
@@ -122,6 +122,6 @@ def test_recorded_rows_are_of_the_present_data_and_recipes() -> None:
 
     profile = load_profile("micro").profile
     sources = {name: find_data(name, settings) for name, settings in profile.data.items()}
-    now = {name: found.fingerprint for name, found in sources.items() if isinstance(found, DataSource)}
+    now = {name: found.data_hash for name, found in sources.items() if isinstance(found, DataSource)}
     old = {(name, mark) for entry in recorded() for name, mark in entry.record.comparability.data.items()}
     assert len(old) >= 14 and all(now[name] == mark for name, mark in old)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from generators.api import Amount
+from generators.api import Workload
 
 IMAGES_PER_SECOND = 22.0
 """Assumed speed of a fine-tune at 512 px in half precision on one A100.
@@ -19,6 +19,6 @@ def updates_of(epochs: float, images: int, batch: int) -> int:
     return max(1, math.ceil(epochs * images / batch))
 
 
-def finetune_amount(epochs: float, images: int, batch: int) -> Amount:
+def finetune_amount(epochs: float, images: int, batch: int) -> Workload:
     """Return what a fine-tune on real images has to do."""
-    return Amount(updates_of(epochs, images, batch), f"updates of {batch} images", IMAGES_PER_SECOND / batch)
+    return Workload(updates_of(epochs, images, batch), f"updates of {batch} images", IMAGES_PER_SECOND / batch)

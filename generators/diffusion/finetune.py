@@ -23,7 +23,7 @@ from generators.diffusion.checkpoint import (
 from generators.diffusion.pipeline import DiffusionParts
 from generators.diffusion.sampling import training_scheduler
 from harness.core.errors import TrainingFailed, UserError
-from harness.core.files import drop, write_text
+from harness.core.files import remove_tree, write_text
 from harness.core.identity import content_key, derive_seed
 
 LOG = "training-log.jsonl"
@@ -158,7 +158,7 @@ class Finetune:
 
     def finish(self, scratch: Path) -> None:
         """Drop the checkpoints, once the result is safe."""
-        drop(scratch)
+        remove_tree(scratch)
 
     def _update(self, update: int) -> dict[str, Any]:
         size, batch = self.schedule.micro_batch, self.schedule.batch

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from generators.api import Amount, Context, Generator, GeneratorCard, Request, Resources, Sample, Settings
+from generators.api import Context, Generator, GeneratorCard, Request, Resources, Sample, Settings, Workload
 from generators.diffusion.cost import finetune_amount
 from generators.genrobust.prompts import prompt
 from generators.genrobust.settings import FIT, GenRobustFtSettings, GenRobustSettings
@@ -122,7 +122,7 @@ class GenRobustFt(GenRobustBase):
         """Return the threads of the fine-tune, and the disk its UNet takes."""
         return Resources(threads=settings.fit_threads, disk_mb=_unet_mb(settings.base))
 
-    def fit_amount(self, settings: GenRobustFtSettings, classes: int, images: int) -> Amount:
+    def fit_workload(self, settings: GenRobustFtSettings, classes: int, images: int) -> Workload:
         """Return the updates of the UNet."""
         return finetune_amount(settings.epochs, images, settings.batch)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from generators.api import Amount, Context, Generator, GeneratorCard, Request, Sample, Settings
+from generators.api import Context, Generator, GeneratorCard, Request, Sample, Settings, Workload
 from generators.lbgen.schedule import update_counts
 from generators.lbgen.settings import Precision, RecipeSettings
 from generators.sd15 import SamplerSettings, load_parts, missing_base, sample
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from generators.diffusion.pipeline import DiffusionParts
-    from generators.lbgen.towers import Towers
+    from generators.lbgen.encoders import RewardModels
 
 LORA = "pytorch_lora_weights.safetensors"
 TRAINED_PER_SECOND = 0.14
@@ -33,7 +33,8 @@ class LbGenSettings(SamplerSettings):
     """Synthesis as for sd15; the fine-tune's hyperparameters with the paper's values (tables 7 and 8)."""
 
     clip: str = Field(
-        "open_clip:ViT-L-14-quickgelu@openai", description="CLIP tower: a local open_clip folder or open_clip:NAME@TAG"
+        "open_clip:ViT-L-14-quickgelu@openai",
+        description="CLIP encoder: a local open_clip folder or open_clip:NAME@TAG",
     )
     quality: str = Field("none", description="Quality scorer: none, open-clip:SOURCE or q-align:SOURCE (the paper's)")
     fit_classes: str = Field(
@@ -143,12 +144,12 @@ class LbGen(Generator):
         """Return the threads and devices of the fine-tune."""
         return Resources(threads=settings.fit_threads, devices=settings.fit_devices, disk_mb=LORA_MB * settings.rank)
 
-    def fit_amount(self, settings: Any, classes: int, images: int) -> Amount:
+    def fit_workload(self, settings: Any, classes: int, images: int) -> Workload:
         """Return how many images are sampled while the LoRA trains, and its updates; real images are not read."""
         warmups, updates = update_counts(recipe_settings(settings.model_dump(), self.variant), classes)
         unit = f"images sampled in training for {updates} LoRA updates of {settings.batch}"
         count = (2 * warmups + updates) * settings.batch
-        return Amount(count, unit, TRAINED_PER_SECOND * settings.fit_devices)
+        return Workload(count, unit, TRAINED_PER_SECOND * settings.fit_devices)
 
     def fit(self, ctx: Context) -> None:
         """Fine-tune the LoRA; resumes from its last checkpoint."""
@@ -163,7 +164,7 @@ class LbGen(Generator):
             train(
                 in_precision(load_parts(ctx), dtype),
                 recipe,
-                load_towers(ctx, recipe, dtype),
+                load_reward_models(ctx, recipe, dtype),
                 ctx.classes.names,
                 out_dir=ctx.out,
                 checkpoint_dir=ctx.scratch / "lbgen",
@@ -193,21 +194,21 @@ def recipe_settings(values: dict[str, Any], variant: Literal["paper", "released"
     )
 
 
-def load_towers(ctx: Context, recipe: RecipeSettings, dtype: torch.dtype) -> Towers:
-    """Load the reward models whose weight is not zero, their weights in ``dtype``; a zero-weight tower is never loaded."""
-    from generators.lbgen.towers import Towers, load_named_tower
+def load_reward_models(ctx: Context, recipe: RecipeSettings, dtype: torch.dtype) -> RewardModels:
+    """Load the reward models whose weight is not zero, their weights in ``dtype``; a zero-weight encoder is never loaded."""
+    from generators.lbgen.encoders import RewardModels, load_named_encoder
 
     clip = quality = None
     if recipe.uses_clip:
-        clip = load_named_tower(ctx.source("clip"), ctx.device, dtype)
+        clip = load_named_encoder(ctx.source("clip"), ctx.device, dtype)
     if recipe.weight_q > 0:
         from generators.lbgen.quality.load import load_quality
 
         spec = str(ctx.params["settings"]["quality"])
         kind, _, _ = spec.partition(":")
         folder = ctx.source("quality")
-        located = (
+        path_settings = (
             spec if folder == spec else f"{kind}:local-dir:{folder}" if kind == "open-clip" else f"{kind}:{folder}"
         )
-        quality = load_quality(located, ctx.device, dtype)
-    return Towers(clip, quality)
+        quality = load_quality(path_settings, ctx.device, dtype)
+    return RewardModels(clip, quality)

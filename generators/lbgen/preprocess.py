@@ -1,4 +1,4 @@
-"""Differentiable preprocessing of decoder images for a CLIP-like tower."""
+"""Differentiable preprocessing of decoder images for a CLIP-like encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Score images with the towers: every reward returns its value and its gradient with respect to the images."""
+"""Score images with the models: every reward returns its value and its gradient with respect to the images."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from generators.lbgen.discriminator import Discriminator
+from generators.lbgen.encoders import ImageTextEncoder, RewardModels
 from generators.lbgen.losses import (
     alignment_loss,
     discriminator_loss,
@@ -20,7 +21,6 @@ from generators.lbgen.losses import (
 from generators.lbgen.quality.api import QualityScorer
 from generators.lbgen.released import GENERATOR_TERMS, all_pairs_loss
 from generators.lbgen.settings import RecipeSettings
-from generators.lbgen.towers import FeatureTower, Towers
 from harness.core.errors import UserError
 
 
@@ -34,11 +34,11 @@ class Batch:
     images: Tensor
     """(B, 3, H, W), nominal [0, 1], not clamped, without gradient."""
     features: Tensor | None = None
-    """Detached CLIP features, once a tower has looked at the images."""
+    """Detached CLIP features, once an encoder has looked at the images."""
 
 
 class Rewards:
-    """The weighted losses of one recipe; terms of weight zero are never computed and their towers never asked."""
+    """The weighted losses of one recipe; terms of weight zero are never computed and their models never asked."""
 
     DISCRIMINATOR_TERMS: ClassVar[tuple[str, ...]] = (
         "L_D",
@@ -49,7 +49,9 @@ class Rewards:
         "logit_text",
     )
 
-    def __init__(self, settings: RecipeSettings, towers: Towers, names: Sequence[str], device: torch.device) -> None:
+    def __init__(
+        self, settings: RecipeSettings, models: RewardModels, names: Sequence[str], device: torch.device
+    ) -> None:
         self.weights = {
             name: weight
             for name, weight in (
@@ -61,13 +63,13 @@ class Rewards:
         }
         self._form = settings.adversarial
         self._released = settings.variant == "released"
-        self._clip: FeatureTower | None = towers.clip if settings.uses_clip else None
-        self._quality: QualityScorer | None = towers.quality if settings.weight_q > 0 else None
+        self._clip: ImageTextEncoder | None = models.clip if settings.uses_clip else None
+        self._quality: QualityScorer | None = models.quality if settings.weight_q > 0 else None
         if (settings.uses_clip and self._clip is None) or (settings.weight_q > 0 and self._quality is None):
             raise UserError(
                 "a reward model is missing",
                 f"the weights {self.weights} need it",
-                "give the tower, or set its weight to 0",
+                "give the encoder, or set its weight to 0",
             )
         if settings.weight_en > 0:
             self.name_features = self._text(names).to(device)
@@ -97,7 +99,7 @@ class Rewards:
         """Return whether a term is back-propagated into the generator."""
         return not self._released or name in GENERATOR_TERMS
 
-    def look(self, batch: Batch) -> None:
+    def encode(self, batch: Batch) -> None:
         """Fill in the batch's features without keeping any graph."""
         assert self._clip is not None
         batch.features, _ = self._clip.image_features(batch.images)

@@ -84,7 +84,7 @@ class RecipeSettings:
 
     @property
     def uses_clip(self) -> bool:
-        """Return whether a CLIP tower is needed."""
+        """Return whether a CLIP encoder is needed."""
         return self.weight_en > 0 or self.weight_in > 0
 
 

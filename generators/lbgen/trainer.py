@@ -28,6 +28,7 @@ from generators.diffusion.sampling import decode_latents, guided_noise
 from generators.lbgen.adjoint import image_pullback, staged_adjoint
 from generators.lbgen.discriminator import Discriminator
 from generators.lbgen.distributed import Communicator, SingleProcess
+from generators.lbgen.encoders import RewardModels
 from generators.lbgen.precision import autocast, loss_scaler, restore_scaler, scaler_tensors
 from generators.lbgen.released import NO_CLIP, first_names, noise_track, process_batch
 from generators.lbgen.rewards import Batch, Rewards
@@ -42,9 +43,8 @@ from generators.lbgen.sampler import (
 )
 from generators.lbgen.schedule import PlannedStep, negative_class, plan_steps
 from generators.lbgen.settings import RecipeSettings
-from generators.lbgen.towers import Towers
 from generators.lbgen.update import apply_gradients
-from harness.core.files import drop
+from harness.core.files import remove_tree
 from harness.core.identity import content_key, derive_seed
 
 LOG = "training-log.jsonl"
@@ -65,7 +65,7 @@ class TrainResult:
 def train(
     parts: DiffusionParts,
     settings: RecipeSettings,
-    towers: Towers,
+    models: RewardModels,
     names: Sequence[str],
     *,
     out_dir: Path,
@@ -76,13 +76,13 @@ def train(
 ) -> TrainResult:
     """Fine-tune a LoRA on the class names (lbGen, CVPR 2025, algorithm 1) and write it to ``out_dir``.
 
-    The result depends on the pipeline, the settings, the towers, the names and the seed; interrupting and calling
+    The result depends on the pipeline, the settings, the models, the names and the seed; interrupting and calling
     again does not change it. The number of processes changes it by rounding only.
 
     Args:
         parts: The pipeline; it is not changed.
         settings: The recipe.
-        towers: Reward models; those with a zero weight may be None.
+        models: Reward models; those with a zero weight may be None.
         names: Class names in class order; prompts are these bare names.
         out_dir: Receives the LoRA, the discriminator, the settings and the log.
         checkpoint_dir: Holds the newest checkpoint while the run is unfinished.
@@ -93,7 +93,7 @@ def train(
     Raises:
         TrainingFailed: a loss or gradient is not finite; the last checkpoint stays.
     """
-    trainer = Trainer(parts, settings, towers, names, seed=seed, comm=comm or SingleProcess())
+    trainer = Trainer(parts, settings, models, names, seed=seed, comm=comm or SingleProcess())
     checkpoint_dir.mkdir(parents=True, exist_ok=True)
     log = checkpoint_dir / LOG
     done = trainer.resume(checkpoint_dir)
@@ -125,7 +125,7 @@ class Trainer:
         self,
         parts: DiffusionParts,
         settings: RecipeSettings,
-        towers: Towers,
+        models: RewardModels,
         names: Sequence[str],
         *,
         seed: int,
@@ -137,7 +137,7 @@ class Trainer:
         self.discriminator_clip = NO_CLIP if self.released else settings.discriminator_clip
         self.plan = plan_steps(settings, len(names), seed)
         self.steps = ancestral_steps(settings.steps, parts.scheduler_config)
-        self.rewards = Rewards(settings, towers, self.names, parts.device)
+        self.rewards = Rewards(settings, models, self.names, parts.device)
         self.prompts = encode_prompts(parts, self.names)
         self.uncond = encode_prompts(parts, [""])[0]
         self.unet = copy.deepcopy(parts.unet)
@@ -182,7 +182,7 @@ class Trainer:
             batches = [batch for batch, _ in self._samples(position, planned, ())]
             with torch.no_grad():
                 for batch in batches:
-                    self.rewards.look(batch)
+                    self.rewards.encode(batch)
         else:
             batches = self.generator_step(position, planned, record)
         if self.discriminator is not None:
@@ -311,7 +311,7 @@ class Trainer:
 
     @property
     def config(self) -> str:
-        """Return the hash of what decides the result, the towers and base weights excepted."""
+        """Return the hash of what decides the result, the models and base weights excepted."""
         return content_key([dataclasses.asdict(self.settings), list(self.names), self.seed, str(self.parts.dtype)])
 
     def checkpoint(self, position: int) -> Checkpoint:
@@ -357,5 +357,5 @@ class Trainer:
                 save_file(state, result.discriminator)
             (out_dir / "settings.json").write_text(json.dumps(dataclasses.asdict(self.settings), indent=1) + "\n")
             shutil.copyfile(checkpoint_dir / LOG, result.log)
-            drop(checkpoint_dir)
+            remove_tree(checkpoint_dir)
         return result

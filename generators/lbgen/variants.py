@@ -57,7 +57,7 @@ class LbGenReleased(LbGen):
     Settings = ReleasedSettings
     variant = "released"
     inherits = "lbgen"
-    own = ("discriminator_activation", "weight_q", "quality", "micro_batch", "adversarial", "warmup_passes")
+    overrides = ("discriminator_activation", "weight_q", "quality", "micro_batch", "adversarial", "warmup_passes")
 
 
 class NoEntireSettings(LbGenSettings):
@@ -81,7 +81,7 @@ class NoQualitySettings(LbGenSettings):
 class ClipBaseSettings(LbGenSettings):
     """Table 4, with the smaller CLIP."""
 
-    clip: str = Field("open_clip:ViT-B-32-quickgelu@openai", description="CLIP tower: the base model")
+    clip: str = Field("open_clip:ViT-B-32-quickgelu@openai", description="CLIP encoder: the base model")
 
 
 class NoEntire(LbGen):
@@ -92,7 +92,7 @@ class NoEntire(LbGen):
     )
     Settings = NoEntireSettings
     inherits = "lbgen"
-    own = ("weight_en",)
+    overrides = ("weight_en",)
 
 
 class NoIndividual(LbGen):
@@ -103,7 +103,7 @@ class NoIndividual(LbGen):
     )
     Settings = NoIndividualSettings
     inherits = "lbgen"
-    own = ("weight_in",)
+    overrides = ("weight_in",)
 
 
 class NoQuality(LbGen):
@@ -112,7 +112,7 @@ class NoQuality(LbGen):
     card = replace(LbGen.card, id="lbgen-no-q", summary="Ablation: lbGen without L_q.", groups=(_SWEEP,), default=False)
     Settings = NoQualitySettings
     inherits = "lbgen"
-    own = ("weight_q", "quality")
+    overrides = ("weight_q", "quality")
 
 
 class ClipBase(LbGen):
@@ -128,4 +128,4 @@ class ClipBase(LbGen):
     )
     Settings = ClipBaseSettings
     inherits = "lbgen"
-    own = ("clip",)
+    overrides = ("clip",)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from generators.api import Context, Generator, GeneratorCard, Need, Request, Sample, Settings
+from generators.api import Context, DerivedInput, Generator, GeneratorCard, Request, Sample, Settings
 from generators.published.mapping import WORDS
 from generators.published.questions import Question
 from harness.core.classes import ClassList
@@ -49,29 +49,29 @@ class Published(Generator):
     Settings: ClassVar[type[Settings]] = ImportSettings
     modules = ("generators.published",)
     sources = ("clip",)
-    import_work = "generators.published.work:import_dataset"
+    import_callable_path = "generators.published.work:import_dataset"
     advice: ClassVar[Mapping[Question, str]] = MappingProxyType({})
     """What is known of the answers to a question about this data set; said where the question is asked."""
 
-    def located(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+    def path_settings(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the CLIP, and the class map where it is a file."""
         return self.sources if values.get("class_map", "wnid") in WORDS else (*self.sources, "class_map")
 
-    def needs(self, settings: ImportSettings) -> Sequence[Need]:
+    def derived_inputs(self, settings: ImportSettings) -> Sequence[DerivedInput]:
         """Return the scan of all images and, with a CLIP, the naming of a few."""
         data = self.data(settings)
         work = "generators.published.scan:{}"
-        found = [Need("scan", "dataset-scan", 2, work.format("scan"), {}, data, per_second=SCANNED_PER_SECOND)]
+        found = [DerivedInput("scan", "dataset-scan", 2, work.format("scan"), {}, data, per_second=SCANNED_PER_SECOND)]
         if settings.clip:
             told = {"settings": {"clip": settings.clip, "class_map": settings.class_map}}
-            found.append(Need("identity", "dataset-identity", 2, work.format("identity"), told, data))
+            found.append(DerivedInput("identity", "dataset-identity", 2, work.format("identity"), told, data))
         return found
 
-    def look(self, root: Path, settings: ImportSettings, classes: ClassList) -> DataReport:
+    def inspect_data(self, root: Path, settings: ImportSettings, classes: ClassList) -> DataReport:
         """Return layout, counts, and the class folders against the class list."""
-        from generators.published.look import look_at
+        from generators.published.inspect import inspect_published
 
-        return look_at(root, settings.class_map, classes)
+        return inspect_published(root, settings.class_map, classes)
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Never called: images that exist are imported, not made."""
@@ -100,7 +100,7 @@ class Folder(Published):
     )
 
     def __init__(self, roots: Mapping[str, str] = MappingProxyType({})) -> None:
-        self.roots = roots
+        self.bound_data = roots
 
     def bind(self, argument: str) -> Generator:
         """Return the import of one folder; its id bears the folder's name, or the one given."""
@@ -116,7 +116,7 @@ class Folder(Published):
 
     def missing(self, settings: Any) -> str:
         """Say that a folder is needed."""
-        return "" if self.roots else "write folder:PATH"
+        return "" if self.bound_data else "write folder:PATH"
 
 
 class RealFakeSettings(ImportSettings):
@@ -156,7 +156,7 @@ class RealFake(Published):
         groups=("published",),
         data=("realfake",),
         modes=("import",),
-        otherwise="realfake-reimpl",
+        fallback="realfake-reimpl",
         real="train",
     )
     Settings = RealFakeSettings

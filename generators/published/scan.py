@@ -17,7 +17,7 @@ from PIL import Image
 
 from generators.api import Context
 from harness.core.errors import UserError
-from harness.core.files import whole_lines, write_json, write_text
+from harness.core.files import truncate_partial_line, write_json, write_text
 from harness.images.published import Entry, EntryReader, list_images
 from harness.images.shards import UNDECODABLE, why_undecodable
 
@@ -39,12 +39,12 @@ def scan(ctx: Context) -> None:
     (name,) = ctx.cell.data
     listing = list_images(ctx.data(name))
     part = ctx.scratch / ROWS
-    done = whole_lines(part)
+    done = truncate_partial_line(part)
     reader = EntryReader(listing.base)
     with part.open("a", encoding="utf-8") as stream, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for first in range(done, len(listing.entries), _CHUNK):
             chunk = listing.entries[first : first + _CHUNK]
-            for row in pool.map(lambda entry: look(reader, entry), chunk):
+            for row in pool.map(lambda entry: inspect_image(reader, entry), chunk):
                 stream.write(json.dumps(row, sort_keys=True) + "\n")
             stream.flush()
             ctx.progress(first + len(chunk), len(listing.entries), "images")
@@ -59,7 +59,7 @@ def read_rows(folder_file: Path) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, stream)
 
 
-def look(reader: EntryReader, entry: Entry) -> dict[str, Any]:
+def inspect_image(reader: EntryReader, entry: Entry) -> dict[str, Any]:
     """Return the facts of one image; what cannot be decoded has an ``error``."""
     facts: dict[str, Any] = {
         "path": entry.path,
@@ -124,11 +124,11 @@ def identity(ctx: Context) -> None:
     """
     import torch
 
+    from generators.lbgen.encoders import load_named_encoder
     from generators.lbgen.preprocess import preprocess
-    from generators.lbgen.towers import load_named_tower
     from generators.published.mapping import class_map
 
-    tower = load_named_tower(ctx.source("clip"), ctx.device)
+    tower = load_named_encoder(ctx.source("clip"), ctx.device)
     (name,) = ctx.cell.data
     listing = list_images(ctx.data(name))
     folders = {entry.folder for entry in listing.entries}

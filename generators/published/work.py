@@ -53,7 +53,7 @@ def import_dataset(ctx: Context) -> None:
     manifest = _manifest(ctx, rows, mapping.labels, dropped, facts["prompts"])
     _check_emptied(ctx, manifest)
     write_text(ctx.out / INDEX, "".join(json.dumps(row, sort_keys=True) + "\n" for row in manifest))
-    source = {"data": name, "fingerprint": ctx.sources[name].fingerprint, "layout": facts["layout"]}
+    source = {"data": name, "fingerprint": ctx.sources[name].data_hash, "layout": facts["layout"]}
     write_json(ctx.out / "source.json", source)
 
 

@@ -11,7 +11,7 @@ from generators.api import Context
 from generators.diffusion.real_images import RealImages
 from harness.core.code import load_attribute
 from harness.core.errors import DataMissing, UserError
-from harness.core.files import whole_lines, write_text
+from harness.core.files import truncate_partial_line, write_text
 from harness.core.weights import load_pretrained
 
 FILE = "captions.jsonl"
@@ -26,7 +26,7 @@ def write_captions(ctx: Context) -> None:
     """
     images = RealImages.of(ctx)
     part = ctx.scratch / FILE
-    done = whole_lines(part)
+    done = truncate_partial_line(part)
     caption = open_captioner(ctx.source("captioner"), images, ctx.device)
     with part.open("a", encoding="utf-8") as stream:
         for position in range(done, len(images)):

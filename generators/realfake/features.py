@@ -8,8 +8,8 @@ from PIL import Image
 
 from generators.api import Context
 from generators.diffusion.real_images import RealImages, to_signed
+from generators.lbgen.encoders import OpenClipEncoder, load_named_encoder
 from generators.lbgen.preprocess import preprocess
-from generators.lbgen.towers import OpenClipTower, load_named_tower
 from harness.core.files import atomic_path
 
 FILE = "features.npy"
@@ -20,7 +20,7 @@ _EVERY = 64
 def write_features(ctx: Context) -> None:
     """Write ``features.npy``, (images, width) float16, in the order (class, file name); goes on after a kill."""
     images = RealImages.of(ctx)
-    tower = load_named_tower(ctx.source("clip"), ctx.device)
+    tower = load_named_encoder(ctx.source("clip"), ctx.device)
     part = ctx.scratch / PART
     with part.open("ab") as stream:
         done = stream.tell() // _bytes(tower)
@@ -48,12 +48,12 @@ def clip_square(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def _bytes(tower: OpenClipTower) -> int:
+def _bytes(tower: OpenClipEncoder) -> int:
     return tower.dim * np.dtype(np.float16).itemsize
 
 
 @torch.no_grad()
-def feature(tower: OpenClipTower, images: RealImages, position: int, device: str) -> np.ndarray:
+def feature(tower: OpenClipEncoder, images: RealImages, position: int, device: str) -> np.ndarray:
     """Return the feature of one image, (width,) float16: short side to the tower's size, centre crop, one at a time."""
     pixels = to_signed(clip_square(images.picture(position), tower.size))[None] / 2 + 0.5
     normalised = preprocess(pixels.to(device), tower.size, tower.mean, tower.std)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from generators.api import Amount, Context, Generator, GeneratorCard, Need, Request, Resources, Sample
+from generators.api import Context, DerivedInput, Generator, GeneratorCard, Request, Resources, Sample, Workload
 from generators.diffusion.cost import finetune_amount
 from generators.realfake.settings import EXTRACTED, FIT, SHARED, RealFakeSettings
 from generators.sd15 import load_parts, missing_base
@@ -74,15 +74,17 @@ class RealFakeReimpl(Generator):
             )
         return missing_base(self.card.id, settings)
 
-    def needs(self, settings: RealFakeSettings) -> Sequence[Need]:
+    def derived_inputs(self, settings: RealFakeSettings) -> Sequence[DerivedInput]:
         """Return captions and CLIP features of the real images, made once for all seeds."""
         values = {name: getattr(settings, name) for name in EXTRACTED}
         captioner, clip = ({"settings": {name: values[name]}} for name in EXTRACTED)
         speed = 0.0 if settings.captioner.startswith(("none", "file:", "call:")) else CAPTIONS_PER_SECOND
         work, data = "generators.realfake.{}", self.card.data
         return (
-            Need("captions", "captions", 1, work.format("captions:write_captions"), captioner, data, per_second=speed),
-            Need(
+            DerivedInput(
+                "captions", "captions", 1, work.format("captions:write_captions"), captioner, data, per_second=speed
+            ),
+            DerivedInput(
                 "features",
                 "clip-features",
                 1,
@@ -97,7 +99,7 @@ class RealFakeReimpl(Generator):
         """Return the threads of the fine-tune."""
         return Resources(threads=settings.fit_threads, disk_mb=4.0)
 
-    def fit_amount(self, settings: RealFakeSettings, classes: int, images: int) -> Amount:
+    def fit_workload(self, settings: RealFakeSettings, classes: int, images: int) -> Workload:
         """Return the updates of the LoRA."""
         return finetune_amount(settings.epochs, images, settings.batch)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.core.errors import UserError
-from harness.core.names import near
+from harness.core.names import did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,9 @@ def parse_baseline(text: str, classes: Sequence[str]) -> Baseline:
     kind, _, class_id = text.removeprefix(PREFIX).partition(":")
     if kind not in KINDS:
         raise UserError(
-            f"unknown baseline {kind!r}", f"there are {', '.join(KINDS)}", f"{near(kind, KINDS)}e.g. {PREFIX}constant"
+            f"unknown baseline {kind!r}",
+            f"there are {', '.join(KINDS)}",
+            f"{did_you_mean(kind, KINDS)}e.g. {PREFIX}constant",
         )
     if kind != "constant" and class_id:
         raise UserError(f"baseline {kind} takes no class", f"got {class_id!r}", f"write {PREFIX}{kind}")
@@ -56,7 +58,7 @@ def parse_baseline(text: str, classes: Sequence[str]) -> Baseline:
         raise UserError(
             f"{class_id!r} is not in the class list",
             f"it has {len(classes)} ids such as {classes[0]}",
-            f"{near(class_id, classes)}name an id of the list",
+            f"{did_you_mean(class_id, classes)}name an id of the list",
         )
     return Baseline(kind, (class_id or classes[0]) if kind == "constant" else "")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, cast, get_args
 
 from harness.core.errors import UserError
-from harness.core.names import near
+from harness.core.names import did_you_mean
 from harness.core.normalisation import KNOWN, Colour
 
 SMALL_NETWORKS = ("resnet10", "vit_pico")
@@ -210,7 +210,7 @@ def _unknown(arch: str) -> NoReturn:
     raise UserError(
         f"unknown architecture {arch!r}",
         "it is neither a small network of this project nor a timm name",
-        f"{near(base_name(arch), known)}see timm.list_models()",
+        f"{did_you_mean(base_name(arch), known)}see timm.list_models()",
     )
 
 
@@ -236,7 +236,7 @@ def _of_timm(arch: str) -> Layer | None:
         raise UserError(
             f"timm has no weights {arch!r}",
             f"its tags of {base}: {', '.join(tags)}",
-            f"{near(tag, tags)}correct --arch, or write {base}",
+            f"{did_you_mean(tag, tags)}correct --arch, or write {base}",
         ) from error
     if config is None:
         return None if base in timm.list_models() else _unknown(arch)

@@ -28,7 +28,7 @@ from harness.backbones.recipe import PretrainSettings
 from harness.backbones.state import TrainingState
 from harness.core.errors import UserError
 
-_LOOK = 50  # steps between looks at the loss on a GPU, where each look waits for the device
+LOSS_SYNC_EVERY = 50  # steps between looks at the loss on a GPU, where each look waits for the device
 
 
 class TrainingData(Protocol):
@@ -159,7 +159,7 @@ def _loop(state: TrainingState, data: TrainingData, ranks: Ranks, seed: int, sta
 
 
 class _Reporter:
-    """Look at the loss, report progress and write checkpoints; `path` is None on ranks that do not write."""
+    """Inspector at the loss, report progress and write checkpoints; `path` is None on ranks that do not write."""
 
     def __init__(self, state: TrainingState, hooks: Hooks, total: int, path: Path | None) -> None:
         self._state, self._hooks, self._total, self._path = state, hooks, total, path
@@ -169,7 +169,7 @@ class _Reporter:
         """Do what is due after a step."""
         state, now = self._state, time.monotonic()
         done = state.step == self._total
-        if state.step % _LOOK == 0 or next(state.model.parameters()).device.type == "cpu":
+        if state.step % LOSS_SYNC_EVERY == 0 or next(state.model.parameters()).device.type == "cpu":
             state.mean_loss()  # raises when it is not finite
         if self._path is None:
             return

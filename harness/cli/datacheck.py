@@ -17,7 +17,7 @@ from harness.plan.profile import Profile, load_profile
 from harness.plugins import registry
 from harness.plugins.common import DataReport
 from harness.plugins.generator import Generator
-from harness.plugins.registry import Look, first_known
+from harness.plugins.registry import Inspector, first_known
 from harness.store.data import DONE, DataSource, find_data
 
 ORIGIN = "class folders of real images, such as ILSVRC 2012 from image-net.org"
@@ -39,13 +39,13 @@ class Finding:
 def data_findings(
     profile: str, data: Sequence[str], overrides: Sequence[str] = (), store: Path | None = None
 ) -> Iterator[Finding]:
-    """Look at every data set of a profile: presence, layout, counts, classes, hashes, and whether a sample decodes."""
+    """Inspector at every data set of a profile: presence, layout, counts, classes, hashes, and whether a sample decodes."""
     try:
         resolved = load_profile(profile, overrides, data).profile
     except UserError as error:
         yield Finding(f"profile {profile}", "problem", f"{error.what}: {error.why}", error.fix)
         return
-    looks, origins = first_known("looks"), first_known("origins")
+    looks, origins = first_known("data_inspectors"), first_known("origins")
     fingerprints = Fingerprints.beside(store)
     for name, settings in resolved.data.items():
         try:
@@ -67,12 +67,12 @@ def data_findings(
 def _importer(name: str) -> Generator | None:
     """Return the generator that imports a data set and can say what lies in it."""
     good = registry.generators().available()[0]
-    return next((each for each in good if each.can_look and name in each.card.data), None)
+    return next((each for each in good if each.can_inspect and name in each.card.data), None)
 
 
 def _published_images(importer: Generator, root: Path, profile: Profile) -> DataReport:
     settings = parse_settings(importer.Settings, generator_table(profile, importer), importer.card.id)
-    return importer.look(root, settings, load_folder_classes(profile.classes))
+    return importer.inspect_data(root, settings, load_folder_classes(profile.classes))
 
 
 def _inspect(source: DataSource, look: str | None, profile: Profile) -> Finding:
@@ -81,7 +81,7 @@ def _inspect(source: DataSource, look: str | None, profile: Profile) -> Finding:
         if source.name == profile.train_data:
             report = _training_images(root, profile.classes)
         elif look is not None:
-            report = cast(Look, load_attribute(look))(source.name, root, source.card)
+            report = cast(Inspector, load_attribute(look))(source.name, root, source.card)
         elif importer := _importer(source.name):
             report = _published_images(importer, root, profile)
         else:
@@ -116,7 +116,7 @@ def _problem(name: str, error: Exception) -> Finding:
 
 
 def _training_images(root: Path, classes: str) -> DataReport:
-    """Look at an ImageFolder of the profile's classes."""
+    """Inspector at an ImageFolder of the profile's classes."""
     from harness.images.folder import FolderSource
     from harness.plugins.inputs import image_folder
 
@@ -129,7 +129,7 @@ def _training_images(root: Path, classes: str) -> DataReport:
     return DataReport(
         "class folders" + (" in train/" if folder != root else ""),
         f"{len(source.names)} images, {min(counts)} to {max(counts)} per class",
-        f"{len(listed)} classes of {listed.name} ({listed.fingerprint[:12]})",
+        f"{len(listed)} classes of {listed.name} ({listed.ids_hash[:12]})",
         spread([str(folder / name) for name in source.names]),
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.core.classes import SHIPPED
 from harness.core.errors import UserError
-from harness.core.names import near
+from harness.core.names import did_you_mean
 from harness.plan.profile import PROFILES, load_profile
 from harness.plugins import registry
 from harness.plugins.generator import Generator
@@ -28,7 +28,9 @@ def show_list(what: str, as_json: bool) -> None:
     """
     if what and what not in KINDS:
         raise UserError(
-            f"cannot list {what!r}", f"there are {', '.join(KINDS)}", f"{near(what, KINDS)}leave it out for everything"
+            f"cannot list {what!r}",
+            f"there are {', '.join(KINDS)}",
+            f"{did_you_mean(what, KINDS)}leave it out for everything",
         )
     tables = {kind: _table(kind) for kind in KINDS if what in ("", kind)}
     if as_json:

@@ -111,19 +111,19 @@ def _selection(
         raise UserError(f"unknown --vary {vary!r}", "it is one of all, generator, train", "correct it")
     if weights not in ("auto", "raw", "ema"):
         raise UserError(f"unknown --weights {weights!r}", "it is one of auto, raw, ema", "correct it")
-    outside = None
+    external = None
     if checkpoint is not None:
         numbers = {"image_size": image_size, "interpolation": interpolation, "crop": crop, "precision": precision}
         flags = _colours(normalisation) | {key: value for key, value in numbers.items() if value}
-        outside = _outside(resolved, checkpoint, arch, classes, flags, None if weights == "auto" else weights)
-        outside = replace(outside, notes=(*([note] if note else []), *outside.notes))
+        external = _outside(resolved, checkpoint, arch, classes, flags, None if weights == "auto" else weights)
+        external = replace(external, notes=(*([note] if note else []), *external.notes))
     elif not generator:
         raise UserError(
             "nothing to measure",
             "neither --generator nor --checkpoint was given",
             "e.g. --generator lbgen; all names: python -m harness list",
         )
-    return Selection(resolved, generator, suite, backbone, seeds, vary, outside)
+    return Selection(resolved, generator, suite, backbone, seeds, vary, external)
 
 
 def _colours(normalisation: str) -> dict[str, Any]:
@@ -138,12 +138,12 @@ def _outside(
     from harness.backbones.baseline import PREFIX, parse_baseline
     from harness.backbones.preprocessing import base_name, resolve
     from harness.core.classes import load_classes
-    from harness.plan.model import Outside
+    from harness.plan.model import ExternalCheckpoint
 
     if str(checkpoint).startswith(PREFIX):
         chosen, arch = classes or profile.classes, arch or next(iter(profile.backbones))
         baseline = parse_baseline(str(checkpoint), load_classes(chosen).ids)
-        found = Outside(checkpoint, base_name(arch), chosen, baseline=baseline)
+        found = ExternalCheckpoint(checkpoint, base_name(arch), chosen, baseline=baseline)
         if baseline.kind != "untrained":
             return found
         feed = resolve(arch, None, flags, _recipe(profile, arch), trained=False)
@@ -165,7 +165,9 @@ def _outside(
             f"leave --weights out, or give {weights}.safetensors",
         )
     weights = weights or held
-    return Outside(path, base_name(arch), classes, feed.values, weights, notes=(feed.line,), warnings=feed.warnings)
+    return ExternalCheckpoint(
+        path, base_name(arch), classes, feed.values, weights, notes=(feed.line,), warnings=feed.warnings
+    )
 
 
 def _recipe(profile: Any, arch: str) -> dict[str, Any]:

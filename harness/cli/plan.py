@@ -11,14 +11,14 @@ from harness.core.classes import load_folder_classes
 from harness.plan.model import Selection
 from harness.plan.planner import Planner
 from harness.plan.profile import ORIGINALS
-from harness.run.session import Survey, survey
+from harness.run.session import RunPlan, plan_run
 from harness.store.artifacts import State, Store, read_manifest
 from harness.store.cells import KINDS, Cell
 
 
 def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
     """Print the plan of a selection against a store."""
-    found = survey(selection, store)
+    found = plan_run(selection, store)
     measured = _measured(store, found)
     rows = [_row(found, kind, measured) for kind in KINDS]
     costs = _costs(found)
@@ -45,12 +45,12 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
     _print_facts(found, selection, facts)
 
 
-def _print_facts(found: Survey, selection: Selection, facts: dict[str, Any]) -> None:
+def _print_facts(found: RunPlan, selection: Selection, facts: dict[str, Any]) -> None:
     print(f"profile {selection.profile.name}: {len(found.plan.cells)} cells, {len(found.wanted)} to do")
     if found.plan.cells:
         _print_table(facts["kinds"])
-    if selection.outside is not None and selection.outside.baseline is None:
-        print(f"checkpoint: not opened yet; the run's first cell checks that it is a {selection.outside.arch} with these classes")
+    if selection.external is not None and selection.external.baseline is None:
+        print(f"checkpoint: not opened yet; the run's first cell checks that it is a {selection.external.arch} with these classes")
     for line in facts["sizes"]:
         print(f"sizes: {line}")
     for what, number in facts["costs"].items():
@@ -81,7 +81,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     print(f"  {'sum':<11}{'':>18}{minutes:>10.1f}{disk:>9.0f}   = {minutes / 60:.1f} hours of one slot")
 
 
-def _sizes(found: Survey, selection: Selection) -> list[str]:
+def _sizes(found: RunPlan, selection: Selection) -> list[str]:
     """Return in words how many images of which size are made and how long each backbone trains on them."""
     profile, classes = selection.profile, load_folder_classes(selection.profile.classes)
     size, cells = profile.dataset, found.plan.cells.values()
@@ -98,7 +98,7 @@ def _sizes(found: Survey, selection: Selection) -> list[str]:
     return lines
 
 
-def _complete(found: Survey, selection: Selection, store: Store, measured: dict[str, float]) -> dict[str, Any] | None:
+def _complete(found: RunPlan, selection: Selection, store: Store, measured: dict[str, float]) -> dict[str, Any] | None:
     """Return cells, hours and megabytes of the whole selection, in sum and by kind, where something it needs is missing.
 
     None where nothing is. What is done already stays done.
@@ -110,7 +110,7 @@ def _complete(found: Survey, selection: Selection, store: Store, measured: dict[
         return None
     states: dict[str, State] = {key: found.states.get(key, "missing") for key in plan.cells}
     wanted = frozenset(key for key in plan.cells if key in found.wanted or key not in found.states)
-    rows = [_row(Survey(plan, states, wanted), kind, measured) for kind in KINDS]
+    rows = [_row(RunPlan(plan, states, wanted), kind, measured) for kind in KINDS]
     return {
         "cells": len(plan.cells),
         "hours": round(sum(row["minutes"] for row in rows) / 60, 2),
@@ -119,7 +119,7 @@ def _complete(found: Survey, selection: Selection, store: Store, measured: dict[
     }
 
 
-def _row(found: Survey, kind: str, measured: dict[str, float]) -> dict[str, Any]:
+def _row(found: RunPlan, kind: str, measured: dict[str, float]) -> dict[str, Any]:
     todo = [found.plan.cells[key] for key in found.wanted if found.plan.cells[key].kind == kind]
     return {
         "kind": kind,
@@ -134,21 +134,21 @@ def _row(found: Survey, kind: str, measured: dict[str, float]) -> dict[str, Any]
 def _minutes(cell: Cell, measured: dict[str, float]) -> float:
     expected = cell.resources.minutes * max(len(cell.shards), 1)
     whole = measured.get(f"{cell.kind}/{cell.name}")
-    return expected if whole is None else whole * cell.resources.share
+    return expected if whole is None else whole * cell.resources.time_fraction
 
 
-def _measured(store: Store, found: Survey) -> dict[str, float]:
+def _measured(store: Store, found: RunPlan) -> dict[str, float]:
     """Return minutes per kind and name, of a whole share, from finished cells of this plan without shards."""
     times: dict[str, list[float]] = {}
     for key, cell in found.plan.cells.items():
         if found.states[key] == "done" and not cell.shards:
             manifest = read_manifest(store.folder(cell)) or {}
-            minutes = float(manifest.get("wall_seconds", 0.0)) / 60 / cell.resources.share
+            minutes = float(manifest.get("wall_seconds", 0.0)) / 60 / cell.resources.time_fraction
             times.setdefault(f"{cell.kind}/{cell.name}", []).append(minutes)
     return {name: sum(values) / len(values) for name, values in times.items()}
 
 
-def _costs(found: Survey) -> dict[str, int]:
+def _costs(found: RunPlan) -> dict[str, int]:
     """Return what cells to do will process, in words that begin with their item or name, and how many do the same.
 
     In the order of the plan, which is that of the suites and of their items (fractions from the largest on).
@@ -157,7 +157,7 @@ def _costs(found: Survey) -> dict[str, int]:
     return dict(Counter(f"{cell.params.get('item', cell.name)}: {cell.cost}" for cell in todo if cell.cost))
 
 
-def _remote(found: Survey) -> list[str]:
+def _remote(found: RunPlan) -> list[str]:
     values: Iterable[object] = (
         v for cell in found.plan.cells.values() for v in dict(cell.params.get("settings", {})).values()
     )

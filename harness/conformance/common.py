@@ -9,9 +9,9 @@ from pathlib import Path
 from harness.plan.model import Plan, Selection
 from harness.plan.planner import Planner
 from harness.plan.profile import Profile
-from harness.run.job import Order, execute
+from harness.run.job import Job, execute
 from harness.run.local import LocalExecutor
-from harness.run.progress import Board, Report
+from harness.run.progress import ProgressReporter, RunSummary
 from harness.store.artifacts import Store
 from harness.store.cells import Cell
 from harness.store.data import find_data
@@ -36,17 +36,17 @@ def closure(plan: Plan, cells: Iterable[Cell]) -> frozenset[str]:
     return frozenset(found)
 
 
-def run_cells(plan: Plan, keys: frozenset[str], store: Store) -> Report:
+def run_cells(plan: Plan, keys: frozenset[str], store: Store) -> RunSummary:
     """Do cells with two workers, as a run would."""
     todo = frozenset(key for key in keys if store.state(plan.cells[key]) != "done")
-    return LocalExecutor(store, WORKERS, "cpu", Board(store, len(todo), quiet=True)).run(plan, todo)
+    return LocalExecutor(store, WORKERS, "cpu", ProgressReporter(store, len(todo), quiet=True)).run(plan, todo)
 
 
 def do_here(
     plan: Plan, cell: Cell, store: Store, shard: str = "", progress: Callable[[int, int, str], None] | None = None
 ) -> None:
     """Do a cell, or one shard of it, in this process."""
-    order = Order(cell, plan.inputs(cell), plan.sources, str(store.root), shard)
+    order = Job(cell, plan.inputs(cell), plan.sources, str(store.root), shard)
     if progress is None:
         execute(order)
     else:

@@ -23,7 +23,7 @@ from harness.conformance.common import (
 from harness.conformance.outcome import Outcome, failed, judge, passed
 from harness.conformance.watch import opened, touched
 from harness.core.errors import DataMissing
-from harness.plan.model import Outside, Plan, Selection
+from harness.plan.model import ExternalCheckpoint, Plan, Selection
 from harness.plan.profile import Profile
 from harness.plugins.suite import Suite
 from harness.run.scoring import CARDS, RECORD, ROWS, score_rows
@@ -75,8 +75,8 @@ def _selection(suite: Suite, profile: Profile, generator: str, root: Path) -> Se
         model = create(arch, len(load_classes(profile.classes)), **size_arguments(arch, recipe.image_size))
     path = root / "untrained.pth"
     torch.save(model.state_dict(), path)
-    outside = Outside(path, arch, profile.classes, Preprocessing(recipe.mean, recipe.std, recipe.image_size))
-    return Selection(profile, "", suite.card.id, outside=outside)
+    outside = ExternalCheckpoint(path, arch, profile.classes, Preprocessing(recipe.mean, recipe.std, recipe.image_size))
+    return Selection(profile, "", suite.card.id, external=outside)
 
 
 def _recipe(profile: Profile, arch: str) -> dict[str, Any]:

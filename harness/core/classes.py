@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.core.errors import UserError
-from harness.core.names import near
+from harness.core.names import did_you_mean
 
 SHIPPED = {
     "imagenet1k": "package:harness/class_lists/imagenet1k.txt",
@@ -32,8 +32,12 @@ class ClassList:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def key(self) -> dict[str, str]:
+        """Return what stands for the list in keys of cells: its name and the hash of its content."""
+        return {"name": self.name, "content": self.content}
+
     @cached_property
-    def fingerprint(self) -> str:
+    def ids_hash(self) -> str:
         """Return the SHA-256 of the ids joined by line feeds."""
         return hashlib.sha256("\n".join(self.ids).encode()).hexdigest()
 
@@ -111,7 +115,7 @@ def load_classes(name: str) -> ClassList:
         raise UserError(
             f"unknown class list {name!r}",
             f"shipped lists: {', '.join(SHIPPED)}",
-            f"{near(name, SHIPPED)}give a shipped name or a file of lines 'id' or 'id name'",
+            f"{did_you_mean(name, SHIPPED)}give a shipped name or a file of lines 'id' or 'id name'",
         )
     pairs = _read_pairs(name, resolve_path(location))
     ids = tuple(pair[0] for pair in pairs)

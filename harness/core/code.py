@@ -28,7 +28,7 @@ def load_attribute(location: str) -> object:
 
 
 @cache
-def code_fingerprint(module_name: str) -> str:
+def code_hash(module_name: str) -> str:
     """Return the hash of a plugin's source: its package folder if it is a package, else its file."""
     spec = importlib.util.find_spec(module_name)
     if spec is None or spec.origin is None:
@@ -40,13 +40,13 @@ def code_fingerprint(module_name: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def modules_fingerprint(modules: Sequence[str]) -> str:
+def modules_hash(modules: Sequence[str]) -> str:
     """Return the fingerprint of some modules, such as those of a package that one kind of work runs."""
-    return hashlib.sha256(" ".join(map(code_fingerprint, modules)).encode()).hexdigest()[:16]
+    return hashlib.sha256(" ".join(map(code_hash, modules)).encode()).hexdigest()[:16]
 
 
-def work_fingerprint(work: str) -> str:
+def callable_hash(work: str) -> str:
     """Return the fingerprint of the package that holds ``module:function``, or of the module where it is in none."""
     module = work.partition(":")[0]
     package = module.rpartition(".")[0]
-    return code_fingerprint(package if "." in package else module)
+    return code_hash(package if "." in package else module)

@@ -18,17 +18,17 @@ BY_SHARD = "shard_costs"
 
 
 @dataclass(frozen=True)
-class Spent:
+class Cost:
     """What some work took; wall seconds of shards are summed over workers."""
 
     wall_seconds: float
     cpu_seconds: float
 
 
-def stopwatch() -> Callable[[], Spent]:
+def stopwatch() -> Callable[[], Cost]:
     """Return a function that says what this process and its children have spent since now."""
     started, cpu = time.monotonic(), _cpu_seconds()
-    return lambda: Spent(round(time.monotonic() - started, 3), round(_cpu_seconds() - cpu, 3))
+    return lambda: Cost(round(time.monotonic() - started, 3), round(_cpu_seconds() - cpu, 3))
 
 
 def _cpu_seconds() -> float:
@@ -36,18 +36,18 @@ def _cpu_seconds() -> float:
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
-def keep(scratch: Path, shard: str, spent: Spent) -> None:
+def save_shard_cost(scratch: Path, shard: str, spent: Cost) -> None:
     """Keep the cost of a shard beside it; to be called before the shard counts as made, so that none is without."""
     write_json(scratch / FOLDER / f"{shard}.json", [spent.wall_seconds, spent.cpu_seconds])
 
 
-def keep_all(scratch: Path, manifest: Mapping[str, Any]) -> None:
+def carry_over(scratch: Path, manifest: Mapping[str, Any]) -> None:
     """Keep the costs a manifest knows, for shards that stay while others are made anew."""
     for shard, (wall, cpu) in manifest.get(BY_SHARD, {}).items():
-        keep(scratch, shard, Spent(wall, cpu))
+        save_shard_cost(scratch, shard, Cost(wall, cpu))
 
 
-def facts(scratch: Path, shards: Sequence[str], joining: Spent) -> dict[str, Any]:
+def manifest_fields(scratch: Path, shards: Sequence[str], joining: Cost) -> dict[str, Any]:
     """Return a manifest's facts about cost: of joining alone where there are no shards, else of all shards together.
 
     Where the cost of a shard is not known (an older version made it), the whole cost is None.
@@ -66,8 +66,8 @@ def facts(scratch: Path, shards: Sequence[str], joining: Spent) -> dict[str, Any
             BY_SHARD: known}  # fmt: skip
 
 
-def of(manifest: Mapping[str, Any]) -> Spent | None:
+def read_cost(manifest: Mapping[str, Any]) -> Cost | None:
     """Return what an artifact took, or None where its manifest does not know."""
     shards = any(name.endswith(".tar") for name in manifest["files"])
     wall, cpu = manifest.get("wall_seconds"), manifest.get("cpu_seconds")
-    return None if wall is None or cpu is None or (shards and BY_SHARD not in manifest) else Spent(wall, cpu)
+    return None if wall is None or cpu is None or (shards and BY_SHARD not in manifest) else Cost(wall, cpu)

@@ -55,7 +55,7 @@ def explain_full_disk(path: Path, error: OSError) -> UserError | OSError:
     )
 
 
-def drop(folder: Path) -> None:
+def remove_tree(folder: Path) -> None:
     """Remove a folder so that a kill leaves it whole or gone: renamed first, then emptied.
 
     What a kill left of an earlier removal is removed too.
@@ -92,7 +92,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n")
 
 
-def whole_lines(path: Path) -> int:
+def truncate_partial_line(path: Path) -> int:
     """Cut a torn last line off a file that grows by lines, and return how many are left; 0 where there is no file."""
     if not path.is_file():
         return 0

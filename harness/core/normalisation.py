@@ -6,7 +6,7 @@ Weights fed with another normalisation than theirs still answer, only worse; one
 from __future__ import annotations
 
 from harness.core.errors import UserError
-from harness.core.names import near
+from harness.core.names import did_you_mean
 
 Colour = tuple[float, float, float]
 
@@ -40,6 +40,6 @@ def parse_normalisation(text: str) -> tuple[Colour, Colour]:
         raise UserError(
             f"normalisation {text!r} is not known",
             f"it is one of {', '.join(KNOWN)}, or mean and standard deviation of red, green and blue",
-            f"{near(text, KNOWN)}write e.g. 0.5,0.5,0.5/0.5,0.5,0.5",
+            f"{did_you_mean(text, KNOWN)}write e.g. 0.5,0.5,0.5/0.5,0.5,0.5",
         )
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.core.errors import UserError
-from harness.core.names import near
+from harness.core.names import did_you_mean
 
 
 class Settings(BaseModel):
@@ -35,7 +35,7 @@ def settings_error(owner: str, error: ValidationError, known: tuple[str, ...]) -
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = () if len(first["loc"]) > 1 else known  # the names are those of the outermost table
-        hint = near(str(first["loc"][-1]), known)
+        hint = did_you_mean(str(first["loc"][-1]), known)
         return UserError(
             f"{owner} has no setting {key!r}",
             f"known settings: {', '.join(known)}" if known else "no setting has that name",

@@ -214,7 +214,7 @@ def _settle_batch_norm(model: Any, kind: str, batches: int = 20) -> None:
 def settle_scale(model: Any, kind: str, tokenize: Any) -> None:
     """Make image and text features equally long on average, in place; cosines do not change.
 
-    lbGen's discriminator reads features that are not normalised. Trained from cosines alone, a small tower may make image
+    lbGen's discriminator reads features that are not normalised. PlannedSubject from cosines alone, a small tower may make image
     features three times as long as text features: then length alone tells them apart, and the cosine's gradient
     (inverse to the length) is lost beside the discriminator's.
     """

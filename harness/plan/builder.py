@@ -23,22 +23,22 @@ class Builder:
     """The plan so far, and what is known of its inputs."""
 
     def __init__(
-        self, profile: Profile, given: Mapping[str, DataSource] | None = None, store: Path | None = None
+        self, profile: Profile, assume_present: Mapping[str, DataSource] | None = None, store: Path | None = None
     ) -> None:
-        """Build with the data sets that exist; with ``given`` ones as if all others existed too, to know the cost.
+        """Build with the data sets that exist; with ``assume_present`` ones as if all others existed too, to know the cost.
 
         Hashes of large files are kept beside ``store``.
         """
-        self.profile, self.assume = profile, given is not None
+        self.profile, self.assume = profile, assume_present is not None
         self.plan = Plan()
         self.fingerprints = Fingerprints.beside(store)
-        self._data: dict[str, DataSource | str] = dict(given or {})
+        self._data: dict[str, DataSource | str] = dict(assume_present or {})
         self._models: dict[Path, str] = {}
 
-    def find(self, name: str, roots: Mapping[str, str] = MappingProxyType({})) -> DataSource | None:
+    def find(self, name: str, bound_data: Mapping[str, str] = MappingProxyType({})) -> DataSource | None:
         """Return a data set of the profile, or of the roots given; None where it is not there."""
         if name not in self._data:
-            settings = DataSettings(root=roots[name]) if name in roots else self.profile.data.get(name)
+            settings = DataSettings(root=bound_data[name]) if name in bound_data else self.profile.data.get(name)
             self._data[name] = (
                 DataSource(name, "", "assumed", {})
                 if self.assume
@@ -65,11 +65,11 @@ class Builder:
                 (self.profile.disk_mb, resources.disk_mb),
             )
         )
-        return replace(resources, minutes=minutes * resources.share, disk_mb=disk)
+        return replace(resources, minutes=minutes * resources.time_fraction, disk_mb=disk)
 
     def data_hashes(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the hashes of some data sets, for a cell's parameters."""
-        return {"data": {name: source.fingerprint for name, source in self.found(names).items()}}
+        return {"data": {name: source.data_hash for name, source in self.found(names).items()}}
 
     def found(self, names: Sequence[str]) -> dict[str, DataSource]:
         """Return those of some data sets that are there."""

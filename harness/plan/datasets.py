@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.core.classes import ClassList
-from harness.core.code import work_fingerprint
+from harness.core.code import callable_hash
 from harness.core.settings import Settings
 from harness.images.request import shards
 from harness.plugins import registry
-from harness.plugins.common import Amount
+from harness.plugins.common import Workload
 from harness.plugins.generator import Generator
 from harness.store.cells import Cell, Resources
 
@@ -28,7 +28,7 @@ def generator_table(profile: Profile, generator: Generator) -> dict[str, Any]:
     name = generator.card.id
     family = merged(profile.generators.get(name.partition(":")[0], {}), profile.generators.get(name, {}))
     inherited = profile.generators.get(generator.inherits, {}) if generator.inherits else {}
-    return {key: value for key, value in inherited.items() if key not in generator.own} | family
+    return {key: value for key, value in inherited.items() if key not in generator.overrides} | family
 
 
 def merged(table: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,7 +52,6 @@ def dataset_cell(
 ) -> Cell:
     """Add the cells of one dataset to the plan and return the last one, whose artifact is the dataset."""
     values = settings.model_dump(mode="json")
-    told = {"name": classes.name, "content": classes.content}
     inputs = _needs(builder, generator, settings, classes)
     if generator.fits(settings):
         inputs = inputs | {"weights": _fit(builder, generator, settings, classes, inputs, generator_seed).key}
@@ -63,8 +62,8 @@ def dataset_cell(
     made = {k: v for k, v in values.items() if k not in generator.fit_fields}
     params = {
         "settings": made,
-        "classes": told,
-        **builder.model_hashes(generator.located(made), made),
+        "classes": classes.key(),
+        **builder.model_hashes(generator.path_settings(made), made),
         **builder.data_hashes(data),
         "dataset": {"images_per_class": size.images_per_class, "chunk": size.chunk, "size_px": size.size_px},
     }
@@ -76,12 +75,12 @@ def dataset_cell(
             params,
             inputs,
             {} if generator.imports else {"generator_seed": generator_seed},
-            generator.import_work if generator.imports else "harness.run.tasks:synthesise",
+            generator.import_callable_path if generator.imports else "harness.run.tasks:synthesise",
             f"{card.id} seed {generator_seed}",
             data,
             () if generator.imports else shards(classes, size.images_per_class, size.chunk),
             builder.expected("synthesise", card.id, _synthesis(builder.profile, generator, settings, classes)),
-            registry.plugin_fingerprint(generator),
+            registry.plugin_code_hash(generator),
         )
     )
 
@@ -112,18 +111,17 @@ def image_count(profile: Profile, classes: ClassList) -> int:
     return len(classes) * profile.dataset.images_per_class
 
 
-def estimated(resources: Resources, amount: Amount | None) -> Resources:
-    """Return resources with the time that an amount of work is expected to take."""
-    return resources if amount is None else replace(resources, minutes=amount.minutes)
+def estimated(resources: Resources, workload: Workload | None) -> Resources:
+    """Return resources with the time that a workload is expected to take."""
+    return resources if workload is None else replace(resources, minutes=workload.minutes)
 
 
 def _needs(builder: Builder, generator: Generator, settings: Settings, classes: ClassList) -> dict[str, str]:
     inputs = {}
-    told = {"name": classes.name, "content": classes.content}
-    for need in generator.needs(settings):
-        told_to = need.params.get("settings", {})
+    for need in generator.derived_inputs(settings):
+        settings_read = need.params.get("settings", {})
         images = image_count(builder.profile, classes)
-        amount = Amount(images, "images", need.per_second) if need.per_second else None
+        workload = Workload(images, "images", need.per_second) if need.per_second else None
         cell = builder.plan.add(
             Cell(
                 "extract",
@@ -131,16 +129,16 @@ def _needs(builder: Builder, generator: Generator, settings: Settings, classes: 
                 need.version,
                 {
                     **need.params,
-                    **builder.model_hashes(generator.located(told_to), told_to),
+                    **builder.model_hashes(generator.path_settings(settings_read), settings_read),
                     **builder.data_hashes(need.data),
-                    "classes": told,
+                    "classes": classes.key(),
                 },
-                work=need.work,
+                callable_path=need.callable_path,
                 label=f"{need.name} of {', '.join(need.data)}",
                 data=need.data,
-                fingerprint=work_fingerprint(need.work),
-                resources=builder.expected("extract", need.name, estimated(need.resources, amount)),
-                cost=str(amount or ""),
+                code_hash=callable_hash(need.callable_path),
+                resources=builder.expected("extract", need.name, estimated(need.resources, workload)),
+                cost=str(workload or ""),
             )
         )
         inputs[need.role] = cell.key
@@ -159,9 +157,12 @@ def _fit(
     values = settings.model_dump(mode="json")
     shaping = {k: v for k, v in values.items() if k in (*generator.fit_fields, *generator.shared_fields)}
     classes = generator.fit_classes(settings, classes)
-    told = {"name": classes.name, "content": classes.content}
-    params = {"settings": shaping, "classes": told, **builder.model_hashes(generator.located(shaping), shaping)}
-    amount = generator.fit_amount(settings, len(classes), image_count(builder.profile, classes))
+    params = {
+        "settings": shaping,
+        "classes": classes.key(),
+        **builder.model_hashes(generator.path_settings(shaping), shaping),
+    }
+    workload = generator.fit_workload(settings, len(classes), image_count(builder.profile, classes))
     return builder.plan.add(
         Cell(
             "fit",
@@ -170,10 +171,10 @@ def _fit(
             params | (builder.data_hashes(data) if data else {}),
             inputs,
             seeds={"generator_seed": generator_seed},
-            work="harness.run.tasks:fit",
-            fingerprint=registry.plugin_fingerprint(generator),
-            resources=builder.expected("fit", card.id, estimated(generator.fit_resources(settings), amount)),
-            cost=str(amount or ""),
+            callable_path="harness.run.tasks:fit",
+            code_hash=registry.plugin_code_hash(generator),
+            resources=builder.expected("fit", card.id, estimated(generator.fit_resources(settings), workload)),
+            cost=str(workload or ""),
             label=f"{card.id} seed {generator_seed}",
             data=data,
         )

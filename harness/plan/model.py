@@ -14,7 +14,7 @@ from harness.store.data import DataSource
 
 
 @dataclass(frozen=True)
-class Outside:
+class ExternalCheckpoint:
     """Weights from outside, evaluated without generator or pre-training."""
 
     path: Path
@@ -42,7 +42,7 @@ class Selection:
     backbones: str = ""
     seeds: int = 1
     vary: str = ""
-    outside: Outside | None = None
+    external: ExternalCheckpoint | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class NotRun:
 
 
 @dataclass(frozen=True)
-class Trained:
+class PlannedSubject:
     """A backbone, trained by us or from outside, ready to be measured."""
 
     cell: Cell

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from harness.core.classes import load_folder_classes
 from harness.core.errors import DataMissing, UserError
-from harness.core.names import near
+from harness.core.names import did_you_mean
 from harness.core.settings import parse_settings
 from harness.plan.backbones import baseline_of, imported, pretrained
 from harness.plan.builder import Builder
 from harness.plan.datasets import dataset_cell, generator_table
-from harness.plan.model import Plan, Selection, Trained
+from harness.plan.model import Plan, PlannedSubject, Selection
 from harness.plan.suites import measured
 from harness.plugins import registry
 from harness.plugins.generator import Generator
@@ -25,14 +25,14 @@ class Planner:
     """Builds one plan."""
 
     def __init__(
-        self, selection: Selection, given: Mapping[str, DataSource] | None = None, store: Path | None = None
+        self, selection: Selection, assume_present: Mapping[str, DataSource] | None = None, store: Path | None = None
     ) -> None:
-        """Plan with what is there; with ``given`` data as if all the rest were there too, to know what it would cost.
+        """Plan with what is there; with ``assume_present`` data as if all the rest were there too, to know what it would cost.
 
         Hashes of large files are kept beside ``store``.
         """
         self.selection, self.profile = selection, selection.profile
-        self.builder = Builder(self.profile, given, store)
+        self.builder = Builder(self.profile, assume_present, store)
         self.plan = self.builder.plan
         self.suite_ids, self.suites_asked = registry.suites().expand(selection.suites)
         self._check_tables()
@@ -71,7 +71,7 @@ class Planner:
                     raise UserError(
                         f"profile {self.profile.name!r} sizes an unknown entry '{table}.{name}'",
                         f"registered {table}: {', '.join(known)}",
-                        f"{near(name, known)}correct the key",
+                        f"{did_you_mean(name, known)}correct the key",
                     )
 
         known_data = {name for plugin in self._plugins() for name in plugin.card.data} | {"train"}
@@ -80,7 +80,7 @@ class Planner:
                 raise UserError(
                     f"no generator or suite reads a data set called {name!r}",
                     f"names in use: {', '.join(sorted(known_data))}",
-                    f"{near(name, sorted(known_data))}correct --data or the profile",
+                    f"{did_you_mean(name, sorted(known_data))}correct --data or the profile",
                 )
 
     @staticmethod
@@ -96,13 +96,13 @@ class Planner:
         yield from registry.generators().available()[0]
         yield from registry.suites().available()[0]
 
-    def _subjects(self) -> Iterator[tuple[Trained, Cell | None]]:
-        outside = self.selection.outside
-        if outside is not None and outside.baseline is not None:
-            yield baseline_of(self.builder, outside, outside.baseline), None
+    def _subjects(self) -> Iterator[tuple[PlannedSubject, Cell | None]]:
+        external = self.selection.external
+        if external is not None and external.baseline is not None:
+            yield baseline_of(self.builder, external, external.baseline), None
             return
-        if outside is not None:
-            yield imported(self.builder, outside), None
+        if external is not None:
+            yield imported(self.builder, external), None
             return
         ids, asked = registry.generators().expand(self.selection.generators)
         classes = load_folder_classes(self.profile.classes)
@@ -113,7 +113,7 @@ class Planner:
                     generator.Settings, generator_table(self.profile, generator), generator.card.id
                 )
                 wanted = generator.data(settings)
-                missing = [self.builder.why_missing(data) for data in wanted if not self.builder.find(data, generator.roots)]
+                missing = [self.builder.why_missing(data) for data in wanted if not self.builder.find(data, generator.bound_data)]
                 missing += filter(None, [generator.missing(settings)])
                 if missing and not self.builder.assume:
                     self.plan.skip(what, missing[0], by_name)
@@ -136,9 +136,9 @@ class Planner:
         found: dict[str, tuple[Generator, bool]] = {}
         for name in ids:
             generator, by_name = registry.generators().get(name), name in asked
-            if generator.card.otherwise and name in replaceable and not self._given(generator.card.data):
-                self.plan.note(f"{name} -> {generator.card.otherwise}: no folder given (--data {generator.card.data[0]}=PATH)")
-                generator = registry.generators().get(generator.card.otherwise)
+            if generator.card.fallback and name in replaceable and not self._given(generator.card.data):
+                self.plan.note(f"{name} -> {generator.card.fallback}: no folder given (--data {generator.card.data[0]}=PATH)")
+                generator = registry.generators().get(generator.card.fallback)
             by_name = by_name or found.get(generator.card.id, (generator, False))[1]
             found[generator.card.id] = (generator, by_name)
         return list(found.values())
@@ -161,6 +161,6 @@ class Planner:
                 raise UserError(
                     f"unknown backbone {arch!r}",
                     f"profile {self.profile.name!r} has {', '.join(known)}",
-                    f"{near(arch, known)}add [backbones.{arch}] to a profile of your own",
+                    f"{did_you_mean(arch, known)}add [backbones.{arch}] to a profile of your own",
                 )
         return asked

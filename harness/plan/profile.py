@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from harness.core.errors import UserError
-from harness.core.names import near
+from harness.core.names import did_you_mean
 from harness.core.settings import Settings, settings_error
 from harness.store.data import DataSettings
 
@@ -125,7 +125,7 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
     elif name in PROFILES:
         text = importlib.resources.files("harness.profiles").joinpath(f"{name}.toml").read_text(encoding="utf-8")
     else:
-        hint = near(name, PROFILES)
+        hint = did_you_mean(name, PROFILES)
         raise UserError(
             f"unknown profile {name!r}",
             f"shipped profiles: {', '.join(PROFILES)}",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.core.code import work_fingerprint
+from harness.core.code import callable_hash
 from harness.core.settings import Settings, parse_settings
-from harness.plan.model import Trained
+from harness.plan.model import PlannedSubject
 from harness.plugins import registry
-from harness.plugins.common import Need
+from harness.plugins.common import DerivedInput
 from harness.plugins.suite import Item, NotPlanned, Suite
 from harness.store.cells import Cell
 
@@ -21,20 +21,20 @@ EMBEDDED = "micro"
 
 
 def measured(
-    builder: Builder, suite: Suite, trained: Trained, dataset: Cell | None = None, *, asked: bool = False
+    builder: Builder, suite: Suite, subject: PlannedSubject, dataset: Cell | None = None, *, asked: bool = False
 ) -> None:
     """Add a suite's evaluations of a classifier, or of a dataset; note what is not run and why, and whether it was ``asked`` for."""
     card = suite.card
-    if trained.baseline not in ("", "untrained", *card.baselines):
-        builder.plan.skip(f"{card.id} of {trained.generator}", "it needs a network", False)
+    if subject.baseline not in ("", "untrained", *card.baselines):
+        builder.plan.skip(f"{card.id} of {subject.generator}", "it needs a network", False)
         return
     settings = parse_settings(suite.Settings, builder.profile.suites.get(card.id, {}), card.id)
     try:
-        items: Sequence[Item] = suite.items(settings, trained.arch)
+        items: Sequence[Item] = suite.items(settings, subject.arch)
     except NotPlanned as reason:
-        builder.plan.skip(f"{card.id} of {trained.arch}", str(reason), False)
+        builder.plan.skip(f"{card.id} of {subject.arch}", str(reason), False)
         return
-    size = _other_size(suite, settings, trained)
+    size = _other_size(suite, settings, subject)
     for item in items:
         missing = [name for name in item.data if not builder.find(name)]
         if missing:
@@ -43,17 +43,17 @@ def measured(
         warnings = tuple(filter(None, [size, _other_profile(builder, item.data)]))
         for warning in warnings:
             builder.plan.warn(warning)
-        _evaluate(builder, suite, settings, item, trained, dataset, warnings)
+        _evaluate(builder, suite, settings, item, subject, dataset, warnings)
 
 
-def _other_size(suite: Suite, settings: Settings, trained: Trained) -> str:
+def _other_size(suite: Suite, settings: Settings, subject: PlannedSubject) -> str:
     """Say so where a suite feeds a checkpoint from outside with images of another size than the checkpoint states."""
     size = getattr(settings, "image_size", 0)
-    if not trained.image_size or size in (0, trained.image_size) or suite.own_size:
+    if not subject.image_size or size in (0, subject.image_size) or suite.own_size:
         return ""
     return (
-        f"{suite.card.id} feeds images of {size} px instead of the {trained.image_size} that the checkpoint states "
-        f"(--set suites.{suite.card.id}.image_size={trained.image_size} follows it)"
+        f"{suite.card.id} feeds images of {size} px instead of the {subject.image_size} that the checkpoint states "
+        f"(--set suites.{suite.card.id}.image_size={subject.image_size} follows it)"
     )
 
 
@@ -73,21 +73,20 @@ def _evaluate(
     suite: Suite,
     settings: Settings,
     item: Item,
-    trained: Trained,
+    subject: PlannedSubject,
     dataset: Cell | None,
     warnings: tuple[str, ...],
 ) -> None:
     card, values = suite.card, settings.model_dump(mode="json")
-    told = {"name": trained.classes.name, "content": trained.classes.content}
-    subject = {"dataset": dataset.key} if dataset is not None else {"checkpoint": trained.cell.key}
-    inputs = subject if item.checkpoint or dataset is not None else {}
+    measured_on = {"dataset": dataset.key} if dataset is not None else {"checkpoint": subject.cell.key}
+    inputs = measured_on if item.checkpoint or dataset is not None else {}
     params = {
         "settings": values,
         "item": item.label,
         "item_params": item.params,
-        "classes": told,
-        "subject": _facts(builder, trained, dataset),
-        "arch": "" if dataset is not None else trained.arch,
+        "classes": subject.classes.key(),
+        "subject": _facts(builder, subject, dataset),
+        "arch": "" if dataset is not None else subject.arch,
         **builder.data_hashes(item.data),
         **builder.model_hashes(suite.sources, values),
         **({"warnings": warnings} if warnings else {}),
@@ -98,46 +97,46 @@ def _evaluate(
             card.id,
             card.version,
             params,
-            inputs | {need.role: _extract(builder, need, trained, subject, told).key for need in item.needs},
+            inputs | {need.role: _extract(builder, need, subject, measured_on).key for need in item.derived_inputs},
             {"probe_seed": item.probe_seed},
             "harness.run.tasks:evaluate",
-            f"{trained.generator} {trained.arch} {card.id} {item.label}",
+            f"{subject.generator} {subject.arch} {card.id} {item.label}",
             item.data,
             (),
             builder.expected("evaluate", card.id, item.resources),
-            registry.plugin_fingerprint(suite),
+            registry.plugin_code_hash(suite),
             suite.cost(item, settings, {name: source.card for name, source in builder.found(item.data).items()}),
         )
     )
 
 
-def _extract(builder: Builder, need: Need, trained: Trained, subject: dict[str, str], told: dict[str, str]) -> Cell:
+def _extract(builder: Builder, need: DerivedInput, subject: PlannedSubject, inputs: dict[str, str]) -> Cell:
     return builder.plan.add(
         Cell(
             "extract",
             need.name,
             need.version,
-            {**need.params, **builder.data_hashes(need.data), "classes": told},
-            subject,
-            work=need.work,
-            label=f"{need.name} {trained.cell.label}",
+            {**need.params, **builder.data_hashes(need.data), "classes": subject.classes.key()},
+            inputs,
+            callable_path=need.callable_path,
+            label=f"{need.name} {subject.cell.label}",
             data=need.data,
-            fingerprint=work_fingerprint(need.work),
+            code_hash=callable_hash(need.callable_path),
             resources=builder.expected("extract", need.name, need.resources),
         )
     )
 
 
-def _facts(builder: Builder, trained: Trained, dataset: Cell | None) -> dict[str, Any]:
+def _facts(builder: Builder, subject: PlannedSubject, dataset: Cell | None) -> dict[str, Any]:
     """Return whom a record is about; of a dataset's own measurement nothing of a backbone."""
     of_dataset = dataset is not None
     return {
-        "generator": trained.generator,
-        "backbone": "-" if of_dataset else "baseline" if trained.baseline else trained.arch,
-        "generator_seed": trained.generator_seed,
-        "train_seed": 0 if of_dataset else trained.train_seed,
-        "information": trained.information,
+        "generator": subject.generator,
+        "backbone": "-" if of_dataset else "baseline" if subject.baseline else subject.arch,
+        "generator_seed": subject.generator_seed,
+        "train_seed": 0 if of_dataset else subject.train_seed,
+        "information": subject.information,
         "profile": builder.profile.name,
-        "recipe": "" if of_dataset else trained.recipe,
-        "class_list": trained.classes.fingerprint[:16],
+        "recipe": "" if of_dataset else subject.recipe,
+        "class_list": subject.classes.ids_hash[:16],
     }

@@ -10,7 +10,7 @@ from harness.store.cells import Resources
 
 
 @dataclass(frozen=True)
-class Amount:
+class Workload:
     """How much a cell has to do and how fast that is assumed to go: for plans, no part of any identity."""
 
     count: int
@@ -47,7 +47,7 @@ class DataReport:
 
 
 @dataclass(frozen=True)
-class Need:
+class DerivedInput:
     """Something derived once and shared, made by an extract cell; wanted by evaluations and by generators."""
 
     role: str
@@ -55,7 +55,7 @@ class Need:
     name: str
     """Name of the extraction; with ``params``, data and (for evaluations) the backbone its identity."""
     version: int
-    work: str
+    callable_path: str
     """``module:function``, called with a Context."""
     params: Mapping[str, Any]
     data: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from harness.core.errors import UserError
 from harness.core.settings import NoSettings, Settings
 from harness.images.request import Request, Sample
-from harness.plugins.common import Amount, DataReport, Need
+from harness.plugins.common import DataReport, DerivedInput, Workload
 from harness.store.cells import Resources
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ Information = Literal["class_names", "templates", "captions", "real_images", "re
 
 @dataclass(frozen=True)
 class GeneratorCard:
-    """What a generator is and what it was told; printed by ``describe`` and on the board."""
+    """What a generator is and which supervision it used; printed by ``describe`` and on the board."""
 
     id: str
     version: int
@@ -57,7 +57,7 @@ class GeneratorCard:
     """Cost at full scale, with its source."""
     reading: str = ""
     """What must be known to read its numbers."""
-    otherwise: str = ""
+    fallback: str = ""
     """Generator that stands in where the data of this one are not given."""
     published_images: str = ""
     """Generator that imports the images that were published of this method."""
@@ -65,7 +65,7 @@ class GeneratorCard:
     """Data set of real images that an import is compared with (duplicates, parents), where the profile has it."""
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def supervision(self) -> tuple[str, ...]:
         """Return what the board prints: the information, and both real-pixel flags unless the images are the real ones."""
         flags = {
             "real_pixels_at_training": self.real_pixels_at_training,
@@ -92,11 +92,11 @@ class Generator(ABC):
     """Packages whose code counts as the generator's own, for noticing a forgotten version bump."""
     inherits: ClassVar[str] = ""
     """Generator whose settings in the profile hold here too (a variant of it)."""
-    own: ClassVar[tuple[str, ...]] = ()
+    overrides: ClassVar[tuple[str, ...]] = ()
     """Settings that are not inherited: what makes the variant."""
-    import_work: ClassVar[str] = "harness.run.tasks:import_images"
+    import_callable_path: ClassVar[str] = "harness.run.tasks:import_images"
     """``module:function`` that lists the images of a generator whose only mode is ``import``."""
-    roots: Mapping[str, str] = MappingProxyType({})
+    bound_data: Mapping[str, str] = MappingProxyType({})
     """Data sets that the generator's own name points to (``folder:PATH``), with their roots."""
 
     @property
@@ -105,9 +105,9 @@ class Generator(ABC):
         return self.card.modes == ("import",)
 
     @property
-    def can_look(self) -> bool:
-        """Return whether ``look`` says something of its data set, for ``doctor``."""
-        return type(self).look is not Generator.look
+    def can_inspect(self) -> bool:
+        """Return whether ``inspect_data`` says something of its data set, for ``doctor``."""
+        return type(self).inspect_data is not Generator.inspect_data
 
     @property
     def takes_argument(self) -> bool:
@@ -124,7 +124,7 @@ class Generator(ABC):
             f"generator {self.card.id!r} takes no argument", f"{argument!r} was given", f"write {self.card.id}"
         )
 
-    def located(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+    def path_settings(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Return which of these settings name files or folders, whose content enters the key."""
         return self.sources
 
@@ -136,7 +136,7 @@ class Generator(ABC):
         """Return whether these settings need a fit."""
         return bool(self.fit_fields)
 
-    def needs(self, settings: Any) -> Sequence[Need]:
+    def derived_inputs(self, settings: Any) -> Sequence[DerivedInput]:
         """Return what is derived once from data sets (captions, features) and read by fit and synthesis."""
         return ()
 
@@ -144,7 +144,7 @@ class Generator(ABC):
         """Return what the settings lack for a run, in words; empty when nothing."""
         return ""
 
-    def look(self, root: Path, settings: Any, classes: ClassList) -> DataReport:
+    def inspect_data(self, root: Path, settings: Any, classes: ClassList) -> DataReport:
         """Return what lies in the root of its data set; lists and counts, and decodes a sample at most.
 
         Raises:
@@ -164,7 +164,7 @@ class Generator(ABC):
         """Return what the fit needs."""
         return Resources()
 
-    def fit_amount(self, settings: Any, classes: int, images: int) -> Amount | None:
+    def fit_workload(self, settings: Any, classes: int, images: int) -> Workload | None:
         """Return how much the fit has to do on so many classes and real images, where that is known before it."""
         return None
 

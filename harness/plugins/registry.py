@@ -9,9 +9,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Generic, Literal, TypeVar, cast
 
-from harness.core.code import modules_fingerprint
+from harness.core.code import modules_hash
 from harness.core.errors import UserError
-from harness.core.names import near
+from harness.core.names import did_you_mean
 from harness.plugins.common import DataReport
 from harness.plugins.generator import Generator
 from harness.plugins.suite import Suite
@@ -70,7 +70,7 @@ class Registry(Generic[T]):
             raise UserError(
                 f"unknown {self.kind} {name!r}",
                 f"no built-in or plugin has that name; {loaded}{empty}",
-                f"{near(name, (*self._points, *self.groups()))}all names: python -m harness list {self.kind}s",
+                f"{did_you_mean(name, (*self._points, *self.groups()))}all names: python -m harness list {self.kind}s",
             )
         reason = self._clashes.get(name) or self._load(name)
         if reason:
@@ -89,10 +89,10 @@ class Registry(Generic[T]):
             raise UserError(f"{self.kind} {base!r} takes no argument", f"{argument!r} was given", f"write {base}")
         made = plugin.bind(argument)
         known = self._loaded.get(made.card.id)
-        if isinstance(known, Generator) and known.roots != made.roots:
+        if isinstance(known, Generator) and known.bound_data != made.bound_data:
             raise UserError(
                 f"two {self.kind}s are called {made.card.id!r}",
-                f"{', '.join(known.roots.values())} and {', '.join(made.roots.values())}",
+                f"{', '.join(known.bound_data.values())} and {', '.join(made.bound_data.values())}",
                 f"name one of them yourself: {base}:NAME=PATH",
             )
         self._loaded[made.card.id] = made
@@ -164,16 +164,16 @@ def suites() -> Registry[Suite]:
     return Registry("suite", "harness.suites", Suite)  # type: ignore[type-abstract]
 
 
-def plugin_fingerprint(plugin: Generator | Suite) -> str:
+def plugin_code_hash(plugin: Generator | Suite) -> str:
     """Return the fingerprint of the module that defines a plugin and of the packages it names as its own."""
-    return modules_fingerprint((type(plugin).__module__, *plugin.modules))
+    return modules_hash((type(plugin).__module__, *plugin.modules))
 
 
-Look = Callable[[str, Path, object], DataReport]
+Inspector = Callable[[str, Path, object], DataReport]
 """Called with (name, root, card)."""
 
 
-def first_known(table: Literal["looks", "origins"]) -> dict[str, str]:
+def first_known(table: Literal["data_inspectors", "origins"]) -> dict[str, str]:
     """Return data set name to what the first suite that knows it says in one of its tables."""
     found: dict[str, str] = {}
     for suite in suites().available()[0]:
@@ -201,5 +201,5 @@ def find_plugin(name: str, others: Sequence[str] = ()) -> Generator | Suite:
     raise UserError(
         f"nothing is called {name!r}",
         "no generator, suite, group or profile has that name",
-        f"{near(name, (*known, *others))}all names: python -m harness list",
+        f"{did_you_mean(name, (*known, *others))}all names: python -m harness list",
     )

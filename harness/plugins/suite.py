@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.core.settings import NoSettings, Settings
-from harness.plugins.common import Need
+from harness.plugins.common import DerivedInput
 from harness.stats.difference import Units
 from harness.store.cells import Resources
 from harness.store.records import Check, Metric
@@ -52,7 +52,7 @@ class Item:
     data: tuple[str, ...]
     params: Mapping[str, Any] = field(default_factory=dict)
     probe_seed: int = 0
-    needs: tuple[Need, ...] = ()
+    derived_inputs: tuple[DerivedInput, ...] = ()
     resources: Resources = field(default_factory=Resources)
     checkpoint: bool = True
     """Whether the evaluation itself reads the backbone (false when it works on extracted features only)."""
@@ -75,7 +75,7 @@ class Suite(ABC):
     sources: ClassVar[tuple[str, ...]] = ()
     modules: ClassVar[tuple[str, ...]] = ()
     """Packages whose code counts as the suite's own, for noticing a forgotten version bump."""
-    looks: ClassVar[Mapping[str, str]] = {}
+    data_inspectors: ClassVar[Mapping[str, str]] = {}
     """Data set name to ``module:function``, called with (name, root, card), that returns a ``DataReport`` or raises a
     ``UserError``; ``doctor`` and every evaluation call it. It reads lists and counts files, and decodes at most a few of them."""
     own_size: ClassVar[bool] = False

@@ -154,7 +154,7 @@ def _cards(spec: Mapping[str, Any], profile: str) -> dict[str, Any]:
         source = find_data(data, settings[data]) if data in settings else f"profile {name} has no data set {data!r}"
         if isinstance(source, str):
             cards[data] = {}  # data given by the user is the public data set, whose card is empty
-        elif source.fingerprint == mark:
+        elif source.data_hash == mark:
             cards[data] = dict(source.card)
         else:
             raise UserError(

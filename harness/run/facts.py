@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from harness.backbones.preprocessing import BACKBONE, NAMES
 from harness.core.code import load_attribute
 from harness.core.errors import UserError
-from harness.plugins.registry import Look, first_known
+from harness.plugins.registry import Inspector, first_known
 from harness.run.scoring import MEASURED, Measured, artifacts
 
 if TYPE_CHECKING:
@@ -47,16 +47,16 @@ def findings(ctx: Context, suite: Suite) -> Iterator[str]:
     """
     for name in ctx.cell.data:
         source = ctx.sources[name]
-        key = (name, source.root, source.fingerprint)
+        key = (name, source.root, source.data_hash)
         if key not in _LOOKED_AT:
-            look = suite.looks.get(name) or first_known("looks").get(name, "")
+            look = suite.data_inspectors.get(name) or first_known("data_inspectors").get(name, "")
             _LOOKED_AT[key] = tuple(_contradictions(look, name, ctx.data(name), source.card)) if look else ()
         yield from (f"{name}: {line}" for line in _LOOKED_AT[key])
 
 
 def _contradictions(look: str, name: str, root: Path, card: Mapping[str, Any]) -> Iterable[str]:
     try:
-        report = cast(Look, load_attribute(look))(name, root, card)
+        report = cast(Inspector, load_attribute(look))(name, root, card)
     except UserError as error:
         return (f"{error.what}: {error.why}",)
     except Exception as error:  # the rows are measured: what a look stumbles over must not take them away

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from harness.core.code import load_attribute
-from harness.core.cost import facts as cost_facts
-from harness.core.cost import stopwatch
+from harness.core.cost import manifest_fields, stopwatch
 from harness.core.files import explain_full_disk, lock
 from harness.core.provenance import provenance
 from harness.plugins.context import Context, Progress, silent
@@ -21,7 +20,7 @@ from harness.store.data import DataSource, check_unchanged
 
 
 @dataclass(frozen=True)
-class Order:
+class Job:
     """A cell, or one shard of it, with all a worker needs to do it."""
 
     cell: Cell
@@ -43,9 +42,9 @@ class Order:
         }
 
     @staticmethod
-    def from_dict(raw: Mapping[str, Any]) -> Order:
-        """Rebuild an order from ``to_dict``."""
-        return Order(
+    def from_dict(raw: Mapping[str, Any]) -> Job:
+        """Rebuild a job from ``to_dict``."""
+        return Job(
             cell=Cell.from_dict(raw["cell"]),
             inputs={role: Cell.from_dict(cell) for role, cell in raw["inputs"].items()},
             sources={name: DataSource(**source) for name, source in raw["sources"].items()},
@@ -55,39 +54,39 @@ class Order:
         )
 
 
-def execute(order: Order, progress: Progress = silent, rank: int = 0, world_size: int = 1) -> None:
-    """Do an order. A cell with shards is sealed by the order that names no shard.
+def execute(job: Job, progress: Progress = silent, rank: int = 0, world_size: int = 1) -> None:
+    """Do a job. A cell with shards is sealed by the job that names no shard.
 
     Whoever comes second waits at the lock and finds the work done. Only rank 0 seals.
 
     Raises:
         UserError: a data set or model has changed since the plan was made; nothing is sealed.
     """
-    store = Store(Path(order.store))
-    cell = order.cell
+    store = Store(Path(job.store))
+    cell = job.cell
     out = store.folder(cell)
     out.mkdir(parents=True, exist_ok=True)
-    inputs = {role: store.open(made_by) for role, made_by in order.inputs.items()}
-    ctx = Context(cell, out, inputs, order.sources, order.device, rank, world_size, progress)
-    work = cast(Callable[..., None], load_attribute(cell.work))
+    inputs = {role: store.open(made_by) for role, made_by in job.inputs.items()}
+    ctx = Context(cell, out, inputs, job.sources, job.device, rank, world_size, progress)
+    work = cast(Callable[..., None], load_attribute(cell.callable_path))
     if rank > 0:
         work(ctx)
         return
-    with _full_disk_explained(out), lock(store.root / "locks" / f"{cell.key[:16]}{order.shard}.lock"):
+    with _full_disk_explained(out), lock(store.root / "locks" / f"{cell.key[:16]}{job.shard}.lock"):
         if store.state(cell) in ("done", "stale"):
             return
         started, spent = time.time(), stopwatch()
-        if order.shard:
-            work(ctx, order.shard)
+        if job.shard:
+            work(ctx, job.shard)
             return
         work(ctx)
-        check_unchanged(cell, order.sources, store.root)
+        check_unchanged(cell, job.sources, store.root)
         store.seal(
             cell,
             {
-                "provenance": provenance(order.device, cell.resources.threads),
+                "provenance": provenance(job.device, cell.resources.threads),
                 "started": round(started, 3),
-                **cost_facts(out / SCRATCH, cell.shards, spent()),
+                **manifest_fields(out / SCRATCH, cell.shards, spent()),
             },
         )
 

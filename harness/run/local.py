@@ -18,8 +18,8 @@ from typing import IO, Any
 
 from harness.core.errors import CorruptArtifact
 from harness.plan.model import Plan
-from harness.run.job import Order
-from harness.run.progress import Board, Report
+from harness.run.job import Job
+from harness.run.progress import ProgressReporter, RunSummary
 from harness.store.artifacts import Store
 from harness.store.cells import Cell, Resources
 
@@ -89,13 +89,13 @@ class LocalExecutor:
         device: ``cpu`` or ``cuda``.
     """
 
-    def __init__(self, store: Store, slots: int, device: str, board: Board) -> None:
+    def __init__(self, store: Store, slots: int, device: str, board: ProgressReporter) -> None:
         self.store, self.slots, self.device, self.board = store, slots, device, board
         self.processors = len(os.sched_getaffinity(0))
         self.selector = selectors.DefaultSelector()
         self.workers: list[Worker] = []
 
-    def run(self, plan: Plan, wanted: frozenset[str]) -> Report:
+    def run(self, plan: Plan, wanted: frozenset[str]) -> RunSummary:
         """Do the wanted cells of a plan; a failed cell stops only what depends on it."""
         self.plan, self.rank_of = plan, _ranks(plan, wanted)
         self.state = _State()
@@ -108,7 +108,7 @@ class LocalExecutor:
             while self.state.ready or any(worker.task for worker in self.workers):
                 self._start()
                 for event, _ in self.selector.select(timeout=1.0):
-                    self._hear(event.data)
+                    self._read_messages(event.data)
                 self.board.tick()
         finally:
             self._stop()
@@ -135,13 +135,13 @@ class LocalExecutor:
             if not (fits or not running):
                 continue
             self.state.ready.remove(task)
-            self._give(task)
+            self._dispatch(task)
             running.append(needs)
             free_slots -= _slots(needs)
             free_threads -= needs.threads * _slots(needs)
 
-    def _give(self, task: Task) -> None:
-        order = Order(
+    def _dispatch(self, task: Task) -> None:
+        job = Job(
             task.cell,
             self.plan.inputs(task.cell),
             {name: self.plan.sources[name] for name in self._data(task.cell)},
@@ -149,12 +149,12 @@ class LocalExecutor:
             task.shard,
             self.device,
         )
-        message = {"order": order.to_dict(), "log": str(self.store.log(task.cell))}
+        message = {"job": job.to_dict(), "log": str(self.store.log(task.cell))}
         self.state.attempts[task.id] = self.state.attempts.get(task.id, 0) + 1
         if task.cell.resources.devices > 1:
             worker = self._torchrun(task, message)
         else:
-            worker = self._idle(fresh=task.cell.resources.isolated)
+            worker = self._free_worker(fresh=task.cell.resources.isolated)
             with contextlib.suppress(BrokenPipeError):  # a worker that died meanwhile is noticed by its closed pipe
                 assert worker.process.stdin is not None
                 worker.process.stdin.write(json.dumps(message) + "\n")
@@ -166,7 +166,7 @@ class LocalExecutor:
         """Return the data sets a cell may open: its own and those an imported dataset points to."""
         return tuple(dict.fromkeys(name for one in (cell, *self.plan.inputs(cell).values()) for name in one.data))
 
-    def _idle(self, fresh: bool) -> Worker:
+    def _free_worker(self, fresh: bool) -> Worker:
         for worker in self.workers:
             if worker.task is None and worker.answer is None and not (fresh and worker.used):
                 worker.used = True
@@ -200,7 +200,7 @@ class LocalExecutor:
 
     def _torchrun(self, task: Task, message: Mapping[str, Any]) -> Worker:
         folder = Path(tempfile.mkdtemp(prefix="harness-"))
-        (folder / "order.json").write_text(json.dumps(message), encoding="utf-8")
+        (folder / "job.json").write_text(json.dumps(message), encoding="utf-8")
         log = self.store.log(task.cell)
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [
@@ -214,8 +214,8 @@ class LocalExecutor:
             str(task.cell.resources.devices),
             "-m",
             "harness.run.worker",
-            "--order",
-            str(folder / "order.json"),
+            "--job",
+            str(folder / "job.json"),
             "--answer",
             str(folder / "answer.json"),
         ]
@@ -230,18 +230,18 @@ class LocalExecutor:
         self.selector.register(process.stdout, selectors.EVENT_READ, worker)
         return worker
 
-    def _hear(self, worker: Worker) -> None:
+    def _read_messages(self, worker: Worker) -> None:
         """Read all that a worker has said; the pipe is read below Python's buffers, which would hide lines from select."""
         said = os.read(worker.pipe.fileno(), 2**16)
         if not said:
-            self._lost(worker)
+            self._worker_exited(worker)
             return
         *lines, worker.unread = (worker.unread + said).split(b"\n")
         if worker.answer is None:  # of a torchrun job only the end counts
             for line in lines:
-                self._obey(worker, json.loads(line))
+                self._handle(worker, json.loads(line))
 
-    def _obey(self, worker: Worker, answer: Mapping[str, Any]) -> None:
+    def _handle(self, worker: Worker, answer: Mapping[str, Any]) -> None:
         task = worker.task
         if answer["event"] == "progress" and task is not None:
             self.board.progress(task.cell, task.shard, answer["done"], answer["total"], answer["note"])
@@ -249,9 +249,9 @@ class LocalExecutor:
             worker.task = None
             if task.cell.resources.isolated:
                 self._end(worker)
-            self._settle(task, answer, time.monotonic() - worker.started)
+            self._finish_task(task, answer, time.monotonic() - worker.started)
 
-    def _lost(self, worker: Worker) -> None:
+    def _worker_exited(self, worker: Worker) -> None:
         """A pipe closed: a torchrun job ended, or a worker died."""
         code = worker.process.wait()
         task, answer = worker.task, worker.answer
@@ -259,12 +259,12 @@ class LocalExecutor:
         if task is None:
             return
         if answer is not None and answer.is_file():
-            self._settle(task, json.loads(answer.read_text(encoding="utf-8")), time.monotonic() - worker.started)
+            self._finish_task(task, json.loads(answer.read_text(encoding="utf-8")), time.monotonic() - worker.started)
         elif self.state.attempts[task.id] < ATTEMPTS:
             self.board.note(f"{task.name}: its worker died ({_cause(code)}); trying again")
             self.state.ready.insert(0, task)
         else:
-            self._settle(
+            self._finish_task(
                 task,
                 {
                     "event": "failed",
@@ -279,7 +279,7 @@ class LocalExecutor:
                 0.0,
             )
 
-    def _settle(self, task: Task, answer: Mapping[str, Any], seconds: float) -> None:
+    def _finish_task(self, task: Task, answer: Mapping[str, Any], seconds: float) -> None:
         cell = task.cell
         if answer["event"] == "failed":
             if answer["damaged"] and self._remake_inputs(task):

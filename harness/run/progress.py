@@ -29,7 +29,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Report:
+class RunSummary:
     """The end of a run."""
 
     done: int
@@ -40,7 +40,7 @@ class Report:
 
 
 @dataclass
-class Board:
+class ProgressReporter:
     """Collects events and tells them to a person; a terminal gets one moving line, a file a line now and then."""
 
     store: Store
@@ -127,14 +127,14 @@ class Board:
             self.stream.write(lead + (";\n" + " " * len(lead)).join(parts) + "\n")
         self.stream.flush()
 
-    def finish(self) -> Report:
+    def finish(self) -> RunSummary:
         """Close the books."""
         if self.stream.isatty():
             self.stream.write("\r\x1b[K")
         self._saved = 0.0
         self._save()
         kinds: dict[str, float] = {kind: round(self.cpu[kind], 1) for kind in KINDS if kind in self.cpu}
-        return Report(self.finished, tuple(self.failures), kinds, time.monotonic() - self._begun)
+        return RunSummary(self.finished, tuple(self.failures), kinds, time.monotonic() - self._begun)
 
     def _entry(self, cell: Cell) -> dict[str, Any]:
         return self.entries.setdefault(

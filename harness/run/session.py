@@ -14,7 +14,7 @@ from harness.core.errors import UserError
 from harness.core.files import write_text
 from harness.plan.model import Plan, Selection
 from harness.plan.planner import Planner
-from harness.run.progress import Board, Report
+from harness.run.progress import ProgressReporter, RunSummary
 from harness.store.artifacts import State, Store
 from harness.store.cells import KINDS, Cell
 
@@ -22,7 +22,7 @@ Stale = Literal["stop", "reuse", "redo"]
 
 
 @dataclass(frozen=True)
-class Survey:
+class RunPlan:
     """A plan against a store."""
 
     plan: Plan
@@ -37,7 +37,7 @@ class Survey:
         )
 
 
-def survey(selection: Selection, store: Store, stale: Stale = "stop") -> Survey:
+def plan_run(selection: Selection, store: Store, stale: Stale = "stop") -> RunPlan:
     """Plan a selection and look at which cells are done."""
     plan = Planner(selection, store=store.root).build()
     states = {key: store.state(cell) for key, cell in plan.cells.items()}
@@ -53,7 +53,7 @@ def survey(selection: Selection, store: Store, stale: Stale = "stop") -> Survey:
         if key not in wanted:
             wanted.add(key)
             pending += [need for need in plan.cells[key].inputs.values() if not _usable(states[need], stale)]
-    return Survey(plan, states, frozenset(wanted))
+    return RunPlan(plan, states, frozenset(wanted))
 
 
 def _usable(state: State, stale: Stale) -> bool:
@@ -69,7 +69,7 @@ def run(
     device: str = "auto",
     quiet: bool = False,
     announce: Callable[[Plan], None] = lambda plan: None,
-) -> tuple[Survey, Report | None]:
+) -> tuple[RunPlan, RunSummary | None]:
     """Do what is left of a selection. Returns no report where nothing was left.
 
     ``announce`` is called with the plan before any work begins.
@@ -77,7 +77,7 @@ def run(
     Raises:
         UserError: the plan is impossible, or holds stale artifacts and ``stale`` says stop.
     """
-    found = survey(selection, store, stale)
+    found = plan_run(selection, store, stale)
     announce(found.plan)
     old = [found.plan.cells[key] for key, state in found.states.items() if state == "stale"]
     if old and stale == "stop":
@@ -93,7 +93,9 @@ def run(
     from harness.run.local import LocalExecutor
 
     device, default_slots = choose_device(device)
-    executor = LocalExecutor(store, slots or default_slots, device, Board(store, len(found.wanted), quiet=quiet))
+    executor = LocalExecutor(
+        store, slots or default_slots, device, ProgressReporter(store, len(found.wanted), quiet=quiet)
+    )
     return found, executor.run(found.plan, found.wanted)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.backbones.baseline import FILE, Baseline
-from harness.core.cost import keep, stopwatch
+from harness.core.cost import save_shard_cost, stopwatch
 from harness.core.errors import UserError
 from harness.core.files import write_json, write_text
 from harness.core.provenance import code_version
@@ -50,7 +50,7 @@ def synthesise(ctx: Context, shard: str = "") -> None:
         samples = _checked(generator.synthesise(ctx, request), request.start, request.stop, ctx)
         images = _shard_images(_off_thread(samples), request.class_id, request.class_index)
         rows = write_shard(folder / f"{shard}.tar", images)
-        keep(ctx.scratch, shard, spent())
+        save_shard_cost(ctx.scratch, shard, spent())
         write_rows(rows_path, rows)
         return
     joined: list[ImageRow] = []
@@ -152,7 +152,7 @@ def import_images(ctx: Context) -> None:
         if seen[label] <= limit:
             lines.append(json.dumps({"path": path, "class_index": label}, sort_keys=True))
     write_text(ctx.out / INDEX, "\n".join(lines) + "\n")
-    write_json(ctx.out / "source.json", {"data": name, "fingerprint": ctx.sources[name].fingerprint})
+    write_json(ctx.out / "source.json", {"data": name, "fingerprint": ctx.sources[name].data_hash})
 
 
 def training_copy(ctx: Context) -> None:
@@ -205,7 +205,7 @@ def pretrain(ctx: Context) -> None:
     )
 
 
-def import_outside(ctx: Context) -> None:
+def import_checkpoint_file(ctx: Context) -> None:
     """Bring a checkpoint from outside into the form of our own."""
     from harness.backbones.checkpoint import import_checkpoint
     from harness.backbones.models import size_arguments

@@ -1,6 +1,6 @@
-"""A worker: a long-lived process that does one order after another. Also the entry point of torchrun cells.
+"""A worker: a long-lived process that does one job after another. Also the entry point of torchrun cells.
 
-Orders come as JSON lines on standard input; answers go as JSON lines to what was standard output. While an order is done,
+Jobs come as JSON lines on standard input; answers go as JSON lines to what was standard output. While a job is done,
 both output streams go to the cell's log. When standard input closes, because the executor ended or was killed, the
 worker ends at once: whatever it was writing is either whole or absent.
 """
@@ -20,31 +20,31 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from harness.core.errors import CorruptArtifact, UserError
-from harness.run.job import Order, execute
+from harness.run.job import Job, execute
 
 _REPORT_SECONDS = 0.5
 
 
 def serve(stdin: TextIO, answers: TextIO) -> None:
-    """Do orders until the input closes."""
-    orders: queue.Queue[str] = queue.Queue()
+    """Do jobs until the input closes."""
+    jobs: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
         for line in stdin:
-            orders.put(line)
+            jobs.put(line)
         os._exit(0)
 
-    threading.Thread(target=read, name="orders", daemon=True).start()
-    _say(answers, {"event": "ready"})
+    threading.Thread(target=read, name="jobs", daemon=True).start()
+    _send(answers, {"event": "ready"})
     while True:
-        raw = json.loads(orders.get())
+        raw = json.loads(jobs.get())
         _redirect(Path(raw["log"]))
-        _say(answers, do(raw, answers))
+        _send(answers, do(raw, answers))
 
 
 def do(raw: Mapping[str, Any], answers: TextIO | None, rank: int = 0, world_size: int = 1) -> dict[str, Any]:
-    """Do one order and return the answer: ``done`` with seconds, or ``failed`` with the three parts of the error."""
-    order = Order.from_dict(raw["order"])
+    """Do one job and return the answer: ``done`` with seconds, or ``failed`` with the three parts of the error."""
+    job = Job.from_dict(raw["job"])
     started, cpu = time.monotonic(), time.process_time()
     last = [0.0]
 
@@ -52,12 +52,12 @@ def do(raw: Mapping[str, Any], answers: TextIO | None, rank: int = 0, world_size
         now = time.monotonic()
         if answers is not None and (now - last[0] > _REPORT_SECONDS or done == total):
             last[0] = now
-            _say(answers, {"event": "progress", "done": done, "total": total, "note": note})
+            _send(answers, {"event": "progress", "done": done, "total": total, "note": note})
 
-    print(f"== {order.cell.folder} {order.shard}".rstrip(), flush=True)
+    print(f"== {job.cell.folder} {job.shard}".rstrip(), flush=True)
     try:
-        _set_threads(order.cell.resources.threads)
-        execute(order, progress, rank, world_size)
+        _set_threads(job.cell.resources.threads)
+        execute(job, progress, rank, world_size)
     except Exception as error:  # the boundary of a cell: a failure is reported, and the other cells go on
         traceback.print_exc()
         sys.stderr.flush()
@@ -96,25 +96,25 @@ def _redirect(log: Path) -> None:
     os.close(handle)
 
 
-def _say(stream: TextIO, answer: Mapping[str, Any]) -> None:
+def _send(stream: TextIO, answer: Mapping[str, Any]) -> None:
     stream.write(json.dumps(answer) + "\n")
     stream.flush()
 
 
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="harness.run.worker")
-    parser.add_argument("--order", type=Path, help="do the one order of this file, as one rank of a torchrun job")
+    parser.add_argument("--job", type=Path, help="do the one job of this file, as one rank of a torchrun job")
     parser.add_argument("--answer", type=Path, help="where rank 0 writes its answer")
     arguments = parser.parse_args()
-    if arguments.order is None:
+    if arguments.job is None:
         answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
         serve(sys.stdin, answers)
         return 0
-    raw = json.loads(arguments.order.read_text(encoding="utf-8"))
+    raw = json.loads(arguments.job.read_text(encoding="utf-8"))
     rank, local = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
-    if raw["order"]["device"].startswith("cuda"):
-        raw["order"]["device"] = f"cuda:{local}"
+    if raw["job"]["device"].startswith("cuda"):
+        raw["job"]["device"] = f"cuda:{local}"
     answer = do(raw, None, rank, int(os.environ.get("WORLD_SIZE", 1)))
     if rank == 0:
         arguments.answer.write_text(json.dumps(answer), encoding="utf-8")

@@ -164,8 +164,8 @@ _STATISTICS = {"share": _share, "mean share": _mean_share, "relative": _relative
 class Part:
     """One measurement in a column: which items it is about, and its weight in the column's value."""
 
-    space: str
-    """Items of equal name in equal spaces are the same; spaces are independent of each other."""
+    item_set: str
+    """Items of equal name in equal item_sets are the same; item_sets are independent of each other."""
     units: Units
     weight: float = 1.0
 
@@ -246,19 +246,19 @@ def difference(
         seed: Seed of the bootstrap.
 
     Raises:
-        ValueError: the systems have no items in common, or are about different spaces.
+        ValueError: the systems have no items in common, or are about different item_sets.
     """
     first, second = _common(first, second)
     values = seed_values(first), seed_values(second)
     value = float(values[0].mean() - values[1].mean())
     if abs(value) < _ROUNDING * float(np.abs(values[0]).max()):
         value = 0.0
-    spaces = _spaces(((first, 1.0), (second, -1.0)))
-    drawn = _replicates(spaces, replicates, seed) if replicates else None
-    se_items = _linear_error(spaces) if drawn is None else float(np.nanstd(drawn, ddof=1))
+    item_sets = _spaces(((first, 1.0), (second, -1.0)))
+    drawn = _replicates(item_sets, replicates, seed) if replicates else None
+    se_items = _linear_error(item_sets) if drawn is None else float(np.nanstd(drawn, ddof=1))
     used = spread or pooled_spread(*values)
-    n = sum(len(parts[0][0].ids) for parts in spaces.values())
-    df_items = max(1.0, min(len(parts[0][0].ids) for parts in spaces.values()) - 1.0)
+    n = sum(len(parts[0][0].ids) for parts in item_sets.values())
+    df_items = max(1.0, min(len(parts[0][0].ids) for parts in item_sets.values()) - 1.0)
     method = "paired bootstrap" if drawn is not None else "paired, linearised"
     plain = Difference(value, value, value, se_items, None, df_items, 1.0, 0.5, 0.5, n, method, df_items)
     if used is not None:
@@ -321,8 +321,8 @@ def answer_noise(*systems: System) -> float:
 
 def _by_space(parts: Sequence[Part]) -> list[FloatArray]:
     """Return the items' shares in a run's value, space by space in the order of their names."""
-    spaces = _spaces((([parts], 1.0),))
-    return [_joint(spaces[space]) for space in sorted(spaces)]
+    item_sets = _spaces((([parts], 1.0),))
+    return [_joint(item_sets[space]) for space in sorted(item_sets)]
 
 
 def joint_error(system: System) -> float:
@@ -339,17 +339,17 @@ def _spaces(systems: Sequence[tuple[System, float]]) -> dict[str, list[tuple[Uni
     found: dict[str, list[tuple[Units, float]]] = {}
     for system, sign in systems:
         for part in (part for parts in system for part in parts):
-            found.setdefault(part.space, []).append((part.units, sign * part.weight / len(system)))
+            found.setdefault(part.item_set, []).append((part.units, sign * part.weight / len(system)))
     return found
 
 
 def _common(first: System, second: System) -> tuple[System, System]:
     groups: dict[str, list[Units]] = {}
     for part in (part for system in (first, second) for parts in system for part in parts):
-        groups.setdefault(part.space, []).append(part.units)
-    spaces = [{part.space for parts in system for part in parts} for system in (first, second)]
-    if spaces[0] != spaces[1]:
-        raise ValueError(f"measured on different parts: {', '.join(sorted(spaces[0] ^ spaces[1]))}")
+        groups.setdefault(part.item_set, []).append(part.units)
+    item_sets = [{part.item_set for parts in system for part in parts} for system in (first, second)]
+    if item_sets[0] != item_sets[1]:
+        raise ValueError(f"measured on different parts: {', '.join(sorted(item_sets[0] ^ item_sets[1]))}")
     kept: dict[str, tuple[str, ...]] = {}
     for space, units in groups.items():
         kept[space] = units[0].ids
@@ -363,15 +363,15 @@ def _common(first: System, second: System) -> tuple[System, System]:
             raise ValueError(f"{space}: the same items stand in different groups")
 
     def cut(system: System) -> System:
-        return [[replace(part, units=part.units.only(kept[part.space])) for part in parts] for parts in system]
+        return [[replace(part, units=part.units.only(kept[part.item_set])) for part in parts] for parts in system]
 
     return cut(first), cut(second)
 
 
-def _replicates(spaces: Mapping[str, list[tuple[Units, float]]], replicates: int, seed: int) -> FloatArray:
+def _replicates(item_sets: Mapping[str, list[tuple[Units, float]]], replicates: int, seed: int) -> FloatArray:
     drawn = np.zeros(replicates)
-    for number, space in enumerate(sorted(spaces)):
-        terms = spaces[space]
+    for number, space in enumerate(sorted(item_sets)):
+        terms = item_sets[space]
         joined = np.hstack([units.features for units, _ in terms])
         strata = terms[0][0].strata
         totals = resample_strata([joined[strata == value] for value in np.unique(strata)], seed + number, replicates)
@@ -383,9 +383,9 @@ def _replicates(spaces: Mapping[str, list[tuple[Units, float]]], replicates: int
     return drawn
 
 
-def _linear_error(spaces: Mapping[str, list[tuple[Units, float]]]) -> float:
-    error = math.sqrt(sum(float((_joint(terms) ** 2).sum()) for terms in spaces.values()))
-    alone = max(abs(c) * float(np.linalg.norm(u.contributions())) for terms in spaces.values() for u, c in terms)
+def _linear_error(item_sets: Mapping[str, list[tuple[Units, float]]]) -> float:
+    error = math.sqrt(sum(float((_joint(terms) ** 2).sum()) for terms in item_sets.values()))
+    alone = max(abs(c) * float(np.linalg.norm(u.contributions())) for terms in item_sets.values() for u, c in terms)
     return error if error > _ROUNDING * alone else 0.0
 
 

@@ -18,9 +18,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.core.cost import keep_all
+from harness.core.cost import carry_over
 from harness.core.errors import CorruptArtifact
-from harness.core.files import drop, write_json
+from harness.core.files import remove_tree, write_json
 from harness.core.identity import content_key, file_sha256
 from harness.store.cells import Cell
 
@@ -117,7 +117,7 @@ class Store:
             path = folder / name
             if not path.is_file() or path.stat().st_size != entry["bytes"]:
                 return "corrupt"
-        return "done" if manifest["fingerprint"] == cell.fingerprint else "stale"
+        return "done" if manifest["fingerprint"] == cell.code_hash else "stale"
 
     def open(self, cell: Cell) -> Artifact:
         """Return a finished artifact.
@@ -136,7 +136,7 @@ class Store:
     def seal(self, cell: Cell, facts: Mapping[str, Any]) -> Artifact:
         """Drop scratch files and write the manifest of everything else; from now on the artifact is done."""
         folder = self.folder(cell)
-        drop(folder / SCRATCH)
+        remove_tree(folder / SCRATCH)
         for leftover in folder.rglob(".*.tmp"):
             leftover.unlink()
         paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
@@ -148,7 +148,7 @@ class Store:
             "key": cell.key,
             "spec": cell.spec,
             "label": cell.label,
-            "fingerprint": cell.fingerprint,
+            "fingerprint": cell.code_hash,
             "files": files,
             "content": content_key({name: entry["sha256"] for name, entry in files.items()}),
             **facts,
@@ -177,7 +177,7 @@ class Store:
             manifest = read_manifest(aside)
         except CorruptArtifact:
             return
-        if manifest is None or (manifest["key"], manifest["fingerprint"]) != (cell.key, cell.fingerprint):
+        if manifest is None or (manifest["key"], manifest["fingerprint"]) != (cell.key, cell.code_hash):
             return  # what other code made must not pass for what this code makes
         damaged = Artifact(aside, manifest)
         for name in damaged.files():
@@ -185,7 +185,7 @@ class Store:
                 whole, target = damaged.path(name), self.folder(cell) / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 whole.rename(target)
-        keep_all(self.folder(cell) / SCRATCH, manifest)
+        carry_over(self.folder(cell) / SCRATCH, manifest)
 
     def artifacts(self, kind: str) -> list[Artifact]:
         """Return all finished artifacts of a kind, ordered by folder name."""

@@ -26,7 +26,7 @@ class Resources:
     memory_gb: float = 2.0
     minutes: float = 1.0
     """Expected time on the profile's machine; the plan replaces it by measured times where it has them."""
-    share: float = 1.0
+    time_fraction: float = 1.0
     """Part it takes of the time that the profile gives for its kind or name, such as a run on a fraction of the data."""
     disk_mb: float = 1.0
     isolated: bool = False
@@ -46,7 +46,7 @@ class Cell:
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Role to the key of the cell that makes it."""
     seeds: Mapping[str, int] = field(default_factory=dict)
-    work: str = ""
+    callable_path: str = ""
     """``module:function`` that does the work."""
     label: str = ""
     """What a person reads in tables; no part of the identity."""
@@ -55,7 +55,7 @@ class Cell:
     shards: tuple[str, ...] = ()
     """Parts that any number of workers may make side by side; derived from ``params``."""
     resources: Resources = field(default_factory=Resources)
-    fingerprint: str = ""
+    code_hash: str = ""
     """Hash of the plugin's modules; detects a forgotten version bump, no part of the identity."""
     cost: str = ""
     """What it will process, in words, for the plan; no part of the identity."""

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from harness.core.code import code_fingerprint, load_attribute
+from harness.core.code import code_hash, load_attribute
 from harness.core.errors import DataMissing, UserError
 from harness.core.files import lock, write_text
 from harness.core.fingerprints import Fingerprints
@@ -58,7 +58,7 @@ class DataSource:
 
     name: str
     root: str
-    fingerprint: str
+    data_hash: str
     card: Mapping[str, Any]
     writer: str = ""
     writer_name: str = ""
@@ -99,7 +99,7 @@ def find_data(name: str, settings: DataSettings, fingerprints: Fingerprints | No
 def _writing_code(writer: str) -> str:
     """Return the hash of the code that writes an embedded data set: what other code has left is never read as what this one writes."""
     module = writer.partition(":")[0]
-    return code_fingerprint(module.rpartition(".")[0] or module)
+    return code_hash(module.rpartition(".")[0] or module)
 
 
 def _found(root: Path, card: Mapping[str, Any], fingerprints: Fingerprints) -> str:
@@ -130,7 +130,7 @@ def check_unchanged(cell: Cell, sources: Mapping[str, DataSource], store: Path) 
     fingerprints = Fingerprints.beside(store)
     for name, source in ((name, sources[name]) for name in cell.data if name in sources):
         root = Path(source.root)
-        if not source.writer and not (root.exists() and _found(root, source.card, fingerprints) == source.fingerprint):
+        if not source.writer and not (root.exists() and _found(root, source.card, fingerprints) == source.data_hash):
             raise _changed(f"data set {name!r}", root)
     for name, mark in cell.params.get("sources", {}).items():
         path = model_files(str(cell.params["settings"][name]))
@@ -163,7 +163,7 @@ def materialise(source: DataSource) -> Path:
             if not (root / DONE).is_file():
                 write = cast(Callable[[str, Path], None], load_attribute(source.writer))
                 write(source.writer_name, root)
-                write_text(root / DONE, f"{source.fingerprint}\n{_content(root)}\n")
+                write_text(root / DONE, f"{source.data_hash}\n{_content(root)}\n")
     if not root.is_dir():
         raise DataMissing(
             f"data set {source.name!r} is not there", f"{root} is not a folder", f"give --data {source.name}=PATH"

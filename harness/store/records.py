@@ -60,7 +60,7 @@ class Subject:
     generator_seed: int
     train_seed: int
     information: tuple[str, ...] = ()
-    """What the generator was told: class names, templates, captions, real images, ..."""
+    """Supervision that the generator used: class names, templates, captions, real images, ..."""
     network: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Facts of the network that was measured and of how images reach it, as JSON values: ``weights`` (``raw``, ``ema``),
     ``mean`` and ``std`` (one number per channel, of inputs in [0, 1]), ``image_size`` (pixels), ``interpolation``, ``crop``

@@ -32,7 +32,7 @@ from harness.stats.estimate import (
 from harness.store.records import Metric
 from suites.bias.cards import In9Card
 from suites.bias.checks import floor_check
-from suites.bias.heads import BiasSettings, head_columns, name_coverage, narrowed
+from suites.bias.heads import BiasSettings, head_columns, name_coverage, restrict_logits
 from suites.bias.images import (
     SUFFIXES,
     Classifier,
@@ -155,7 +155,7 @@ def predict_rows(
         UserError: the head does not cover all categories, or the data set is damaged.
     """
     settings = settings or BiasSettings()
-    classifier = narrowed(classifier, settings.head)
+    classifier = restrict_logits(classifier, settings.head)
     head = bind_head(card, classifier.classes)
     head.require("BG_Gap", settings.restricted)
     base, views = read_views(root, card, others)

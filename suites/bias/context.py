@@ -36,7 +36,7 @@ from harness.stats.estimate import (
 )
 from harness.store.records import Check, Metric
 from suites.bias.cards import FocusCard
-from suites.bias.heads import BiasSettings, coverage_of, head_columns, name_coverage, narrowed
+from suites.bias.heads import BiasSettings, coverage_of, head_columns, name_coverage, restrict_logits
 from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, is_clip, predict, reading_notes, refuse
 from suites.bias.maps import ClassMap
 
@@ -160,7 +160,7 @@ def predict_rows(
         UserError: the head does not cover all categories, or the data set is damaged.
     """
     settings, reference = settings or BiasSettings(), geometry(card, is_clip(classifier))
-    classifier = narrowed(classifier, settings.head)
+    classifier = restrict_logits(classifier, settings.head)
     head = ClassMap.of(card.categories).bind(classifier.classes)
     head.require("CB_avg", settings.restricted)
     base, items = read_annotations(root, card)

@@ -1,4 +1,4 @@
-"""What a head can express: settings of the bias suites, coverage of restricted heads, heads narrowed to a list.
+"""What a head can express: settings of the bias suites, coverage of restricted heads, heads restrict_logits to a list.
 
 A head that lacks the classes of some category (ImageNet-100 heads lack most) has no TI, CB_avg or BG_Gap. On request it
 is measured on the images it covers, under names that carry the coverage: `TI@7of16`.
@@ -31,7 +31,7 @@ class BiasSettings(Settings):
     )
     head: str = Field(
         default="",
-        description="class list to whose classes the logits are narrowed, e.g. imagenet100, so that a 1000-way head "
+        description="class list to whose classes the logits are restrict_logits, e.g. imagenet100, so that a 1000-way head "
         "can be set beside a 100-way one",
     )
     batch_size: int = Field(default=64, ge=1, description="images a step; changes no decision")
@@ -39,7 +39,7 @@ class BiasSettings(Settings):
 
     def wording(self) -> str:
         """Return what the settings add to the protocol."""
-        return f"; logits narrowed to {self.head}" if self.head else ""
+        return f"; logits restrict_logits to {self.head}" if self.head else ""
 
 
 class TextureSettings(BiasSettings):
@@ -122,7 +122,7 @@ def _text(rows: Mapping[str, Any], column: str) -> str:
     return str(np.asarray(rows[column])[0]) if column in rows and len(rows[column]) else ""
 
 
-class NarrowedHead:
+class RestrictedHead:
     """A classifier whose outputs are those of some classes only, in the order of its own head."""
 
     def __init__(self, classifier: Classifier, classes: Sequence[str]) -> None:
@@ -137,7 +137,7 @@ class NarrowedHead:
         return self._classifier(images)[:, self._outputs]
 
 
-def narrowed(classifier: Classifier, name: str) -> Classifier:
+def restrict_logits(classifier: Classifier, name: str) -> Classifier:
     """Narrow a classifier to a class list; an empty name leaves it alone.
 
     Raises:
@@ -149,8 +149,8 @@ def narrowed(classifier: Classifier, name: str) -> Classifier:
     missing = [class_id for class_id in wanted if class_id not in set(classifier.classes)]
     if missing:
         raise UserError(
-            f"the head cannot be narrowed to {name}",
+            f"the head cannot be restrict_logits to {name}",
             f"it lacks {len(missing)} of its {len(wanted)} classes, e.g. {missing[0]}",
             "leave the setting 'head' out, or name a list whose classes the head has",
         )
-    return NarrowedHead(classifier, wanted)
+    return RestrictedHead(classifier, wanted)

@@ -34,7 +34,7 @@ from harness.stats.estimate import (
 from harness.store.records import Metric
 from suites.bias.cards import CueConflictCard
 from suites.bias.checks import floor_check
-from suites.bias.heads import TextureSettings, head_columns, name_coverage, narrowed
+from suites.bias.heads import TextureSettings, head_columns, name_coverage, restrict_logits
 from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, predict, reading_notes
 from suites.bias.maps import ClassMap
 
@@ -135,7 +135,7 @@ def predict_rows(
         UserError: the head does not cover all categories, or the data set is damaged.
     """
     settings = settings or TextureSettings()
-    classifier = narrowed(classifier, settings.head)
+    classifier = restrict_logits(classifier, settings.head)
     head = ClassMap.of(card.categories).bind(classifier.classes)
     head.require("TI", settings.restricted)
     base, stimuli = read_stimuli(root, card)

@@ -41,7 +41,9 @@ def items(task: str, settings: CocoSettings | AdeSettings, arch: str) -> Sequenc
             data=(task,),
             params={"fraction": fraction, "subset_seed": subset},
             probe_seed=seed,
-            resources=Resources(isolated=True, memory_gb=MEMORY_GB, minutes=MINUTES, share=_share(settings, fraction)),
+            resources=Resources(
+                isolated=True, memory_gb=MEMORY_GB, minutes=MINUTES, time_fraction=_share(settings, fraction)
+            ),
         )
         for fraction in settings.fractions
         for subset in settings.subsets_for(fraction)

@@ -54,7 +54,7 @@ class LabelledImages:
     """(len(trainval),) True for members of the distributed validation part; None where there is none."""
 
     @property
-    def fingerprint(self) -> str:
+    def listing_hash(self) -> str:
         """Return the SHA-256 of names, labels and parts (not of pixels, and not of the root)."""
         digest = hashlib.sha256()
         digest.update("\n".join((self.dataset, *self.classes)).encode())
@@ -174,10 +174,10 @@ def checked(images: LabelledImages, card: TransferCard) -> LabelledImages:
     for name, part in (("trainval", images.trainval), ("test", images.test)):
         _check_labels(card, name, part, len(images.classes))
     _check_disjoint(card, images)
-    if card.listing and images.fingerprint != card.listing:
+    if card.listing and images.listing_hash != card.listing:
         raise UserError(
             f"{card.name}: the list of files is not that of the public release",
-            f"expected the fingerprint {card.listing[:12]}, found {images.fingerprint[:12]}: files are named or "
+            f"expected the fingerprint {card.listing[:12]}, found {images.listing_hash[:12]}: files are named or "
             "sorted into classes differently, so the split would be another one",
             'use the public release, or a data set card with listing = ""',
         )

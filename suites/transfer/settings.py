@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from harness.core.errors import UserError
 from harness.core.settings import Settings
-from harness.plugins.common import Need
+from harness.plugins.common import DerivedInput
 from harness.store.cells import Resources
 from suites.transfer.cards import DATASETS
 
@@ -59,13 +59,13 @@ class TransferSettings(Settings):
         )
 
 
-def features_need(dataset: str, settings: TransferSettings) -> Need:
+def features_need(dataset: str, settings: TransferSettings) -> DerivedInput:
     """Return the extraction of one data set's features; equal settings share one cell."""
-    return Need(
+    return DerivedInput(
         role="features",
         name=f"features-{dataset}",
         version=EXTRACT_VERSION,
-        work="suites.transfer.stages:extract",
+        callable_path="suites.transfer.stages:extract",
         params={
             "dataset": dataset,
             "image_size": settings.image_size,

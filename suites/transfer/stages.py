@@ -99,7 +99,7 @@ def _write(ctx: Context, images: LabelledImages, transform: str, found: Mapping[
         "dataset": images.dataset,
         "layout": images.layout,
         "classes": images.classes,
-        "fingerprint": images.fingerprint,
+        "fingerprint": images.listing_hash,
         "transform": transform,
         "notes": [],
     }

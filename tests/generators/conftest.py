@@ -134,6 +134,6 @@ def tiny_parts(tiny_pipeline_dir: Path) -> Any:
 @pytest.fixture(scope="session")
 def tiny_clip(tiny_clip_dir: Path) -> Any:
     """Return the loaded tiny CLIP tower."""
-    from generators.lbgen.towers import load_open_clip
+    from generators.lbgen.encoders import load_open_clip
 
     return load_open_clip(f"local-dir:{tiny_clip_dir}")

@@ -16,7 +16,7 @@ from harness.plan.model import Selection
 from harness.plan.planner import Planner
 from harness.plan.profile import load_profile
 from harness.plugins import registry
-from harness.run.job import Order, execute
+from harness.run.job import Job, execute
 from harness.store.artifacts import Store
 from tests.generators.test_imports import CLASSES, PROFILE, picture, write_folders
 
@@ -33,7 +33,7 @@ def copies(folder: Path, sets: tuple[str, ...]) -> dict[str, np.ndarray]:
     for cell in plan.cells.values():
         if cell.kind == "synthesise" or cell.name == "training-copy":
             for shard in (*cell.shards, ""):
-                execute(Order(cell, plan.inputs(cell), plan.sources, str(store.root), shard))
+                execute(Job(cell, plan.inputs(cell), plan.sources, str(store.root), shard))
             if cell.name == "training-copy":
                 found[plan.inputs(cell)["dataset"].name] = np.array(TrainingCopy.open(store.folder(cell)).images)
     return found

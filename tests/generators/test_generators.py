@@ -127,7 +127,7 @@ def test_declared_information_is_consistent() -> None:
 
 
 def test_the_board_is_told_both_flags() -> None:
-    told = {generator.card.id: set(generator.card.told) for generator in registry.generators().available()[0]}
+    told = {generator.card.id: set(generator.card.supervision) for generator in registry.generators().available()[0]}
     training, synthesis = "real_pixels_at_training", "real_pixels_at_synthesis"
     assert told["real"] == {"real_images"} and told["sd15"] == {"class_names"}
     assert told["genrobust-ft"] == {"class_names", "templates", "real_images", training}

@@ -16,7 +16,7 @@ from PIL import Image
 
 from generators.published import scan as scanning
 from generators.published.mapping import class_map
-from generators.published.scan import identity, look
+from generators.published.scan import identity, inspect_image
 from harness.cli.datacheck import Finding, data_findings
 from harness.core.classes import load_classes
 from harness.core.errors import UserError
@@ -42,7 +42,7 @@ __all__ = ["make"]
 def looked(root: Path) -> tuple[Listing, list[dict[str, Any]]]:
     listing = list_images(root)
     reader = EntryReader(listing.base)
-    return listing, [look(reader, entry) for entry in listing.entries]
+    return listing, [inspect_image(reader, entry) for entry in listing.entries]
 
 
 def report_of(tmp_path: Path) -> list[dict[str, Any]]:
@@ -78,7 +78,7 @@ def test_a_tar_cut_in_its_last_image(make: Make, tmp_path: Path) -> None:
     shard.write_bytes(whole)
     listing = list_images(tmp_path / "a")
     shard.write_bytes(whole[: last.offset_data + last.size - 10])  # it shrinks after it was listed
-    row = look(EntryReader(listing.base), listing.entries[-1])
+    row = inspect_image(EntryReader(listing.base), listing.entries[-1])
     assert row["error"] == f"its archive ends before {listing.entries[-1].path} does" and row["sha1"] == ""
 
 
@@ -218,7 +218,7 @@ def test_identity_finds_two_swapped_classes(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "classes.txt").write_text(
         "".join(f"{wnid} {name}\n" for wnid, name in zip(CLASSES, names, strict=True))
     )
-    monkeypatch.setattr("generators.lbgen.towers.load_named_tower", lambda source, device: Colours(device))
+    monkeypatch.setattr("generators.lbgen.encoders.load_named_encoder", lambda source, device: Colours(device))
     reads: list[str] = []
     monkeypatch.setattr(
         scanning.EntryReader, "read", lambda self, entry: reads.append(entry.path) or files[entry.path], raising=True

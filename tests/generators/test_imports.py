@@ -20,7 +20,7 @@ from harness.plan.model import Selection
 from harness.plan.planner import Planner
 from harness.plan.profile import load_profile
 from harness.plugins import registry
-from harness.run.job import Order, execute
+from harness.run.job import Job, execute
 from harness.store.artifacts import Store
 from harness.store.cells import Cell
 
@@ -130,7 +130,7 @@ def make(tmp_path: Path) -> Make:
         last = None
         for cell in plan.cells.values():
             if cell.kind == "synthesise" or cell.name.startswith("dataset-") or cell.name == kinds:
-                execute(Order(cell, plan.inputs(cell), plan.sources, str(store.root)))
+                execute(Job(cell, plan.inputs(cell), plan.sources, str(store.root)))
                 last = cell
         assert last is not None
         return last, store

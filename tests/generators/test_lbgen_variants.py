@@ -9,10 +9,10 @@ import torch
 
 from generators.lbgen.discriminator import Discriminator
 from generators.lbgen.distributed import SingleProcess
+from generators.lbgen.encoders import RewardModels
 from generators.lbgen.released import all_pairs_loss, first_names, noise_track, process_batch
 from generators.lbgen.rewards import Batch, Rewards
 from generators.lbgen.settings import RecipeSettings
-from generators.lbgen.towers import Towers
 from generators.lbgen.trainer import Trainer
 from harness.core.errors import UserError
 from harness.plugins import registry
@@ -43,14 +43,14 @@ def test_released_generator_gradient_is_that_of_l_en_alone(tiny_clip: Any) -> No
     judge = Discriminator(tiny_clip.dim, 3, "leaky_relu", 0).requires_grad_(False)
 
     def score(**values: Any) -> tuple[dict[str, float], torch.Tensor]:
-        rewards = Rewards(recipe(**values), Towers(tiny_clip), NAMES, torch.device("cpu"))
+        rewards = Rewards(recipe(**values), RewardModels(tiny_clip), NAMES, torch.device("cpu"))
         return rewards.score(Batch([0, 1], [2, 3], images), judge)
 
     released, gradient = score(variant="released", weight_in=1.0)
     _, alone = score(weight_in=0.0)
     paper, both = score(weight_in=1.0)
     assert torch.equal(gradient, alone) and not torch.allclose(gradient, both)
-    rewards = Rewards(recipe(variant="released"), Towers(tiny_clip), NAMES, torch.device("cpu"))
+    rewards = Rewards(recipe(variant="released"), RewardModels(tiny_clip), NAMES, torch.device("cpu"))
     assert rewards.total(released) == released["L_en"], "what it optimises is logged as the total"
     assert set(released) == {"L_en", "L_in"} and released["L_in"] != pytest.approx(paper["L_in"])
 
@@ -58,7 +58,7 @@ def test_released_generator_gradient_is_that_of_l_en_alone(tiny_clip: Any) -> No
 def test_released_trainer_clips_nothing_and_shares_noise(tiny_parts: Any, tiny_clip: Any) -> None:
     def trainer(variant: Any) -> Trainer:
         settings = recipe(variant=variant, weight_in=0.0, discriminator_clip=1e-9)
-        return Trainer(tiny_parts, settings, Towers(tiny_clip), NAMES, seed=0, comm=SingleProcess())
+        return Trainer(tiny_parts, settings, RewardModels(tiny_clip), NAMES, seed=0, comm=SingleProcess())
 
     def moved(made: Trainer) -> tuple[float, list[torch.Tensor]]:
         first = next(step for step in range(len(made.plan)) if made.plan[step].phase == "train")

@@ -376,7 +376,7 @@ def test_features_and_captions_go_on_after_a_kill(
     """What was made before the kill is kept, a torn end is cut, and the bytes are those of one go."""
     from generators.realfake import captions, features
 
-    monkeypatch.setattr(features, "load_named_tower", lambda source, device: tiny_clip)
+    monkeypatch.setattr(features, "load_named_encoder", lambda source, device: tiny_clip)
     made: list[int] = []
     real = features.feature
 

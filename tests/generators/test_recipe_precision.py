@@ -16,9 +16,9 @@ from torch.amp import GradScaler
 from generators.diffusion.lora_io import apply_lora, fuse_lora
 from generators.diffusion.pipeline import load_pipeline
 from generators.lbgen.distributed import SingleProcess
+from generators.lbgen.encoders import RewardModels, load_open_clip
 from generators.lbgen.precision import fit_dtype, in_precision
 from generators.lbgen.settings import RecipeSettings
-from generators.lbgen.towers import Towers, load_open_clip
 from generators.lbgen.trainer import Trainer, train
 from harness.core.errors import TrainingFailed
 
@@ -35,7 +35,7 @@ def make(tiny_pipeline_dir: Path, tiny_clip_dir: Path) -> MakeTrainer:
         parts = in_precision(load_pipeline(tiny_pipeline_dir), dtype)
         tower = load_open_clip(f"local-dir:{tiny_clip_dir}", dtype=dtype)
         settings = dataclasses.replace(SETTINGS, **values)
-        made = Trainer(parts, settings, Towers(tower), NAMES, seed=0, comm=SingleProcess())
+        made = Trainer(parts, settings, RewardModels(tower), NAMES, seed=0, comm=SingleProcess())
         generator = torch.Generator().manual_seed(1)
         for name, each in made.lora.items():
             if name.endswith("up.weight"):
@@ -148,7 +148,7 @@ def test_the_loss_scale_goes_on_after_a_kill(tiny_pipeline_dir: Path, tiny_clip_
 
         work = folder / "work"
         return train(
-            parts, settings, Towers(tower), NAMES, out_dir=folder, checkpoint_dir=work, seed=0, progress=progress
+            parts, settings, RewardModels(tower), NAMES, out_dir=folder, checkpoint_dir=work, seed=0, progress=progress
         ).log
 
     with pytest.raises(Stop):

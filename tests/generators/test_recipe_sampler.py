@@ -11,6 +11,7 @@ from generators.diffusion.lora_io import add_lora
 from generators.diffusion.pipeline import SD15_SCHEDULER, encode_prompts, load_pipeline
 from generators.diffusion.sampling import guided_noise, make_scheduler
 from generators.lbgen.adjoint import autograd_trajectory, image_pullback, staged_adjoint
+from generators.lbgen.encoders import OpenClipEncoder, load_open_clip
 from generators.lbgen.sampler import (
     SampleNoise,
     alpha_bars,
@@ -20,7 +21,6 @@ from generators.lbgen.sampler import (
     start_choices,
     trained_steps,
 )
-from generators.lbgen.towers import OpenClipTower, load_open_clip
 from harness.core.errors import UserError
 
 STEPS = ancestral_steps(50, SD15_SCHEDULER)
@@ -254,7 +254,7 @@ def test_recipe_G7(tiny_pipeline_dir, tiny_clip_dir, latent_jacobian):
     """A real UNet with LoRA, decoder and CLIP in float64: staged equals end-to-end autograd."""
     parts = load_pipeline(tiny_pipeline_dir, dtype=torch.float64)
     loaded = load_open_clip(f"local-dir:{tiny_clip_dir}")
-    tower = OpenClipTower(loaded.model.double(), loaded._tokenizer, dtype=torch.float64)
+    tower = OpenClipEncoder(loaded.model.double(), loaded._tokenizer, dtype=torch.float64)
     lora = list(add_lora(parts.unet, 4, seed=1).values())
     for index, each in enumerate(lora):
         each.data = torch.randn(each.shape, generator=torch.Generator().manual_seed(index), dtype=torch.float64) * 0.2

@@ -18,7 +18,7 @@ from harness.plan.profile import load_profile
 from harness.plugins import registry
 from harness.plugins.context import Context
 from harness.run import tasks
-from harness.run.job import Order, execute
+from harness.run.job import Job, execute
 from harness.store.artifacts import Store
 from harness.store.cells import Cell
 
@@ -51,7 +51,7 @@ def cell(generator: str, images: int, chunk: int, **settings: object) -> Cell:
 def make(store: Store, one: Cell) -> dict[str, str]:
     """Run all shards and the joining; return path to SHA-1."""
     for shard in (*one.shards, ""):
-        execute(Order(one, {}, {}, str(store.root), shard))
+        execute(Job(one, {}, {}, str(store.root), shard))
     return {
         row["path"]: row["sha1"]
         for row in map(json.loads, store.open(one).path("images.jsonl").read_text().splitlines())
@@ -94,8 +94,8 @@ def test_recipe_Y2() -> None:
         hashlib.sha256("\n".join(full.names).encode()).hexdigest()
         == "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
     )
-    assert full.fingerprint == "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
-    assert hundred.fingerprint == "d61d354b64beb3ce2c2c9cf04a874298362dc9fcd589e15ee34c5e4592145746"
+    assert full.ids_hash == "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
+    assert hundred.ids_hash == "d61d354b64beb3ce2c2c9cf04a874298362dc9fcd589e15ee34c5e4592145746"
     assert len(hundred) == 100 and set(hundred.ids) <= set(full.ids)
     assert full.duplicate_names() == {"missile": ("n03773504", "n04008634"), "sunglasses": ("n04355933", "n04356056")}
     assert hundred.duplicate_names() == {}
@@ -104,7 +104,7 @@ def test_recipe_Y2() -> None:
 def test_recipe_Y4(tmp_path: Path) -> None:
     """A worker that dies in the middle of a shard leaves no file under a final name; the restart makes just what is missing."""
     one, store = cell("sd15", 4, 2), Store(tmp_path)
-    execute(Order(one, {}, {}, str(tmp_path), one.shards[0]))
+    execute(Job(one, {}, {}, str(tmp_path), one.shards[0]))
     done = {path: path.read_bytes() for path in tmp_path.rglob("*.tar")}
 
     class Dies(Exception):
@@ -114,7 +114,7 @@ def test_recipe_Y4(tmp_path: Path) -> None:
         raise Dies
 
     with pytest.raises(Dies):
-        execute(Order(one, {}, {}, str(tmp_path), one.shards[1]), progress)
+        execute(Job(one, {}, {}, str(tmp_path), one.shards[1]), progress)
     assert set(tmp_path.rglob("*.tar")) == set(done)
     before = {path: path.stat().st_mtime_ns for path in done}
     rows = make(store, one)
@@ -132,7 +132,7 @@ def test_generators_6_null_adapter_equals_sd15_byte_for_byte(tmp_path: Path) -> 
     from harness.core.resources import resolve_path
 
     parts = load_pipeline(resolve_path(WEIGHTS))
-    fit = Cell("fit", "lbgen", 1, {"x": 1}, work="tests.none")
+    fit = Cell("fit", "lbgen", 1, {"x": 1}, callable_path="tests.none")
     store = Store(tmp_path)
     store.folder(fit).mkdir(parents=True)
     torch.manual_seed(0)

@@ -15,11 +15,11 @@ from generators.diffusion.lora_io import load_lora
 from generators.diffusion.pipeline import encode_prompts
 from generators.lbgen.discriminator import Discriminator
 from generators.lbgen.distributed import SingleProcess
+from generators.lbgen.encoders import RewardModels, load_open_clip
 from generators.lbgen.rewards import Batch, Rewards
 from generators.lbgen.sampler import SampleNoise, sample_trajectory
 from generators.lbgen.schedule import plan_steps
 from generators.lbgen.settings import RecipeSettings
-from generators.lbgen.towers import Towers, load_open_clip
 from generators.lbgen.trainer import LOG, Trainer, train
 from generators.lbgen.update import apply_gradients
 from harness.core.errors import CorruptArtifact, DataMissing, TrainingFailed, UserError
@@ -67,7 +67,7 @@ class Recorder:
 
 @pytest.fixture()
 def towers(tiny_clip):
-    return Towers(tiny_clip, BrightQuality())
+    return RewardModels(tiny_clip, BrightQuality())
 
 
 def make_trainer(parts, towers, settings=SETTINGS, seed=0, comm=None):
@@ -181,10 +181,10 @@ def test_recipe_D8(tiny_parts, towers):
 
 def test_the_discriminator_learns_the_side_of_each_feature(tiny_clip):
     """Repeated discriminator updates on fixed features raise the image logits and lower the text logits."""
-    rewards = Rewards(SETTINGS, Towers(tiny_clip, BrightQuality()), NAMES, torch.device("cpu"))
+    rewards = Rewards(SETTINGS, RewardModels(tiny_clip, BrightQuality()), NAMES, torch.device("cpu"))
     net = Discriminator(tiny_clip.dim, seed=5, activation="leaky_relu")
     batch = Batch([0, 1], [2, 3], torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
-    rewards.look(batch)
+    rewards.encode(batch)
     optimizer = torch.optim.AdamW(net.parameters(), 1e-2)
     first = rewards.discriminator_terms(batch, net)[1]
     for _ in range(50):
@@ -210,7 +210,7 @@ def test_recipe_I3(tiny_parts, tiny_clip):
     Trainer(
         parts,
         SETTINGS,
-        Towers(recorder, BrightQuality()),
+        RewardModels(recorder, BrightQuality()),
         ["tench", "kite (bird)"],
         seed=0,
         comm=SingleProcess(),
@@ -227,7 +227,7 @@ def test_recipe_T1(tiny_clip):
         settings = dataclasses.replace(SETTINGS, weight_en=en, weight_in=individual, weight_q=quality)
         clip = tiny_clip if en or individual else Forbidden()
         tower = BrightQuality() if quality else Forbidden()
-        rewards = Rewards(settings, Towers(clip, tower), NAMES, torch.device("cpu"))
+        rewards = Rewards(settings, RewardModels(clip, tower), NAMES, torch.device("cpu"))
         values, gradient = rewards.score(Batch([0, 1, 2], [1, 2, 3], images), net if en else None)
         return values, rewards.total(values), gradient
 
@@ -245,7 +245,7 @@ def test_recipe_T1(tiny_clip):
 
 def test_reward_gradient_is_the_derivative_of_the_total(tiny_clip):
     net = Discriminator(tiny_clip.dim, seed=1, activation="leaky_relu")
-    rewards = Rewards(SETTINGS, Towers(tiny_clip, BrightQuality()), NAMES, torch.device("cpu"))
+    rewards = Rewards(SETTINGS, RewardModels(tiny_clip, BrightQuality()), NAMES, torch.device("cpu"))
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(4))
     direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(5))
 
@@ -406,25 +406,27 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny_p
             return (scores * float("nan") if self.calls > 4 else scores), gradient
 
     with pytest.raises(TrainingFailed, match=r"L_q that is not finite in step 3") as caught:
-        fit(tmp_path, tiny_parts, Towers(tiny_clip, Broken()))
+        fit(tmp_path, tiny_parts, RewardModels(tiny_clip, Broken()))
     assert caught.value.fix
-    assert load_checkpoint(tmp_path / "work", make_trainer(tiny_parts, Towers(tiny_clip, Broken()), seed=3).config)
+    assert load_checkpoint(
+        tmp_path / "work", make_trainer(tiny_parts, RewardModels(tiny_clip, Broken()), seed=3).config
+    )
     assert len((tmp_path / "work" / LOG).read_text().splitlines()) == 3
 
 
 def test_terms_of_weight_zero_need_no_tower(tiny_parts, tiny_clip, tmp_path):
     quality_only = dataclasses.replace(SETTINGS, weight_en=0.0, weight_in=0.0, epochs=1)
-    result = fit(tmp_path / "q", tiny_parts, Towers(None, BrightQuality()), settings=quality_only)
+    result = fit(tmp_path / "q", tiny_parts, RewardModels(None, BrightQuality()), settings=quality_only)
     record = json.loads(result.log.read_text().splitlines()[0])
     assert record["phase"] == "train" and "L_en" not in record and "L_D" not in record
     assert not result.discriminator.exists()
     no_quality = dataclasses.replace(SETTINGS, weight_q=0.0, epochs=1)
-    result = fit(tmp_path / "c", tiny_parts, Towers(tiny_clip, None), settings=no_quality)
+    result = fit(tmp_path / "c", tiny_parts, RewardModels(tiny_clip, None), settings=no_quality)
     assert "L_q" not in json.loads(result.log.read_text().splitlines()[-1])
     with pytest.raises(UserError, match="reward model is missing"):
-        make_trainer(tiny_parts, Towers(tiny_clip, None))
+        make_trainer(tiny_parts, RewardModels(tiny_clip, None))
     with pytest.raises(UserError, match="reward model is missing"):
-        make_trainer(tiny_parts, Towers(None, BrightQuality()))
+        make_trainer(tiny_parts, RewardModels(None, BrightQuality()))
 
 
 def test_only_the_reward_decides_the_direction(tiny_parts, tmp_path):
@@ -433,7 +435,7 @@ def test_only_the_reward_decides_the_direction(tiny_parts, tmp_path):
         SETTINGS, weight_en=0.0, weight_in=0.0, weight_q=1.0, epochs=4, generator_lr=5e-3, trained_steps=4
     )
     quality = BrightQuality(gain=20.0)
-    trainer = Trainer(tiny_parts, settings, Towers(None, quality), NAMES, seed=1, comm=SingleProcess())
+    trainer = Trainer(tiny_parts, settings, RewardModels(None, quality), NAMES, seed=1, comm=SingleProcess())
 
     def rating():
         noise = SampleNoise(9, 0, range(4), tiny_parts.latent_shape)

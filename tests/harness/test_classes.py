@@ -21,7 +21,7 @@ IN100 = [
 
 def test_transfer_in_domain_imagenet100_hash_and_index_table() -> None:
     small, full = load_classes("imagenet100"), load_classes("imagenet1k")
-    assert small.fingerprint == "d61d354b64beb3ce2c2c9cf04a874298362dc9fcd589e15ee34c5e4592145746"
+    assert small.ids_hash == "d61d354b64beb3ce2c2c9cf04a874298362dc9fcd589e15ee34c5e4592145746"
     assert (small.ids[0], small.ids[-1], len(small)) == ("n01558993", "n13040303", 100)
     assert [full.ids.index(wnid) for wnid in small.ids] == IN100
     assert [full.names[i] for i in IN100] == list(small.names)

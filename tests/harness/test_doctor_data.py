@@ -18,7 +18,7 @@ from harness.core.errors import UserError
 from harness.plan.profile import load_profile
 from harness.plugins import registry
 from harness.store.data import DONE, DataSource, find_data, materialise
-from suites.perception.look import ade20k, coco
+from suites.perception.inspect import ade20k, coco
 
 NAMES = ("cue-conflict", "focus", "in9", "coco", "ade20k")
 
@@ -108,7 +108,7 @@ def test_an_error_nobody_foresaw_is_a_line_and_hides_no_other_data_set(
     def broken(*_: object) -> None:
         raise KeyError("two\nlines")
 
-    monkeypatch.setattr("suites.bias.look.focus", broken)
+    monkeypatch.setattr("suites.bias.inspect.focus", broken)
     lines = found(cache, monkeypatch)
     assert set(lines) == set(load_profile("micro").profile.data)
     assert lines["focus"].status == "problem" and lines["focus"].fix

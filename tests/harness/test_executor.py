@@ -135,11 +135,11 @@ def test_answers_that_arrive_together_are_all_heard(tmp_path: Path) -> None:
     import sys
 
     from harness.run.local import LocalExecutor, Task, Worker
-    from harness.run.progress import Board
+    from harness.run.progress import ProgressReporter
     from harness.store.artifacts import Store
     from harness.store.cells import Cell
 
-    executor = LocalExecutor(Store(tmp_path), 1, "cpu", Board(Store(tmp_path), 1, quiet=True))
+    executor = LocalExecutor(Store(tmp_path), 1, "cpu", ProgressReporter(Store(tmp_path), 1, quiet=True))
     heard: list[str] = []
     executor._settle = lambda task, answer, seconds: heard.append(answer["event"])  # type: ignore[method-assign]
     code = 'import os, time; os.write(1, b\'{"event": "ready"}\\n{"event": "do\'); time.sleep(0.2); os.write(1, b\'ne"}\\n\')'
@@ -156,7 +156,7 @@ def test_progress_fits_a_terminal_of_80_columns(tmp_path: Path, monkeypatch: pyt
     """A line that wraps could not be taken back; a log file names each task on a line of its own."""
     import io
 
-    from harness.run.progress import Board
+    from harness.run.progress import ProgressReporter
     from harness.store.artifacts import Store
     from harness.store.cells import Cell
 
@@ -166,7 +166,7 @@ def test_progress_fits_a_terminal_of_80_columns(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setenv("COLUMNS", "80")
     for stream in (Terminal(), io.StringIO()):
-        board = Board(Store(tmp_path), 96, stream=stream)
+        board = ProgressReporter(Store(tmp_path), 96, stream=stream)
         for seed in range(2):
             label = f"a generator of a long name seed {seed}, a backbone of a long name"
             board.started(Cell("pretrain", "resnet10", 1, {"seed": seed}, label=label), "", 1)

@@ -58,7 +58,7 @@ def test_what_a_look_refuses_or_stumbles_over_is_a_finding_and_ends_nothing(stim
     assert line.startswith("cue-conflict: ") and "1279 images" in line and "1280" in line
 
     class Odd(TextureBias):
-        looks = {"cue-conflict": "json:loads"}  # noqa: RUF012
+        data_inspectors = {"cue-conflict": "json:loads"}  # noqa: RUF012
 
     (line,) = found_of(stimuli, "odd", Odd())
     assert "could not be inspected (TypeError" in line
@@ -70,7 +70,7 @@ def test_embedded_data_give_no_finding() -> None:
     for name in ("cue-conflict", "in9", "dtd", "in-val"):
         source = find_data(name, data[name])
         assert isinstance(source, DataSource)
-        assert found_of(materialise(source), source.fingerprint, name=name, card=source.card) == []
+        assert found_of(materialise(source), source.data_hash, name=name, card=source.card) == []
 
 
 def test_validation_images_of_own_classes_are_looked_at_as_what_they_are(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_an_edited_embedded_data_set_is_refused(tmp_path: Path, monkeypatch: pyt
     _check_written.cache_clear()  # as in another process
     with pytest.raises(UserError, match="'in-val' have changed"):
         materialise(source)
-    (root / DONE).write_text(source.fingerprint + "\n")  # what an older version wrote
+    (root / DONE).write_text(source.data_hash + "\n")  # what an older version wrote
     _check_written.cache_clear()
     assert materialise(source) == root
 
@@ -227,7 +227,7 @@ def test_embedded_data_lie_in_a_folder_of_the_code_that_writes_them(tmp_path: Pa
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
     settings = load_profile("micro", [], []).profile.data["in-val"]
     mine = data.find_data("in-val", settings)
-    monkeypatch.setattr(data, "code_fingerprint", lambda package: "0" * 16 if package == "harness.microworld" else "")
+    monkeypatch.setattr(data, "code_hash", lambda package: "0" * 16 if package == "harness.microworld" else "")
     other = data.find_data("in-val", settings)
     assert isinstance(mine, data.DataSource) and isinstance(other, data.DataSource)
-    assert mine.fingerprint == other.fingerprint and mine.root != other.root and other.root.endswith("-00000000")
+    assert mine.data_hash == other.data_hash and mine.root != other.root and other.root.endswith("-00000000")

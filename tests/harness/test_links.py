@@ -14,12 +14,12 @@ from harness.core.code import load_attribute
 from harness.core.errors import UserError
 from harness.images.folder import FolderSource
 from harness.images.published import list_images
-from harness.plan.model import Outside, Plan, Selection
+from harness.plan.model import ExternalCheckpoint, Plan, Selection
 from harness.plan.planner import Planner
 from harness.plan.profile import load_profile
 from harness.plugins import registry
-from harness.plugins.registry import Look
-from harness.run.job import Order, execute
+from harness.plugins.registry import Inspector
+from harness.run.job import Job, execute
 from harness.store.artifacts import Store
 from harness.store.data import DataSettings, DataSource, find_data
 from suites.imagefolder import read_validation
@@ -86,15 +86,15 @@ def test_readers_and_fingerprints_see_what_lies_behind_links(
 ) -> None:
     root, card = sets[name]
     farm = link_farm(root, tmp_path / "farm")
-    suite = next(suite for suite in registry.suites().available()[0] if name in suite.looks)
-    look = cast(Look, load_attribute(suite.looks[name]))
-    seen, direct = look(name, farm, card), look(name, root, card)
+    suite = next(suite for suite in registry.suites().available()[0] if name in suite.data_inspectors)
+    inspect = cast(Inspector, load_attribute(suite.data_inspectors[name]))
+    seen, direct = inspect(name, farm, card), inspect(name, root, card)
     assert (seen.counts, seen.classes, seen.wrong) == (direct.counts, direct.classes, direct.wrong)
     assert len(seen.sample) == len(direct.sample) > 0
-    before = source_of(name, farm).fingerprint
-    assert before == source_of(name, root).fingerprint, "where pictures lie is not what they are"
+    before = source_of(name, farm).data_hash
+    assert before == source_of(name, root).data_hash, "where pictures lie is not what they are"
     other_picture(one_picture(root))
-    assert source_of(name, farm).fingerprint != before
+    assert source_of(name, farm).data_hash != before
 
 
 @pytest.fixture
@@ -112,12 +112,12 @@ def farm(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_readers_of_class_folders_agree_and_ignore_litter(farm: Path) -> None:
-    before = source_of("train", farm).fingerprint
+    before = source_of("train", farm).data_hash
     behind = farm / "train" / WNIDS[0]
     for name in (".DS_Store", "._n01.JPEG", "Thumbs.db", "__MACOSX/n01.JPEG", ".ipynb_checkpoints/n01.JPEG"):
         (behind / name).parent.mkdir(exist_ok=True)
         (behind / name).write_bytes(b"litter")
-    assert source_of("train", farm).fingerprint == before
+    assert source_of("train", farm).data_hash == before
     names = [f"{wnid}/{wnid}_{i}.JPEG" for wnid in WNIDS for i in range(2)]
     assert [entry.path for entry in list_images(farm).entries] == names == FolderSource(farm / "train", WNIDS).names
     assert len(read_validation(farm, WNIDS).paths) == 8
@@ -180,7 +180,7 @@ def test_what_changes_after_the_plan_is_not_measured_under_its_key(
         other_picture(picture)
     monkeypatch.setattr("harness.run.tasks.import_images", lambda ctx: when == "during" and other_picture(picture))
     with pytest.raises(UserError, match="data set 'train' has changed since the plan was made"):
-        execute(Order(cell, {}, plan.sources, str(tmp_path / "store")))
+        execute(Job(cell, {}, plan.sources, str(tmp_path / "store")))
     assert Store(tmp_path / "store").state(cell) == "partial"
 
 
@@ -189,10 +189,12 @@ def test_a_checkpoint_that_changes_after_the_plan_is_not_imported(
 ) -> None:
     file = tmp_path / "last.pth"
     file.write_bytes(b"epoch 1")
-    selection = Selection(load_profile("micro").profile, "", "", outside=Outside(file, "resnet10", "imagenet100"))
+    selection = Selection(
+        load_profile("micro").profile, "", "", external=ExternalCheckpoint(file, "resnet10", "imagenet100")
+    )
     plan = Planner(selection).build()
     (cell,) = plan.cells.values()
-    monkeypatch.setattr("harness.run.tasks.import_outside", lambda ctx: file.write_bytes(b"epoch 2"))
+    monkeypatch.setattr("harness.run.tasks.import_checkpoint_file", lambda ctx: file.write_bytes(b"epoch 2"))
     with pytest.raises(UserError, match="'checkpoint' has changed since the plan was made"):
-        execute(Order(cell, {}, plan.sources, str(tmp_path / "store")))
+        execute(Job(cell, {}, plan.sources, str(tmp_path / "store")))
     assert Planner(selection).build().cells.keys() != plan.cells.keys()

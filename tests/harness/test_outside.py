@@ -16,7 +16,7 @@ from harness.core.classes import load_classes
 from harness.core.errors import UserError
 from harness.plan.model import Selection
 from harness.plan.planner import Planner
-from harness.run.job import Order, execute
+from harness.run.job import Job, execute
 from harness.store.artifacts import Store
 from tests.tiny_roots import save_image
 
@@ -57,7 +57,7 @@ def run_here(selection: Selection, store: Store, **_: object) -> None:
     plan = Planner(selection).build()
     for cell in plan.cells.values():
         sources = {name: plan.sources[name] for name in cell.data}
-        execute(Order(cell, plan.inputs(cell), sources, str(store.root)))
+        execute(Job(cell, plan.inputs(cell), sources, str(store.root)))
     raise SystemExit(0)
 
 

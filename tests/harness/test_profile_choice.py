@@ -9,7 +9,7 @@ import pytest
 from harness.backbones.preprocessing import Preprocessing
 from harness.core.classes import load_classes
 from harness.core.errors import UserError
-from harness.plan.model import Outside, Selection
+from harness.plan.model import ExternalCheckpoint, Selection
 from harness.plan.planner import Planner
 from harness.plan.profile import load_profile
 from harness.plan.profile_choice import choose_profile
@@ -69,8 +69,8 @@ def test_a_suite_of_another_size_and_own_data_under_micro_are_warned_of(tmp_path
 
     def warnings(profile: str, size: int, *data: str) -> list[str]:
         settings = load_profile(profile, ['suites.linear-probe.datasets=["dtd"]'], data).profile
-        outside = Outside(tmp_path / "w.pth", "resnet10", "micro", Preprocessing(image_size=size))
-        return Planner(Selection(settings, "", "linear-probe,in-domain", outside=outside)).build().warnings
+        outside = ExternalCheckpoint(tmp_path / "w.pth", "resnet10", "micro", Preprocessing(image_size=size))
+        return Planner(Selection(settings, "", "linear-probe,in-domain", external=outside)).build().warnings
 
     own = f"dtd={tmp_path / 'dtd'}"
     assert warnings("micro", 64) == [] == warnings("in1k", 224, own)

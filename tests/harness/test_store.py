@@ -12,15 +12,14 @@ from typing import Any
 
 import pytest
 
-from harness.core.cost import keep, stopwatch
-from harness.core.cost import of as spent_of
+from harness.core.cost import read_cost, save_shard_cost, stopwatch
 from harness.core.errors import CorruptArtifact, UserError
 from harness.core.files import atomic_path, lock, write_text
-from harness.run.job import Order, execute
+from harness.run.job import Job, execute
 from harness.store.artifacts import MANIFEST, Store
 from harness.store.cells import Cell
 
-CELL = Cell("extract", "thing", 1, {"x": 1}, work="tests.harness.test_store:make", fingerprint="f")
+CELL = Cell("extract", "thing", 1, {"x": 1}, callable_path="tests.harness.test_store:make", code_hash="f")
 
 
 def make(ctx: object) -> None:
@@ -34,9 +33,9 @@ def no_space(ctx: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def order(store: Store, cell: Cell = CELL) -> Order:
+def order(store: Store, cell: Cell = CELL) -> Job:
     """Return an order without inputs."""
-    return Order(cell, {}, {}, str(store.root))
+    return Job(cell, {}, {}, str(store.root))
 
 
 def test_states_from_missing_to_done(tmp_path: Path) -> None:
@@ -54,15 +53,15 @@ def test_states_from_missing_to_done(tmp_path: Path) -> None:
 def test_stale_is_another_code_under_the_same_version(tmp_path: Path) -> None:
     store = Store(tmp_path)
     execute(order(store))
-    assert store.state(replace(CELL, fingerprint="g")) == "stale"
+    assert store.state(replace(CELL, code_hash="g")) == "stale"
 
 
-@pytest.mark.parametrize("fingerprint", ["f", "g"])
-def test_only_what_this_code_made_is_salvaged(tmp_path: Path, fingerprint: str) -> None:
+@pytest.mark.parametrize("code_hash", ["f", "g"])
+def test_only_what_this_code_made_is_salvaged(tmp_path: Path, code_hash: str) -> None:
     store, cell = Store(tmp_path), replace(CELL, shards=("one",))
     execute(order(store, cell))
-    store.discard(replace(cell, fingerprint=fingerprint), salvage=True)
-    assert (store.folder(cell) / "a.txt").is_file() == (fingerprint == "f")
+    store.discard(replace(cell, code_hash=code_hash), salvage=True)
+    assert (store.folder(cell) / "a.txt").is_file() == (code_hash == "f")
 
 
 @pytest.mark.parametrize("damage", ["longer", "other", "gone", "manifest", "stranger"])
@@ -99,12 +98,13 @@ def in_shards(ctx: object, shard: str = "") -> None:
         write_text(out / "joined", "".join(sorted(path.read_text() for path in out.glob("shards/*.tar"))))
     elif not (out / "shards" / f"{shard}.tar").is_file():
         watch = stopwatch()
-        keep(scratch, shard, replace(watch(), wall_seconds=100.0 * int(shard), cpu_seconds=10.0))
+        save_shard_cost(scratch, shard, replace(watch(), wall_seconds=100.0 * int(shard), cpu_seconds=10.0))
         write_text(out / "shards" / f"{shard}.tar", shard)
 
 
 def test_the_cost_of_shards_is_summed_outlives_damage_and_changes_no_content(tmp_path: Path) -> None:
-    store, cell = Store(tmp_path), Cell("synthesise", "s", 1, {}, work="tests.harness.test_store:in_shards", shards=("1", "2", "3"))
+    store = Store(tmp_path)
+    cell = Cell("synthesise", "s", 1, {}, callable_path="tests.harness.test_store:in_shards", shards=("1", "2", "3"))
 
     def make_all() -> Mapping[str, Any]:
         for shard in (*cell.shards, ""):
@@ -123,14 +123,14 @@ def test_the_cost_of_shards_is_summed_outlives_damage_and_changes_no_content(tmp
     execute(replace(order(store, cell), shard="1"))
     shutil.rmtree(store.folder(cell) / "scratch")  # as an older version leaves it
     unknown = make_all()
-    assert unknown["wall_seconds"] is None and spent_of(unknown) is None and spent_of(first) is not None
+    assert unknown["wall_seconds"] is None and read_cost(unknown) is None and spent_of(first) is not None
     assert unknown["content"] == first["content"]
 
 
 def test_a_full_disk_is_a_user_error_and_harms_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
     execute(order(store))
-    full = Cell("extract", "full", 1, {}, work="tests.harness.test_store:no_space")
+    full = Cell("extract", "full", 1, {}, callable_path="tests.harness.test_store:no_space")
     with pytest.raises(UserError, match="disk is full") as caught:
         execute(order(store, full))
     assert caught.value.fix and store.state(full) == "partial"

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from generators.diffusion.pipeline import load_pipeline
+from generators.lbgen.encoders import load_open_clip
 from generators.lbgen.quality.load import load_quality
-from generators.lbgen.towers import load_open_clip
 from harness.core.errors import UserError
 from harness.core.weights import check_state, create_open_clip, load_pretrained
 from harness.microworld.towers import clip_folder, quality_folder, sd_folder

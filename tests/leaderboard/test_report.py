@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.core.cost import Spent
+from harness.core.cost import Cost
 from harness.core.identity import content_key
 from harness.store.records import Check
 from leaderboard import gallery
@@ -180,7 +180,7 @@ def test_the_cost_of_shards_is_their_sum_and_a_dash_where_nobody_counted(tmp_pat
     folder.mkdir(parents=True)
     (folder / "images.jsonl").write_text("{}\n" * 30)
     counted = {"files": {"shards/a.tar": {"bytes": 1}}, "wall_seconds": 10.0, "cpu_seconds": 20.0, "shard_costs": {"a": [9.5, 19.5]}}
-    for change, expected in (({}, Spent(10.0, 20.0)), ({"wall_seconds": None, "cpu_seconds": None}, None)):
+    for change, expected in (({}, Cost(10.0, 20.0)), ({"wall_seconds": None, "cpu_seconds": None}, None)):
         (folder / "manifest.json").write_text(json.dumps(counted | change))
         found = gallery.cost([tmp_path], key)
         assert found is not None and (found.spent, found.images) == (expected, 30)

@@ -1,6 +1,6 @@
 """Load a quality scorer from its specification.
 
-A tower whose loss weight is zero is never loaded: the trainer asks for a scorer only when the weight is above
+A encoder whose loss weight is zero is never loaded: the trainer asks for a scorer only when the weight is above
 zero, and "none" says the same by name. Q-ALIGN is this package's own forward pass, so no route through remote
 code exists.
 """
@@ -92,7 +92,7 @@ def load_quality(spec: str | Mapping[str, str], device: torch.device | str, dtyp
 
         if not parsed.source.startswith("local-dir:") and parsed.revision is None:
             raise UserError(
-                f"the open_clip tower {parsed.source!r} has no weights",
+                f"the open_clip encoder {parsed.source!r} has no weights",
                 "a model name needs a weight tag",
                 _FORMS,
             )

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from generators.lbgen.quality.encoder import EncoderScorer
 from generators.lbgen.quality.levels import LEVELS
-from generators.lbgen.quality.tower import TowerScorer
 from harness.core.errors import DataMissing, UserError
 from harness.core.weights import create_open_clip
 
 LEVEL_PROMPTS = tuple(f"{level} photo" for level in LEVELS)
 
 
-class OpenClipLevelScorer(TowerScorer):
+class OpenClipLevelScorer(EncoderScorer):
     """Score images by five level prompts on a frozen open_clip model: a deviation from the paper (see above).
 
     Args:
@@ -40,7 +40,7 @@ class OpenClipLevelScorer(TowerScorer):
         size = int(side if isinstance(side, int) else side[0])
         if cfg["interpolation"] != "bicubic":
             raise UserError(
-                "unsupported open_clip quality tower",
+                "unsupported open_clip quality encoder",
                 f"its preprocessing asks for {cfg['interpolation']} interpolation, not bicubic",
                 "choose a model with bicubic preprocessing",
             )
@@ -76,7 +76,7 @@ def load_open_clip(name: str, pretrained: str | None, *, device: torch.device, d
         tokenizer = open_clip.get_tokenizer(name)
     except (OSError, RuntimeError, ValueError) as err:
         raise DataMissing(
-            f"cannot load the open_clip quality tower {name!r} ({pretrained or 'folder'})",
+            f"cannot load the open_clip quality encoder {name!r} ({pretrained or 'folder'})",
             str(err),
             "give local-dir:PATH of a folder with open_clip_config.json and weights, or NAME@PRETRAINED",
         ) from err

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from generators.lbgen.preprocess import CLIP_MEAN, CLIP_STD
+from generators.lbgen.quality.encoder import EncoderScorer
 from generators.lbgen.quality.levels import select_levels
 from generators.lbgen.quality.qalign_config import read_config
 from generators.lbgen.quality.qalign_model import QAlignModel, build_on_meta
 from generators.lbgen.quality.qalign_weights import check_vocabulary, load_weights
-from generators.lbgen.quality.tower import TowerScorer
 
 
-class QAlignScorer(TowerScorer):
+class QAlignScorer(EncoderScorer):
     """Score images with a Q-ALIGN model.
 
     Args:

@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.identity import canonical_json
-from harness.core.names import near
+from harness.core.names import did_you_mean
 
 MARKER = ".written"
 RENDERER_VERSION = 2
@@ -114,7 +114,7 @@ def write(name: str, root: Path) -> None:
 def _parameters(name: str) -> Mapping[str, Any]:
     if name not in PARAMETERS:
         raise UserError(f"no embedded data set is called {name!r}", f"there are: {', '.join(NAMES)}",
-                        f"{near(name, NAMES)}give one of these names, or the folder of a real data set")
+                        f"{did_you_mean(name, NAMES)}give one of these names, or the folder of a real data set")
     return PARAMETERS[name]
 
 

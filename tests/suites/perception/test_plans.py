@@ -82,7 +82,7 @@ def test_perception_items(monkeypatch: pytest.MonkeyPatch) -> None:
     planned = [(item.params["fraction"], item.probe_seed) for item in items]
     assert planned == [(1.0, 0), (0.5, 0), *((f, s) for f in (0.2, 0.1) for s in range(3))]
     assert all(item.resources.isolated for item in items)
-    assert [item.resources.share for item in items] == [item.params["fraction"] for item in items]
+    assert [item.resources.time_fraction for item in items] == [item.params["fraction"] for item in items]
     several = ADE20K().items(AdeSettings(subset_seeds=(0, 5), fractions=(1.0, 0.1)), "resnet50")
     assert [(item.params["fraction"], item.params["subset_seed"], item.probe_seed) for item in several] == [
         (1.0, 0, 0), *((0.1, subset, seed) for subset in (0, 5) for seed in range(3)),

@@ -267,7 +267,7 @@ def run_ade_labels(folder: Path) -> None:
 
 
 def cut_checkpoint(path: Path, network: Any) -> list[str]:
-    """Look at a checkpoint as it is, then without one tensor; return the refusals."""
+    """Inspector at a checkpoint as it is, then without one tensor; return the refusals."""
     import torch
 
     from harness.core.errors import UserError

@@ -152,13 +152,13 @@ def test_transfer_data_incomplete_labels(layout):
 
 def test_transfer_data_fingerprint_follows_content(layout):
     root, card = layout("pets")
-    before = read(root, card).fingerprint
+    before = read(root, card).listing_hash
     path = root / "oxford-iiit-pet" / "annotations" / "trainval.txt"
     rows = path.read_text().splitlines()
     path.write_text("\n".join([rows[0], *reversed(rows[1:])]) + "\n")
-    assert read(root, card).fingerprint == before
+    assert read(root, card).listing_hash == before
     path.write_text("\n".join(rows[:-1]) + "\n")
-    assert read(root, card.model_copy(update={"trainval": None})).fingerprint != before
+    assert read(root, card.model_copy(update={"trainval": None})).listing_hash != before
 
 
 def test_transfer_data_cards():

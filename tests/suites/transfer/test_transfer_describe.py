@@ -47,12 +47,12 @@ def test_transfer_profiles_share_one_extraction_with_threads_shots_and_five_seed
     for name in DATASETS:
         (tmp_path / name).mkdir()
         roots.append(f"{name}={tmp_path / name}")
-    from harness.plan.model import Outside
+    from harness.plan.model import ExternalCheckpoint
 
     selection = Selection(
         load_profile(profile, (), roots).profile,
         suites="linear-probe,few-shot",
-        outside=Outside(weights, "resnet50", "imagenet1k"),
+        external=ExternalCheckpoint(weights, "resnet50", "imagenet1k"),
     )
     plan = Planner(selection).build()
     kinds = [(cell.kind, cell.name) for cell in plan.cells.values()]

@@ -15,7 +15,7 @@ from harness.cli.datacheck import data_findings
 from harness.core.errors import DataMissing, UserError
 from suites.transfer.cards import DATASETS, PUBLIC_CARDS
 from suites.transfer.features import extract_features
-from suites.transfer.look import archives
+from suites.transfer.inspect import archives
 from suites.transfer.readers import read
 from suites.transfer.readers.eurosat import derive_split
 from suites.transfer.splits import membership, official_split, toolbox_split
@@ -129,8 +129,8 @@ def test_transfer_data_cars_consolidated_nested_images(layout):
 
 def test_transfer_data_eurosat_listing_is_checked(layout):
     root, card = layout("eurosat")
-    known = read(root, card).fingerprint
-    assert read(root, card.model_copy(update={"listing": known})).fingerprint == known
+    known = read(root, card).listing_hash
+    assert read(root, card.model_copy(update={"listing": known})).listing_hash == known
     with pytest.raises(UserError, match="not that of the public release"):
         read(root, card.model_copy(update={"listing": PUBLIC_CARDS["eurosat"].listing}))
 
@@ -140,7 +140,7 @@ def test_transfer_splits_checksummed_oracle():
     card = PUBLIC_CARDS["eurosat"]
     files = {name: [f"{name}/{name}_{i}.jpg" for i in range(1, n + 1)] for name, n in EUROSAT.items()}
     images = derive_split(Path("."), files, card, card.derived)
-    assert images.fingerprint == card.listing
+    assert images.listing_hash == card.listing
     names = images.trainval.paths
     fold = toolbox_split("eurosat", names, images.trainval.labels, images.classes, 22)
     assert (len(fold.fit), len(fold.val)) == (15120, 3780)

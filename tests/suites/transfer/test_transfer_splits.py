@@ -120,8 +120,8 @@ def test_transfer_splits_eurosat_manifest():
     assert np.bincount(images.test.labels).tolist() == [810] * 10
     assert not set(images.test.paths) & set(images.trainval.paths)
     backwards = {name: files[name] for name in reversed(files)}
-    assert derive_split(Path("elsewhere"), backwards, card, card.derived).fingerprint == images.fingerprint
-    assert images.fingerprint == "08116f8e10bee9f600fd44d0c06b63a7f3eaf53686ccc6ac23051144d22809a5"
+    assert derive_split(Path("elsewhere"), backwards, card, card.derived).listing_hash == images.listing_hash
+    assert images.listing_hash == "08116f8e10bee9f600fd44d0c06b63a7f3eaf53686ccc6ac23051144d22809a5"
 
 
 def test_transfer_splits_eurosat_one_side_again(layout):

@@ -71,9 +71,9 @@ def sealed(folder: Path) -> Artifact:
 def features(pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
     """The artifact an extract cell leaves."""
     monkeypatch.setattr(suites.api, "classifier", lambda ctx: Colours())
-    (need,) = LinearProbe().items(LinearProbeSettings(**SMALL), "any")[0].needs
-    assert need == FewShot().items(FewShotSettings(**SMALL), "any")[0].needs[0]  # one cell serves both suites
-    cell = Cell("extract", need.name, need.version, dict(need.params), work=need.work)
+    (need,) = LinearProbe().items(LinearProbeSettings(**SMALL), "any")[0].derived_inputs
+    assert need == FewShot().items(FewShotSettings(**SMALL), "any")[0].derived_inputs[0]  # one cell serves both suites
+    cell = Cell("extract", need.name, need.version, dict(need.params), callable_path=need.callable_path)
     out = tmp_path / "features"
     extract(context(out, cell, DataSource("pets", str(pets), "f", CARD)))
     return sealed(out)

@@ -34,15 +34,15 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
     return out
 
 
-class TowerScorer:
-    """Score images with a frozen tower that maps normalised pixels to five level logits.
+class EncoderScorer:
+    """Score images with a frozen encoder that maps normalised pixels to five level logits.
 
     Args:
-        size: Side of the tower's input in pixels.
-        mean: Per-channel mean of the tower's input.
-        std: Per-channel standard deviation of the tower's input.
-        device: Where the tower lives.
-        dtype: Dtype of the tower's weights.
+        size: Side of the encoder's input in pixels.
+        mean: Per-channel mean of the encoder's input.
+        std: Per-channel standard deviation of the encoder's input.
+        device: Where the encoder lives.
+        dtype: Dtype of the encoder's weights.
     """
 
     def __init__(

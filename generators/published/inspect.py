@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from generators.published.mapping import class_map
-from generators.published.scan import look
+from generators.published.scan import inspect_image
 from harness.cli.datacheck import spread
 from harness.core.classes import ClassList
 from harness.core.errors import UserError
@@ -16,7 +16,7 @@ from harness.plugins.common import DataReport
 _SHOWN = 3
 
 
-def look_at(root: Path, spec: str, classes: ClassList) -> DataReport:
+def inspect_published(root: Path, spec: str, classes: ClassList) -> DataReport:
     """Return layout, counts, class folders against the class list, and whether a sample decodes.
 
     Raises:
@@ -50,5 +50,5 @@ def look_at(root: Path, spec: str, classes: ClassList) -> DataReport:
 
 
 def _broken(reader: EntryReader, sample: list[Entry]) -> list[str]:
-    rows = [look(reader, entry) for entry in sample]
+    rows = [inspect_image(reader, entry) for entry in sample]
     return [f"{row['path']}: {row['error']}" for row in rows if row["error"]]

@@ -32,7 +32,7 @@ def transfer(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     verified = () if wrong else tuple(sorted(expected.md5))
     good, bad = archives(name, root)
     if expected.listing:
-        verified = (*verified, f"the list of files {images.fingerprint[:12]}")
+        verified = (*verified, f"the list of files {images.listing_hash[:12]}")
     digest = hashlib.sha256("\n".join(images.classes).encode()).hexdigest()[:12]
     paths = [f"{images.root / path}" for path in (*images.trainval.paths, *images.test.paths)]
     return DataReport(
@@ -56,7 +56,7 @@ def validation(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     words = f"{len(ids)} class folders of no shipped list"
     if not ids:
         listed = load_classes(expected.classes) if expected.classes else listed_classes(root)
-        ids, words = listed.ids, f"{len(listed)} classes of {listed.name} ({listed.fingerprint[:12]})"
+        ids, words = listed.ids, f"{len(listed)} classes of {listed.name} ({listed.ids_hash[:12]})"
     images = read_validation(root, ids, name=name, per_class=expected.per_class)
     good, bad = archives(name, root)
     outside = f", {images.outside} of other classes" if images.outside else ""

@@ -1,4 +1,4 @@
-"""Frozen towers that score images; only values and gradients with respect to the images cross their border."""
+"""Frozen encoders that score images; only values and gradients with respect to the images cross their border."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.core.weights import create_open_clip
 LOCAL = "local-dir:"
 
 
-class FeatureTower(Protocol):
+class ImageTextEncoder(Protocol):
     """An image-text model."""
 
     @property
@@ -38,15 +38,15 @@ class FeatureTower(Protocol):
 
 
 @dataclass(frozen=True)
-class Towers:
+class RewardModels:
     """The reward models of a fine-tune; one whose weight is zero stays None."""
 
-    clip: FeatureTower | None = None
+    clip: ImageTextEncoder | None = None
     quality: QualityScorer | None = None
 
 
-class OpenClipTower:
-    """A frozen open_clip model behind the FeatureTower interface; size and constants come from the model."""
+class OpenClipEncoder:
+    """A frozen open_clip model behind the ImageTextEncoder interface; size and constants come from the model."""
 
     def __init__(
         self,
@@ -89,8 +89,8 @@ def load_open_clip(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> OpenClipTower:
-    """Load a tower: ``local-dir:PATH``, or an open_clip model name with a pretrained tag or weights file.
+) -> OpenClipEncoder:
+    """Load an encoder: ``local-dir:PATH``, or an open_clip model name with a pretrained tag or weights file.
 
     OpenAI's CLIP ViT-L/14 is ``("ViT-L-14-quickgelu", "openai")``.
 
@@ -102,21 +102,21 @@ def load_open_clip(
 
     fix = "give local-dir:FOLDER with open_clip_config.json and weights, or an open_clip name with a pretrained tag"
     if model.startswith(LOCAL) and not (Path(model.removeprefix(LOCAL)) / "open_clip_config.json").is_file():
-        raise DataMissing(f"no CLIP tower at {model}", "there is no open_clip_config.json", fix)
+        raise DataMissing(f"no CLIP encoder at {model}", "there is no open_clip_config.json", fix)
     if not model.startswith(LOCAL) and pretrained is None:
-        raise DataMissing(f"the CLIP tower {model} has no weights", "no pretrained tag was given", fix)
+        raise DataMissing(f"the CLIP encoder {model} has no weights", "no pretrained tag was given", fix)
     precision = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[dtype]
     try:
         made = create_open_clip(model, pretrained, precision=precision, device=str(device))
-        return OpenClipTower(made, open_clip.get_tokenizer(model), device, dtype)
+        return OpenClipEncoder(made, open_clip.get_tokenizer(model), device, dtype)
     except (RuntimeError, ValueError, OSError) as error:
-        raise DataMissing(f"cannot load the CLIP tower {model}", str(error).splitlines()[0], fix) from error
+        raise DataMissing(f"cannot load the CLIP encoder {model}", str(error).splitlines()[0], fix) from error
 
 
-def load_named_tower(
+def load_named_encoder(
     source: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> OpenClipTower:
-    """Load the tower that a setting names: an open_clip folder, or ``open_clip:NAME@TAG``.
+) -> OpenClipEncoder:
+    """Load the encoder that a setting names: an open_clip folder, or ``open_clip:NAME@TAG``.
 
     Raises:
         DataMissing: the folder, the name or the weights are not there.
