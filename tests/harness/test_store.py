@@ -123,7 +123,7 @@ def test_the_cost_of_shards_is_summed_outlives_damage_and_changes_no_content(tmp
     execute(replace(order(store, cell), shard="1"))
     shutil.rmtree(store.folder(cell) / "scratch")  # as an older version leaves it
     unknown = make_all()
-    assert unknown["wall_seconds"] is None and read_cost(unknown) is None and spent_of(first) is not None
+    assert unknown["wall_seconds"] is None and read_cost(unknown) is None and read_cost(first) is not None
     assert unknown["content"] == first["content"]
 
 
