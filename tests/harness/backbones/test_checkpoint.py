@@ -211,7 +211,7 @@ def test_a_folder_of_an_older_version_is_read_with_the_old_defaults(tmp_path: Pa
         del facts[name]
     path.write_text(json.dumps(facts))
     info = read_info(path.parent)
-    assert (info.crop, info.precision, info.warnings, info.external) == (0.875, "fp32", (), False)
+    assert (info.crop, info.precision, info.warnings, info.outside) == (0.875, "fp32", (), False)
     del facts["mean"]
     path.write_text(json.dumps(facts))
     with pytest.raises(UserError, match="cannot be read"):

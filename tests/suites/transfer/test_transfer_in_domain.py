@@ -44,7 +44,7 @@ def flat(root, save_image, save_struct):
 def test_transfer_in_domain_class_folders(tmp_path, save_image, place):
     folders(tmp_path / place, save_image)
     images = read_validation(tmp_path, IDS, per_class=2)
-    assert images.layout == "class folders" and images.external == 0
+    assert images.layout == "class folders" and images.outside == 0
     assert images.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert all((images.root / path).is_file() for path in images.paths)
 
@@ -52,7 +52,7 @@ def test_transfer_in_domain_class_folders(tmp_path, save_image, place):
 def test_transfer_in_domain_restriction_uses_the_list_order(tmp_path, save_image):
     folders(tmp_path, save_image)
     images = read_validation(tmp_path, (IDS[2], IDS[0]))
-    assert images.external == 2
+    assert images.outside == 2
     assert {path.split("/")[0]: int(label) for path, label in zip(images.paths, images.labels, strict=True)} == {
         IDS[0]: 1,
         IDS[2]: 0,
@@ -65,7 +65,7 @@ def test_transfer_in_domain_flat_archive(tmp_path, save_image, save_struct):
     assert images.layout == "flat archive with devkit"
     assert images.labels.tolist() == [2, 0, 1, 1, 0, 2]  # meta.mat order, not the sorted one
     restricted = read_validation(tmp_path, IDS[:1])
-    assert restricted.external == 4 and restricted.labels.tolist() == [0, 0]
+    assert restricted.outside == 4 and restricted.labels.tolist() == [0, 0]
     assert [path[-8:] for path in restricted.paths] == ["002.JPEG"[-8:], "005.JPEG"[-8:]]
 
 
