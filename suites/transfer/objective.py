@@ -58,7 +58,10 @@ class Point:
         return float(self.gradient.abs().max())
 
     def gap(self, lam: float) -> float:
-        """Return (|G| / (lambda |W|))^2, which bounds the excess over the optimum once the bias is at its own."""
+        """Return (|G| / (lambda |W|))^2: the bound on the excess over the optimum as a share of the penalty.
+
+        It holds once the bias is at its optimum. It is infinite at W = 0 unless the gradient is exactly zero.
+        """
         rest, penalty = float(self.gradient[:-1].norm()), lam * float(self.theta[:-1].norm())
         if rest == 0.0:
             return 0.0
@@ -82,6 +85,19 @@ def point_at(data: Data, lam: float, theta: torch.Tensor, logits: torch.Tensor) 
     gradient = data.product(data.x.T, residual) / data.n
     gradient[:-1] += lam * theta[:-1]
     return Point(theta, logits, residual, loss + 0.5 * lam * float((theta[:-1] ** 2).sum()), gradient)
+
+
+def at_rounding(data: Data, lam: float, point: Point) -> bool:
+    """Tell whether the arithmetic can find nothing more to gain.
+
+    The gradient in W is then within the rounding error of the product that it comes from, and the excess over the optimum
+    that it still allows is within the rounding error of the value.
+    """
+    unit = torch.finfo(data.x.dtype).eps
+    rest = float(point.gradient[:-1].norm())
+    if rest**2 / (2 * lam) > unit * point.value:
+        return False
+    return rest <= unit * float(data.x[:, :-1].norm()) * float(point.residual.norm()) / data.n
 
 
 def with_best_bias(data: Data, lam: float, point: Point) -> Point:

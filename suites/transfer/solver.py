@@ -11,8 +11,13 @@ Objective: C * sum_i CE(softmax(W'x_i + b), y_i) + |W|^2 / 2 with an unpenalised
 
 It stops by a bound, not by an estimate. With the bias at its optimum the objective is lambda-strongly convex in W: a
 gradient G in W proves |W - W*| <= |G| / lambda, and that the objective exceeds its optimum by |G|^2 / (2 lambda) at most.
-The *gap* is this excess as a share of the penalty (lambda/2) |W|^2, hence of the objective at most: (|G| / (lambda |W|))^2.
-It holds whatever the start, and does not depend on the scale of the features.
+The *gap* is this bound divided by the penalty (lambda/2) |W|^2: (|G| / (lambda |W|))^2, the square of the bound on the
+distance from the optimum relative to |W|. It is a share of the penalty, not of the objective, of which the excess is a
+smaller share. It holds whatever the start, and does not depend on the scale of the features.
+
+If the features say nothing about the classes, the optimum is W = 0. Penalty, excess and what the fit gains over the zero
+classifier then vanish together, and no share of one of them can be reached. The gap of such a fit is 0 once float64 can
+find nothing more to gain (``at_rounding``).
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ import numpy.typing as npt
 import torch
 
 from harness.core.errors import UserError
-from suites.transfer.objective import WOLFE, Line, Point, point_at, with_best_bias
+from suites.transfer.objective import WOLFE, Line, Point, at_rounding, point_at, with_best_bias
 
 Mode = Literal["reference", "converged"]
 TOLERANCE: dict[Mode, float] = {"reference": 1e-4, "converged": 1e-6}
@@ -64,7 +69,8 @@ class Fit:
     gradient: float
     """Largest absolute gradient entry of the mean form, in the solver's coordinates."""
     gap: float
-    """Bound on what the objective exceeds its optimum by, as a share of the objective."""
+    """Bound on what the objective exceeds its optimum by, as a share of the penalty |W|^2 / 2; 0 if float64 finds nothing
+    more to gain."""
     iterations: int
     converged: bool
 
@@ -130,7 +136,7 @@ class Solution(Start):
     gradient: float = float("inf")
     """Largest absolute entry of the mean form's gradient."""
     gap: float = float("inf")
-    """Bound on what ``value`` exceeds the optimum by, as a share of it."""
+    """Bound on what ``value`` exceeds the optimum by, as a share of the penalty; see ``Fit.gap``."""
     iterations: int = 0
     converged: bool = False
 
@@ -244,8 +250,12 @@ class _Stop:
     gap: float
     iterations: int
 
-    def reached(self, point: Point, lam: float) -> bool:
-        return point.steepest <= self.gradient and point.gap(lam) <= self.gap
+    def gap_at(self, problem: Problem, lam: float, point: Point) -> float:
+        gap = point.gap(lam)
+        return 0.0 if gap > self.gap and at_rounding(problem, lam, point) else gap
+
+    def reached(self, problem: Problem, lam: float, point: Point) -> bool:
+        return point.steepest <= self.gradient and self.gap_at(problem, lam, point) <= self.gap
 
 
 def _predicted(problem: Problem, lam: float, starts: Sequence[Start]) -> tuple[Point, _Pairs]:
@@ -281,9 +291,9 @@ def _logits(problem: Problem, start: Start) -> torch.Tensor:
 def _lbfgs(problem: Problem, lam: float, point: Point, pairs: _Pairs, stop: _Stop) -> Solution:
     iterations = 0
     while iterations < stop.iterations:
-        if stop.reached(point, lam):
+        if stop.reached(problem, lam, point):
             point = with_best_bias(problem, lam, point)
-            if stop.reached(point, lam):
+            if stop.reached(problem, lam, point):
                 break
         moved = _step(problem, lam, point, pairs)
         if moved is None:  # rounding: not even the gradient gives a decrease any more
@@ -298,14 +308,15 @@ def _lbfgs(problem: Problem, lam: float, point: Point, pairs: _Pairs, stop: _Sto
         point = moved
         iterations += 1
     point = with_best_bias(problem, lam, point)
-    if not bool(point.theta[:-1].any()) and point.gap(lam) > 0:
+    gap = stop.gap_at(problem, lam, point)
+    if not bool(point.theta[:-1].any()) and gap > 0:
         raise UserError(
             "the probe could not leave the zero classifier",
             f"C n = {1 / lam:g}, max|gradient| {point.steepest:g}, no step lowers the objective",
             "check the scale of the features, or normalise them",
         )
-    state = (point.value, point.steepest, point.gap(lam), iterations, stop.reached(point, lam))
-    return Solution(lam, point.theta, point.logits, pairs, *state)
+    converged = stop.reached(problem, lam, point)
+    return Solution(lam, point.theta, point.logits, pairs, point.value, point.steepest, gap, iterations, converged)
 
 
 def _step(problem: Problem, lam: float, point: Point, pairs: _Pairs) -> Point | None:

@@ -11,10 +11,13 @@ pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from harness.core.errors import UserError
 from suites.transfer.objective import Line
 from suites.transfer.solver import GAP, TOLERANCE, Fit, Problem
 
-SHAPES = ("overlapping", "separable", "duplicated samples", "duplicated features", "constant features", "long-tailed")
+SHAPES = (
+    "overlapping", "separable", "duplicated samples", "duplicated features", "constant features", "long-tailed", "no signal",
+)  # fmt: skip
 COMMON = settings(
     max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -48,8 +51,15 @@ def cases(draw):
         x = np.concatenate([x, x, 2 * x], axis=1)
     if kind == "constant features":
         x[:, draw(st.integers(0, d - 1)) :] = 3.0
+    if kind == "no signal":
+        x, y = no_signal(x, draw(st.lists(st.integers(1, 3), min_size=k, max_size=k)))
     assume(c * scale**2 <= 1e6)  # beyond it curvatures differ by more than float64 has digits, which is a warning
     return Case(scale * x, y, c, kind)
+
+
+def no_signal(x, counts):
+    """Return every sample in every class, in class k ``counts[k]`` times: the optimum is W = 0 whatever C is."""
+    return np.repeat(x, sum(counts), axis=0), np.tile(np.repeat(np.arange(len(counts)), counts), len(x))
 
 
 def pieces(theta, x, one_hot, lam):
@@ -64,6 +74,11 @@ def pieces(theta, x, one_hot, lam):
     penalty = lam * np.append(np.ones(len(theta) - 1), 0)[:, None] * theta
     value = float((top + np.log1p(rest)).mean() + 0.5 * (penalty * theta).sum())
     return value, x.T @ residual / len(x) + penalty, wrong + one_hot * (1 - wrong.sum(axis=1, keepdims=True))
+
+
+def penalty(solution):
+    """Return (lambda / 2) |W|^2."""
+    return 0.5 * solution.lam * float((solution.theta[:-1] ** 2).sum())
 
 
 def slow(case):
@@ -105,10 +120,51 @@ def test_transfer_solver_property_objective(case):
         ("converged", problem.solve(case.c, [cold], mode="converged")),
     ):
         assert found.converged and found.gradient <= TOLERANCE[mode] and found.gap <= GAP[mode]
-        assert found.value <= best * (1 + found.gap) + 1e-14
+        assert found.value <= best + found.gap * penalty(found) + 1e-14
         assert found.value <= best * (1 + GAP[mode]) + 1e-14
         moved = bool(found.theta[:-1].any())
         assert moved or np.abs(theta[:-1]).max() * np.abs(case.x).max() < 1e-6, "the zero classifier, not optimal"
+
+
+@COMMON
+@given(cases(), st.integers(1, 6))
+def test_transfer_solver_property_the_bound_holds_wherever_a_fit_stops(case, iterations):
+    """Also where it is given up early: the excess is at most the gap's share of the penalty, and only then converged."""
+    best, _ = slow(case)
+    problem = Problem(case.x, case.y)
+    for mode in ("reference", "converged"):
+        found = problem.solve(case.c, mode=mode, max_iterations=iterations)
+        assert found.value <= best + found.gap * penalty(found) + 1e-14
+        assert found.converged == (found.gap <= GAP[mode] and found.gradient <= TOLERANCE[mode])
+
+
+@pytest.mark.parametrize("c", [1e-300, 1e-9, 1e-5, 1.0, 1e6])
+@pytest.mark.parametrize("counts", [(1, 1, 1, 1), (4, 2, 1)])
+def test_transfer_solver_optimum_at_zero_is_converged(c, counts):
+    """No share of the penalty can be reached where rounding is all that is left; the fit is at its optimum all the same."""
+    x, y = no_signal(np.random.default_rng(0).normal(size=(30, 8)), counts)
+    problem = Problem(x, y)
+    for mode in ("reference", "converged"):
+        found = problem.solve(c, mode=mode)
+        assert found.converged and found.gap <= GAP[mode] and np.abs(found.theta[:-1].numpy()).max() < 1e-12
+        assert problem.fit(c, found).warning() == ""
+        share = np.exp(found.theta[-1].numpy())
+        assert np.allclose(share / share.sum(), np.array(counts) / sum(counts))
+
+
+def test_transfer_solver_unfinished_near_zero_is_not_converged(monkeypatch):
+    """A signal of a millionth, a gradient whose rounding proves nothing, and a step that is never taken."""
+    rng = np.random.default_rng(0)
+    x, y = no_signal(rng.normal(size=(30, 8)), (1, 1, 1, 1))
+    weak = Problem(x + 1e-6 * rng.normal(size=(4, 8))[y], y)
+    early, found = weak.solve(1e6, max_iterations=1), weak.solve(1e6)
+    assert not early.converged and early.gap > 1 and penalty(early) < 1e-9 * early.value
+    assert found.converged and 0 < found.gap <= GAP["reference"]
+    large = Problem(1e7 * x, y).solve(1e6)  # rounding of the gradient allows an excess that the value would show
+    assert not large.converged and large.gap > 1
+    monkeypatch.setattr(Line, "search", lambda self, wolfe: None)
+    with pytest.raises(UserError, match="zero classifier"):
+        Problem(1e-9 * (x + rng.normal(size=(4, 8))[y]), y).solve(1.0)
 
 
 @COMMON
