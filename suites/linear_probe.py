@@ -34,7 +34,9 @@ class LinearProbe(Suite):
         formula="min_W,b  C sum_i CE(softmax(W'x_i + b), y_i) + |W|^2 / 2; top-1 on the test part; mean of the eight",
         conventions=(
             "trainval is split 80/20 per class to choose C on [1e-5, 1e6], then all of it is refitted with the same C",
-            "grid: half-decade points, refined by a quarter decade; of equal validation accuracies the smallest C is taken",
+            "grid: half-decade points from the smallest C up; the search stops early after four points in a row whose validation "
+            "accuracy is below the best by more than its standard error; then come the points a quarter decade on either side of the "
+            "best; of equal validation accuracies the smallest C is taken",
             "tpe30: 30 Optuna trials; of equal validation accuracies the first trial is taken, as Optuna does for t-ReX",
             *STOPPING,
             "tpe30 names every argument of the sampler but those that Optuna 5 deprecates (gamma, weights, prior_weight, consider_*)",
@@ -56,7 +58,7 @@ class LinearProbe(Suite):
             "the toolbox draws EuroSAT's test images without a seed; here they are a fixed function of the file names",
             "the toolbox lets one small class change the validation share of all later ones; not reproduced",
             "the toolbox's fits stop by scikit-learn's rule on raw features, for large C far from the optimum; here every reported "
-            "fit is at its optimum (docs/probe.md)",
+            "fit is at its optimum, to the gap stated above, or carries a warning (docs/probe.md)",
             "the toolbox stores mean-per-class recall under a name that looks like mAP; here mean_per_class",
             "probe seeds, error bars, class token or mean token, raw or EMA weights are not given; defaults here: five seeds, "
             "what the head sees, EMA",

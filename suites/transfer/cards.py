@@ -93,12 +93,20 @@ SOURCES = (
 )
 """Where the parts of the transfer protocol come from."""
 
+MAX_ITERATIONS = 2000
+"""Iterations after which the toolbox, and the probe by default, gives a fit up."""
+
 STOPPING = (
     "a fit of the search stops when max|gradient| of the mean form is <= 1e-4 (scikit-learn's threshold, but features are centred, "
     "so it is another point) and the gap (|G| / (lambda |W|))^2 <= 1e-4; G is the gradient in W, the bias at its optimum",
-    "the gap bounds what the objective exceeds its optimum by, as a share of it, wherever the fit started",
+    "the gap bounds what the objective exceeds its optimum by, as a share of its penalty |W|^2 / 2 (not of the whole objective), "
+    "wherever the fit started; its square root bounds the distance of W from the optimum, relative to |W|",
+    "where the optimum is W = 0 the gap is 0 once gradient and excess are within float64's rounding",
     "the refit goes on to max|gradient| <= 1e-6 and gap <= 1e-6, in both modes; solver = converged uses these in the search too",
-    "a fit that has not got there is a warning; one that cannot leave the zero classifier is an error",
+    "a fit that stops short of this, after max_iterations or for rounding, carries a warning; one that cannot leave the zero "
+    "classifier although it is not the optimum is an error",
+    f"max_iterations does not change a fit that has converged, only one that has not; so a value other than {MAX_ITERATIONS} is part "
+    "of what makes numbers comparable",
 )
 """When the probe's solver stops."""
 

@@ -159,13 +159,22 @@ class Line:
         return value, float(mean.sum()) / n + lam * (self.wp + length * self.pp), bend + lam * self.pp
 
     def search(self, wolfe: float) -> float | None:
-        """Return a step length that leaves at most ``wolfe`` of the slope and does not raise the value.
+        """Return a step length > 0 that leaves at most ``wolfe`` of the slope and does not raise the value.
 
         The objective along the line is convex with known derivatives, so this is Newton's method on its slope, started at
-        the unit step. Every trial that is not accepted becomes an end of the interval that holds the minimum, the sign of
-        its slope says which, and the next trial lies strictly inside: nothing can repeat. Left of the minimum the value
-        falls all the way, so that the slope alone decides there. Returns None where not even the sign of the slope at the
-        start survives rounding.
+        the unit step. Every rejected trial becomes an end of the interval that holds the minimum (the sign of its slope
+        says which), and the next trial lies strictly inside: no trial repeats. Left of the minimum the value falls all the
+        way, so the slope alone decides there.
+
+        If the interval shrinks to neighbouring numbers, or after 100 trials, the result is the lower end: the value is lower
+        there than at the start, but more than ``wolfe`` of the slope may be left.
+
+        Args:
+            wolfe: Largest share of the slope at the start that may be left, in (0, 1).
+
+        Returns:
+            The length in units of ``direction``, or None if no trial lies left of the minimum, or if the line starts flat:
+            then rounding hides every decrease.
         """
         low, high, length = 0.0, float("inf"), 1.0
         for _ in range(_LINE_STEPS if self.slope < 0 else 0):

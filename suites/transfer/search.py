@@ -3,9 +3,9 @@
 Two searches: ``grid`` (half-decade points on [1e-5, 1e6], then a refinement by a quarter decade; the smallest C wins a tie)
 and ``tpe30`` (30 Optuna TPE trials, the first best one wins, the protocol of the t-ReX toolbox that lbGen, CVPR 2025,
 reports). Both refit on all samples with the chosen C, not the chosen lambda. Fits start at solutions for neighbouring C;
-as each of them stops by a bound on its distance from the optimum, where it started does not matter. The setting ``solver`` is the
-tolerance of the search. The refit goes to the tolerance ``converged`` in every case, and on its way notes what it would
-predict at ``reference``.
+each of them stops by a bound on its distance from the optimum, or carries a warning, so where it started does not matter.
+The setting ``solver`` is the tolerance of the search. The refit always goes to the tolerance ``converged``, and on its way
+notes what it would predict at ``reference``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from harness.core.errors import UserError
+from suites.transfer.cards import MAX_ITERATIONS
 from suites.transfer.solver import (
-    MAX_ITERATIONS,
     Fit,
     FloatArray,
     IntArray,
@@ -124,9 +125,19 @@ def fit_probe(
         folds: One split, or several that are averaged; ignored by the search ``fixed``.
         settings: Search, solver, threads.
         seed: Seed of the TPE sampler.
-        progress: Told how many C were tried.
+        progress: Called with the number of C tried and expected.
+
+    Raises:
+        UserError: training or test features are not finite, or a fit cannot leave the zero classifier.
     """
     x, y = np.asarray(train_x, dtype=np.float64), np.asarray(train_y, dtype=np.int64)
+    test = np.asarray(test_x, dtype=np.float64)
+    if not (finite := np.isfinite(test).all(axis=1)).all():
+        raise UserError(
+            "the probe cannot predict the test set",
+            f"test features of {int((~finite).sum())} of {len(test)} images are not finite",
+            "check the checkpoint, then extract again",
+        )
     with thread_limit(settings.threads):
         points: tuple[SearchPoint, ...] = ()
         c = settings.fixed_c
@@ -135,7 +146,7 @@ def fit_probe(
             report = progress or (lambda done, total: None)
             points = _grid(trial, report) if settings.search == "grid" else _tpe(trial, seed, report)
             c = choose(points, settings.search, settings.one_standard_error)
-        scaled, scaled_test = normalised(settings.normalise, x, np.asarray(test_x, dtype=np.float64))
+        scaled, scaled_test = normalised(settings.normalise, x, test)
         problem = Problem(scaled, y, device=settings.device)
         starts = trial.starts(problem, c) if trial else ()
         passed, fit = _refit(problem, c, starts, settings.max_iterations)

@@ -10,7 +10,7 @@ from harness.core.errors import UserError
 from harness.core.settings import Settings
 from harness.plugins.common import DerivedInput
 from harness.store.cells import Resources
-from suites.transfer.cards import DATASETS
+from suites.transfer.cards import DATASETS, MAX_ITERATIONS
 
 EXTRACT_VERSION = 1
 
@@ -31,7 +31,9 @@ class TransferSettings(Settings):
     solver: Literal["reference", "converged"] = "reference"
     """Tolerance of the search; the refit always goes to the tolerance ``converged``."""
     one_standard_error: bool = False
-    max_iterations: int = Field(2000, ge=1)
+    max_iterations: int = Field(MAX_ITERATIONS, ge=1)
+    """Iterations after which a fit is given up, with a warning. It does not change a fit that has converged, only one that has
+    not; so a value other than the default is part of what makes numbers comparable."""
     probe_seeds: int = Field(5, ge=1)
     """Seeds of splits, subsets and samplers; each fits its own probe."""
     threads: int = Field(1, ge=1)
@@ -53,9 +55,10 @@ class TransferSettings(Settings):
         """Return what makes two numbers comparable, in words."""
         rule = ", one-standard-error rule" if self.one_standard_error else ""
         scale = "not normalised" if self.normalise == "none" else self.normalise
+        limit = "" if self.max_iterations == MAX_ITERATIONS else f", at most {self.max_iterations} iterations"
         return (
             f"shorter side {self.image_size} bicubic, centre crop {self.image_size}; {self.features} features, {scale}; "
-            f"logistic regression, {self.solver} solver, {self.search} search{rule}; {self.probe_seeds} probe seed(s)"
+            f"logistic regression, {self.solver} solver, {self.search} search{rule}{limit}; {self.probe_seeds} probe seed(s)"
         )
 
 

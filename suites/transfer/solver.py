@@ -33,6 +33,7 @@ import numpy.typing as npt
 import torch
 
 from harness.core.errors import UserError
+from suites.transfer.cards import MAX_ITERATIONS
 from suites.transfer.objective import WOLFE, Line, Point, at_rounding, point_at, with_best_bias
 
 Mode = Literal["reference", "converged"]
@@ -41,7 +42,6 @@ TOLERANCE: dict[Mode, float] = {"reference": 1e-4, "converged": 1e-6}
 in other coordinates: here the features are centred."""
 GAP: dict[Mode, float] = {"reference": 1e-4, "converged": 1e-6}
 """Largest gap with which a fit may stop: the weights are within 1 %, or 0.1 %, of their length from the optimum."""
-MAX_ITERATIONS = 2000
 _HISTORY = 10
 """Kept pairs of a cold fit, as in scikit-learn."""
 _WARM_HISTORY = 30
@@ -159,7 +159,9 @@ class Problem:
         self.mean = raw.mean(dim=0)
         if not bool(torch.isfinite(self.mean).all()):
             raise UserError(
-                "the probe cannot be fitted", "features are not finite", "check the checkpoint, then extract again"
+                "the probe cannot be fitted",
+                "training features are not finite",
+                "check the checkpoint, then extract again",
             )
         centred = raw - self.mean
         self.basis: torch.Tensor | None = None
@@ -195,7 +197,7 @@ class Problem:
             c: Inverse regularisation strength.
             starts: Solutions of this problem, the nearest C last; the last two are used.
             mode: Which tolerance.
-            max_iterations: After these the solver stops without having converged.
+            max_iterations: After these the fit is given up: ``converged`` is false.
 
         Raises:
             UserError: the solver could not leave the zero classifier, which is not the optimum.

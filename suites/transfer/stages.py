@@ -273,7 +273,9 @@ def probe_notes(rows: pd.DataFrame) -> tuple[str, ...]:
         )
     lines += [f"C chosen by {how}" for how in sorted(set(first["validation"]))]
     if "gap" in first:
-        lines.append(f"the objective is proved to be within {first['gap'].max():.1e} of its optimum, as a share of it")
+        lines.append(
+            f"proved: the objective exceeds its optimum by at most {first['gap'].max():.1e} of its penalty |W|^2 / 2"
+        )
     lines += [f"seed {seed}: {remark}" for seed, remark in first["remark"].items() if remark]
     if "predicted_reference" in rows:
         lines += [line for seed, part in by_seed if (line := _unlike_reference(part, f"seed {seed}"))]

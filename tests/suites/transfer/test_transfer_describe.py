@@ -68,12 +68,18 @@ def test_transfer_profiles_share_one_extraction_with_threads_shots_and_five_seed
 def test_transfer_describe_states_the_rules_that_run(capsys):
     """Which of equal C each search takes, when a fit stops, and that this is not scikit-learn's point."""
     from harness.cli.describe import show_card
+    from suites.transfer.cards import MAX_ITERATIONS
+    from suites.transfer.search import FALLING_POINTS
     from suites.transfer.solver import GAP, TOLERANCE
 
     show_card("linear-probe", False)
     text = " ".join(capsys.readouterr().out.split())
     for words in ("smallest C is taken", "first trial is taken", "(|G| / (lambda |W|))^2", "so it is another point"):
         assert words in text
+    early = {4: "four"}[FALLING_POINTS]
+    assert f"stops early after {early} points in a row" in text
+    assert "share of its penalty |W|^2 / 2" in text and "or carries a warning" in text
+    assert f"a value other than {MAX_ITERATIONS} is part of what makes numbers comparable" in text
     for mode in ("reference", "converged"):
         gradient, gap = (f"{value[mode]:.0e}".replace("e-0", "e-") for value in (TOLERANCE, GAP))
         assert f"<= {gradient}" in text and f"<= {gap}" in text

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from harness.core.errors import UserError
 from suites.transfer.fewshot import TrainingSet, run_few_shot
 from suites.transfer.metrics import mean_per_class, top1
 from suites.transfer.search import (
@@ -212,6 +213,29 @@ def test_transfer_search_not_converged_is_said():
     assert any("search points not converged" in line for line in found.warnings)
     assert any(line.startswith("warning: C=") and "not converged" in line for line in found.warnings)
     assert not found.fit.converged
+
+
+def test_transfer_search_iteration_limit_does_not_change_what_has_converged():
+    x, y = blobs(120)
+    tx, _ = blobs(40, seed=1)
+    usual = fit_probe(x, y, tx, split(y), ProbeSettings())
+    needed = max(usual.fit.iterations, *(point.iterations for point in usual.points))
+    low = fit_probe(x, y, tx, split(y), ProbeSettings(max_iterations=needed + 1))
+    assert needed < 500 and usual.fit.converged and not usual.warnings and not low.warnings
+    assert low.points == usual.points and np.array_equal(low.fit.weights, usual.fit.weights)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_transfer_search_features_that_are_not_finite_are_an_error(value):
+    """The message says which features: those of the training set or of the test set."""
+    x, y = blobs(60)
+    spoilt = x.copy()
+    spoilt[[3, 7], 2] = value
+    for settings in (ProbeSettings(search="fixed"), ProbeSettings(search="fixed", normalise="l2"), ProbeSettings()):
+        with pytest.raises(UserError, match=r"test features of 2 of 60 images are not finite"):
+            fit_probe(x, y, spoilt, split(y), settings)
+        with np.errstate(invalid="ignore"), pytest.raises(UserError, match="training features are not finite"):
+            fit_probe(spoilt, y, x, split(y), settings)
 
 
 def test_transfer_search_reference_and_converged_agree():

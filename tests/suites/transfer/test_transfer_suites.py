@@ -122,7 +122,7 @@ def test_transfer_suite_states_gap_and_missing_convergence(features, tmp_path):
         settings = LinearProbeSettings(**SMALL, solver=mode)
         (item,) = LinearProbe().items(settings, "any")
         rows, score = evaluate(LinearProbe(), settings, item, features, tmp_path / mode)
-        assert any("within" in note and "of its optimum" in note for note in score.notes)
+        assert any("exceeds its optimum by at most" in note for note in score.notes)
         assert not any("warning" in note for note in score.notes) and (rows["gap"] <= 1e-6).all()
         found = json.loads((tmp_path / mode / "search.json").read_text())
         assert all(entry["converged"] and entry["gap"] <= 1e-6 for entry in found)
@@ -130,6 +130,13 @@ def test_transfer_suite_states_gap_and_missing_convergence(features, tmp_path):
         rows, score = evaluate(LinearProbe(), stopped, item, features, tmp_path / f"{mode}-stopped")
         assert any("warning: C=" in note and "not converged" in note for note in score.notes)
         assert not all(e["converged"] for e in json.loads((tmp_path / f"{mode}-stopped" / "search.json").read_text()))
+
+
+@pytest.mark.parametrize(("suite", "settings"), [(LinearProbe(), LinearProbeSettings), (FewShot(), FewShotSettings)])
+def test_transfer_suite_another_iteration_limit_is_another_protocol(suite, settings):
+    usual = suite.protocol(settings())
+    assert "iterations" not in usual and suite.protocol(settings(max_iterations=2000)) == usual
+    assert "at most 30 iterations" in suite.protocol(settings(max_iterations=30))
 
 
 def test_transfer_suite_notes_compare_the_tolerances():
@@ -144,12 +151,14 @@ def test_transfer_suite_notes_compare_the_tolerances():
     for wrong, warned in ((2, False), (3, True)):
         rows["predicted_reference"], rows["gap"] = (np.arange(1000) < wrong).astype(int), 3e-7
         notes = probe_notes(rows)
-        assert any("within 3.0e-07 of its optimum" in note for note in notes)
+        assert "proved: the objective exceeds its optimum by at most 3.0e-07 of its penalty |W|^2 / 2" in notes
         assert any("warning: seed 0: at the chosen C" in note and "+0.30" in note for note in notes) == warned
     # Two seeds that differ in opposite directions: neither hides the other.
     other = rows.assign(seed=1, predicted=rows["predicted_reference"], predicted_reference=rows["predicted"])
     notes = probe_notes(pd.concat([rows, other], ignore_index=True))
-    assert [f"seed {seed}: at the chosen C" in note for seed in (0, 1) for note in notes if "warning" in note].count(True) == 2
+    assert [f"seed {seed}: at the chosen C" in note for seed in (0, 1) for note in notes if "warning" in note].count(
+        True
+    ) == 2
 
 
 def test_transfer_suite_official_validation_falls_back_and_says_so(features, tmp_path):
@@ -300,7 +309,9 @@ def test_transfer_in_domain_follows_a_checkpoint_from_outside(tmp_path, monkeypa
     from harness.backbones.checkpoint import BackboneInfo
 
     class Fed(Colours):
-        info = BackboneInfo("a", {}, Colours.classes, (0,) * 3, (1,) * 3, 12, "bilinear", "raw", {"entry": ""}, crop=0.6)
+        info = BackboneInfo(
+            "a", {}, Colours.classes, (0,) * 3, (1,) * 3, 12, "bilinear", "raw", {"entry": ""}, crop=0.6
+        )
 
         def __call__(self, x: torch.Tensor) -> torch.Tensor:
             sizes.add(tuple(x.shape[2:]))
@@ -314,4 +325,8 @@ def test_transfer_in_domain_follows_a_checkpoint_from_outside(tmp_path, monkeypa
     Fed.info = BackboneInfo("a", {}, Colours.classes, (0,) * 3, (1,) * 3, 12, "bicubic", "ema", {"epochs": 3})
     sizes.clear()
     rows, score = in_domain(tmp_path, tmp_path, Fed(), {"per_class": 2}, monkeypatch)  # trained here: the protocol's
-    assert sizes == {(16, 16)} and set(rows["transform"]) == {"shorter side 18 bicubic, centre crop 16"} and not score.notes
+    assert (
+        sizes == {(16, 16)}
+        and set(rows["transform"]) == {"shorter side 18 bicubic, centre crop 16"}
+        and not score.notes
+    )
