@@ -21,7 +21,7 @@ class LinearProbeSettings(TransferSettings):
     """Settings of the probe on all training images."""
 
     validation: Literal["toolbox", "official"] = "toolbox"
-    """``toolbox``: 20 % per class of trainval; ``official``: the distributed validation part where there is one."""
+    """``toolbox``: 20 % per class of trainval; ``official``: the distributed validation part if there is one."""
 
 
 class LinearProbe(Suite):
@@ -132,7 +132,7 @@ class LinearProbe(Suite):
 
 
 def _fold(features: FeatureSet, settings: LinearProbeSettings, seed: int, derived: bool) -> tuple[Fold, str]:
-    """Return the split that chooses C, and in words what it is; a derived validation part is not a distributed one."""
+    """Return the split that chooses C, and its description; a derived validation part does not count as distributed."""
     from suites.transfer.splits import official_split, toolbox_split
 
     train = features.train

@@ -89,7 +89,7 @@ SOURCES = (
     "(Sariyildiz et al., ICLR 2023), which the paper names",
     "solver: the objective of scikit-learn's multinomial logistic regression, its threshold 1e-4 since 1.4 (mean form), 2000 "
     "iterations; the stopping rule is ours",
-    "grid, seeds, few-shot subsets and fixed EuroSAT split: ours, where neither says anything",
+    "grid, seeds, few-shot subsets and fixed EuroSAT split: ours, as neither source specifies them",
 )
 """Where the parts of the transfer protocol come from."""
 

@@ -51,7 +51,7 @@ class LabelledImages:
     trainval: Part
     test: Part
     official_val: npt.NDArray[np.bool_] | None = None
-    """(len(trainval),) True for members of the distributed validation part; None where there is none."""
+    """(len(trainval),) True for members of the distributed validation part; None if there is none."""
 
     @property
     def listing_hash(self) -> str:
@@ -74,7 +74,7 @@ def find_root(
         root: Folder the user named.
         places: Folders below the root in the order of preference; ``""`` is the root itself.
         marker: Tells whether a folder holds the layout.
-        wants: What the marker looks for, in words.
+        wants: Description of what the marker looks for.
 
     Raises:
         DataMissing: no folder holds the layout.
@@ -209,7 +209,7 @@ def _check_disjoint(card: TransferCard, images: LabelledImages) -> None:
 
 
 def _check_files(card: TransferCard, images: LabelledImages) -> None:
-    """List every folder once instead of asking for every file: hundreds of listings, not 100,000 questions."""
+    """List every folder once instead of testing every file: hundreds of listings, not 100,000 system calls."""
     present: dict[str, set[str]] = {}
     missing: list[str] = []
     for path in images.trainval.paths + images.test.paths:

@@ -27,7 +27,7 @@ _AHEAD = 2
 
 
 class FeatureModel(Protocol):
-    """What feature extraction asks of a classifier: pooled features of RGB in [0, 1], in eval mode, without gradients."""
+    """What feature extraction needs from a classifier: pooled features of RGB in [0, 1], in eval mode, without gradients."""
 
     def features(self, x: torch.Tensor, kind: str) -> torch.Tensor:
         """Return (B, d) features of (B, 3, H, W) images; ``kind`` is ``pooled``, ``cls`` or ``gap``."""
@@ -105,13 +105,13 @@ def extract_features(
         kind: ``pooled`` (convolutional backbones), ``cls`` or ``gap`` (transformers).
         batch_size: Images per forward pass; the result does not depend on it beyond rounding.
         workers: Decoding threads.
-        progress: Told the number of images done.
+        progress: Called with the numbers of images done and in all.
         name: Data set name for messages.
 
     Raises:
         UserError: more than one per cent of the files is unreadable, or features are not finite.
     """
-    found = extract_share(
+    found = extract_slice(
         classifier,
         root,
         paths,
@@ -123,27 +123,27 @@ def extract_features(
         progress=progress,
         name=name,
     )
-    refuse_damaged(name, found.report.unreadable, len(paths))
+    check_readable(name, found.report.unreadable, len(paths))
     return found
 
 
-def share_of(count: int, rank: int, world: int) -> slice:
+def rank_slice(count: int, rank: int, world: int) -> slice:
     """Return the run of items that one of ``world`` processes works on; runs in rank order are all items in order."""
     return slice(count * rank // world, count * (rank + 1) // world)
 
 
-def joined(shares: Sequence[Features]) -> Features:
-    """Return the shares of all ranks as one, in rank order."""
+def join_slices(slices: Sequence[Features]) -> Features:
+    """Return the slices of all ranks as one, in rank order."""
     report = DecodeReport(
-        tuple(line for share in shares for line in share.report.truncated),
-        tuple(line for share in shares for line in share.report.unreadable),
+        tuple(line for part in slices for line in part.report.truncated),
+        tuple(line for part in slices for line in part.report.unreadable),
     )
     return Features(
-        np.concatenate([share.x for share in shares]), np.concatenate([share.labels for share in shares]), report
+        np.concatenate([part.x for part in slices]), np.concatenate([part.labels for part in slices]), report
     )
 
 
-def extract_share(
+def extract_slice(
     classifier: FeatureModel,
     root: Path,
     paths: Sequence[str],
@@ -181,7 +181,7 @@ def extract_share(
     return Features(x, np.asarray(labels, dtype=np.int64), DecodeReport(tuple(truncated), tuple(unreadable)))
 
 
-def refuse_damaged(name: str, unreadable: Sequence[str], total: int) -> None:
+def check_readable(name: str, unreadable: Sequence[str], total: int) -> None:
     """Tolerate single unreadable files.
 
     Raises:

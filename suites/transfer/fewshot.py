@@ -61,7 +61,7 @@ def run_few_shot(
         seed: Seed of subset, split and sampler.
         fraction: Share in (0, 1].
         shots: Images per class; give one of the two.
-        progress: Told how many C were tried.
+        progress: Called with the number of C tried and expected.
     """
     subset = nested_subset(
         train.dataset, train.names, train.labels, train.classes, seed, fraction=fraction, shots=shots

@@ -20,7 +20,7 @@ ARCHIVES = {
         "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622",
     },
 }
-"""MD5 of public archives, checked where they still lie in the root or beside it."""
+"""MD5 of public archives, checked if they are still in the root or next to it."""
 _BLOCK = 2**22
 
 
@@ -46,7 +46,7 @@ def transfer(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
 
 
 def validation(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
-    """Look at validation images; every class folder counts, whatever head will be measured."""
+    """Inspect the validation images; every class folder counts, whatever head will be measured."""
     from harness.core.classes import load_classes
     from suites.imagefolder import listed_classes, own_classes, read_validation
     from suites.in_domain import ValidationCard

@@ -17,7 +17,7 @@ _LINE_STEPS = 100
 _LINE_GROWTH = 10.0
 _ROUNDING = 1e-13
 _BIAS_STEPS = 20
-_BIAS_EXACT = 1e-10
+_BIAS_WARM_WOLFE = 1e-10
 """Share of the mean absolute residual that the bias's gradient may keep."""
 
 
@@ -53,7 +53,7 @@ class Point:
     gradient: torch.Tensor
 
     @property
-    def steepest(self) -> float:
+    def max_gradient(self) -> float:
         """Return the largest absolute entry of the gradient."""
         return float(self.gradient.abs().max())
 
@@ -105,7 +105,7 @@ def with_best_bias(data: Data, lam: float, point: Point) -> Point:
     theta, logits, residual = point.theta, point.logits, point.residual
     for _ in range(_BIAS_STEPS):
         gradient = residual.mean(dim=0)
-        if float(gradient.abs().max()) <= _BIAS_EXACT * float(residual.abs().mean()):
+        if float(gradient.abs().max()) <= _BIAS_WARM_WOLFE * float(residual.abs().mean()):
             break
         others = residual.scatter(1, data.codes, 0.0)
         p = others.scatter(1, data.codes, 1 - others.sum(dim=1, keepdim=True))
@@ -135,7 +135,7 @@ class Line:
         change: torch.Tensor,
         start: tuple[float, float] | None = None,
     ) -> None:
-        """Take the line through ``theta``; ``start`` is (value, slope) there, where they are known.
+        """Take the line through ``theta``; ``start`` is (value, slope) there, if known.
 
         A direction that leads uphill is turned round.
         """
@@ -155,8 +155,8 @@ class Line:
         value = loss + 0.5 * lam * (self.ww + 2 * length * self.wp + length**2 * self.pp)
         weighted = p.mul_(self.change)  # the label's change is zero, so that its probability is not needed
         mean = weighted.sum(dim=1)
-        bend = (float(torch.dot(weighted.flatten(), self.change.flatten())) - float(torch.dot(mean, mean))) / n
-        return value, float(mean.sum()) / n + lam * (self.wp + length * self.pp), bend + lam * self.pp
+        curvature = (float(torch.dot(weighted.flatten(), self.change.flatten())) - float(torch.dot(mean, mean))) / n
+        return value, float(mean.sum()) / n + lam * (self.wp + length * self.pp), curvature + lam * self.pp
 
     def search(self, wolfe: float) -> float | None:
         """Return a step length > 0 that leaves at most ``wolfe`` of the slope and does not raise the value.
@@ -178,12 +178,12 @@ class Line:
         """
         low, high, length = 0.0, float("inf"), 1.0
         for _ in range(_LINE_STEPS if self.slope < 0 else 0):
-            value, slope, bend = self.at(length)
+            value, slope, curvature = self.at(length)
             rises = not (slope < 0)  # an overflow counts as too far
             if abs(slope) <= -wolfe * self.slope and (not rises or value <= self.value + _ROUNDING * abs(self.value)):
                 return length
             low, high = (low, length) if rises else (length, high)
-            newton = length - slope / bend if bend > 0 else float("inf")
+            newton = length - slope / curvature if curvature > 0 else float("inf")
             if high == float("inf"):
                 length = min(newton, _LINE_GROWTH * low)
             else:

@@ -195,11 +195,11 @@ def _warnings(c: float, points: Sequence[SearchPoint], fit: Fit) -> tuple[str, .
     lines = []
     if points and at_range_end(c):
         lines.append(f"chosen C={c:g} is at an end of the search range 1e-5 to 1e6; the optimum may lie outside")
-    stuck = [point for point in points if not point.converged]
-    if stuck:
-        worst = max(stuck, key=lambda point: point.gap)
+    unconverged = [point for point in points if not point.converged]
+    if unconverged:
+        worst = max(unconverged, key=lambda point: point.gap)
         lines.append(
-            f"warning: {len(stuck)} of {len(points)} search points not converged (largest gap {worst.gap:.2g} at "
+            f"warning: {len(unconverged)} of {len(points)} search points not converged (largest gap {worst.gap:.2g} at "
             f"C={worst.c:g})"
         )
     return tuple(filter(None, [*lines, fit.warning()]))

@@ -16,7 +16,7 @@ EXTRACT_VERSION = 1
 
 
 class TransferSettings(Settings):
-    """What the linear probe and the few-shot probes have in common; defaults are the paper's protocol where it has one."""
+    """What the linear probe and the few-shot probes have in common; defaults are the paper's protocol as far as it states one."""
 
     datasets: tuple[str, ...] = DATASETS
     image_size: int = Field(224, ge=8)
@@ -52,7 +52,7 @@ class TransferSettings(Settings):
         return names
 
     def wording(self) -> str:
-        """Return what makes two numbers comparable, in words."""
+        """Return the protocol in words: only numbers with equal protocols are comparable."""
         rule = ", one-standard-error rule" if self.one_standard_error else ""
         scale = "not normalised" if self.normalise == "none" else self.normalise
         limit = "" if self.max_iterations == MAX_ITERATIONS else f", at most {self.max_iterations} iterations"
@@ -84,7 +84,7 @@ def check_device(settings: TransferSettings) -> str:
     """Return the solver's device.
 
     Raises:
-        UserError: a GPU is asked for where there is none.
+        UserError: a GPU is requested, but torch sees none.
     """
     import torch
 

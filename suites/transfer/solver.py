@@ -43,10 +43,10 @@ in other coordinates: here the features are centred."""
 GAP: dict[Mode, float] = {"reference": 1e-4, "converged": 1e-6}
 """Largest gap with which a fit may stop: the weights are within 1 %, or 0.1 %, of their length from the optimum."""
 _HISTORY = 10
-"""Kept pairs of a cold fit, as in scikit-learn."""
+"""Stored pairs of a cold fit, as in scikit-learn."""
 _WARM_HISTORY = 30
-"""Kept pairs of a fit with a start; each costs d * K, little beside a pass over the features."""
-_EXACT = 1e-2
+"""Stored pairs of a fit with a start; each costs d * K, little beside a pass over the features."""
+_WARM_WOLFE = 1e-2
 """Share of the slope that a search along a predicted direction may leave."""
 
 FloatArray = npt.NDArray[np.float64]
@@ -206,7 +206,7 @@ class Problem:
         if not starts:
             point, pairs = point_at(self, lam, self.zero, self.relative(self.zero)), _Pairs(maxlen=_HISTORY)
         else:
-            point, pairs = _predicted(self, lam, starts)
+            point, pairs = _warm_start(self, lam, starts)
         return _lbfgs(self, lam, point, pairs, _Stop(TOLERANCE[mode], GAP[mode], max_iterations))
 
     def product(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -257,10 +257,10 @@ class _Stop:
         return 0.0 if gap > self.gap and at_rounding(problem, lam, point) else gap
 
     def reached(self, problem: Problem, lam: float, point: Point) -> bool:
-        return point.steepest <= self.gradient and self.gap_at(problem, lam, point) <= self.gap
+        return point.max_gradient <= self.gradient and self.gap_at(problem, lam, point) <= self.gap
 
 
-def _predicted(problem: Problem, lam: float, starts: Sequence[Start]) -> tuple[Point, _Pairs]:
+def _warm_start(problem: Problem, lam: float, starts: Sequence[Start]) -> tuple[Point, _Pairs]:
     """Return where the starts point to, with the curvature of the last one under the new lambda.
 
     The new objective is minimised along the difference of the last two and then along the point itself: with separable
@@ -274,7 +274,7 @@ def _predicted(problem: Problem, lam: float, starts: Sequence[Start]) -> tuple[P
         line = Line(
             problem, lam, theta, logits, theta if direction is None else direction, logits if change is None else change
         )
-        length = line.search(_EXACT)
+        length = line.search(_WARM_WOLFE)
         if length is not None:
             theta, logits = theta + length * line.direction, logits + length * line.change
     shift = lam - last.lam
@@ -314,11 +314,11 @@ def _lbfgs(problem: Problem, lam: float, point: Point, pairs: _Pairs, stop: _Sto
     if not bool(point.theta[:-1].any()) and gap > 0:
         raise UserError(
             "the probe could not leave the zero classifier",
-            f"C n = {1 / lam:g}, max|gradient| {point.steepest:g}, no step lowers the objective",
+            f"C n = {1 / lam:g}, max|gradient| {point.max_gradient:g}, no step lowers the objective",
             "check the scale of the features, or normalise them",
         )
     converged = stop.reached(problem, lam, point)
-    return Solution(lam, point.theta, point.logits, pairs, point.value, point.steepest, gap, iterations, converged)
+    return Solution(lam, point.theta, point.logits, pairs, point.value, point.max_gradient, gap, iterations, converged)
 
 
 def _step(problem: Problem, lam: float, point: Point, pairs: _Pairs) -> Point | None:

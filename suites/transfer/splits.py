@@ -133,7 +133,9 @@ def subset_size(count: int, *, fraction: float | None = None, shots: int | None 
         return min(shots, count)
     exact = Fraction(str(fraction))  # 0.1 is one tenth here, so that half cases round as on paper
     if not 0 < exact <= 1:
-        raise UserError(f"fraction {fraction}", "a fraction of the training images lies in (0, 1]", "mend the fraction")
+        raise UserError(
+            f"fraction {fraction}", "a fraction of the training images lies in (0, 1]", "correct the fraction"
+        )
     return min(count, max(2, math.floor(exact * count + Fraction(1, 2))))
 
 

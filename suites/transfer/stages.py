@@ -19,11 +19,11 @@ from suites.transfer.data import LabelledImages, Part
 from suites.transfer.features import (
     DecodeReport,
     Features,
-    extract_share,
+    check_readable,
+    extract_slice,
     image_batches,
-    joined,
-    refuse_damaged,
-    share_of,
+    join_slices,
+    rank_slice,
 )
 from suites.transfer.fewshot import TrainingSet
 from suites.transfer.metrics import mean_per_class, top1
@@ -74,12 +74,12 @@ def extract(ctx: Context) -> None:
         found: dict[str, Features] = {}
         for part in PARTS:
             items: Part = getattr(images, part)
-            share = share_of(len(items), ranks.rank, ranks.world)
-            found[part] = extract_share(
+            mine = rank_slice(len(items), ranks.rank, ranks.world)
+            found[part] = extract_slice(
                 model,
                 images.root,
-                items.paths[share],
-                items.labels[share],
+                items.paths[mine],
+                items.labels[mine],
                 transform,
                 kind=params["features"],
                 name=name,
@@ -105,7 +105,7 @@ def _write(ctx: Context, images: LabelledImages, transform: str, found: Mapping[
     }
     for part in PARTS:
         items, features = getattr(images, part), found[part]
-        refuse_damaged(images.dataset, features.report.unreadable, len(items))
+        check_readable(images.dataset, features.report.unreadable, len(items))
         _save(ctx.out / f"{part}.npy", features.x)
         listing[part] = {"paths": items.paths, "labels": items.labels.tolist()}
         listing["notes"] += [f"{images.dataset} {part}: {line}" for line in features.report.lines()]
@@ -124,13 +124,16 @@ def _gather(ctx: Context, ranks: Ranks, mine: Mapping[str, Features]) -> dict[st
         )
     ranks.wait()
     return (
-        {part: joined([_load_share(ctx.scratch / f"{part}-{rank}") for rank in range(ranks.world)]) for part in PARTS}
+        {
+            part: join_slices([_load_slice(ctx.scratch / f"{part}-{rank}") for rank in range(ranks.world)])
+            for part in PARTS
+        }
         if ranks.rank == 0
         else {}
     )
 
 
-def _load_share(stem: Path) -> Features:
+def _load_slice(stem: Path) -> Features:
     facts = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
     return Features(
         np.load(stem.with_suffix(".npy"), allow_pickle=False),
@@ -285,11 +288,11 @@ def probe_notes(rows: pd.DataFrame) -> tuple[str, ...]:
 def _unlike_reference(part: pd.DataFrame, name: str) -> str:
     """Warn where one seed's refit and the tolerance with which C is chosen differ by more than 0.2 points, or one image."""
     right, reference = (float((part["label"] == part[name]).mean()) for name in ("predicted", "predicted_reference"))
-    gap = 100 * (right - reference)
-    if abs(gap) <= max(AGREE_POINTS, 100 / len(part)):
+    difference = 100 * (right - reference)
+    if abs(difference) <= max(AGREE_POINTS, 100 / len(part)):
         return ""
     return (
-        f"warning: {name}: at the chosen C the accuracy of the refit differs by {gap:+.2f} points from that at the tolerance "
+        f"warning: {name}: at the chosen C the accuracy of the refit differs by {difference:+.2f} points from that at the tolerance "
         "'reference', with which C is chosen by default; compare with solver = converged"
     )
 
@@ -329,5 +332,5 @@ def classify(
         predicted.append(logits.numpy().argmax(axis=1))
         states += [state for _, state, _ in found]
         progress(len(states), len(paths), "images")
-    refuse_damaged(name, [path for path, state in zip(paths, states, strict=True) if state == "unreadable"], len(paths))
+    check_readable(name, [path for path, state in zip(paths, states, strict=True) if state == "unreadable"], len(paths))
     return pd.DataFrame({"item": list(paths), "label": labels, "predicted": np.concatenate(predicted), "state": states})

@@ -1,8 +1,8 @@
 """Evaluation transforms as data, and decoding that survives damaged files.
 
 Two transforms exist and must never be mixed up: the probe's (shorter side straight to the crop size) and the in-domain
-evaluation's (a larger resize first). Both are bicubic with PIL's antialiasing, but that a checkpoint from outside has its own
-in-domain transform; output is RGB in [0, 1]. Normalisation belongs to the classifier.
+evaluation's (a larger resize first). Both are bicubic with PIL's antialiasing, except that an external checkpoint has its
+own in-domain transform; output is RGB in [0, 1]. Normalisation belongs to the classifier.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def decode(path: Path) -> tuple[Image.Image | None, State, str]:
     """Return (image, state, reason); a truncated file gives what could be decoded, an unreadable one ``None``.
 
     PIL has a process-wide switch for truncated files, which threads would share and which hides that a file was
-    damaged. Here the strict decoder runs; where it stops early the file is counted and read as the switch would.
+    damaged. Here the strict decoder runs; if it stops early, the file is counted as truncated and read as with that switch.
     """
     try:
         image = Image.open(path)

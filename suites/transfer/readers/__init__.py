@@ -16,11 +16,13 @@ def read(root: Path, card: TransferCard) -> LabelledImages:
 
     Raises:
         DataMissing: files are missing.
-        UserError: what is there differs from the card.
+        UserError: the data differ from the card.
     """
     if card.dataset not in DATASETS:
         raise UserError(
-            f"unknown transfer data set '{card.dataset}'", f"known are {', '.join(DATASETS)}", "mend the data set card"
+            f"unknown transfer data set '{card.dataset}'",
+            f"known are {', '.join(DATASETS)}",
+            "correct the data set card",
         )
     module = import_module(f"suites.transfer.readers.{card.dataset}")
     return cast(LabelledImages, module.read(Path(root), card))

@@ -58,7 +58,7 @@ def _read_split(card: TransferCard, base: Path) -> LabelledImages:
         raise DataMissing(
             f"{card.name}: cars_annos.mat does not fit these images",
             f"it names the 16,185 files of car_ims/, but {base} holds cars_train/ and cars_test/, which are "
-            "numbered otherwise, and no devkit/",
+            "numbered differently, and no devkit/",
             "get devkit/ with cars_train_annos.mat and the labelled test annotations, or car_ims/",
         )
     if (devkit / "devkit").is_dir():

@@ -45,7 +45,9 @@ def _stems(card: TransferCard, base: Path, name: str) -> list[str]:
         raise _damaged(card, table, f"it holds a {type(content).__name__}, expected class names with lists of images")
     for name, stems in content.items():
         if not isinstance(stems, list) or not all(isinstance(stem, str) for stem in stems):
-            raise _damaged(card, table, f"{name!r} holds {str(stems)[:60]!r}, expected a list such as ['{name}/1005649']")
+            raise _damaged(
+                card, table, f"{name!r} holds {str(stems)[:60]!r}, expected a list such as ['{name}/1005649']"
+            )
     return [stem for _, stems in sorted(content.items()) for stem in stems]
 
 

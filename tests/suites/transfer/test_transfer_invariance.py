@@ -25,7 +25,7 @@ from harness.core.errors import UserError
 from harness.plugins.context import Context
 from harness.store.cells import Cell
 from harness.store.data import DataSource
-from suites.transfer.features import extract_features, share_of
+from suites.transfer.features import extract_features, rank_slice
 from suites.transfer.metrics import mean_per_class, top1
 from suites.transfer.search import ProbeSettings, fit_probe, normalised
 from suites.transfer.splits import membership, nested_subset, toolbox_split
@@ -185,7 +185,7 @@ def test_transfer_features_do_not_depend_on_the_world_size(pets, tmp_path, monke
 def test_transfer_shares_cover_everything_in_order():
     for count in (0, 1, 2, 7, 100):
         for world in (1, 2, 3):
-            runs = [list(range(count))[share_of(count, rank, world)] for rank in range(world)]
+            runs = [list(range(count))[rank_slice(count, rank, world)] for rank in range(world)]
             assert list(itertools.chain(*runs)) == list(range(count))
             assert max(map(len, runs)) - min(map(len, runs)) <= 1
 

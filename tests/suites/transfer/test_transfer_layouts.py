@@ -57,7 +57,12 @@ def test_transfer_data_one_more_folder_of_any_name(written, tmp_path_factory):
     [
         ("dtd-doubled", "dtd/dtd/labels/val1.txt", b"banded/banded_\xff.jpg\n", "val1.txt is damaged"),
         ("food101-json", "food-101/meta/train.json", b'{"apple_pie": 3}', "'apple_pie' holds '3', expected a list"),
-        ("food101-json", "food-101/meta/train.json", b'{"apple_pie": "abc"}', "'apple_pie' holds 'abc', expected a list"),
+        (
+            "food101-json",
+            "food-101/meta/train.json",
+            b'{"apple_pie": "abc"}',
+            "'apple_pie' holds 'abc', expected a list",
+        ),
         ("food101-json", "food-101/meta/train.json", b"[1]", "it holds a list"),
         ("pets", "oxford-iiit-pet/annotations/test.txt", b"Abyssinian_100 one 1 1\n", "test.txt is damaged"),
     ],
