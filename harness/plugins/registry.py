@@ -206,6 +206,6 @@ def find_plugin(name: str, others: Sequence[str] = ()) -> Generator | Suite:
     known = (*generators().ids(), *suites().ids(), *generators().groups())
     raise UserError(
         f"unknown name {name!r}",
-        "no generator, suite, group or profile has that name",
+        "no generator, suite, group, metric or profile has that name",
         f"{did_you_mean(name, (*known, *others))}all names: python -m harness list",
     )
