@@ -1,4 +1,4 @@
-"""``list`` and ``describe``: what is registered, and what each thing is."""
+"""``list`` and ``describe``: what is registered, and the card of each entry."""
 
 from __future__ import annotations
 

@@ -211,8 +211,8 @@ class LocalExecutor:
         return worker
 
     def _visible(self) -> list[str]:
-        given = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return given.split(",") if given else [str(number) for number in range(self.slots)]
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return visible.split(",") if visible else [str(number) for number in range(self.slots)]
 
     def _torchrun(self, task: Task, message: Mapping[str, Any]) -> Worker:
         folder = Path(tempfile.mkdtemp(prefix="harness-"))
