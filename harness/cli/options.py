@@ -16,19 +16,26 @@ from harness.core.errors import UserError
 _LISTS = "comma separated; wildcards in quotes"
 GeneratorOption = Annotated[
     str,
-    typer.Option("--generator", metavar="NAMES", help=f"Generators or groups, {_LISTS} ('lbgen-*'); all: every default one."),
+    typer.Option(
+        "--generator", metavar="NAMES", help=f"Generators or groups, {_LISTS} ('lbgen-*'); all: every default one."
+    ),
 ]
 SuiteOption = Annotated[
-    str, typer.Option("--suite", metavar="NAMES", help=f"Suites or groups, {_LISTS} ('*-bias'); all: every default one.")
+    str,
+    typer.Option("--suite", metavar="NAMES", help=f"Suites or groups, {_LISTS} ('*-bias'); all: every default one."),
 ]
 BackboneOption = Annotated[
     str,
-    typer.Option("--backbone", metavar="NAMES", help=f"Backbones of the profile, {_LISTS} ('resnet*'); default: all of them."),
+    typer.Option(
+        "--backbone", metavar="NAMES", help=f"Backbones of the profile, {_LISTS} ('resnet*'); default: all of them."
+    ),
 ]
 SeedsOption = Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="Number of seeds.")]
 VaryOption = Annotated[
     str,
-    typer.Option("--vary", metavar="WHICH", help="Seeds that vary: all, generator or train; default: set by the profile."),
+    typer.Option(
+        "--vary", metavar="WHICH", help="Seeds that vary: all, generator or train; default: set by the profile."
+    ),
 ]
 _PROFILES = "micro, in100, in1k, or the path of a TOML file"
 ProfileOption = Annotated[str, typer.Option("--profile", metavar="PROFILE", help=f"{_PROFILES}.")]
@@ -48,9 +55,7 @@ DataOption = Annotated[
 ]
 SetOption = Annotated[
     list[str],
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="A setting, such as generators.lbgen.weight_q=0; may be repeated."
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as generators.lbgen.weight_q=0; may be repeated."),
 ]
 CheckpointOption = Annotated[
     Path | None,

@@ -25,7 +25,9 @@ OnePlace = Annotated[Path | None, typer.Argument(metavar="[PLACE]", help="Store 
 def add_commands(app: typer.Typer) -> None:
     """Register the commands."""
     add = app.command
-    add(epilog=examples("leaderboard --format csv", "leaderboard one-store another --format html > board.html"))(leaderboard)
+    add(epilog=examples("leaderboard --format csv", "leaderboard one-store another --format html > board.html"))(
+        leaderboard
+    )
     add(epilog=examples("compare lbgen sd15", "compare lbgen@new-store lbgen@old-store --format csv"))(compare)
     add(epilog=examples("gate --baseline micro", 'gate --baseline ci/base --update --reason "new recipe"'))(gate)
     add(epilog=examples("rescore", "rescore my-store"))(rescore)
@@ -91,11 +93,15 @@ def gate(
     ] = "",
     strict: Annotated[bool, typer.Option("--strict/--no-strict", help="Inconclusive results fail, too.")] = False,
     update: Annotated[bool, typer.Option("--update", help="Replace the baseline by these results.")] = False,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="With --update: why the baseline may change.")] = "",
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="With --update: why the baseline may change.")
+    ] = "",
     metrics: Annotated[
         str,
         typer.Option(
-            "--metrics", metavar="NAMES", help="With --update: columns to compare from now on, comma separated; default: all."
+            "--metrics",
+            metavar="NAMES",
+            help="With --update: columns to compare from now on, comma separated; default: all.",
         ),
     ] = "",
     markdown: Annotated[
@@ -119,7 +125,9 @@ def gate(
         return
     if reason or wanted:
         raise UserError(
-            "--reason and --metrics need --update", "without it, a gate only compares", "add --update, or leave them out"
+            "--reason and --metrics need --update",
+            "without it, a gate only compares",
+            "add --update, or leave them out",
         )
     found = door.find_baseline(baseline)
     if found is None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.run.display import Display
 
 _LINE_SECONDS = 10.0
+_FRAME_SECONDS = 0.25
 _STATUS_SECONDS = 2.0
 _HEARTBEAT_SECONDS = 5.0
 _LINE_TASKS = 3
@@ -165,7 +166,12 @@ class ProgressReporter:
         if now - self._saved >= _HEARTBEAT_SECONDS:
             self._save()
         if self._display is not None:
-            self._display.update(list(self.running.values()), self.finished, self.total, now - self._began, self._left())
+            if now - self._printed < _FRAME_SECONDS:
+                return
+            self._printed = now
+            self._display.update(
+                list(self.running.values()), self.finished, self.total, now - self._began, self._left()
+            )
         elif not self.quiet and self.running and now - self._printed >= _LINE_SECONDS:
             self._printed = now
             parts = [f"{task.name} {_steps(task)}".strip() for task in list(self.running.values())[:_LINE_TASKS]]

@@ -89,7 +89,9 @@ def _verdict(facts: Mapping[str, Any], age: float | None) -> tuple[Verdict, str]
     ended: Verdict = "failed" if facts["failed"] else "finished"
     if "schema" not in facts:
         whole = facts["done"] == facts["total"] and not facts.get("running")
-        return (ended, "") if whole or facts["failed"] else ("unknown", "an earlier version of the harness wrote the file")
+        return (
+            (ended, "") if whole or facts["failed"] else ("unknown", "an earlier version of the harness wrote the file")
+        )
     if facts["state"] == "finished":
         return ended, ""
     if facts["state"] == "interrupted":

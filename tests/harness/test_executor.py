@@ -6,8 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
-
 from tests.harness.conftest import Run
 
 TOY = ("--suite", "brightness", "--profile")
@@ -152,30 +150,25 @@ def test_answers_that_arrive_together_are_all_heard(tmp_path: Path) -> None:
     assert heard == ["done"] and worker.unread == b""
 
 
-def test_progress_fits_a_terminal_of_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line that wraps could not be taken back; a log file names each task on a line of its own."""
+def test_progress_in_a_file_is_plain_lines_one_for_each_task(tmp_path: Path) -> None:
     import io
 
     from harness.run.progress import ProgressReporter
     from harness.store.artifacts import Store
     from harness.store.cells import Cell
 
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setenv("COLUMNS", "80")
-    for stream in (Terminal(), io.StringIO()):
-        board = ProgressReporter(Store(tmp_path), 96, stream=stream)
-        for seed in range(2):
-            label = f"a generator of a long name seed {seed}, a backbone of a long name"
-            board.started(Cell("pretrain", "resnet10", 1, {"seed": seed}, label=label), "", 1)
-        board._said = -100.0
-        board.tick()
-        lines = stream.getvalue().replace("\r\x1b[K", "\n").strip("\n").splitlines()
-        assert lines and max(map(len, lines)) < 100
-        assert len(lines) == (1 if stream.isatty() else 2)
-        assert not stream.isatty() or len(lines[0]) == 79
+    stream = io.StringIO()
+    board = ProgressReporter(Store(tmp_path), 96, stream=stream)
+    board.begin([], [], 2)
+    for seed in range(2):
+        label = f"a generator of a long name seed {seed}, a backbone of a long name"
+        board.started(Cell("pretrain", "resnet10", 1, {"seed": seed}, label=label), "", 1)
+    board.tick()
+    board._printed = -100.0
+    board.tick()
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2 and max(map(len, lines)) < 100 and lines[0].startswith("[0/96] 0 s: pretrain a generator")
+    assert "\x1b" not in stream.getvalue() and "\r" not in stream.getvalue()
 
 
 def test_backbones_train_from_the_original_files_where_the_profile_says_so(harness: Run) -> None:

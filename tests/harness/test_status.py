@@ -136,7 +136,11 @@ def test_json_holds_the_verdict_and_all_facts(tmp_path: Path) -> None:
     reporter(tmp_path)
     done = CliRunner().invoke(app, ["status", "--store", str(tmp_path), "--json"])
     facts = json.loads(done.output)
-    assert (facts["verdict"], facts["total"], facts["writes"]) == ("running", 3, sorted((FIT.folder, IMAGES.folder, ROWS.folder)))
+    assert (facts["verdict"], facts["total"], facts["writes"]) == (
+        "running",
+        3,
+        sorted((FIT.folder, IMAGES.folder, ROWS.folder)),
+    )
     assert facts["kinds"]["fit"] == {"total": 1, "done": 0, "failed": 0} and facts["heartbeat_age"] >= 0
 
 
@@ -152,7 +156,11 @@ def test_the_time_left_follows_what_was_measured() -> None:
     work.dropped(IMAGES)
     work.dropped(ROWS)
     assert work.seconds_left({}, []) == 0 and Workload().seconds_left({}, []) is None
-    assert work.kinds()["synthesise"] == {"total": 1, "done": 0, "failed": 1} and list(work.kinds()) == ["fit", "synthesise", "evaluate"]
+    assert work.kinds()["synthesise"] == {"total": 1, "done": 0, "failed": 1} and list(work.kinds()) == [
+        "fit",
+        "synthesise",
+        "evaluate",
+    ]
 
 
 def test_durations_and_sizes_read_well() -> None:
