@@ -145,7 +145,7 @@ def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
 @app.command("list", epilog=examples("list", "list suites --json"))
 def list_(
     what: Annotated[
-        str, typer.Argument(metavar="[KIND]", help="generators, suites, profiles or classes; default: everything.")
+        str, typer.Argument(metavar="KIND", help="generators, suites, profiles or classes; default: everything.")
     ] = "",
     as_json: JsonOption = False,
 ) -> None:

@@ -16,10 +16,10 @@ GATE_FAILED = 3
 
 Places = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="[PLACES]...", help="Stores or baseline folders, any number; default: ./store."),
+    typer.Argument(metavar="PLACES", help="Stores or baseline folders, any number; default: ./store."),
 ]
-OneStore = Annotated[Path | None, typer.Argument(metavar="[STORE]", help="Store; default: ./store.")]
-OnePlace = Annotated[Path | None, typer.Argument(metavar="[PLACE]", help="Store or baseline folder; default: ./store.")]
+OneStore = Annotated[Path | None, typer.Argument(metavar="STORE", help="Store; default: ./store.")]
+OnePlace = Annotated[Path | None, typer.Argument(metavar="PLACE", help="Store or baseline folder; default: ./store.")]
 
 
 def add_commands(app: typer.Typer) -> None:
