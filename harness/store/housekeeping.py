@@ -95,7 +95,8 @@ def remove(store: Path, found: Sequence[Garbage]) -> tuple[list[Garbage], list[G
     Raises:
         UserError: a run is active; nothing was removed.
     """
-    removed, busy = [], []
+    removed: list[Garbage] = []
+    busy: list[Garbage] = []
     with ExitStack() as stack:
         try:
             stack.enter_context(lock(in_use_path(store), wait=False))

@@ -93,7 +93,7 @@ def test_damage_is_found_set_aside_and_only_it_is_made_anew(harness: Run, plugin
     shard.write_bytes(bytes(content))
     shutil.rmtree(next((store / "evaluate").iterdir()))
     done = harness(*command)
-    assert done.returncode == 0 and "made anew" in done.stderr, done.stderr
+    assert done.returncode == 0 and "moved aside, will be rebuilt" in done.stderr, done.stderr
     assert csv(store) == board
 
 
