@@ -77,7 +77,7 @@ class Registry(Generic[T]):
             raise UserError(
                 f"{self.kind} {name!r} is broken",
                 f"{reason} ({self.origin(name)})",
-                "mend or uninstall the plugin; python -m harness list shows all that load",
+                "fix or uninstall the plugin; python -m harness list shows all that load",
             )
         return self._loaded[name]
 
