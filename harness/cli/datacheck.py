@@ -135,14 +135,14 @@ def _training_images(root: Path, classes: str) -> DataReport:
 
 
 def spread(paths: list[str] | tuple[str, ...], count: int = SAMPLE) -> tuple[str, ...]:
-    """At most ``count`` evenly spaced paths, including the first and the last."""
+    """Return at most ``count`` paths at even distances, the first and the last among them."""
     if len(paths) <= count:
         return tuple(paths)
     return tuple(paths[round(i * (len(paths) - 1) / (count - 1))] for i in range(count))
 
 
 def decoded(root: Path, paths: tuple[str, ...]) -> tuple[int, list[str]]:
-    """Decode images; return the number of intact ones, and one line for the damaged ones."""
+    """Decode images; return how many are whole, and one line for the damaged ones."""
     from PIL import Image
 
     from harness.images.shards import UNDECODABLE, why_undecodable

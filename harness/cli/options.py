@@ -216,9 +216,9 @@ def _external(
     held = _kind(path)
     if weights and held and weights != held:
         raise UserError(
-            f"--weights {weights} does not match {path.name}",
-            f"backbone.json beside it says that the file holds the {held} weights",
-            f"leave out --weights, or name {weights}.safetensors",
+            f"--weights {weights} is not what {path.name} holds",
+            f"backbone.json beside it says that these are the {held} weights",
+            f"leave --weights out, or give {weights}.safetensors",
         )
     weights = weights or held
     return ExternalCheckpoint(
@@ -227,7 +227,7 @@ def _external(
 
 
 def _recipe(profile: Any, arch: str) -> dict[str, Any]:
-    """Mean, standard deviation and size of inputs in the profile's recipe; empty if the profile does not train the network."""
+    """Return what the profile's recipe for an architecture says of its inputs; nothing where the profile does not train it."""
     if arch not in profile.backbones:
         return {}
     from harness.backbones.recipe import PretrainSettings
@@ -238,17 +238,17 @@ def _recipe(profile: Any, arch: str) -> dict[str, Any]:
 
 
 def _kind(path: Path) -> str | None:
-    """Kind of weights (``raw``, ``ema``) in a file of a backbone folder; None for any other file."""
+    """Return which weights a file of a backbone folder holds; None for any other file."""
     from harness.backbones.preprocessing import backbone_facts
 
     return path.stem if backbone_facts(path) is not None else None
 
 
 def _same_classes(path: Path, classes: str) -> None:
-    """Refuse a class list that contradicts the backbone folder of a file.
+    """Refuse a class list that contradicts the backbone folder in which a file lies.
 
     Raises:
-        UserError: the folder lists other classes, or the same in another order.
+        UserError: the folder lists other classes, or another order.
     """
     from harness.backbones.preprocessing import BACKBONE, backbone_facts
     from harness.core.classes import load_classes
@@ -258,7 +258,7 @@ def _same_classes(path: Path, classes: str) -> None:
         raise UserError(
             f"--classes {classes} is not the class list of {path.name}",
             f"{BACKBONE} beside it lists {len(facts['classes'])} classes, {', '.join(facts['classes'][:3])}, ...",
-            "name the list it was trained with, in the same order",
+            "give the list it was trained with, in its order",
         )
 
 

@@ -51,7 +51,7 @@ def _print_facts(found: RunPlan, selection: Selection, facts: dict[str, Any]) ->
         _print_table(facts["kinds"])
     if selection.external is not None and selection.external.baseline is None:
         print(
-            f"checkpoint: not opened yet; the first cell of the run checks that it is a {selection.external.arch} with these classes"
+            f"checkpoint: not opened yet; the run's first cell checks that it is a {selection.external.arch} with these classes"
         )
     for line in facts["sizes"]:
         print(f"sizes: {line}")

@@ -36,7 +36,15 @@ def add_commands(app: typer.Typer) -> None:
 
 def leaderboard(
     folders: Places = None,
-    style: Annotated[str, typer.Option("--format", metavar="NAME", help="csv, md, latex or html.")] = "md",
+    style: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="NAME", help="csv, md, latex or html; one line per value: long, json or parquet."
+        ),
+    ] = "md",
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write to this file, not to standard output.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     recorded: Annotated[
         bool, typer.Option("--recorded/--no-recorded", help="Include the rows shipped with the project.")
@@ -46,16 +54,27 @@ def leaderboard(
         typer.Option("--published/--no-published", help="Add the paper's tables (always added for in100 and in1k)."),
     ] = False,
 ) -> None:
-    """Write the leaderboard to standard output.
+    """Write the leaderboard in one of several formats.
 
-    Identical inputs give identical bytes.
+    Writes to standard output or to a file; identical inputs give identical bytes.
     """
+    from harness.core.files import write_bytes
     from harness.results.leaderboard import board
 
     for folder in folders or ():
         if not folder.exists():
             raise DataMissing(f"{folder} does not exist", "no such folder", "correct the path")
-    sys.stdout.write(board().render(folders or [store], style, recorded, published))
+    if style == "parquet" and output is None and sys.stdout.isatty():
+        raise UserError(
+            "parquet is not text", "standard output is a terminal", "add --output FILE, or redirect standard output"
+        )
+    content = board().render(folders or [store], style, recorded, published)
+    if output is not None:
+        write_bytes(output, content if isinstance(content, bytes) else content.encode())
+    elif isinstance(content, bytes):
+        sys.stdout.buffer.write(content)
+    else:
+        sys.stdout.write(content)
 
 
 def compare(

@@ -178,7 +178,7 @@ class LocalExecutor:
         self.board.started(task.cell, task.shard, worker.process.pid)
 
     def _data(self, cell: Cell) -> tuple[str, ...]:
-        """Data sets that a cell may open: its own, and those that an imported dataset refers to."""
+        """Return the data sets a cell may open: its own and those an imported dataset points to."""
         return tuple(dict.fromkeys(name for one in (cell, *self.plan.inputs(cell).values()) for name in one.data))
 
     def _free_worker(self, fresh: bool) -> Worker:

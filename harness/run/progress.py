@@ -102,7 +102,7 @@ class ProgressReporter:
         self.workload = Workload(cells, slots)
         self._writes = tuple(sorted(cell.folder for cell in cells))
         self._reads = tuple(sorted(cell.folder for cell in reads))
-        if not self.quiet and _animates(self.stream):
+        if self._display is None and not self.quiet and _animates(self.stream):
             from harness.run.display import Display
 
             self._display = Display(self.stream)
