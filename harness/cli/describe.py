@@ -130,7 +130,7 @@ def _measuring(name: str) -> list[tuple[Suite, str]]:
 
 
 def _show_metric(name: str, measuring: list[tuple[Suite, str]], as_json: bool) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"suite": suite.card.id, "version": suite.card.version, "formula": formula, "summary": suite.card.summary,
          "suite_formula": suite.card.formula, "companions": [each for each in suite.card.metrics if each != name]}
         for suite, formula in measuring
