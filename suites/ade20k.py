@@ -20,6 +20,11 @@ class ADE20K(Suite):
         version=2,
         summary="Does the backbone help to label every pixel? UperNet, fine-tuned on ADE20K (challenge release).",
         formula="mIoU = mean over classes of sum(intersection) / sum(union), sums over images; label 0 ignored",
+        metrics={
+            "ADE20K_mIoU": "mean over classes of intersection over union, sums over images",
+            "ADE20K_aAcc": "share of labelled pixels that are correct",
+            "ADE20K_mAcc": "mean over classes of the share of their pixels that are correct",
+        },
         conventions=(
             "training is mmsegmentation's own, with the frozen recipe of the settings (sgd-2x: upernet_r50 160k)",
             "the backbone is a plain ResNet, not the stock config's V1c; nothing is frozen",

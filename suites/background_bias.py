@@ -31,6 +31,18 @@ class BackgroundBias(Suite):
         version=1,
         summary="Is the background read? The same foregrounds on same-class and on random backgrounds.",
         formula="BG_Gap = 100 * (Acc(Mixed-Same) - Acc(Mixed-Rand)), percentage points; lower is better",
+        metrics={
+            "BG_Gap": "100 * (mixed_same - mixed_rand), percentage points; read with mixed_same",
+            "relative_gap": "(mixed_same - mixed_rand) / mixed_same",
+            "original": "accuracy on the original images of ImageNet-9",
+            "mixed_same": "accuracy with the background of another image of the same class",
+            "mixed_rand": "accuracy with the background of an image of a random class",
+            "mixed_next": "accuracy with a background of the next class",
+            "only_fg": "accuracy on the foreground alone",
+            "no_fg": "accuracy with the foreground blacked out",
+            "only_bg_b": "accuracy on the background alone, foreground replaced by a black box",
+            "only_bg_t": "accuracy on the background alone, foreground filled with background",
+        },
         conventions=(
             "answer: top-1 class over all outputs, looked up in the class map; a class outside it is wrong",
             "all variations show the same foregrounds, joined by key and verified one to one",

@@ -20,6 +20,13 @@ class Coco(Suite):
         version=3,
         summary="Does the backbone help to find and outline objects? Mask R-CNN with FPN, fine-tuned on COCO 2017.",
         formula="AP: precision interpolated at 101 recalls, mean over IoU 0.50:0.05:0.95 and categories; 100 detections",
+        metrics={
+            "COCO_AP_box": "average precision of boxes, mean over IoU 0.50:0.05:0.95 and categories",
+            "COCO_AP_mask": "average precision of masks, mean over IoU 0.50:0.05:0.95 and categories",
+            "COCO_AP50_*": "average precision at IoU 0.50; box or mask",
+            "COCO_AP75_*": "average precision at IoU 0.75; box or mask",
+            "COCO_AP_?_*": "average precision of small (S), medium (M) or large (L) objects; box or mask",
+        },
         conventions=(
             "training is mmdet's own, with the frozen recipe of the settings (sgd-2x: mask-rcnn_r50_fpn_2x_coco)",
             "the paper gives no schedule, optimizer, image size or seed for this table; the recipe is this project's",

@@ -20,6 +20,16 @@ class ContextBias(Suite):
         version=1,
         summary="Are the usual surroundings needed? Accuracy with 1, 2, 3 uncommon attributes against none.",
         formula="CB_k = Acc_k / Acc_0, CB_avg = (CB_1 + CB_2 + CB_3) / 3; higher is better",
+        metrics={
+            "CB_avg": "(CB_1 + CB_2 + CB_3) / 3; read with Acc_0",
+            "CB_1": "Acc_1 / Acc_0",
+            "CB_2": "Acc_2 / Acc_0",
+            "CB_3": "Acc_3 / Acc_0",
+            "CB_12": "(CB_1 + CB_2) / 2",
+            "CB_2plus": "accuracy over all images with two or three uncommon attributes, relative to Acc_0",
+            "CB_*_standardised": "CB_k with the accuracies at k = 0 weighted by the categories' shares at k",
+            "Acc_*": "accuracy over all images with k uncommon attributes, k = 0 to 3",
+        },
         conventions=(
             "correct: the top-1 class over all outputs is one of the accepted classes of the category",
             "networks whose inputs have CLIP's normalisation get bicubic instead of bilinear scaling, as in the reference",

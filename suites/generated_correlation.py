@@ -32,6 +32,10 @@ class GeneratedCorrelation(Suite):
         summary="How strongly do texture and scene follow the class in the training images themselves?",
         formula="rho: least-squares dose of P(cause | class) = rho [cause = partner(class)] + (1 - rho) q(cause), after the "
         "classifiers' confusion is taken out",
+        metrics={
+            "rho_*": "estimated correlation of the class with one cause, such as texture or scene",
+            "named": "share of images whose class a classifier trained on renders names",
+        },
         conventions=(
             "attribute classifiers are trained on a balanced world; only worlds whose causes are known can be measured",
             "named: share of images whose class a classifier trained on renders names",

@@ -49,6 +49,10 @@ class InDomain(Suite):
         version=2,
         summary="Accuracy on real validation images of the training classes.",
         formula="top-1 = share of validation images whose largest logit is their class",
+        metrics={
+            "top1": "share of validation images whose largest logit is their class",
+            "mean_per_class": "mean over classes of the accuracy within each class",
+        },
         conventions=(
             "shorter side 256, centre crop 224 (bicubic): not the probe's transform",
             "a checkpoint from outside is measured at its own size, crop ratio and interpolation, which the record notes",

@@ -32,6 +32,11 @@ class LinearProbe(Suite):
         version=3,
         summary="How well do frozen features transfer? Logistic regression on eight data sets.",
         formula="min_W,b  C sum_i CE(softmax(W'x_i + b), y_i) + |W|^2 / 2; top-1 on the test part; mean of the eight",
+        metrics={
+            **{name: f"top-1 of the linear probe on the test part of {name}" for name in DATASETS},
+            **{f"{name}.mean_per_class": f"mean per-class accuracy of the linear probe on {name}" for name in DATASETS},
+            "transfer": "mean of top-1 over the eight data sets",
+        },
         conventions=(
             "trainval is split 80/20 per class to choose C on [1e-5, 1e6], then all of it is refitted with the same C",
             "grid: half-decade points from the smallest C up; the search stops early after four points in a row whose validation "

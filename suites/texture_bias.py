@@ -20,6 +20,17 @@ class TextureBias(Suite):
         version=1,
         summary="Shape or texture? Images with the shape of one category and the texture of another.",
         formula="TI = t / (s + t); s, t: conflict images answered by shape, by texture; lower is better",
+        metrics={
+            "TI": "texture inclination, t / (s + t); read with cue_coverage and same_category_accuracy",
+            "TI_two_way": "TI with an interval for new stimuli: sources of shapes and of textures are resampled together",
+            "TI_shape_sources": "TI with an interval for new sources of shapes",
+            "shape_bias": "s / (s + t) = 1 - TI",
+            "texture_rate": "t / n, over all n conflict images",
+            "shape_rate": "s / n",
+            "neither_rate": "share of conflict images answered by neither cue",
+            "cue_coverage": "(s + t) / n: share of conflict images answered by one of the two cues",
+            "same_category_accuracy": "accuracy on the images whose shape and texture agree",
+        },
         conventions=(
             "answer: category with the largest mean probability over its member classes; forced choice",
             "images whose shape and texture agree are left out of TI and give the same-category accuracy",

@@ -1,4 +1,4 @@
-"""Checks of data sets: one line each, with what to do. What a layout means is known to the suites, through the registry."""
+"""Checks of data sets: one line each, with a fix. The suites know the layouts; they are found through the registry."""
 
 from __future__ import annotations
 
@@ -39,33 +39,33 @@ class Finding:
 def data_findings(
     profile: str, data: Sequence[str], overrides: Sequence[str] = (), store: Path | None = None
 ) -> Iterator[Finding]:
-    """Inspector at every data set of a profile: presence, layout, counts, classes, hashes, and whether a sample decodes."""
+    """Inspect every data set of a profile: presence, layout, counts, classes, hashes, and whether a sample decodes."""
     try:
         resolved = load_profile(profile, overrides, data).profile
     except UserError as error:
         yield Finding(f"profile {profile}", "problem", f"{error.what}: {error.why}", error.fix)
         return
-    looks, origins = first_known("data_inspectors"), first_known("origins")
+    inspectors, origins = first_known("data_inspectors"), first_known("origins")
     fingerprints = Fingerprints.beside(store)
     for name, settings in resolved.data.items():
         try:
             found = find_data(name, settings, fingerprints)
-        except Exception as error:  # whatever lies there, the other data sets are looked at
+        except Exception as error:  # whatever is found there, the other data sets are inspected
             yield _problem(f"data {name}", error)
             continue
         if isinstance(found, str) and settings.root:
             yield Finding(f"data {name}", "problem", found, "correct the path")
         elif isinstance(found, str):
             fix, origin = f"--data {name}=PATH", ORIGIN if name == resolved.train_data else origins.get(name, "")
-            yield Finding(f"data {name}", "warning", f"not given: {fix}" + (f" ({origin})" if origin else ""), fix)
+            yield Finding(f"data {name}", "warning", f"not provided: {fix}" + (f" ({origin})" if origin else ""), fix)
         elif found.writer and not (Path(found.root) / DONE).is_file():
             yield Finding(f"data {name}", "ok", f"{found.root} (written at first use)")
         else:
-            yield _inspect(found, looks.get(name), resolved)
+            yield _inspect(found, inspectors.get(name), resolved)
 
 
 def _importer(name: str) -> Generator | None:
-    """Return the generator that imports a data set and can say what lies in it."""
+    """Generator that imports a data set and can inspect it; None if there is none."""
     good = registry.generators().available()[0]
     return next((each for each in good if each.can_inspect and name in each.card.data), None)
 
@@ -75,17 +75,17 @@ def _published_images(importer: Generator, root: Path, profile: Profile) -> Data
     return importer.inspect_data(root, settings, load_folder_classes(profile.classes))
 
 
-def _inspect(source: DataSource, look: str | None, profile: Profile) -> Finding:
+def _inspect(source: DataSource, inspector: str | None, profile: Profile) -> Finding:
     name, root = f"data {source.name}", Path(source.root)
     try:
         if source.name == profile.train_data:
             report = _training_images(root, profile.classes)
-        elif look is not None:
-            report = cast(Inspector, load_attribute(look))(source.name, root, source.card)
+        elif inspector is not None:
+            report = cast(Inspector, load_attribute(inspector))(source.name, root, source.card)
         elif importer := _importer(source.name):
             report = _published_images(importer, root, profile)
         else:
-            return Finding(name, "ok", f"{root} (nothing is known about its layout)")
+            return Finding(name, "ok", f"{root} (unknown layout, not inspected)")
     except Exception as error:  # readers meet whatever a user's folder holds; one data set must not hide the others
         return _problem(name, error)
     good, damaged = decoded(root, report.sample)
@@ -102,21 +102,21 @@ def _inspect(source: DataSource, look: str | None, profile: Profile) -> Finding:
         name,
         "warning" if trouble else "ok",
         "; ".join([*parts, *trouble]),
-        "fetch or unpack the files named here again" if trouble else "",
+        "download or unpack the files named here again" if trouble else "",
     )
 
 
 def _problem(name: str, error: Exception) -> Finding:
-    """Say what is wrong in a line: a user error's parts, or the words of an error no reader foresaw."""
+    """Finding for an error: the parts of a user error, or the message of an unexpected one, in one line."""
     if isinstance(error, UserError):
         return Finding(name, "problem", f"{error.what}: {error.why}", error.fix)
     words = " ".join(f"{type(error).__name__}: {error}".split())
-    fix = "fetch or unpack the data set again; if it is whole, please report this line"
+    fix = "download or unpack the data set again; if it is complete, please report this line"
     return Finding(name, "problem", f"it cannot be read: {words[:300]}", fix)
 
 
 def _training_images(root: Path, classes: str) -> DataReport:
-    """Inspector at an ImageFolder of the profile's classes."""
+    """Inspect an ImageFolder of the profile's classes."""
     from harness.images.folder import FolderSource
     from harness.plugins.inputs import image_folder
 

@@ -1,4 +1,4 @@
-"""``list`` and ``describe``: what is registered, and what each thing is."""
+"""``list`` and ``describe``: what is registered, and the card of each entry."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict
+from fnmatch import fnmatchcase
 from typing import Any
 
 from harness.core.classes import SHIPPED
@@ -21,16 +22,16 @@ KINDS = ("generators", "suites", "profiles", "classes")
 
 
 def show_list(what: str, as_json: bool) -> None:
-    """Print what is registered; broken plugins with their reason.
+    """Print what is registered; broken plugins with the reason.
 
     Raises:
-        UserError: ``what`` is no kind of thing.
+        UserError: ``what`` is none of ``KINDS``.
     """
     if what and what not in KINDS:
         raise UserError(
             f"cannot list {what!r}",
-            f"there are {', '.join(KINDS)}",
-            f"{did_you_mean(what, KINDS)}leave it out for everything",
+            f"choices: {', '.join(KINDS)}",
+            f"{did_you_mean(what, KINDS)}leave it out to list everything",
         )
     tables = {kind: _table(kind) for kind in KINDS if what in ("", kind)}
     if as_json:
@@ -62,10 +63,10 @@ def _groups(groups: tuple[str, ...]) -> str:
 
 
 def show_card(name: str, as_json: bool) -> None:
-    """Print a generator's or suite's card and settings, a group's members, or a profile's values.
+    """Print a generator's or suite's card and settings, a group's members, a metric's formula, or a profile's values.
 
     Raises:
-        UserError: nothing has that name.
+        UserError: an unknown name.
     """
     if name in PROFILES:
         _show_profile(name, as_json)
@@ -73,7 +74,10 @@ def show_card(name: str, as_json: bool) -> None:
     if members := _members(name):
         _show_group(name, members, as_json)
         return
-    plugin = find_plugin(name, PROFILES)
+    if name not in (*registry.generators().ids(), *registry.suites().ids()) and (measuring := _measuring(name)):
+        _show_metric(name, measuring, as_json)
+        return
+    plugin = find_plugin(name, (*PROFILES, *(each for suite in _suites() for each in suite.card.metrics)))
     facts: dict[str, Any] = asdict(plugin.card)
     if isinstance(plugin, Suite):
         facts["protocol"] = plugin.protocol(plugin.Settings())
@@ -90,7 +94,7 @@ def show_card(name: str, as_json: bool) -> None:
         facts["information"] = facts["information"] or "unknown"
     settings = facts.pop("settings")
     for key, value in facts.items():
-        if value not in ("", (), None):
+        if value not in ("", (), {}, None):
             _print_fact(key.replace("_", " "), value)
     if settings:
         print("\nsettings (default):")
@@ -100,10 +104,46 @@ def show_card(name: str, as_json: bool) -> None:
 
 
 def _members(name: str) -> list[Generator | Suite]:
-    """Return the generators and suites of a group; nothing where no group has that name."""
+    """Generators and suites of a group; empty if no group has that name."""
     generators, suites = registry.generators(), registry.suites()
     found: list[Generator | Suite] = [generators.get(each) for each in generators.groups().get(name, ())]
     return [*found, *(suites.get(each) for each in suites.groups().get(name, ()))]
+
+
+def _suites() -> list[Suite]:
+    return registry.suites().available()[0]
+
+
+def _measuring(name: str) -> list[tuple[Suite, str]]:
+    """Suites that record a metric, each with the formula of the metric; what follows an ``@`` is a variant of the plain name."""
+    for exact in (name, name.partition("@")[0]):
+        for same in (str.__eq__, fnmatchcase):
+            found = [
+                (suite, formula)
+                for suite in _suites()
+                for declared, formula in suite.card.metrics.items()
+                if same(exact, declared)
+            ]
+            if found:
+                return found
+    return []
+
+
+def _show_metric(name: str, measuring: list[tuple[Suite, str]], as_json: bool) -> None:
+    rows: list[dict[str, Any]] = [
+        {"suite": suite.card.id, "version": suite.card.version, "formula": formula, "summary": suite.card.summary,
+         "suite_formula": suite.card.formula, "companions": [each for each in suite.card.metrics if each != name]}
+        for suite, formula in measuring
+    ]  # fmt: skip
+    if as_json:
+        print(json.dumps({"metric": name, "suites": rows}, indent=1, sort_keys=True))
+        return
+    for row in rows:
+        print(f"{name} (a metric of suite {row['suite']}, version {row['version']})")
+        _print_fact("formula", row["formula"])
+        _print_fact("suite", f"{row['summary']} {row['suite_formula']}")
+        _print_fact("recorded with it", tuple(row["companions"]))
+        print(f"\nmore: python -m harness describe {row['suite']}")
 
 
 def _show_group(name: str, members: list[Generator | Suite], as_json: bool) -> None:
@@ -144,7 +184,7 @@ def _print_fact(name: str, value: object) -> None:
         return
     text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     if isinstance(value, Mapping):
-        text = ", ".join(f"{k}: {v}" for k, v in value.items())
+        text = "\n".join(textwrap.fill(f"{k}: {v}", 98, subsequent_indent="    ") for k, v in value.items())
     lines = text.splitlines() if "\n" in text else textwrap.wrap(text, 78)
     print(f"\n{name}:" if len(lines) > 1 else f"{name}: {text}")
     for line in lines if len(lines) > 1 else ():

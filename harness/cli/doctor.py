@@ -1,4 +1,4 @@
-"""``doctor``: checks of machine, installation and data; each one listed is run, and says what to do."""
+"""``doctor``: checks of machine, installation and data, each with what to do about it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FREE_GB = 2.0
 
 
 def show_checks(profile: str, store: Path, data: Sequence[str], overrides: Sequence[str], *, as_json: bool) -> bool:
-    """Run and print all checks; returns False where there is a problem."""
+    """Run and print all checks; returns False if one finds a problem."""
     findings = [finding for check in _checks(profile, store, data, overrides) for finding in check()]
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
@@ -94,7 +94,7 @@ def _plugins() -> Iterator[Finding]:
             f"{found.kind}s", "problem" if not good else "ok", f"{len(good)} load", "" if good else "pip install -e ."
         )
         for broken in bad:
-            yield Finding(f"{found.kind} {broken.id}", "warning", broken.reason, f"mend or uninstall {broken.origin}")
+            yield Finding(f"{found.kind} {broken.id}", "warning", broken.reason, f"fix or uninstall {broken.origin}")
 
 
 def _toolboxes() -> Iterator[Finding]:
@@ -113,7 +113,7 @@ def _shadows() -> Iterator[Finding]:
         "working directory",
         "warning" if names else "ok",
         f"folders shadow the packages {', '.join(names)}" if names else "shadows no package",
-        "run from another folder, or rename them" if names else "",
+        "run from another folder, or rename these" if names else "",
     )
 
 
@@ -126,7 +126,7 @@ def _disk(store: Path) -> Iterator[Finding]:
         "store",
         status,
         f"{place}: {free:.0f} GiB free, {'writable' if writable else 'not writable'}",
-        "" if status == "ok" else "give another folder with --store",
+        "" if status == "ok" else "choose another folder with --store",
     )
 
 

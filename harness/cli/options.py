@@ -1,4 +1,4 @@
-"""The options that say what is run: ``run`` and ``plan`` share them, and what they mean is said once."""
+"""Options of the command line: each is defined once, whichever commands take it."""
 
 from __future__ import annotations
 
@@ -13,73 +13,129 @@ import typer
 
 from harness.core.errors import UserError
 
+_LISTS = "comma separated; wildcards in quotes"
 GeneratorOption = Annotated[
-    str, typer.Option("--generator", help="Generators or groups, comma separated; 'all' for every default one.")
+    str,
+    typer.Option(
+        "--generator", metavar="NAMES", help=f"Generators or groups, {_LISTS} ('lbgen-*'); all: every default one."
+    ),
 ]
-SuiteOption = Annotated[str, typer.Option("--suite", help="Suites or groups, comma separated.")]
+SuiteOption = Annotated[
+    str,
+    typer.Option("--suite", metavar="NAMES", help=f"Suites or groups, {_LISTS} ('*-bias'); all: every default one."),
+]
 BackboneOption = Annotated[
-    str, typer.Option("--backbone", help="Backbones of the profile, comma separated; default: all of them.")
+    str,
+    typer.Option(
+        "--backbone", metavar="NAMES", help=f"Backbones of the profile, {_LISTS} ('resnet*'); default: all of them."
+    ),
 ]
-SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds.")]
+SeedsOption = Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="Number of seeds.")]
 VaryOption = Annotated[
-    str, typer.Option("--vary", help="Which seeds vary: all, generator or train; default: as the profile says.")
+    str,
+    typer.Option(
+        "--vary", metavar="WHICH", help="Seeds that vary: all, generator or train; default: set by the profile."
+    ),
 ]
 _PROFILES = "micro, in100, in1k, or the path of a TOML file"
-ProfileOption = Annotated[str, typer.Option("--profile", help=f"{_PROFILES}.")]
+ProfileOption = Annotated[str, typer.Option("--profile", metavar="PROFILE", help=f"{_PROFILES}.")]
 ImpliedProfileOption = Annotated[
     str,
-    typer.Option("--profile", help=f"{_PROFILES}; default: the one that --classes implies, micro for generators."),
+    typer.Option(
+        "--profile",
+        metavar="PROFILE",
+        help=f"{_PROFILES}; default: the one implied by --classes, else micro.",
+    ),
 ]
-StoreOption = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Folder of the artifacts.")]
-DataOption = Annotated[list[str], typer.Option("--data", help="NAME=PATH of a data set; may be repeated.")]
+StoreOption = Annotated[
+    Path, typer.Option("--store", metavar="FOLDER", envvar="HARNESS_STORE", help="Folder of the artifacts.")
+]
+DataOption = Annotated[
+    list[str], typer.Option("--data", metavar="NAME=PATH", help="Where a data set is; may be repeated.")
+]
 SetOption = Annotated[
-    list[str], typer.Option("--set", help="KEY=VALUE, e.g. generators.lbgen.weight_q=0; may be repeated.")
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as generators.lbgen.weight_q=0; may be repeated."),
 ]
 CheckpointOption = Annotated[
     Path | None,
     typer.Option(
         "--checkpoint",
-        help="Evaluate these weights; no generator, no pre-training. Or a trivial baseline: baseline:constant[:CLASS], "
-        "baseline:uniform, baseline:untrained, baseline:humans.",
+        metavar="FILE",
+        help="Evaluate these weights, without generator or pre-training. Or a trivial baseline: "
+        "baseline:constant[:CLASS], baseline:uniform, baseline:untrained, baseline:humans.",
     ),
 ]
-ArchOption = Annotated[str, typer.Option("--arch", help="timm name of the checkpoint's network.")]
+ArchOption = Annotated[str, typer.Option("--arch", metavar="NAME", help="timm name of the checkpoint's network.")]
 ClassesOption = Annotated[
     str,
     typer.Option(
         "--classes",
-        help="Class list of the checkpoint's head, in the head's order: imagenet1k, imagenet100 or a file, an id a line.",
+        metavar="LIST",
+        help="Class list of the checkpoint's head, in the head's order: imagenet1k, imagenet100, micro, or a file with "
+        "one id per line.",
     ),
 ]
 NormalisationOption = Annotated[
     str,
     typer.Option(
         "--normalisation",
-        help="What the checkpoint's inputs are normalised with: imagenet, half (mean = std = 0.5), clip, in9 or M,M,M/S,S,S; "
-        "default, here and below: what backbone.json beside it or timm's pretrained_cfg of --arch states, which is printed.",
+        metavar="NAME",
+        help="Normalisation of the checkpoint's inputs: imagenet, half (mean = std = 0.5), clip, in9 or M,M,M/S,S,S. "
+        "Default of this and the next four options: backbone.json beside the file, else timm's pretrained_cfg of --arch; "
+        "the choice is printed.",
     ),
 ]
-ImageSizeOption = Annotated[int, typer.Option("--image-size", help="Side of the checkpoint's inputs in pixels.")]
+ImageSizeOption = Annotated[
+    int,
+    typer.Option("--image-size", metavar="PX", show_default=False, help="Side of the checkpoint's inputs in pixels."),
+]
 InterpolationOption = Annotated[
-    str, typer.Option("--interpolation", help="How images are resized for the checkpoint: bilinear or bicubic.")
+    str,
+    typer.Option(
+        "--interpolation", metavar="NAME", help="How images are resized for the checkpoint: bilinear or bicubic."
+    ),
 ]
 CropOption = Annotated[
-    float, typer.Option("--crop", help="Crop size over resized size of the checkpoint's evaluation, such as 0.875.")
+    float,
+    typer.Option(
+        "--crop",
+        metavar="RATIO",
+        show_default=False,
+        help="Crop size divided by resized size, for the checkpoint's evaluation, such as 0.875.",
+    ),
 ]
 PrecisionOption = Annotated[
-    str, typer.Option("--precision", help="What the checkpoint computes in: fp32 (default), or bf16 by autocast.")
+    str,
+    typer.Option("--precision", metavar="NAME", help="Precision of the checkpoint: fp32, or bf16 by autocast."),
 ]
 WeightsOption = Annotated[
     str,
     typer.Option(
         "--weights",
-        help="Which weights of the checkpoint: raw, ema or auto (its average where it keeps one, else what there is).",
+        metavar="WHICH",
+        help="Weights of the checkpoint: raw, ema or auto (the average if the file holds one).",
     ),
 ]
-StaleOption = Annotated[str, typer.Option("--stale", help="Stale artifacts: stop, reuse or redo.")]
+StaleOption = Annotated[
+    str, typer.Option("--stale", metavar="ACTION", help="What to do about stale artifacts: stop, reuse or redo.")
+]
+SlotsOption = Annotated[
+    int,
+    typer.Option(
+        "--slots", metavar="N", show_default=False, help="Number of workers; default: one per GPU or processor."
+    ),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 DEFAULT_STORE = Path("store")
+_EXAMPLES = "Examples:\n\n  python -m harness {0}\n\n  python -m harness {1}"
+
+
+def examples(first: str, second: str) -> str:
+    """End of a command's help: two commands to copy, without the program's name."""
+    return _EXAMPLES.format(first, second)
 
 
 def _selection(
@@ -108,31 +164,31 @@ def _selection(
     name, note = choose_profile(profile, str(checkpoint or ""), classes, data)
     resolved = load_profile(name, set_, data).profile
     if vary not in ("", "all", "generator", "train"):
-        raise UserError(f"unknown --vary {vary!r}", "it is one of all, generator, train", "correct it")
+        raise UserError(f"unknown --vary {vary!r}", "choices: all, generator, train", "correct --vary")
     if weights not in ("auto", "raw", "ema"):
-        raise UserError(f"unknown --weights {weights!r}", "it is one of auto, raw, ema", "correct it")
+        raise UserError(f"unknown --weights {weights!r}", "choices: auto, raw, ema", "correct --weights")
     external = None
     if checkpoint is not None:
         numbers = {"image_size": image_size, "interpolation": interpolation, "crop": crop, "precision": precision}
-        flags = _colours(normalisation) | {key: value for key, value in numbers.items() if value}
-        external = _outside(resolved, checkpoint, arch, classes, flags, None if weights == "auto" else weights)
+        flags = _normalisation(normalisation) | {key: value for key, value in numbers.items() if value}
+        external = _external(resolved, checkpoint, arch, classes, flags, None if weights == "auto" else weights)
         external = replace(external, notes=(*([note] if note else []), *external.notes))
     elif not generator:
         raise UserError(
             "nothing to measure",
-            "neither --generator nor --checkpoint was given",
-            "e.g. --generator lbgen; all names: python -m harness list",
+            "neither --generator nor --checkpoint was provided",
+            "for example --generator lbgen; all names: python -m harness list",
         )
     return Selection(resolved, generator, suite, backbone, seeds, vary, external)
 
 
-def _colours(normalisation: str) -> dict[str, Any]:
+def _normalisation(normalisation: str) -> dict[str, Any]:
     from harness.core.normalisation import parse_normalisation
 
     return dict(zip(("mean", "std"), parse_normalisation(normalisation), strict=True)) if normalisation else {}
 
 
-def _outside(
+def _external(
     profile: Any, checkpoint: Path, arch: str, classes: str, flags: dict[str, Any], weights: str | None
 ) -> Any:
     from harness.backbones.baseline import PREFIX, parse_baseline
@@ -151,8 +207,8 @@ def _outside(
     if not arch or not classes:
         raise UserError(
             "--checkpoint needs --arch and --classes",
-            "a head without its ordered class list means nothing",
-            "e.g. --checkpoint w.pth --arch resnet50 --classes imagenet1k",
+            "the outputs of a head have no meaning without the ordered list of its classes",
+            "for example --checkpoint w.pth --arch resnet50 --classes imagenet1k",
         )
     path = checkpoint.resolve()
     _same_classes(path, classes)
@@ -207,7 +263,7 @@ def _same_classes(path: Path, classes: str) -> None:
 
 
 def selects(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say what is run; its first argument is the ``Selection`` they make."""
+    """Add the options that select a run to a command; its first argument is the ``Selection`` made from them."""
     shared = list(inspect.signature(_selection, eval_str=True).parameters.values())
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 

@@ -50,7 +50,9 @@ def _print_facts(found: RunPlan, selection: Selection, facts: dict[str, Any]) ->
     if found.plan.cells:
         _print_table(facts["kinds"])
     if selection.external is not None and selection.external.baseline is None:
-        print(f"checkpoint: not opened yet; the run's first cell checks that it is a {selection.external.arch} with these classes")
+        print(
+            f"checkpoint: not opened yet; the run's first cell checks that it is a {selection.external.arch} with these classes"
+        )
     for line in facts["sizes"]:
         print(f"sizes: {line}")
     for what, number in facts["costs"].items():
@@ -63,7 +65,7 @@ def _print_facts(found: RunPlan, selection: Selection, facts: dict[str, Any]) ->
         print(f"not run: {entry.what}: {entry.reason}")
     if complete := facts["if_all_were_given"]:
         print(
-            f"with all that is missing: {complete['cells']} cells, {complete['hours']:.1f} hours of one slot, "
+            f"with all missing data: {complete['cells']} cells, {complete['hours']:.1f} hours of one slot, "
             f"{complete['disk_mb'] / 1000:.1f} GB"
         )
         _print_table(complete["kinds"])
@@ -82,7 +84,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def _sizes(found: RunPlan, selection: Selection) -> list[str]:
-    """Return in words how many images of which size are made and how long each backbone trains on them."""
+    """Number and size of the images, and the training schedule of each backbone, as sentences."""
     profile, classes = selection.profile, load_folder_classes(selection.profile.classes)
     size, cells = profile.dataset, found.plan.cells.values()
     lines = []
@@ -99,9 +101,9 @@ def _sizes(found: RunPlan, selection: Selection) -> list[str]:
 
 
 def _complete(found: RunPlan, selection: Selection, store: Store, measured: dict[str, float]) -> dict[str, Any] | None:
-    """Return cells, hours and megabytes of the whole selection, in sum and by kind, where something it needs is missing.
+    """Cells, hours and megabytes of the selection with all its data present, in sum and by kind; finished cells stay done.
 
-    None where nothing is. What is done already stays done.
+    None if no data is missing.
     """
     if not found.plan.not_run:
         return None
@@ -138,7 +140,7 @@ def _minutes(cell: Cell, measured: dict[str, float]) -> float:
 
 
 def _measured(store: Store, found: RunPlan) -> dict[str, float]:
-    """Return minutes per kind and name, of a whole share, from finished cells of this plan without shards."""
+    """Measured minutes by kind and name for a ``time_fraction`` of 1, from finished cells of this plan without shards."""
     times: dict[str, list[float]] = {}
     for key, cell in found.plan.cells.items():
         if found.states[key] == "done" and not cell.shards:
@@ -149,9 +151,9 @@ def _measured(store: Store, found: RunPlan) -> dict[str, float]:
 
 
 def _costs(found: RunPlan) -> dict[str, int]:
-    """Return what cells to do will process, in words that begin with their item or name, and how many do the same.
+    """Description of the work of the cells to do, beginning with their item or name, to the number of such cells.
 
-    In the order of the plan, which is that of the suites and of their items (fractions from the largest on).
+    In the order of the plan: by suite, then by item (fractions from the largest on).
     """
     todo = (cell for key, cell in found.plan.cells.items() if key in found.wanted)
     return dict(Counter(f"{cell.params.get('item', cell.name)}: {cell.cost}" for cell in todo if cell.cost))

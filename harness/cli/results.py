@@ -8,63 +8,91 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.options import DEFAULT_STORE, StoreOption, examples
 from harness.core.errors import DataMissing, UserError
 from harness.core.names import names_in
 
-DEFAULT_STORE = Path("store")
 GATE_FAILED = 3
-_EXAMPLES = "Examples:\n\n  python -m harness {0}\n\n  python -m harness {1}"
 
-Places = Annotated[list[Path] | None, typer.Argument(help="Stores or baseline folders, any number; default: ./store.")]
-StoreOption = Annotated[Path, typer.Option("--store", envvar="HARNESS_STORE", help="Folder of the artifacts.")]
-OneStore = Annotated[Path | None, typer.Argument(help="Store; default: ./store.")]
-OnePlace = Annotated[Path | None, typer.Argument(help="Store or baseline folder; default: ./store.")]
+Places = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="PLACES", help="Stores or baseline folders, any number; default: ./store."),
+]
+OneStore = Annotated[Path | None, typer.Argument(metavar="STORE", help="Store; default: ./store.")]
+OnePlace = Annotated[Path | None, typer.Argument(metavar="PLACE", help="Store or baseline folder; default: ./store.")]
 
 
 def add_commands(app: typer.Typer) -> None:
     """Register the commands."""
     add = app.command
-    add(
-        epilog=_EXAMPLES.format("leaderboard --format csv", "leaderboard one-store another --format html > board.html")
-    )(leaderboard)
-    add(epilog=_EXAMPLES.format("compare lbgen sd15", "compare lbgen@new-store lbgen@old-store --format csv"))(compare)
-    add(epilog=_EXAMPLES.format("gate --baseline micro", 'gate --baseline ci/baseline --update --reason "new recipe"'))(
-        gate
+    add(epilog=examples("leaderboard --format csv", "leaderboard one-store another --format html > board.html"))(
+        leaderboard
     )
-    add(epilog=_EXAMPLES.format("rescore", "rescore my-store"))(rescore)
-    add(epilog=_EXAMPLES.format("verify", "verify my-store"))(verify)
+    add(epilog=examples("compare lbgen sd15", "compare lbgen@new-store lbgen@old-store --format csv"))(compare)
+    add(epilog=examples("gate --baseline micro", 'gate --baseline ci/base --update --reason "new recipe"'))(gate)
+    add(epilog=examples("rescore", "rescore my-store"))(rescore)
+    add(epilog=examples("verify", "verify my-store"))(verify)
 
 
 def leaderboard(
     folders: Places = None,
-    style: Annotated[str, typer.Option("--format", help="csv, md, latex or html.")] = "md",
+    style: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="NAME", help="csv, md, latex or html; one line per value: long, json or parquet."
+        ),
+    ] = "md",
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write to this file, not to standard output.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     recorded: Annotated[
         bool, typer.Option("--recorded/--no-recorded", help="Include the rows shipped with the project.")
     ] = True,
     published: Annotated[
         bool,
-        typer.Option("--published/--no-published", help="Add the paper's tables (always there beside in100 and in1k)."),
+        typer.Option("--published/--no-published", help="Add the paper's tables (always added for in100 and in1k)."),
     ] = False,
 ) -> None:
-    """Write the leaderboard to standard output; identical inputs give identical bytes."""
+    """Write the leaderboard in one of several formats.
+
+    Writes to standard output or to a file; identical inputs give identical bytes.
+    """
+    from harness.core.files import write_bytes
     from harness.results.leaderboard import board
 
     for folder in folders or ():
         if not folder.exists():
-            raise DataMissing(f"{folder} does not exist", "no store or baseline is there", "correct the path")
-    sys.stdout.write(board().render(folders or [store], style, recorded, published))
+            raise DataMissing(f"{folder} does not exist", "no such folder", "correct the path")
+    if style == "parquet" and output is None and sys.stdout.isatty():
+        raise UserError(
+            "parquet is not text", "standard output is a terminal", "add --output FILE, or redirect standard output"
+        )
+    content = board().render(folders or [store], style, recorded, published)
+    if output is not None:
+        write_bytes(output, content if isinstance(content, bytes) else content.encode())
+    elif isinstance(content, bytes):
+        sys.stdout.buffer.write(content)
+    else:
+        sys.stdout.write(content)
 
 
 def compare(
     first: Annotated[
-        str, typer.Argument(help="A name as the board prints it, e.g. lbgen or 'lbgen (epochs 40)'; NAME@STORE.")
+        str,
+        typer.Argument(
+            metavar="FIRST",
+            help="A name as printed on the leaderboard, such as lbgen or 'lbgen (epochs 40)'; or NAME@STORE.",
+        ),
     ],
-    second: Annotated[str, typer.Argument(help="What it is compared with.")],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="The name to compare it with.")],
     store: StoreOption = DEFAULT_STORE,
-    style: Annotated[str, typer.Option("--format", help="csv or md.")] = "md",
+    style: Annotated[str, typer.Option("--format", metavar="NAME", help="csv or md.")] = "md",
 ) -> None:
-    """Compare two systems on their common test items: difference, interval, better / worse / not separable."""
+    """Compare two systems on their common test items.
+
+    Prints each difference with its interval, and whether it is significant: better, worse or not significantly different.
+    """
     from harness.results.leaderboard import board
 
     sys.stdout.write(board().compare(first, second, [store], style))
@@ -73,22 +101,37 @@ def compare(
 def gate(
     folders: Places = None,
     baseline: Annotated[
-        str, typer.Option("--baseline", help="Folder of the baseline, or the bare name of a shipped one.")
+        str, typer.Option("--baseline", metavar="FOLDER", help="Folder of the baseline, or the name of a shipped one.")
     ] = "micro",
     store: StoreOption = DEFAULT_STORE,
     generator: Annotated[
-        str, typer.Option("--generator", help="Only these generators of the baseline, comma separated; default: all.")
+        str,
+        typer.Option(
+            "--generator", metavar="NAMES", help="Generators of the baseline to compare, comma separated; default: all."
+        ),
     ] = "",
-    strict: Annotated[bool, typer.Option("--strict/--no-strict", help="Inconclusive fails, too.")] = False,
-    update: Annotated[bool, typer.Option("--update", help="Write the baseline anew from these results.")] = False,
-    reason: Annotated[str, typer.Option("--reason", help="With --update: why the baseline may change.")] = "",
+    strict: Annotated[bool, typer.Option("--strict/--no-strict", help="Inconclusive results fail, too.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Replace the baseline by these results.")] = False,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="With --update: why the baseline may change.")
+    ] = "",
     metrics: Annotated[
-        str, typer.Option("--metrics", help="With --update: gated columns, comma separated; default: all.")
+        str,
+        typer.Option(
+            "--metrics",
+            metavar="NAMES",
+            help="With --update: columns to compare from now on, comma separated; default: all.",
+        ),
     ] = "",
-    markdown: Annotated[Path | None, typer.Option("--markdown", help="Also write the summary to this file.")] = None,
-    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Also write the summary to this file.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML to this file.")] = None,
 ) -> None:
-    """Has a change made a number worse? Exit 0: no, 3: yes, 4: there is no baseline (a candidate is written)."""
+    """Fail if results are worse than a baseline; for CI.
+
+    Exit codes: 0 nothing is significantly worse, 3 something is, 4 there is no baseline (a candidate is written).
+    """
     from harness.core.files import write_text
     from harness.core.provenance import code_version
     from harness.results.leaderboard import board
@@ -101,7 +144,9 @@ def gate(
         return
     if reason or wanted:
         raise UserError(
-            "--reason and --metrics go with --update", "a gate only compares", "add --update, or leave them out"
+            "--reason and --metrics need --update",
+            "without it, a gate only compares",
+            "add --update, or leave them out",
         )
     found = door.find_baseline(baseline)
     if found is None:
@@ -109,7 +154,7 @@ def gate(
         candidate = Path(baseline).with_name(f"{name}.candidate")
         door.write_baseline(candidate, places, "candidate, not reviewed", wanted, dict(code_version()))
         raise DataMissing(f"there is no baseline in {baseline}", f"a candidate was written to {candidate}",
-                          f"review it and rename it to {name}, or give another --baseline")  # fmt: skip
+                          f"review it and rename it to {name}, or name another --baseline")  # fmt: skip
     exit_code, summary, cases = door.gate(places, found, strict, generator)
     for path, text in ((markdown, summary), (junit, cases)):
         if path is not None:
@@ -122,9 +167,14 @@ def gate(
 def rescore(
     folder: OneStore = None,
     store: StoreOption = DEFAULT_STORE,
-    profile: Annotated[str, typer.Option("--profile", help="Profile with the dataset cards of old results.")] = "",
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="PROFILE", help="Profile with the dataset cards of old results.")
+    ] = "",
 ) -> None:
-    """Recompute every metric from the stored rows; no model, no data."""
+    """Recompute every metric from the stored rows.
+
+    Needs no model and no data.
+    """
     from harness.results.rescore import rescore as run
 
     found = run(folder or store, profile)
@@ -132,19 +182,22 @@ def rescore(
         if one.outcome != "unchanged":
             print(f"{one.folder.name} ({one.label}): {one.outcome}")
     changed, failed = sum(one.changed for one in found), sum(one.failed for one in found)
-    print(f"{len(found) - failed} evaluations rescored, {changed} with other numbers than before", file=sys.stderr)
+    print(f"{len(found) - failed} evaluations rescored, {changed} with changed numbers", file=sys.stderr)
     if failed:
         raise typer.Exit(1)
 
 
 def verify(folder: OnePlace = None, store: StoreOption = DEFAULT_STORE) -> None:
-    """Check every byte of a store's artifacts, or of a baseline, and name what was damaged or edited."""
+    """Check every byte of a store or a baseline.
+
+    Names what was damaged or edited.
+    """
     from harness.results.leaderboard import board
     from harness.results.rescore import verify as check
 
     place = folder or store
     if not place.is_dir():
-        raise DataMissing(f"{place} does not exist", "no such folder", "give the folder of a store")
+        raise DataMissing(f"{place} does not exist", "no such folder", "name the folder of a store")
     problems = board().verify(place)
     if problems is None:
         problems = check(place)
@@ -152,4 +205,4 @@ def verify(folder: OnePlace = None, store: StoreOption = DEFAULT_STORE) -> None:
         print(problem)
     if problems:
         raise typer.Exit(1)
-    print("every byte is as it was written", file=sys.stderr)
+    print("all files match their manifests", file=sys.stderr)

@@ -92,7 +92,7 @@ def coverage(head: Sequence[str], wanted: Sequence[str]) -> Coverage:
         )
     position = {class_id: index for index, class_id in enumerate(head)}
     if len(position) != len(head):
-        raise UserError("the head's class list names a class twice", "ids must be unique", "mend the class list")
+        raise UserError("the head's class list names a class twice", "ids must be unique", "correct the class list")
     return Coverage(
         tuple(wanted),
         tuple(position[class_id] for class_id in wanted if class_id in position),

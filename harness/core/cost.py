@@ -42,7 +42,7 @@ def save_shard_cost(scratch: Path, shard: str, spent: Cost) -> None:
 
 
 def carry_over(scratch: Path, manifest: Mapping[str, Any]) -> None:
-    """Keep the costs a manifest knows, for shards that stay while others are made anew."""
+    """Keep the costs a manifest knows, for shards that stay while others are rebuilt."""
     for shard, (wall, cpu) in manifest.get(BY_SHARD, {}).items():
         save_shard_cost(scratch, shard, Cost(wall, cpu))
 

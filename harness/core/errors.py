@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class UserError(Exception):
-    """Report a problem the user can mend; printed in three parts without a traceback.
+    """Report a problem the user can fix; printed in three parts without a traceback.
 
     Args:
         what: What happened, in one line.

@@ -106,9 +106,18 @@ def truncate_partial_line(path: Path) -> int:
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file; the kernel drops it when the holder dies, however it dies."""
+def lock(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Hold a lock on a file; the kernel drops it when the holder dies, however it dies.
+
+    Args:
+        path: The file; created if it is missing.
+        shared: Let others hold it, too, if they share it.
+        wait: Wait until it is free.
+
+    Raises:
+        BlockingIOError: someone else holds it, and ``wait`` is false.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         yield

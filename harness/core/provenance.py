@@ -37,6 +37,13 @@ def code_version() -> tuple[tuple[str, str], ...]:
     return tuple(facts.items())
 
 
+def version_line() -> str:
+    """Versions of the harness and of torch, as one line; torch is not imported."""
+    facts = dict(code_version())
+    commit = facts["commit"][:12] + (", modified" if facts["dirty"] == "yes" else "")
+    return f"harness {facts['harness']}{f' ({commit})' if commit else ''}, torch {_version('torch')}"
+
+
 @cache
 def package_versions() -> tuple[tuple[str, str], ...]:
     """Return the versions of the packages that numbers depend on."""

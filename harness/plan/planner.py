@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.core.classes import load_folder_classes
 from harness.core.errors import DataMissing, UserError
-from harness.core.names import did_you_mean
+from harness.core.names import did_you_mean, matches, names_in
 from harness.core.settings import parse_settings
 from harness.plan.backbones import baseline_of, imported, pretrained
 from harness.plan.builder import Builder
@@ -155,7 +155,8 @@ class Planner:
 
     def _archs(self) -> tuple[str, ...]:
         known = tuple(self.profile.backbones)
-        asked = tuple(filter(None, self.selection.backbones.split(","))) or known
+        patterns = names_in(self.selection.backbones)
+        asked = tuple(dict.fromkeys(arch for each in patterns for arch in matches(each, known, "backbone"))) or known
         for arch in asked:
             if arch not in known:
                 raise UserError(

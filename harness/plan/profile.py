@@ -134,7 +134,7 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
     try:
         return tomllib.loads(text), f"profile {name}"
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"profile {name} is not TOML", str(error), "mend the file") from error
+        raise UserError(f"profile {name} is not TOML", str(error), "correct the file") from error
 
 
 def _override(text: str) -> tuple[str, Any]:

@@ -11,7 +11,7 @@ from typing import Generic, Literal, TypeVar, cast
 
 from harness.core.code import modules_hash
 from harness.core.errors import UserError
-from harness.core.names import did_you_mean
+from harness.core.names import did_you_mean, is_pattern, matches
 from harness.plugins.common import DataReport
 from harness.plugins.generator import Generator
 from harness.plugins.suite import Suite
@@ -77,7 +77,7 @@ class Registry(Generic[T]):
             raise UserError(
                 f"{self.kind} {name!r} is broken",
                 f"{reason} ({self.origin(name)})",
-                "mend or uninstall the plugin; python -m harness list shows all that load",
+                "fix or uninstall the plugin; python -m harness list shows all that load",
             )
         return self._loaded[name]
 
@@ -121,7 +121,7 @@ class Registry(Generic[T]):
         return {name: tuple(members) for name, members in found.items()}
 
     def expand(self, text: str) -> tuple[tuple[str, ...], frozenset[str]]:
-        """Expand a comma list of ids and groups.
+        """Expand a comma list of ids, groups and wildcard patterns.
 
         Returns:
             The concrete ids in order without repeats, and those that were asked for by name.
@@ -132,11 +132,17 @@ class Registry(Generic[T]):
         for part in filter(None, (piece.strip() for piece in text.split(","))):
             if part in groups:
                 ids.update(dict.fromkeys(groups[part]))
+            elif is_pattern(part):
+                ids.update(dict.fromkeys(matches(part, self._selectable(), self.kind)))
             else:
                 concrete = self.get(part).card.id
                 ids[concrete] = None
                 named.add(concrete)
         return tuple(ids), frozenset(named)
+
+    def _selectable(self) -> list[str]:
+        """Return the ids that a pattern can match: those that load and need no argument."""
+        return [plugin.card.id for plugin in self.available()[0] if not getattr(plugin, "takes_argument", False)]
 
     def _load(self, name: str) -> str:
         try:
@@ -199,7 +205,7 @@ def find_plugin(name: str, others: Sequence[str] = ()) -> Generator | Suite:
         return suites().get(name)
     known = (*generators().ids(), *suites().ids(), *generators().groups())
     raise UserError(
-        f"nothing is called {name!r}",
-        "no generator, suite, group or profile has that name",
+        f"unknown name {name!r}",
+        "no generator, suite, group, metric or profile has that name",
         f"{did_you_mean(name, (*known, *others))}all names: python -m harness list",
     )

@@ -42,6 +42,9 @@ class SuiteCard:
     """Where each part of the protocol comes from."""
     known_disagreements: tuple[str, ...] = ()
     """What published numbers or descriptions contradict, and which side is taken here."""
+    metrics: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Name of each metric in its records to its formula or meaning, for ``describe NAME``; ``*`` in a name stands for any
+    letters, as in ``Acc_*``."""
 
 
 @dataclass(frozen=True)

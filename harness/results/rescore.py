@@ -139,7 +139,7 @@ def _replace(folder: Path, manifest: Mapping[str, Any], scored: Scored, cards: M
         raise CorruptArtifact(
             f"artifact {folder.name} is damaged",
             "its manifest was edited: the list of files is not what it was sealed with",
-            "run the same command again: it is set aside and made anew",
+            "run the same command again: it is moved aside and rebuilt",
         )
     write_scored(folder, scored, cards)
     write_json(folder / MANIFEST, {**manifest, "files": files, "content": content})

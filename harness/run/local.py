@@ -1,4 +1,4 @@
-"""The local executor: long-lived workers, one per slot, that do the cells of a plan in dependency order."""
+"""The local executor: long-lived workers, one per slot, process the cells of a plan in dependency order."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.core.errors import CorruptArtifact
+from harness.core.files import lock
 from harness.plan.model import Plan
 from harness.run.job import Job
 from harness.run.progress import ProgressReporter, RunSummary
 from harness.store.artifacts import Store
 from harness.store.cells import Cell, Resources
+from harness.store.housekeeping import in_use_path
 
 ATTEMPTS = 3
 FIRST = float("inf")
-"""Rank of what was found damaged on the way: everything waits for it."""
+"""Rank of inputs that were found damaged during the run: everything waits for them."""
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -47,29 +49,29 @@ class Task:
 
     @property
     def id(self) -> tuple[str, str]:
-        """Return what tells tasks apart."""
+        """Task id."""
         return self.cell.key, self.shard
 
     @property
     def name(self) -> str:
-        """Return what a person reads."""
+        """Display name."""
         return f"{self.cell.kind} {self.cell.label}" + (f" {self.shard}" if self.shard else "")
 
 
 @dataclass
 class Worker:
-    """A process and what it is doing."""
+    """A process and its current task."""
 
     slot: int
     process: subprocess.Popen[str]
     pipe: IO[str]
     task: Task | None = None
     answer: Path | None = None
-    """For a torchrun job: the file its rank 0 answers in."""
+    """For a torchrun job: the file in which rank 0 reports the result."""
     used: bool = False
     started: float = 0.0
     unread: bytes = b""
-    """The beginning of a line whose end has not come yet."""
+    """The beginning of a line that has not been received completely."""
 
 
 @dataclass
@@ -84,9 +86,10 @@ class LocalExecutor:
     """Runs a plan on this machine.
 
     Args:
-        store: Where artifacts go.
-        slots: Number of workers; by default one per GPU, or one per processor where there is no GPU.
+        store: Where artifacts are written.
+        slots: Number of workers.
         device: ``cpu`` or ``cuda``.
+        board: Where progress is reported.
     """
 
     def __init__(self, store: Store, slots: int, device: str, board: ProgressReporter) -> None:
@@ -96,7 +99,7 @@ class LocalExecutor:
         self.workers: list[Worker] = []
 
     def run(self, plan: Plan, wanted: frozenset[str]) -> RunSummary:
-        """Do the wanted cells of a plan; a failed cell stops only what depends on it."""
+        """Process the wanted cells of a plan; a failed cell stops only the cells that depend on it."""
         self.plan, self.rank_of = plan, _ranks(plan, wanted)
         self.state = _State()
         for key in wanted:
@@ -104,18 +107,30 @@ class LocalExecutor:
             self.state.waiting[key] = {need for need in cell.inputs.values() if need in wanted}
         for key in [key for key, needs in self.state.waiting.items() if not needs]:
             self._release(plan.cells[key])
+        self.board.begin(
+            [plan.cells[key] for key in plan.cells if key in wanted],
+            [plan.cells[key] for key in plan.cells if key not in wanted],
+            self.slots,
+        )
         try:
-            while self.state.ready or any(worker.task for worker in self.workers):
-                self._start()
-                for event, _ in self.selector.select(timeout=1.0):
-                    self._read_messages(event.data)
-                self.board.tick()
+            with lock(in_use_path(self.store.root), shared=True):
+                self._work()
+        except BaseException:
+            self.board.interrupt()
+            raise
         finally:
             self._stop()
         return self.board.finish()
 
+    def _work(self) -> None:
+        while self.state.ready or any(worker.task for worker in self.workers):
+            self._start()
+            for event, _ in self.selector.select(timeout=1.0):
+                self._read_messages(event.data)
+            self.board.tick()
+
     def _release(self, cell: Cell) -> None:
-        """Make a cell's tasks ready: its shards first, the cell itself after the last shard."""
+        """Queue the tasks of a cell: its shards first, the cell itself after the last shard."""
         self.state.waiting.pop(cell.key, None)
         self.state.shards[cell.key] = set(cell.shards)
         tasks = [Task(cell, shard) for shard in cell.shards] or [Task(cell)]
@@ -181,13 +196,14 @@ class LocalExecutor:
         environment = os.environ | _ENVIRONMENT
         if self.device.startswith("cuda"):
             environment["CUDA_VISIBLE_DEVICES"] = self._visible()[slot % self.slots]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "harness.run.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
+        with _interrupts_blocked():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "harness.run.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
         assert process.stdout is not None
         worker = Worker(slot, process, process.stdout, used=True)
         self.workers.append(worker)
@@ -195,8 +211,8 @@ class LocalExecutor:
         return worker
 
     def _visible(self) -> list[str]:
-        given = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return given.split(",") if given else [str(number) for number in range(self.slots)]
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return visible.split(",") if visible else [str(number) for number in range(self.slots)]
 
     def _torchrun(self, task: Task, message: Mapping[str, Any]) -> Worker:
         folder = Path(tempfile.mkdtemp(prefix="harness-"))
@@ -231,12 +247,12 @@ class LocalExecutor:
         return worker
 
     def _read_messages(self, worker: Worker) -> None:
-        """Read all that a worker has said; the pipe is read below Python's buffers, which would hide lines from select."""
-        said = os.read(worker.pipe.fileno(), 2**16)
-        if not said:
+        """Read all messages of a worker; the pipe is read below Python's buffers, which would hide lines from select."""
+        received = os.read(worker.pipe.fileno(), 2**16)
+        if not received:
             self._worker_exited(worker)
             return
-        *lines, worker.unread = (worker.unread + said).split(b"\n")
+        *lines, worker.unread = (worker.unread + received).split(b"\n")
         if worker.answer is None:  # of a torchrun job only the end counts
             for line in lines:
                 self._handle(worker, json.loads(line))
@@ -252,7 +268,7 @@ class LocalExecutor:
             self._finish_task(task, answer, time.monotonic() - worker.started)
 
     def _worker_exited(self, worker: Worker) -> None:
-        """A pipe closed: a torchrun job ended, or a worker died."""
+        """Handle a closed pipe: a torchrun job ended, or a worker died."""
         code = worker.process.wait()
         task, answer = worker.task, worker.answer
         self._end(worker)
@@ -273,7 +289,7 @@ class LocalExecutor:
                     "error": {
                         "what": f"the worker died {ATTEMPTS} times",
                         "why": _cause(code),
-                        "fix": "look at the log and at the memory of this machine; then run the same command again",
+                        "fix": "check the log and the memory of this machine, then run the same command again",
                     },
                 },
                 0.0,
@@ -300,7 +316,7 @@ class LocalExecutor:
                 self._release(self.plan.cells[key])
 
     def _remake_inputs(self, task: Task) -> bool:
-        """Set damaged inputs of a task aside and make them anew, once."""
+        """Move damaged inputs of a task aside and rebuild them; returns whether there were any."""
         if self.state.attempts[task.id] >= ATTEMPTS:
             return False
         damaged = []
@@ -308,7 +324,7 @@ class LocalExecutor:
             try:
                 self.store.open(cell).verify()
             except CorruptArtifact as error:
-                self.board.note(f"{error.what}: {error.why}; set aside, made anew")
+                self.board.note(f"{error.what}: {error.why}; moved aside, will be rebuilt")
                 self.store.discard(cell, salvage=True)
                 damaged.append(cell)
         if damaged:
@@ -345,8 +361,19 @@ class LocalExecutor:
 
 
 def _slots(resources: Resources) -> int:
-    """Return the workers a task takes: one, unless it wants several devices."""
+    """Number of workers that a task occupies: one, or as many as it has devices."""
     return max(1, resources.devices)
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT, which a process started meanwhile inherits: Ctrl-C reaches the whole process group, and must not print the
+    traceback of every worker. A worker ends when its standard input closes."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _cause(code: int) -> str:
@@ -354,7 +381,7 @@ def _cause(code: int) -> str:
 
 
 def _ranks(plan: Plan, wanted: frozenset[str]) -> dict[str, float]:
-    """Return for each wanted cell the minutes of the longest path from it to the end; longest first is started first."""
+    """Minutes of the longest path from each wanted cell to the end of the plan; the longest is started first."""
     ranks: dict[str, float] = {}
     users: dict[str, list[str]] = {}
     for key in wanted:

@@ -1,25 +1,34 @@
-"""What a run says while it goes and at its end: progress, failures with log paths, costs, and status.json."""
+"""Progress of a run: on a terminal, in lines of a log, and in status.json; and its summary at the end."""
 
 from __future__ import annotations
 
-import shutil
+import os
+import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from harness.core.files import write_json
+from harness.run.remaining import Workload
+from harness.run.status import FILE, SCHEMA, State, process_start
 from harness.store.artifacts import Store
 from harness.store.cells import KINDS, Cell
 
+if TYPE_CHECKING:
+    from harness.run.display import Display
+
 _LINE_SECONDS = 10.0
+_FRAME_SECONDS = 0.25
 _STATUS_SECONDS = 2.0
+_HEARTBEAT_SECONDS = 5.0
+_LINE_TASKS = 3
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A cell that failed, or that could not start because of one."""
+    """A cell that failed, or that could not start because another one did."""
 
     cell: Cell
     what: str
@@ -30,7 +39,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The end of a run."""
+    """The outcome of a run."""
 
     done: int
     failures: tuple[Failure, ...]
@@ -40,8 +49,29 @@ class RunSummary:
 
 
 @dataclass
+class Running:
+    """A task that a worker is doing."""
+
+    cell: Cell
+    name: str
+    pid: int
+    began: float
+    """On the monotonic clock, in seconds."""
+    since: float
+    """Unix time."""
+    done: int = 0
+    total: int = 0
+    note: str = ""
+
+    def seconds_left(self) -> float | None:
+        """Estimate from the steps done so far, in seconds; None before there is anything to go by."""
+        seconds = time.monotonic() - self.began
+        return seconds * (self.total - self.done) / self.done if 0 < self.done < self.total and seconds > 2 else None
+
+
+@dataclass
 class ProgressReporter:
-    """Collects events and tells them to a person; a terminal gets one moving line, a file a line now and then."""
+    """Collects the events of a run and reports them: a live display on a terminal, a line now and then in a file."""
 
     store: Store
     total: int
@@ -49,31 +79,47 @@ class ProgressReporter:
     quiet: bool = False
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
-    running: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    running: dict[tuple[str, str], Running] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
     finished: int = 0
-    _begun: float = field(default_factory=time.monotonic)
-    _said: float = 0.0
+    workload: Workload = field(default_factory=Workload)
+    _writes: tuple[str, ...] = ()
+    _reads: tuple[str, ...] = ()
+    _began: float = field(default_factory=time.monotonic)
+    _since: float = field(default_factory=time.time)
+    _printed: float = 0.0
     _saved: float = 0.0
+    _display: Display | None = None
+
+    def begin(self, cells: Sequence[Cell], reads: Sequence[Cell], slots: int) -> None:
+        """Announce the work.
+
+        Args:
+            cells: Cells to do.
+            reads: Finished cells that they may read.
+            slots: Number of workers.
+        """
+        self.workload = Workload(cells, slots)
+        self._writes = tuple(sorted(cell.folder for cell in cells))
+        self._reads = tuple(sorted(cell.folder for cell in reads))
+        if self._display is None and not self.quiet and _animates(self.stream):
+            from harness.run.display import Display
+
+            self._display = Display(self.stream)
+        self._save("running", at_once=True)
 
     def started(self, cell: Cell, shard: str, pid: int) -> None:
         """Note that a task runs."""
         begun = self._entry(cell).get("shards", 0) + 1 + sum(key == cell.key for key, _ in self.running)
-        self.running[cell.key, shard] = {
-            "name": _name(cell) + (f" shard {begun} of {len(cell.shards)}" if shard else ""),
-            "done": 0,
-            "total": 0,
-            "note": "",
-            "pid": pid,
-            "since": time.monotonic(),
-        }
+        name = _name(cell) + (f" shard {begun} of {len(cell.shards)}" if shard else "")
+        self.running[cell.key, shard] = Running(cell, name, pid, time.monotonic(), time.time())
         self._entry(cell)["state"] = "running"
         self._save()
 
     def progress(self, cell: Cell, shard: str, done: int, total: int, note: str) -> None:
         """Note how far a task is."""
-        if (cell.key, shard) in self.running:
-            self.running[cell.key, shard] |= {"done": done, "total": total, "note": note}
+        if task := self.running.get((cell.key, shard)):
+            task.done, task.total, task.note = done, total, note
 
     def done(self, cell: Cell, shard: str, seconds: float, cpu_seconds: float) -> None:
         """Note that a task is done."""
@@ -82,6 +128,7 @@ class ProgressReporter:
         entry["cpu_seconds"] = round(entry["cpu_seconds"] + cpu_seconds, 2)
         entry["seconds"] = round(entry["seconds"] + seconds, 2)
         self.cpu[cell.kind] = self.cpu.get(cell.kind, 0.0) + cpu_seconds
+        self.workload.finished(cell, shard, seconds)
         if shard:
             entry["shards"] = entry.get("shards", 0) + 1
         else:
@@ -95,6 +142,7 @@ class ProgressReporter:
         """Note a failure."""
         self.running.pop((cell.key, shard), None)
         self.cpu[cell.kind] = self.cpu.get(cell.kind, 0.0) + cpu_seconds
+        self.workload.dropped(cell)
         log = str(self.store.log(cell))
         self._entry(cell).update(state="failed", reason=error["what"], log=log)
         self.failures.append(Failure(cell, error["what"], error["why"], error["fix"], log))
@@ -103,38 +151,55 @@ class ProgressReporter:
 
     def blocked(self, cell: Cell, by: Cell) -> None:
         """Note a cell that cannot start."""
-        reason = f"needs {_name(by)}, which failed"
-        self._entry(cell).update(state="blocked", reason=reason)
-        self.failures.append(Failure(cell, "not started", reason, "mend that one first", str(self.store.log(by))))
+        reason, log = f"needs {_name(by)}, which failed", str(self.store.log(by))
+        self.workload.dropped(cell)
+        self._entry(cell).update(state="blocked", reason=reason, log=log)
+        self.failures.append(Failure(cell, "not started", reason, "fix that failure first", log))
 
     def note(self, text: str) -> None:
-        """Say something at once."""
+        """Print a line at once."""
         self._print(text)
 
     def tick(self) -> None:
-        """Say how things go, if it is time."""
+        """Update status.json and the display if it is time: at most every 5 s, and every 10 s in a log file."""
         now = time.monotonic()
-        terminal = self.stream.isatty()
-        if self.quiet or not self.running or now - self._said < (0.5 if terminal else _LINE_SECONDS):
-            return
-        self._said = now
-        parts = [f"{task['name']} {_share(task)}".strip() for task in list(self.running.values())[:3]]
-        lead = f"[{self.finished}/{self.total}] {now - self._begun:.0f} s: "
-        if terminal:  # a line that wraps could not be taken back
-            width = shutil.get_terminal_size().columns - 1
-            self.stream.write(f"\r\x1b[K{(lead + '; '.join(parts))[:width]}")
-        else:
+        if now - self._saved >= _HEARTBEAT_SECONDS:
+            self._save()
+        if self._display is not None:
+            if now - self._printed < _FRAME_SECONDS:
+                return
+            self._printed = now
+            self._display.update(
+                list(self.running.values()), self.finished, self.total, now - self._began, self._left()
+            )
+        elif not self.quiet and self.running and now - self._printed >= _LINE_SECONDS:
+            self._printed = now
+            parts = [f"{task.name} {_steps(task)}".strip() for task in list(self.running.values())[:_LINE_TASKS]]
+            lead = f"[{self.finished}/{self.total}] {now - self._began:.0f} s: "
             self.stream.write(lead + (";\n" + " " * len(lead)).join(parts) + "\n")
-        self.stream.flush()
+            self.stream.flush()
 
     def finish(self) -> RunSummary:
-        """Close the books."""
-        if self.stream.isatty():
-            self.stream.write("\r\x1b[K")
-        self._saved = 0.0
-        self._save()
+        """Write the final status and return the summary."""
+        self._close("finished")
         kinds: dict[str, float] = {kind: round(self.cpu[kind], 1) for kind in KINDS if kind in self.cpu}
-        return RunSummary(self.finished, tuple(self.failures), kinds, time.monotonic() - self._begun)
+        return RunSummary(self.finished, tuple(self.failures), kinds, time.monotonic() - self._began)
+
+    def interrupt(self) -> None:
+        """Write the status of a run that ends before its time, and clear the display."""
+        self._close("interrupted")
+
+    def _close(self, state: State) -> None:
+        if self._display is not None:
+            self._display.close()
+            self._display = None
+        self._save(state, at_once=True)
+
+    def _left(self) -> float | None:
+        return self.workload.seconds_left(
+            {task.cell.key: task.done / task.total for task in self.running.values() if task.total},
+            [left for task in self.running.values() if (left := task.seconds_left()) is not None],
+        )
 
     def _entry(self, cell: Cell) -> dict[str, Any]:
         return self.entries.setdefault(
@@ -143,39 +208,66 @@ class ProgressReporter:
         )
 
     def _print(self, text: str) -> None:
-        if not self.quiet:
-            self.stream.write(("\r\x1b[K" if self.stream.isatty() else "") + text + "\n")
+        if self._display is not None:
+            self._display.print(text)
+        elif not self.quiet:
+            self.stream.write(text + "\n")
             self.stream.flush()
 
-    def _save(self) -> None:
+    def _save(self, state: State = "running", at_once: bool = False) -> None:
         now = time.monotonic()
-        if now - self._saved < _STATUS_SECONDS:
+        if not at_once and now - self._saved < _STATUS_SECONDS:
             return
         self._saved = now
-        running = [
-            {"task": task["name"], "pid": task["pid"], "done": task["done"], "total": task["total"]}
-            for task in self.running.values()
-        ]
+        left = self._left() if state == "running" else None
         write_json(
-            self.store.root / "status.json",
+            self.store.root / FILE,
             {
+                "schema": SCHEMA,
+                "state": state,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "process_start": process_start(os.getpid()),
+                "started": round(self._since, 3),
+                "updated": round(time.time(), 3),
+                "seconds": round(now - self._began, 1),
+                "seconds_left": None if left is None else round(left, 1),
                 "total": self.total,
                 "done": self.finished,
                 "failed": len(self.failures),
-                "running": running,
+                "kinds": self.workload.kinds(),
+                "running": [self._running(task) for task in self.running.values()] if state == "running" else [],
                 "cells": self.entries,
+                "writes": self._writes,
+                "reads": self._reads,
             },
         )
+
+    def _running(self, task: Running) -> dict[str, Any]:
+        left = task.seconds_left()
+        return {
+            "task": task.name,
+            "pid": task.pid,
+            "since": round(task.since, 3),
+            "done": task.done,
+            "total": task.total,
+            "note": task.note,
+            "seconds_left": None if left is None else round(left, 1),
+            "log": str(self.store.log(task.cell)),
+        }
+
+
+def _animates(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
 
 
 def _name(cell: Cell) -> str:
     return f"{cell.kind} {cell.label or cell.name}"
 
 
-def _share(task: Mapping[str, Any]) -> str:
-    if not task["total"]:
+def _steps(task: Running) -> str:
+    if not task.total:
         return ""
-    done, total = task["done"], task["total"]
-    seconds = time.monotonic() - task["since"]
-    left = f", {seconds * (total - done) / done:.0f} s left" if 0 < done < total and seconds > 2 else ""
-    return f"{done}/{total} {task['note']}{left}"
+    left = task.seconds_left()
+    return f"{task.done}/{task.total} {task.note}" + (f", {left:.0f} s left" if left is not None else "")

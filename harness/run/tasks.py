@@ -88,7 +88,7 @@ def _checked(samples: Iterator[Sample], start: int, stop: int, ctx: Context) -> 
                 f"generator {ctx.cell.name!r} broke its contract",
                 f"expected image {expected} as ({size}, {size}, 3) uint8, got image {sample.index} as "
                 f"{sample.image.shape} {sample.image.dtype}",
-                "mend the generator's synthesise",
+                "fix the generator's synthesise",
             )
         expected += 1
         ctx.progress(expected - start, stop - start, "images")
@@ -97,7 +97,7 @@ def _checked(samples: Iterator[Sample], start: int, stop: int, ctx: Context) -> 
         raise UserError(
             f"generator {ctx.cell.name!r} broke its contract",
             f"it made {expected - start} of {stop - start} images",
-            "mend the generator's synthesise",
+            "fix the generator's synthesise",
         )
 
 

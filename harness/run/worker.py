@@ -1,8 +1,8 @@
-"""A worker: a long-lived process that does one job after another. Also the entry point of torchrun cells.
+"""A worker: a long-lived process that processes one job after another. Also the entry point of torchrun cells.
 
-Jobs come as JSON lines on standard input; answers go as JSON lines to what was standard output. While a job is done,
-both output streams go to the cell's log. When standard input closes, because the executor ended or was killed, the
-worker ends at once: whatever it was writing is either whole or absent.
+Jobs arrive as JSON lines on standard input; answers go as JSON lines to the original standard output. During a job, both
+output streams are redirected to the cell's log. When standard input closes, because the executor ended or was killed, the
+worker ends at once: every file it was writing is either complete or absent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _REPORT_SECONDS = 0.5
 
 
 def serve(stdin: TextIO, answers: TextIO) -> None:
-    """Do jobs until the input closes."""
+    """Process jobs until the input closes."""
     jobs: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
@@ -43,7 +43,7 @@ def serve(stdin: TextIO, answers: TextIO) -> None:
 
 
 def do(raw: Mapping[str, Any], answers: TextIO | None, rank: int = 0, world_size: int = 1) -> dict[str, Any]:
-    """Do one job and return the answer: ``done`` with seconds, or ``failed`` with the three parts of the error."""
+    """Process one job and return the answer: ``done`` with seconds, or ``failed`` with the three parts of the error."""
     job = Job.from_dict(raw["job"])
     started, cpu = time.monotonic(), time.process_time()
     last = [0.0]
@@ -58,7 +58,7 @@ def do(raw: Mapping[str, Any], answers: TextIO | None, rank: int = 0, world_size
     try:
         _set_threads(job.cell.resources.threads)
         execute(job, progress, rank, world_size)
-    except Exception as error:  # the boundary of a cell: a failure is reported, and the other cells go on
+    except Exception as error:  # the boundary of a cell: a failure is reported, and the other cells continue
         traceback.print_exc()
         sys.stderr.flush()
         return {
@@ -71,13 +71,13 @@ def do(raw: Mapping[str, Any], answers: TextIO | None, rank: int = 0, world_size
 
 
 def describe(error: BaseException) -> dict[str, str]:
-    """Return the three parts of an error; of a bug, its type and message."""
+    """The three parts of an error: what, why, fix; for an unexpected one, its type and message."""
     if isinstance(error, UserError):
         return {"what": error.what, "why": error.why, "fix": error.fix}
     return {
         "what": f"{type(error).__name__}: {error}".split("\n")[0][:300],
-        "why": "an error the harness did not foresee",
-        "fix": "read the log; please report it with the log",
+        "why": "unexpected error (probably a bug)",
+        "fix": "see the log; please report the error with its log",
     }
 
 
@@ -103,8 +103,8 @@ def _send(stream: TextIO, answer: Mapping[str, Any]) -> None:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="harness.run.worker")
-    parser.add_argument("--job", type=Path, help="do the one job of this file, as one rank of a torchrun job")
-    parser.add_argument("--answer", type=Path, help="where rank 0 writes its answer")
+    parser.add_argument("--job", type=Path, help="process the one job in this file, as one rank of a torchrun job")
+    parser.add_argument("--answer", type=Path, help="file in which rank 0 writes the answer")
     arguments = parser.parse_args()
     if arguments.job is None:
         answers = os.fdopen(os.dup(1), "w", encoding="utf-8")

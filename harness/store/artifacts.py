@@ -157,7 +157,7 @@ class Store:
         return Artifact(folder, manifest)
 
     def discard(self, cell: Cell, *, salvage: bool = False) -> None:
-        """Set a corrupt or stale artifact aside, so that it is made anew; its bytes stay for a post-mortem.
+        """Set a corrupt or stale artifact aside, so that it is rebuilt; its bytes stay for a post-mortem.
 
         With ``salvage``, whole files that this code made stay in place: work in shards makes only what is missing.
         """
@@ -220,5 +220,5 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def _corrupt(folder: Path, why: str) -> CorruptArtifact:
     return CorruptArtifact(
-        f"artifact {folder.name} is damaged", why, "run the same command again: it is set aside and made anew"
+        f"artifact {folder.name} is damaged", why, "run the same command again: it is moved aside and rebuilt"
     )

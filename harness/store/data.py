@@ -44,10 +44,10 @@ def load_card(location: str) -> dict[str, Any]:
     try:
         card = json.loads(read_resource(location))
     except ValueError as error:
-        raise UserError(f"dataset card {location} is not JSON", str(error), "mend the file") from error
+        raise UserError(f"dataset card {location} is not JSON", str(error), "correct the file") from error
     if not isinstance(card, dict):
         raise UserError(
-            f"dataset card {location} is not a JSON object", f"it is a {type(card).__name__}", "mend the file"
+            f"dataset card {location} is not a JSON object", f"it is a {type(card).__name__}", "correct the file"
         )
     return card
 

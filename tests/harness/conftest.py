@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PLUGIN = """
-import os, signal
+import os, signal, time
 from pathlib import Path
 import numpy as np
 from generators.api import Generator, GeneratorCard, Sample, Settings
@@ -20,6 +20,7 @@ from suites.api import Check, Estimate, Item, Metric, Score, Suite, SuiteCard, S
 class NoiseSettings(Settings):
     grain: float = 1.0
     fail: str = ""
+    pause: float = 0.0
 
 class Noise(Generator):
     card = GeneratorCard(id="noise", version=1, summary="Noise.", information=("class_names",), real_pixels_at_training=False,
@@ -35,6 +36,7 @@ class Noise(Generator):
         if settings.fail and request.class_index == 3:
             raise RuntimeError(settings.fail)
         for index in range(request.start, request.stop):
+            time.sleep(settings.pause)
             rng = np.random.default_rng(request.seed(index))
             yield Sample(index, rng.integers(0, 256, (request.size_px, request.size_px, 3), dtype=np.uint8), seed=request.seed(index))
 

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli.main import app
 from tests.harness.conftest import Run
 
 NO_TORCH = """
@@ -91,6 +93,20 @@ def test_light_commands_import_no_torch_and_answer_at_once(arguments: list[str],
         (["run", "--generator", "real", "--data", "dtd"], 2, ["NAME=PATH"]),
         (["run", "--generator", "real", "--backbone", "resnet11"], 2, ["unknown backbone", "resnet10"]),
         (["run"], 2, ["nothing to measure"]),
+        (
+            ["run", "--checkpoint", "baseline:constant:n04285008", "--suite", "bias"],
+            4,
+            [
+                "implied by class n04285008",
+                "not run: texture-bias",
+                "nothing was run",
+                "--data NAME=PATH",
+                "--profile micro",
+            ],
+        ),
+        (["plan", "--generator", "lbgn-*"], 2, ["no generator matches 'lbgn-*'", "lbgen-no-q", "--generator 'lbgn-*'"]),
+        (["store", "ls", "--store", "/nowhere"], 4, ["/nowhere does not exist"]),
+        (["store", "gc", "--store", "/nowhere"], 4, ["/nowhere does not exist"]),
         (["run", "--checkpoint", "w.pth"], 2, ["--arch", "--classes"]),
         (["run", "--checkpoint", "w.pth", "--arch", "resnet50", "--classes", "imagenet1k"], 4, ["does not exist"]),
         (["run", "--checkpoint", "baseline:constent"], 2, ["unknown baseline", "did you mean 'constant'"]),
@@ -105,7 +121,17 @@ def test_light_commands_import_no_torch_and_answer_at_once(arguments: list[str],
             ["not run", "/nowhere"],
         ),
         (
-            ["run", "--profile", "in100", "--generator", "realfake", "--suite", "in-domain", "--data", "realfake=/nowhere"],
+            [
+                "run",
+                "--profile",
+                "in100",
+                "--generator",
+                "realfake",
+                "--suite",
+                "in-domain",
+                "--data",
+                "realfake=/nowhere",
+            ],
             4,
             ["not run: generator realfake:", "/nowhere is not a folder"],
         ),
@@ -115,7 +141,7 @@ def test_light_commands_import_no_torch_and_answer_at_once(arguments: list[str],
             ["note: realfake -> realfake-reimpl: no folder given", "not run: generator realfake-reimpl"],
         ),
         (["run", "--generator", "rotten"], 2, ["broken", "a_package_that_does_not_exist"]),
-        (["describe", "lbgen:x"], 2, ["nothing is called 'lbgen:x'", "no generator, suite, group or profile"]),
+        (["describe", "lbgen:x"], 2, ["unknown name 'lbgen:x'", "no generator, suite, group, metric or profile"]),
         (["describe", "lbgn"], 2, ["lbgn", "did you mean 'lbgen'"]),
         (["leaderboard", "--format", "xls"], 2, ["xls", "csv"]),
         (["leaderboard", "/nowhere", "/neither"], 4, ["/nowhere", "does not exist"]),
@@ -171,9 +197,23 @@ def test_doctor_warns_of_shadowing_folders(harness: Run, tmp_path: Path) -> None
     assert found["generator rotten"]["status"] == "warning" and found["torch, torchvision"]["status"] == "ok"
 
 
-def test_every_help_ends_with_two_examples() -> None:
-    for command in ("run", "plan", "list", "describe", "doctor", "leaderboard", "compare", "gate", "rescore", "verify"):
-        done = subprocess.run(
-            [sys.executable, "-m", "harness", command, "--help"], capture_output=True, text=True, timeout=60, check=True
-        )
-        assert done.stdout.count(f"python -m harness {command}") >= 2, done.stdout
+def test_every_help_fits_80_columns_and_ends_with_two_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    commands = ("run", "plan", "status", "list", "describe", "check", "doctor", "leaderboard", "compare", "gate", "rescore",
+                "verify", "calibrate", "store ls", "store gc")  # fmt: skip
+    for command in commands:
+        done = CliRunner().invoke(app, [*command.split(), "--help"])
+        assert done.exit_code == 0 and done.output.count(f"python -m harness {command}") >= 2, done.output
+        assert max(map(len, done.output.splitlines())) <= 80
+    overview = CliRunner().invoke(app, ["--help"]).output
+    assert "..." not in overview.partition("Commands:")[2], "the first sentence of each command is shown whole"
+    assert all(f"\n  {command.split()[0]} " in overview for command in commands)
+
+
+def test_ctrl_c_in_any_command_ends_with_a_message_and_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.cli.describe.show_list", pressed)
+    done = CliRunner().invoke(app, ["list"])
+    assert done.exit_code == 130 and "interrupted: finished work is kept" in done.output

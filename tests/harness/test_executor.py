@@ -6,8 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
-
 from tests.harness.conftest import Run
 
 TOY = ("--suite", "brightness", "--profile")
@@ -95,7 +93,7 @@ def test_damage_is_found_set_aside_and_only_it_is_made_anew(harness: Run, plugin
     shard.write_bytes(bytes(content))
     shutil.rmtree(next((store / "evaluate").iterdir()))
     done = harness(*command)
-    assert done.returncode == 0 and "made anew" in done.stderr, done.stderr
+    assert done.returncode == 0 and "moved aside, will be rebuilt" in done.stderr, done.stderr
     assert csv(store) == board
 
 
@@ -141,41 +139,36 @@ def test_answers_that_arrive_together_are_all_heard(tmp_path: Path) -> None:
 
     executor = LocalExecutor(Store(tmp_path), 1, "cpu", ProgressReporter(Store(tmp_path), 1, quiet=True))
     heard: list[str] = []
-    executor._settle = lambda task, answer, seconds: heard.append(answer["event"])  # type: ignore[method-assign]
+    executor._finish_task = lambda task, answer, seconds: heard.append(answer["event"])  # type: ignore[method-assign]
     code = 'import os, time; os.write(1, b\'{"event": "ready"}\\n{"event": "do\'); time.sleep(0.2); os.write(1, b\'ne"}\\n\')'
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     worker = Worker(0, process, process.stdout, Task(Cell("fit", "x", 1, {})))
     process.wait()
     while heard == [] and os.fstat(process.stdout.fileno()):
-        executor._hear(worker)
+        executor._read_messages(worker)
     assert heard == ["done"] and worker.unread == b""
 
 
-def test_progress_fits_a_terminal_of_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line that wraps could not be taken back; a log file names each task on a line of its own."""
+def test_progress_in_a_file_is_plain_lines_one_for_each_task(tmp_path: Path) -> None:
     import io
 
     from harness.run.progress import ProgressReporter
     from harness.store.artifacts import Store
     from harness.store.cells import Cell
 
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setenv("COLUMNS", "80")
-    for stream in (Terminal(), io.StringIO()):
-        board = ProgressReporter(Store(tmp_path), 96, stream=stream)
-        for seed in range(2):
-            label = f"a generator of a long name seed {seed}, a backbone of a long name"
-            board.started(Cell("pretrain", "resnet10", 1, {"seed": seed}, label=label), "", 1)
-        board._said = -100.0
-        board.tick()
-        lines = stream.getvalue().replace("\r\x1b[K", "\n").strip("\n").splitlines()
-        assert lines and max(map(len, lines)) < 100
-        assert len(lines) == (1 if stream.isatty() else 2)
-        assert not stream.isatty() or len(lines[0]) == 79
+    stream = io.StringIO()
+    board = ProgressReporter(Store(tmp_path), 96, stream=stream)
+    board.begin([], [], 2)
+    for seed in range(2):
+        label = f"a generator of a long name seed {seed}, a backbone of a long name"
+        board.started(Cell("pretrain", "resnet10", 1, {"seed": seed}, label=label), "", 1)
+    board.tick()
+    board._printed = -100.0
+    board.tick()
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2 and max(map(len, lines)) < 100 and lines[0].startswith("[0/96] 0 s: pretrain a generator")
+    assert "\x1b" not in stream.getvalue() and "\r" not in stream.getvalue()
 
 
 def test_backbones_train_from_the_original_files_where_the_profile_says_so(harness: Run) -> None:
