@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from generators.api import Context, Generator, GeneratorCard, Request, Sample, Settings
+from harness.api import Context, Generator, GeneratorCard, Request, Sample, Settings
 
 if TYPE_CHECKING:
     from generators.diffusion.pipeline import DiffusionParts

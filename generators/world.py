@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 from pydantic import Field, create_model
 
-from generators.api import Context, Generator, GeneratorCard, Request, Sample, Settings
-from harness.core.errors import UserError
+from harness.api import Context, Generator, GeneratorCard, Request, Sample, Settings, UserError
 
 CAUSES = ("texture", "scene", "light", "weather")
 

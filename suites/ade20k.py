@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from suites.api import Context, Item, Score, Suite, SuiteCard, Units
+from harness.api import Context, Item, Score, Suite, SuiteCard, Units
 from suites.perception.settings import AdeSettings
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ class ADE20K(Suite):
     )
     Settings = AdeSettings
     data_inspectors: ClassVar[Mapping[str, str]] = {"ade20k": "suites.perception.inspect:ade20k"}
-    origins: ClassVar[Mapping[str, str]] = {"ade20k": "ADEChallengeData2016, MIT scene parsing challenge (sceneparsing.csail.mit.edu)"}
+    origins: ClassVar[Mapping[str, str]] = {
+        "ade20k": "ADEChallengeData2016, MIT scene parsing challenge (sceneparsing.csail.mit.edu)"
+    }
 
     def items(self, settings: AdeSettings, arch: str) -> Sequence[Item]:
         """Return one evaluation per fraction and training seed."""

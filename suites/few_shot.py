@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import field_validator
 
-from harness.store.cells import Resources
-from suites.api import Context, Item, Score, Suite, SuiteCard, Units
+from harness.api import Context, Item, Resources, Score, Suite, SuiteCard, Units
 from suites.transfer.cards import DATASETS, SOURCES
 from suites.transfer.settings import TransferSettings, features_need
 
@@ -148,7 +147,7 @@ class FewShot(Suite):
         self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return test images, averaged over probe seeds, for paired comparisons of top-1."""
-        from harness.stats.difference import flag_units
+        from harness.api import flag_units
 
         correct = rows["label"].to_numpy() == rows["predicted"].to_numpy()
         own = f"{item.params['dataset']}@{item.params['amount']}"

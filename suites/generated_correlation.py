@@ -7,9 +7,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import Field
 
-from harness.core.code import load_attribute
-from harness.stats.estimate import bootstrap, proportion
-from suites.api import Context, Item, Metric, NotPlanned, Score, Settings, Suite, SuiteCard, open_images
+from harness.api import (
+    Context,
+    Item,
+    Metric,
+    NotPlanned,
+    Score,
+    Settings,
+    Suite,
+    SuiteCard,
+    bootstrap,
+    load_attribute,
+    open_images,
+    proportion,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +31,9 @@ _BATCH = 200
 class CorrelationSettings(Settings):
     """Where the measuring function is."""
 
-    measure: str = Field("", description="module:function (images uint8 (n,3,H,W), labels) -> per-image scores per cause")
+    measure: str = Field(
+        "", description="module:function (images uint8 (n,3,H,W), labels) -> per-image scores per cause"
+    )
 
 
 class GeneratedCorrelation(Suite):
@@ -82,9 +95,12 @@ class GeneratedCorrelation(Suite):
         metrics = []
         for cause in [name for name in rows.columns if name not in ("item", "label", "named")]:
             strata = [
-                np.column_stack([np.ones(len(part)), part[cause].to_numpy()]) for _, part in rows.groupby("label", sort=True)
+                np.column_stack([np.ones(len(part)), part[cause].to_numpy()])
+                for _, part in rows.groupby("label", sort=True)
             ]
-            estimate = bootstrap(dose, strata, seed=0, population="new images of this generator", method="bootstrap (image)")
+            estimate = bootstrap(
+                dose, strata, seed=0, population="new images of this generator", method="bootstrap (image)"
+            )
             metrics.append(Metric(f"rho_{cause}", estimate, "ratio", "neither"))
         named = proportion(rows["named"].to_numpy() > 0.5, population="new images of this generator")
         return Score((*metrics, Metric("named", named, "fraction", "higher")))

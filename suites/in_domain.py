@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.core.errors import UserError
-from suites.api import Context, Item, Metric, Score, Settings, Suite, SuiteCard, Units, classifier
+from harness.api import Context, Item, Metric, Score, Settings, Suite, SuiteCard, Units, UserError, classifier
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +132,7 @@ class InDomain(Suite):
         self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return validation images for paired comparisons of top-1."""
-        from harness.stats.difference import flag_units
+        from harness.api import flag_units
 
         correct = rows["label"].to_numpy() == rows["predicted"].to_numpy()
         return tuple(flag_units(name, rows["item"], correct) for name in names if name.startswith("top1"))
@@ -151,7 +150,7 @@ def _transform(model: Any, settings: InDomainSettings) -> EvalTransform:
 
 def _outputs(head: tuple[str, ...], card: ValidationCard, root: Path) -> tuple[tuple[str, ...], list[int]]:
     """Return the classes to be told apart, in the order of the head, and the outputs that stand for them."""
-    from harness.core.classes import coverage, load_classes
+    from harness.api import coverage, load_classes
     from suites.imagefolder import listed_classes
 
     listed = load_classes(card.classes) if card.classes else listed_classes(root)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from harness.store.cells import Resources
-from suites.api import Context, Item, Score, Suite, SuiteCard, Units
+from harness.api import Context, Item, Resources, Score, Suite, SuiteCard, Units
 from suites.transfer.cards import DATASETS, ORIGINS, SOURCES, STOPPING, card_for
 from suites.transfer.settings import TransferSettings, features_need
 
@@ -125,7 +124,7 @@ class LinearProbe(Suite):
         self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return test images, averaged over probe seeds, for paired comparisons of top-1."""
-        from harness.stats.difference import flag_units
+        from harness.api import flag_units
 
         correct = rows["label"].to_numpy() == rows["predicted"].to_numpy()
         return tuple(flag_units(name, rows["item"], correct) for name in names if name == item.params["dataset"])

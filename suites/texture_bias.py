@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from suites.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
+from harness.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
 from suites.bias.heads import TextureSettings
 
 if TYPE_CHECKING:

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from generators.api import Context, Generator, GeneratorCard, Request, Resources, Sample, Settings, Workload
 from generators.diffusion.cost import finetune_amount
 from generators.genrobust.prompts import prompt
 from generators.genrobust.settings import FIT, GenRobustFtSettings, GenRobustSettings
 from generators.sd15 import load_parts, missing_base, sample
-from harness.core.resources import local_source
+from harness.api import Context, Generator, GeneratorCard, Request, Resources, Sample, Settings, Workload, local_source
 
 if TYPE_CHECKING:
     from generators.diffusion.pipeline import DiffusionParts

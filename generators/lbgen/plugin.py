@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from generators.api import Context, Generator, GeneratorCard, Request, Sample, Settings, Workload
 from generators.lbgen.schedule import update_counts
 from generators.lbgen.settings import Precision, RecipeSettings
 from generators.sd15 import SamplerSettings, load_parts, missing_base, sample
-from harness.core.classes import ClassList, load_classes
-from harness.store.cells import Resources
+from harness.api import (
+    ClassList,
+    Context,
+    Generator,
+    GeneratorCard,
+    Request,
+    Resources,
+    Sample,
+    Settings,
+    Workload,
+    load_classes,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -156,11 +165,11 @@ class LbGen(Generator):
         from generators.lbgen.distributed import SingleProcess, TorchDistributed
         from generators.lbgen.precision import fit_dtype, in_precision
         from generators.lbgen.trainer import train
-        from harness.backbones.ranks import join
+        from harness.api import join_ranks
 
         recipe = recipe_settings(ctx.params["settings"], self.variant)
         dtype = fit_dtype(ctx.params["settings"]["fit_precision"], ctx.device.partition(":")[0])
-        with join(ctx.device.partition(":")[0]) as ranks:
+        with join_ranks(ctx.device.partition(":")[0]) as ranks:
             train(
                 in_precision(load_parts(ctx), dtype),
                 recipe,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from generators.api import Context, DerivedInput, Generator, GeneratorCard, Request, Resources, Sample, Workload
 from generators.diffusion.cost import finetune_amount
 from generators.realfake.settings import EXTRACTED, FIT, SHARED, RealFakeSettings
 from generators.sd15 import load_parts, missing_base
+from harness.api import Context, DerivedInput, Generator, GeneratorCard, Request, Resources, Sample, Workload
 
 CAPTIONS_PER_SECOND = 3.0
 """Assumed speed of a BLIP-2 of 2.7 B parameters that captions image by image, greedily, on one A100."""

@@ -34,8 +34,8 @@ BAD = '''
 import json
 import numpy as np
 from pathlib import Path
-from generators.api import Generator, GeneratorCard, Sample, Settings
-from suites.api import Estimate, Metric, Score, Suite, SuiteCard, open_images
+from harness.api import Generator, GeneratorCard, Sample, Settings
+from harness.api import Estimate, Metric, Score, Suite, SuiteCard, open_images
 
 SECRET = Path(__file__).parent / "secret" / "real.txt"
 
