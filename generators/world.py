@@ -25,7 +25,7 @@ class WorldSettings(Settings):
     weather: float = Field(0.0, ge=0, le=1)
 
 
-class World(Generator):
+class World(Generator[WorldSettings]):
     """``world:CAUSE=DOSE+...``: renders of a world with these doses and none in the other causes; ``all`` means every cause."""
 
     card = GeneratorCard(

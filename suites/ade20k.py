@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class ADE20K(Suite):
+class ADE20K(Suite[AdeSettings]):
     """Fine-tune UperNet on fractions of ADE20K and keep the pixel counts of every image and class."""
 
     card = SuiteCard(
@@ -80,7 +80,7 @@ class ADE20K(Suite):
         return ade_score(rows, item, settings.replicates)
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: AdeSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return images for paired comparisons of mIoU."""
         from suites.perception.units import ade_units

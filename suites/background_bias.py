@@ -23,7 +23,7 @@ class BackgroundSettings(BiasSettings):
     )
 
 
-class BackgroundBias(Suite):
+class BackgroundBias(Suite[BackgroundSettings]):
     """Recognise the same foregrounds on backgrounds of their own and of random classes; one row per image."""
 
     card = SuiteCard(
@@ -80,7 +80,7 @@ class BackgroundBias(Suite):
         others = settings.variations
         return pd.DataFrame(predict_rows(classifier(ctx), ctx.data("in9"), card, ctx.progress, settings, others))
 
-    def score(self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any]) -> Score:
+    def score(self, rows: pd.DataFrame, item: Item, settings: BackgroundSettings, cards: Mapping[str, Any]) -> Score:
         """Return BG_Gap, its parts and its validity check."""
         from suites.bias.background import score
         from suites.bias.cards import In9Card
@@ -88,7 +88,7 @@ class BackgroundBias(Suite):
         return score(rows, In9Card.load(cards.get("in9")))
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: BackgroundSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return foregrounds for paired comparisons of BG_Gap."""
         from suites.bias.units import background_units

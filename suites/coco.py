@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Coco(Suite):
+class Coco(Suite[CocoSettings]):
     """Fine-tune Mask R-CNN on fractions of COCO and keep the match of every detection."""
 
     card = SuiteCard(
@@ -81,7 +81,7 @@ class Coco(Suite):
         return coco_score(rows, item, settings.replicates)
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: CocoSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return images for paired comparisons of box and mask AP."""
         from suites.perception.units import coco_units

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class ContextBias(Suite):
+class ContextBias(Suite[BiasSettings]):
     """Recognise objects at an uncommon time, in uncommon weather, at uncommon places; one row per image."""
 
     card = SuiteCard(
@@ -72,7 +72,7 @@ class ContextBias(Suite):
         settings = ctx.settings(BiasSettings)
         return pd.DataFrame(predict_rows(classifier(ctx), ctx.data("focus"), card, ctx.progress, settings))
 
-    def score(self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any]) -> Score:
+    def score(self, rows: pd.DataFrame, item: Item, settings: BiasSettings, cards: Mapping[str, Any]) -> Score:
         """Return CB_avg, its companions and its validity check."""
         from suites.bias.cards import FocusCard
         from suites.bias.context import score
@@ -80,7 +80,7 @@ class ContextBias(Suite):
         return score(rows, FocusCard.load(cards.get("focus")))
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: BiasSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return images for paired comparisons of CB_avg, or of CB_1 and CB_2 for restricted heads."""
         from suites.bias.heads import coverage_of

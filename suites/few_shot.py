@@ -50,7 +50,7 @@ class FewShotSettings(TransferSettings):
         return found + [(f"{value}shot", {"shots": value}) for value in self.shots]
 
 
-class FewShot(Suite):
+class FewShot(Suite[FewShotSettings]):
     """Fit probes on nested subsets of the training images; one row per test image and seed."""
 
     card = SuiteCard(
@@ -105,7 +105,7 @@ class FewShot(Suite):
         from suites.transfer.splits import membership
         from suites.transfer.stages import load_features, probe_rows, write_search
 
-        settings: FewShotSettings = ctx.settings(FewShotSettings)
+        settings = ctx.settings(FewShotSettings)
         features = load_features(ctx.inputs["features"])
         base = ctx.cell.seeds["probe_seed"]
         found: dict[int, FewShotResult] = {}
@@ -144,7 +144,7 @@ class FewShot(Suite):
         return Score(metrics, notes=(f"{int(rows['train_images'].iloc[0])} training images", *probe_notes(rows)))
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: FewShotSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return test images, averaged over probe seeds, for paired comparisons of top-1."""
         from harness.api import flag_units

@@ -36,7 +36,7 @@ class CorrelationSettings(Settings):
     )
 
 
-class GeneratedCorrelation(Suite):
+class GeneratedCorrelation(Suite[CorrelationSettings]):
     """Look at the training images with classifiers of their causes; one row per image."""
 
     card = SuiteCard(
@@ -85,7 +85,7 @@ class GeneratedCorrelation(Suite):
             ctx.progress(indices.stop, len(source.names), "images")
         return pd.concat(parts, ignore_index=True)
 
-    def score(self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any]) -> Score:
+    def score(self, rows: pd.DataFrame, item: Item, settings: CorrelationSettings, cards: Mapping[str, Any]) -> Score:
         """Return the dose of each cause, and how often the class is named."""
         import numpy as np
 

@@ -40,7 +40,7 @@ class ValidationCard(BaseModel):
     of the head."""
 
 
-class InDomain(Suite):
+class InDomain(Suite[InDomainSettings]):
     """Classify validation images with the backbone's own head; one row per image."""
 
     card = SuiteCard(
@@ -86,7 +86,7 @@ class InDomain(Suite):
         from suites.imagefolder import read_validation
         from suites.transfer.stages import classify
 
-        settings: InDomainSettings = ctx.settings(InDomainSettings)
+        settings = ctx.settings(InDomainSettings)
         model = classifier(ctx)
         card = ValidationCard.model_validate(dict(ctx.card(DATA)))
         root = ctx.data(DATA)
@@ -129,7 +129,7 @@ class InDomain(Suite):
         )
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: InDomainSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return validation images for paired comparisons of top-1."""
         from harness.api import flag_units

@@ -23,7 +23,7 @@ class LinearProbeSettings(TransferSettings):
     """``toolbox``: 20 % per class of trainval; ``official``: the distributed validation part if there is one."""
 
 
-class LinearProbe(Suite):
+class LinearProbe(Suite[LinearProbeSettings]):
     """Fit one probe per data set and seed; one row per test image and seed."""
 
     card = SuiteCard(
@@ -96,7 +96,7 @@ class LinearProbe(Suite):
         from suites.transfer.splits import membership
         from suites.transfer.stages import load_features, probe_rows, probe_settings, write_search
 
-        settings: LinearProbeSettings = ctx.settings(LinearProbeSettings)
+        settings = ctx.settings(LinearProbeSettings)
         features = load_features(ctx.inputs["features"])
         train, results, how, members = features.train, {}, {}, {}
         name = str(ctx.params["item_params"]["dataset"])
@@ -121,7 +121,7 @@ class LinearProbe(Suite):
         return Score(metrics, notes=probe_notes(rows))
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: LinearProbeSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return test images, averaged over probe seeds, for paired comparisons of top-1."""
         from harness.api import flag_units

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class TextureBias(Suite):
+class TextureBias(Suite[TextureSettings]):
     """Answer cue-conflict images by shape or by texture; one row per image."""
 
     card = SuiteCard(
@@ -77,7 +77,7 @@ class TextureBias(Suite):
             return pd.DataFrame(answer_rows(root, card))
         return pd.DataFrame(predict_rows(model, root, card, ctx.progress, ctx.settings(TextureSettings)))
 
-    def score(self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any]) -> Score:
+    def score(self, rows: pd.DataFrame, item: Item, settings: TextureSettings, cards: Mapping[str, Any]) -> Score:
         """Return TI, its companions and its validity checks."""
         from suites.bias.cards import CueConflictCard
         from suites.bias.texture import score
@@ -85,7 +85,7 @@ class TextureBias(Suite):
         return score(rows, CueConflictCard.load(cards.get("cue-conflict")))
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: TextureSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return conflict images for paired comparisons of TI."""
         from suites.bias.units import texture_units

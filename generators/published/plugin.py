@@ -51,7 +51,7 @@ class ImportSettings(Settings):
     paired: bool = Field(False, description="Whether each image bears the name of the real image it was made from")
 
 
-class Published(Generator):
+class Published(Generator[ImportSettings]):
     """Base of the imports: scan once, check, list."""
 
     Settings: ClassVar[type[Settings]] = ImportSettings
@@ -120,7 +120,7 @@ class Folder(Published):
         bound.card = replace(self.card, id=f"folder:{name}", data=(f"folder:{name}",))  # type: ignore[misc]
         return bound
 
-    def missing(self, settings: Any) -> str:
+    def missing(self, settings: ImportSettings) -> str:
         """Say that a folder is needed."""
         return "" if self.bound_data else "write folder:PATH"
 

@@ -15,7 +15,7 @@ FEATURES_PER_SECOND = 40.0
 """Assumed speed of CLIP ViT-L/14 image by image, decoding included."""
 
 
-class RealFakeReimpl(Generator):
+class RealFakeReimpl(Generator[RealFakeSettings]):
     """LoRA by distribution matching, then img2img from every real image under its caption and a CLIP feature."""
 
     card = GeneratorCard(
@@ -72,7 +72,7 @@ class RealFakeReimpl(Generator):
                 f"no captioner: --set generators.{self.card.id}.captioner=FOLDER of a BLIP-2-class model, "
                 "hub:ID@COMMIT, file:captions.jsonl, or none"
             )
-        return missing_base(self.card.id, settings)
+        return missing_base(self.card.id, settings.base)
 
     def derived_inputs(self, settings: RealFakeSettings) -> Sequence[DerivedInput]:
         """Return captions and CLIP features of the real images, made once for all seeds."""

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from typing_extensions import TypeVar  # typing's has no default before Python 3.13
+
+from harness.core.settings import Settings
 from harness.store.cells import Resources
+
+S = TypeVar("S", bound=Settings, default=Any)
+"""The settings of a generator or suite: ``Generator[MySettings]`` types every hook that is given them."""
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 from harness.core.errors import UserError
 from harness.core.settings import NoSettings, Settings
 from harness.images.request import Request, Sample
-from harness.plugins.common import DataReport, DerivedInput, Workload
+from harness.plugins.common import S, DataReport, DerivedInput, Workload
 from harness.store.cells import Resources
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class GeneratorCard:
         return (*self.information, *(name for name, flag in flags.items() if flag))
 
 
-class Generator(ABC):
+class Generator(ABC, Generic[S]):
     """Base class of generators."""
 
     card: ClassVar[GeneratorCard]
@@ -128,23 +128,23 @@ class Generator(ABC):
         """Return which of these settings name files or folders, whose content enters the key."""
         return self.sources
 
-    def data(self, settings: Any) -> tuple[str, ...]:
+    def data(self, settings: S) -> tuple[str, ...]:
         """Return the names of the data sets that these settings need."""
         return self.card.data
 
-    def fits(self, settings: Any) -> bool:
+    def fits(self, settings: S) -> bool:
         """Return whether these settings need a fit."""
         return bool(self.fit_fields)
 
-    def derived_inputs(self, settings: Any) -> Sequence[DerivedInput]:
+    def derived_inputs(self, settings: S) -> Sequence[DerivedInput]:
         """Return what is derived once from data sets (captions, features) and read by fit and synthesis."""
         return ()
 
-    def missing(self, settings: Any) -> str:
+    def missing(self, settings: S) -> str:
         """Return what the settings lack for a run, in words; empty when nothing."""
         return ""
 
-    def inspect_data(self, root: Path, settings: Any, classes: ClassList) -> DataReport:
+    def inspect_data(self, root: Path, settings: S, classes: ClassList) -> DataReport:
         """Return what lies in the root of its data set; lists and counts, and decodes a sample at most.
 
         Raises:
@@ -152,7 +152,7 @@ class Generator(ABC):
         """
         raise NotImplementedError(f"{self.card.id} does not look at its data")
 
-    def fit_classes(self, settings: Any, classes: ClassList) -> ClassList:
+    def fit_classes(self, settings: S, classes: ClassList) -> ClassList:
         """Return the class list of the fit (``ctx.classes`` in it), by default that of the run; name and content enter the key.
 
         Raises:
@@ -160,15 +160,15 @@ class Generator(ABC):
         """
         return classes
 
-    def fit_resources(self, settings: Any) -> Resources:
+    def fit_resources(self, settings: S) -> Resources:
         """Return what the fit needs."""
         return Resources()
 
-    def fit_workload(self, settings: Any, classes: int, images: int) -> Workload | None:
+    def fit_workload(self, settings: S, classes: int, images: int) -> Workload | None:
         """Return how much the fit has to do on so many classes and real images, where that is known before it."""
         return None
 
-    def synthesis_resources(self, settings: Any) -> Resources:
+    def synthesis_resources(self, settings: S) -> Resources:
         """Return what one shard of the synthesis needs."""
         return Resources()
 

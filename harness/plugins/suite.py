@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 from harness.core.settings import NoSettings, Settings
-from harness.plugins.common import DerivedInput
+from harness.plugins.common import S, DerivedInput
 from harness.stats.difference import Units
 from harness.store.cells import Resources
 from harness.store.records import Check, Metric
@@ -67,7 +67,7 @@ class Score:
     notes: tuple[str, ...] = ()
 
 
-class Suite(ABC):
+class Suite(ABC, Generic[S]):
     """Base class of suites: rows per test item first, metrics as pure functions of rows."""
 
     card: ClassVar[SuiteCard]
@@ -83,7 +83,7 @@ class Suite(ABC):
     origins: ClassVar[Mapping[str, str]] = {}
     """Data set name to where it is published, in a few words; ``doctor`` says so of one that is not given."""
 
-    def items(self, settings: Any, arch: str) -> Sequence[Item]:
+    def items(self, settings: S, arch: str) -> Sequence[Item]:
         """Return the evaluations of one backbone; by default one over all its data sets.
 
         Raises:
@@ -91,11 +91,11 @@ class Suite(ABC):
         """
         return (Item(label=self.card.id, data=self.card.data),)
 
-    def protocol(self, settings: Any) -> str:
+    def protocol(self, settings: S) -> str:
         """Return in words what makes numbers comparable besides data and classes: preprocessing, probe mode."""
         return ""
 
-    def cost(self, item: Item, settings: Any, cards: Mapping[str, Any]) -> str:
+    def cost(self, item: Item, settings: S, cards: Mapping[str, Any]) -> str:
         """Return what the evaluation of an item will process, in words, where that is worth knowing before a run."""
         return ""
 
@@ -104,11 +104,11 @@ class Suite(ABC):
         """Return one row per test item."""
 
     @abstractmethod
-    def score(self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any]) -> Score:
+    def score(self, rows: pd.DataFrame, item: Item, settings: S, cards: Mapping[str, Any]) -> Score:
         """Return metrics and validity checks; pure: nothing but ``rows`` and the arguments count."""
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: S, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return, for paired comparisons, what resampling needs of the metrics ``names``; pure as ``score``.
 
