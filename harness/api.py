@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from harness.plugins.generator import Generator, GeneratorCard
     from harness.plugins.inputs import classifier, image_folder, open_images, write_image_list
     from harness.plugins.inspection import decode_sample, sample_paths
-    from harness.plugins.suite import Item, NotPlanned, Score, Suite, SuiteCard
+    from harness.plugins.suite import ColumnKind, Item, NotPlanned, Score, Suite, SuiteCard
     from harness.stats.difference import Units, flag_units
     from harness.stats.estimate import (
         Estimate,
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NORMALISATIONS", "UNDECODABLE",
-    "Artifact", "Check", "ClassList", "Context", "CorruptArtifact", "DataMissing", "DataReport", "DerivedInput",
+    "Artifact", "Check", "ClassList", "ColumnKind", "Context", "CorruptArtifact", "DataMissing", "DataReport", "DerivedInput",
     "Entry", "EntryReader", "Estimate", "FloatArray", "FolderSource", "Generator", "GeneratorCard", "Item", "Metric",
     "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample", "Score", "Settings", "Statistic", "Suite",
     "SuiteCard", "TrainingFailed", "Units", "UserError", "Workload",
@@ -94,7 +94,7 @@ _HOMES = {
     "harness.plugins.generator": "Generator GeneratorCard",
     "harness.plugins.inputs": "classifier image_folder open_images write_image_list",
     "harness.plugins.inspection": "decode_sample sample_paths",
-    "harness.plugins.suite": "Item NotPlanned Score Suite SuiteCard",
+    "harness.plugins.suite": "ColumnKind Item NotPlanned Score Suite SuiteCard",
     "harness.stats.difference": "Units flag_units",
     "harness.stats.estimate": "Estimate FloatArray Statistic bootstrap bootstrap_two_way percentile_estimate proportion ratio "
     "resample_strata totals_of undefined wilson",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.api import Context, Item, Score, Suite, SuiteCard, Units
+from harness.api import ColumnKind, Context, Item, Score, Suite, SuiteCard, Units
 from suites.perception.settings import AdeSettings
 
 if TYPE_CHECKING:
@@ -38,6 +38,13 @@ class ADE20K(Suite[AdeSettings]):
         groups=("perception",),
     )
     Settings = AdeSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "stem": "text",
+        "class_index": "integer",
+        "intersection": "integer",
+        "union": "integer",
+    }
+    row_key = ("stem", "class_index")
     data_inspectors: ClassVar[Mapping[str, str]] = {"ade20k": "suites.perception.inspect:ade20k"}
     origins: ClassVar[Mapping[str, str]] = {
         "ade20k": "ADEChallengeData2016, MIT scene parsing challenge (sceneparsing.csail.mit.edu)"

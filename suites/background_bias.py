@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from harness.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
+from harness.api import ColumnKind, Context, Item, Score, Suite, SuiteCard, Units, classifier
 from suites.bias.heads import BiasSettings
 
 if TYPE_CHECKING:
@@ -60,6 +60,14 @@ class BackgroundBias(Suite[BackgroundSettings]):
         groups=("bias",),
     )
     Settings = BackgroundSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "image": "text",
+        "variation": "text",
+        "foreground": "text",
+        "label": "integer",
+        "correct": "flag",
+    }
+    row_key = ("image",)
     modules = ("suites.bias",)
     data_inspectors: ClassVar[Mapping[str, str]] = {"in9": "suites.bias.inspect:in9"}
     origins: ClassVar[Mapping[str, str]] = {"in9": "github: MadryLab/backgrounds_challenge"}
@@ -88,7 +96,12 @@ class BackgroundBias(Suite[BackgroundSettings]):
         return score(rows, In9Card.load(cards.get("in9")))
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: BackgroundSettings, cards: Mapping[str, Any], names: Sequence[str]
+        self,
+        rows: pd.DataFrame,
+        item: Item,
+        settings: BackgroundSettings,
+        cards: Mapping[str, Any],
+        names: Sequence[str],
     ) -> tuple[Units, ...]:
         """Return foregrounds for paired comparisons of BG_Gap."""
         from suites.bias.units import background_units

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.api import Context, Item, Score, Suite, SuiteCard, Units
+from harness.api import ColumnKind, Context, Item, Score, Suite, SuiteCard, Units
 from suites.perception.settings import CocoSettings
 
 if TYPE_CHECKING:
@@ -41,6 +41,14 @@ class Coco(Suite[CocoSettings]):
         groups=("perception",),
     )
     Settings = CocoSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "image_id": "integer",
+        "category_id": "integer",
+        "iou_type": "text",
+        "area": "text",
+        "n_gt": "integer",
+    }
+    row_key = ("image_id", "category_id", "iou_type", "area")
     data_inspectors: ClassVar[Mapping[str, str]] = {"coco": "suites.perception.inspect:coco"}
     origins: ClassVar[Mapping[str, str]] = {"coco": "COCO 2017, cocodataset.org"}
 

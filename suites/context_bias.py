@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
+from harness.api import ColumnKind, Context, Item, Score, Suite, SuiteCard, Units, classifier
 from suites.bias.heads import BiasSettings
 
 if TYPE_CHECKING:
@@ -52,6 +52,13 @@ class ContextBias(Suite[BiasSettings]):
         groups=("bias",),
     )
     Settings = BiasSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "image": "text",
+        "category": "text",
+        "correct": "flag",
+        "chance": "number",
+    }
+    row_key = ("image",)
     modules = ("suites.bias",)
     data_inspectors: ClassVar[Mapping[str, str]] = {"focus": "suites.bias.inspect:focus"}
     origins: ClassVar[Mapping[str, str]] = {"focus": "Univ. of Maryland, linked from github: priyathamkat/focus"}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator
 
-from harness.api import Context, Item, Resources, Score, Suite, SuiteCard, Units
+from harness.api import ColumnKind, Context, Item, Resources, Score, Suite, SuiteCard, Units
 from suites.transfer.cards import DATASETS, SOURCES
 from suites.transfer.settings import TransferSettings, features_need
 
@@ -77,6 +77,13 @@ class FewShot(Suite[FewShotSettings]):
         groups=("transfer",),
     )
     Settings = FewShotSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "item": "text",
+        "label": "integer",
+        "predicted": "integer",
+        "seed": "integer",
+    }
+    row_key = ("item", "seed")
     modules = ("suites.transfer",)
 
     def items(self, settings: FewShotSettings, arch: str) -> Sequence[Item]:

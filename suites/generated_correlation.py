@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field
 
 from harness.api import (
+    ColumnKind,
     Context,
     Item,
     Metric,
@@ -57,6 +58,13 @@ class GeneratedCorrelation(Suite[CorrelationSettings]):
         subject="dataset",
     )
     Settings = CorrelationSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "item": "text",
+        "label": "integer",
+        "texture": "number",
+        "scene": "number",
+    }
+    row_key = ("item",)
 
     def items(self, settings: CorrelationSettings, arch: str) -> Sequence[Item]:
         """Return the one evaluation of a dataset."""

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.api import Context, Item, Metric, Score, Settings, Suite, SuiteCard, Units, UserError, classifier
+from harness.api import (
+    ColumnKind,
+    Context,
+    Item,
+    Metric,
+    Score,
+    Settings,
+    Suite,
+    SuiteCard,
+    Units,
+    UserError,
+    classifier,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +82,8 @@ class InDomain(Suite[InDomainSettings]):
         data=(DATA,),
     )
     Settings = InDomainSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {"item": "text", "label": "integer", "predicted": "integer"}
+    row_key = ("item",)
     own_size = True
     modules = ("suites.transfer",)
     data_inspectors: ClassVar[Mapping[str, str]] = {DATA: "suites.transfer.inspect:validation"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from harness.api import Context, Item, Resources, Score, Suite, SuiteCard, Units
+from harness.api import ColumnKind, Context, Item, Resources, Score, Suite, SuiteCard, Units
 from suites.transfer.cards import DATASETS, ORIGINS, SOURCES, STOPPING, card_for
 from suites.transfer.settings import TransferSettings, features_need
 
@@ -66,6 +66,13 @@ class LinearProbe(Suite[LinearProbeSettings]):
         groups=("transfer",),
     )
     Settings = LinearProbeSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "item": "text",
+        "label": "integer",
+        "predicted": "integer",
+        "seed": "integer",
+    }
+    row_key = ("item", "seed")
     modules = ("suites.transfer",)
     data_inspectors: ClassVar[Mapping[str, str]] = dict.fromkeys(DATASETS, "suites.transfer.inspect:transfer")
     origins: ClassVar[Mapping[str, str]] = ORIGINS
@@ -121,7 +128,12 @@ class LinearProbe(Suite[LinearProbeSettings]):
         return Score(metrics, notes=probe_notes(rows))
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: LinearProbeSettings, cards: Mapping[str, Any], names: Sequence[str]
+        self,
+        rows: pd.DataFrame,
+        item: Item,
+        settings: LinearProbeSettings,
+        cards: Mapping[str, Any],
+        names: Sequence[str],
     ) -> tuple[Units, ...]:
         """Return test images, averaged over probe seeds, for paired comparisons of top-1."""
         from harness.api import flag_units

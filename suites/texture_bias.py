@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
+from harness.api import ColumnKind, Context, Item, Score, Suite, SuiteCard, Units, classifier
 from suites.bias.heads import TextureSettings
 
 if TYPE_CHECKING:
@@ -55,6 +55,13 @@ class TextureBias(Suite[TextureSettings]):
         groups=("bias",),
     )
     Settings = TextureSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "image": "text",
+        "shape": "text",
+        "texture": "text",
+        "answer": "text",
+    }
+    row_key = ("image",)
     modules = ("suites.bias",)
     data_inspectors: ClassVar[Mapping[str, str]] = {"cue-conflict": "suites.bias.inspect:cue_conflict"}
     origins: ClassVar[Mapping[str, str]] = {"cue-conflict": "github: bethgelab/model-vs-human, release v0.1"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 from harness.core.errors import UserError
 from harness.core.settings import NoSettings, Settings
 from harness.images.request import Request, Sample
-from harness.plugins.common import S, DataReport, DerivedInput, Workload
+from harness.plugins.common import DataReport, DerivedInput, S, Workload
 from harness.store.cells import Resources
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 from harness.core.settings import NoSettings, Settings
-from harness.plugins.common import S, DerivedInput
+from harness.plugins.common import DerivedInput, S
 from harness.stats.difference import Units
 from harness.store.cells import Resources
 from harness.store.records import Check, Metric
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.plugins.context import Context
+
+
+ColumnKind = Literal["text", "integer", "number", "flag", "list"]
+"""Kind of a column of rows: strings, integers, integers or floats (NaN allowed), booleans, arrays or lists."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,10 @@ class Suite(ABC, Generic[S]):
     data_inspectors: ClassVar[Mapping[str, str]] = {}
     """Data set name to ``module:function``, called with (name, root, card), that returns a ``DataReport`` or raises a
     ``UserError``; ``doctor`` and every evaluation call it. It reads lists and counts files, and decodes at most a few of them."""
+    columns: ClassVar[Mapping[str, ColumnKind]] = {}
+    """Columns that ``rows`` must return, with their kinds; it may return more."""
+    row_key: ClassVar[tuple[str, ...]] = ()
+    """Columns that together tell two rows apart; empty: all columns."""
     own_size: ClassVar[bool] = False
     """Whether a checkpoint from outside is measured at its own image size, whatever a setting ``image_size`` says."""
     origins: ClassVar[Mapping[str, str]] = {}
