@@ -1,9 +1,13 @@
-"""The layout of the project: rooms, floors, the rules between them, and a drawing (``python -m tests.house``)."""
+"""The layout of the project: rooms, floors, the rules between them, and a drawing (``python -m tests.house``).
+
+``--update`` puts the drawing into CONTRIBUTING.md.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -153,5 +157,15 @@ def drawing(root: Path = ROOT) -> str:
     return "\n".join(lines)
 
 
+def shown(page: str) -> str:
+    """Return the drawing that a page shows."""
+    (block,) = [code for code in re.findall(r"```\n(.*?)\n```", page, re.S) if "upward" in code]
+    return block
+
+
 if __name__ == "__main__":
     print(drawing())
+    if sys.argv[1:] == ["--update"]:
+        page = ROOT / "CONTRIBUTING.md"
+        text = page.read_text("utf-8")
+        page.write_text(text.replace(shown(text), drawing()), "utf-8")

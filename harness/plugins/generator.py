@@ -44,7 +44,7 @@ class GeneratorCard:
     """Where it departs from the published method."""
     groups: tuple[str, ...] = ()
     default: bool = True
-    """Whether ``all`` includes it."""
+    """Whether the group ``all`` includes it."""
     data: tuple[str, ...] = ()
     """Names of data sets it reads."""
     modes: tuple[Mode, ...] = ("regenerate",)
@@ -58,7 +58,7 @@ class GeneratorCard:
     reading: str = ""
     """What must be known to read its numbers."""
     fallback: str = ""
-    """Generator that stands in where the data of this one are not given."""
+    """Generator that is run instead where the data of this one are not provided."""
     published_images: str = ""
     """Generator that imports the images that were published of this method."""
     real: str = ""
@@ -141,11 +141,11 @@ class Generator(ABC, Generic[S]):
         return ()
 
     def missing(self, settings: S) -> str:
-        """Return what the settings lack for a run, in words; empty when nothing."""
+        """Return what the settings lack for a run and how to set it, as text; empty: nothing. The generator is then not run."""
         return ""
 
     def inspect_data(self, root: Path, settings: S, classes: ClassList) -> DataReport:
-        """Return what lies in the root of its data set; lists and counts, and decodes a sample at most.
+        """Describe what is in the root of its data set, for ``doctor``; list and count, and decode a sample at most.
 
         Raises:
             UserError: it cannot be imported.
@@ -173,12 +173,29 @@ class Generator(ABC, Generic[S]):
         return Resources()
 
     def fit(self, ctx: Context) -> None:
-        """Write the fitted weights into ``ctx.out``; resumable from whatever is already there."""
+        """Train, and write the weights as files into ``ctx.out``; synthesis finds them in ``ctx.inputs["weights"]``.
+
+        Called if ``fits(settings)``. What lies in ``ctx.out`` when it returns is the artifact; ``ctx.scratch``
+        is deleted then. It may be killed at any time and is called again with the same folders: it continues from its
+        checkpoint in ``ctx.scratch`` and must end with the same bytes. It reports ``ctx.progress(done, total, "steps")``.
+
+        If ``fit_resources`` asks for several devices, torchrun calls it once per device, each with its ``ctx.rank`` of
+        ``ctx.world_size`` and ``ctx.device``; the process group is not joined yet (``join_ranks``), and only rank 0 writes.
+
+        Raises:
+            TrainingFailed: the training cannot go on, such as a loss that is not finite.
+            UserError: something the user can change. Any other exception is reported as a failure of this generator.
+        """
         raise NotImplementedError(f"{self.card.id} declares fit fields but no fit")
 
     @abstractmethod
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Yield the images ``request.start`` to ``request.stop - 1`` of one class, in order.
 
-        The images depend on the request, the settings and the fitted weights (``ctx.inputs["weights"]``) only.
+        ``Sample.index`` counts within the class, not within the request. ``Sample.image`` is (size_px, size_px, 3) uint8 RGB.
+        An image depends on its index, the class, the settings and the fitted weights (``ctx.inputs["weights"]``) only: its random
+        numbers come from ``request.seed(index)``, so that batch, worker and request do not matter.
+
+        Raises:
+            UserError: something the user can change. Any other exception is reported as a failure of this generator.
         """
