@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from generators.api import Context, Generator, GeneratorCard, Request, Sample
+from harness.api import Context, Generator, GeneratorCard, Request, Sample
 
 
 class Real(Generator):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from generators.api import Context, Generator, GeneratorCard, Request, Sample, Settings
+from harness.api import Context, Generator, GeneratorCard, Request, Sample, Settings
 
 if TYPE_CHECKING:
     from generators.diffusion.pipeline import DiffusionParts
@@ -27,7 +27,7 @@ class SamplerSettings(Settings):
     )
 
 
-class SD15(Generator):
+class SD15(Generator[SamplerSettings]):
     """Bare class name, PNDM 50, guidance 2.0, no negative prompt, no safety checker."""
 
     card = GeneratorCard(
@@ -53,7 +53,7 @@ class SD15(Generator):
 
     def missing(self, settings: SamplerSettings) -> str:
         """Say what the settings lack."""
-        return missing_base(self.card.id, settings)
+        return missing_base(self.card.id, settings.base)
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Yield the images of a request; an image depends on run seed, class and index only."""
@@ -79,9 +79,9 @@ def load_parts(ctx: Context, field: str = "base", *, pickled: bool = False) -> D
     return load_pipeline(name, revision=revision or None, dtype=dtype, device=ctx.device, pickled=pickled)
 
 
-def missing_base(generator: str, settings: Any) -> str:
+def missing_base(generator: str, base: str) -> str:
     """Say that there is no base model, or nothing."""
-    return "" if settings.base else f"no base model: --set generators.{generator}.base=/path/to/stable-diffusion-v1-5"
+    return "" if base else f"no base model: --set generators.{generator}.base=/path/to/stable-diffusion-v1-5"
 
 
 def sample(

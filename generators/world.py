@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 from pydantic import Field, create_model
 
-from generators.api import Context, Generator, GeneratorCard, Request, Sample, Settings
-from harness.core.errors import UserError
+from harness.api import Context, Generator, GeneratorCard, Request, Sample, Settings, UserError
 
 CAUSES = ("texture", "scene", "light", "weather")
 
@@ -26,7 +25,7 @@ class WorldSettings(Settings):
     weather: float = Field(0.0, ge=0, le=1)
 
 
-class World(Generator):
+class World(Generator[WorldSettings]):
     """``world:CAUSE=DOSE+...``: renders of a world with these doses and none in the other causes; ``all`` means every cause."""
 
     card = GeneratorCard(

@@ -97,10 +97,12 @@ class Table:
     _ties: dict[tuple[Column, str], dict[RowKey, int]] = field(default_factory=dict, repr=False)
 
     def ties(self, column: Column, backbone: str) -> dict[RowKey, int]:
-        """Return ``tie_groups``, worked out once."""
+        """Return the tie group of each valid row of a backbone (``tie_groups``), worked out once."""
         slot = (column, backbone)
         if slot not in self._ties:
-            self._ties[slot] = tie_groups(self, column, backbone)
+            cells = {key: row[column] for key, row in self.rows.items() if key.backbone == backbone and column in row}
+            ranked = {key: v for key, v in cells.items() if v.valid and v.estimate.value is not None}
+            self._ties[slot] = {} if column.better == "neither" else tie_groups(ranked, column.better == "higher")
         return self._ties[slot]
 
     def seeds(self, key: RowKey) -> tuple[SeedPair, ...]:

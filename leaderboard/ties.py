@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Mapping, Sized
+from typing import Protocol, TypeVar
 
-from harness.stats.difference import Difference, difference
-from harness.stats.estimate import normal_quantile
+from harness.stats.difference import Difference, Part, Spread, difference
+from harness.stats.estimate import Estimate, normal_quantile
 from harness.stats.student import quantile, tail
 
-if TYPE_CHECKING:
-    from leaderboard.rows import RowKey
-    from leaderboard.tables import Column, Table, Value
+Key = TypeVar("Key", bound=Hashable)
 
 
-def separable(first: Value, second: Value) -> bool:
+class Measured(Protocol):
+    """What telling two values apart asks of each (``tables.Value``)."""
+
+    @property
+    def estimate(self) -> Estimate: ...
+
+    @property
+    def parts(self) -> tuple[tuple[Part, ...], ...]: ...
+
+    @property
+    def seeds(self) -> Sized: ...
+
+    @property
+    def spread(self) -> Spread | None: ...
+
+
+def separable(first: Measured, second: Measured) -> bool:
     """Return whether two values differ by more than chance: 95 %, paired where both have units, seed spread included."""
     a, b = first.estimate, second.estimate
     if a.value is None or b.value is None:
@@ -30,7 +45,7 @@ def separable(first: Value, second: Value) -> bool:
     return apart is not None and apart.p < 0.05
 
 
-def unpaired(first: Value, second: Value) -> Difference | None:
+def unpaired(first: Measured, second: Measured) -> Difference | None:
     """Return the difference as if the systems had been measured on different items, or None without intervals.
 
     A system of one seed is taken to scatter like the other, as in a paired difference.
@@ -51,30 +66,22 @@ def unpaired(first: Value, second: Value) -> Difference | None:
                       min(a.n, b.n), "unpaired: the test items differ or were not kept")  # fmt: skip
 
 
-def tie_groups(table: Table, column: Column, backbone: str) -> dict[RowKey, int]:
-    """Return the tie group of each valid row of a backbone: 1 holds the best value and all not separable from it."""
-    found = {
-        key: cells[column]
-        for key, cells in table.rows.items()
-        if key.backbone == backbone
-        and column in cells
-        and cells[column].valid
-        and cells[column].estimate.value is not None
-    }
-    if len(found) < 2 or column.better == "neither":
+def tie_groups(values: Mapping[Key, Measured], higher: bool) -> dict[Key, int]:
+    """Return the tie group of each key: 1 holds the best value and all that are not separable from it.
+
+    Args:
+        values: Values that are defined and valid.
+        higher: Whether the highest is the best.
+    """
+    if len(values) < 2:
         return {}
-    sign = 1 if column.better == "higher" else -1
-    rest = sorted(found, key=lambda key: -sign * (found[key].estimate.value or 0.0))
-    groups: dict[RowKey, int] = {}
+    sign = 1 if higher else -1
+    rest = sorted(values, key=lambda key: -sign * (values[key].estimate.value or 0.0))
+    groups: dict[Key, int] = {}
     number = 0
     while rest:
         number += 1
-        last = max(i for i, key in enumerate(rest) if i == 0 or not separable(found[rest[0]], found[key]))
+        last = max(i for i, key in enumerate(rest) if i == 0 or not separable(values[rest[0]], values[key]))
         groups |= dict.fromkeys(rest[: last + 1], number)  # whatever lies between two tied rows is tied with them
         rest = rest[last + 1 :]
     return groups
-
-
-def leaders(table: Table, column: Column, backbone: str) -> frozenset[RowKey]:
-    """Return the rows of a backbone that may be best: the first tie group."""
-    return frozenset(key for key, number in table.ties(column, backbone).items() if number == 1)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from suites.api import Context, Item, Score, Suite, SuiteCard, Units
+from harness.api import ColumnKind, Context, Item, Score, Suite, SuiteCard, Units
 from suites.perception.settings import AdeSettings
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class ADE20K(Suite):
+class ADE20K(Suite[AdeSettings]):
     """Fine-tune UperNet on fractions of ADE20K and keep the pixel counts of every image and class."""
 
     card = SuiteCard(
@@ -43,8 +43,17 @@ class ADE20K(Suite):
         groups=("perception",),
     )
     Settings = AdeSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "stem": "text",
+        "class_index": "integer",
+        "intersection": "integer",
+        "union": "integer",
+    }
+    row_key = ("stem", "class_index")
     data_inspectors: ClassVar[Mapping[str, str]] = {"ade20k": "suites.perception.inspect:ade20k"}
-    origins: ClassVar[Mapping[str, str]] = {"ade20k": "ADEChallengeData2016, MIT scene parsing challenge (sceneparsing.csail.mit.edu)"}
+    origins: ClassVar[Mapping[str, str]] = {
+        "ade20k": "ADEChallengeData2016, MIT scene parsing challenge (sceneparsing.csail.mit.edu)"
+    }
 
     def items(self, settings: AdeSettings, arch: str) -> Sequence[Item]:
         """Return one evaluation per fraction and training seed."""
@@ -83,7 +92,7 @@ class ADE20K(Suite):
         return ade_score(rows, item, settings.replicates)
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: AdeSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return images for paired comparisons of mIoU."""
         from suites.perception.units import ade_units

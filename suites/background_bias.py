@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from suites.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
+from harness.api import ColumnKind, Context, Item, Score, Suite, SuiteCard, Units, classifier
 from suites.bias.heads import BiasSettings
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class BackgroundSettings(BiasSettings):
     )
 
 
-class BackgroundBias(Suite):
+class BackgroundBias(Suite[BackgroundSettings]):
     """Recognise the same foregrounds on backgrounds of their own and of random classes; one row per image."""
 
     card = SuiteCard(
@@ -72,6 +72,14 @@ class BackgroundBias(Suite):
         groups=("bias",),
     )
     Settings = BackgroundSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "image": "text",
+        "variation": "text",
+        "foreground": "text",
+        "label": "integer",
+        "correct": "flag",
+    }
+    row_key = ("image",)
     modules = ("suites.bias",)
     data_inspectors: ClassVar[Mapping[str, str]] = {"in9": "suites.bias.inspect:in9"}
     origins: ClassVar[Mapping[str, str]] = {"in9": "github: MadryLab/backgrounds_challenge"}
@@ -92,7 +100,7 @@ class BackgroundBias(Suite):
         others = settings.variations
         return pd.DataFrame(predict_rows(classifier(ctx), ctx.data("in9"), card, ctx.progress, settings, others))
 
-    def score(self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any]) -> Score:
+    def score(self, rows: pd.DataFrame, item: Item, settings: BackgroundSettings, cards: Mapping[str, Any]) -> Score:
         """Return BG_Gap, its parts and its validity check."""
         from suites.bias.background import score
         from suites.bias.cards import In9Card
@@ -100,7 +108,12 @@ class BackgroundBias(Suite):
         return score(rows, In9Card.load(cards.get("in9")))
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self,
+        rows: pd.DataFrame,
+        item: Item,
+        settings: BackgroundSettings,
+        cards: Mapping[str, Any],
+        names: Sequence[str],
     ) -> tuple[Units, ...]:
         """Return foregrounds for paired comparisons of BG_Gap."""
         from suites.bias.units import background_units

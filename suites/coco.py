@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from suites.api import Context, Item, Score, Suite, SuiteCard, Units
+from harness.api import ColumnKind, Context, Item, Score, Suite, SuiteCard, Units
 from suites.perception.settings import CocoSettings
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Coco(Suite):
+class Coco(Suite[CocoSettings]):
     """Fine-tune Mask R-CNN on fractions of COCO and keep the match of every detection."""
 
     card = SuiteCard(
@@ -48,6 +48,14 @@ class Coco(Suite):
         groups=("perception",),
     )
     Settings = CocoSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "image_id": "integer",
+        "category_id": "integer",
+        "iou_type": "text",
+        "area": "text",
+        "n_gt": "integer",
+    }
+    row_key = ("image_id", "category_id", "iou_type", "area")
     data_inspectors: ClassVar[Mapping[str, str]] = {"coco": "suites.perception.inspect:coco"}
     origins: ClassVar[Mapping[str, str]] = {"coco": "COCO 2017, cocodataset.org"}
 
@@ -88,7 +96,7 @@ class Coco(Suite):
         return coco_score(rows, item, settings.replicates)
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: CocoSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return images for paired comparisons of box and mask AP."""
         from suites.perception.units import coco_units

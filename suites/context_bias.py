@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from suites.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
+from harness.api import ColumnKind, Context, Item, Score, Suite, SuiteCard, Units, classifier
 from suites.bias.heads import BiasSettings
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class ContextBias(Suite):
+class ContextBias(Suite[BiasSettings]):
     """Recognise objects at an uncommon time, in uncommon weather, at uncommon places; one row per image."""
 
     card = SuiteCard(
@@ -62,6 +62,13 @@ class ContextBias(Suite):
         groups=("bias",),
     )
     Settings = BiasSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "image": "text",
+        "category": "text",
+        "correct": "flag",
+        "chance": "number",
+    }
+    row_key = ("image",)
     modules = ("suites.bias",)
     data_inspectors: ClassVar[Mapping[str, str]] = {"focus": "suites.bias.inspect:focus"}
     origins: ClassVar[Mapping[str, str]] = {"focus": "Univ. of Maryland, linked from github: priyathamkat/focus"}
@@ -82,7 +89,7 @@ class ContextBias(Suite):
         settings = ctx.settings(BiasSettings)
         return pd.DataFrame(predict_rows(classifier(ctx), ctx.data("focus"), card, ctx.progress, settings))
 
-    def score(self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any]) -> Score:
+    def score(self, rows: pd.DataFrame, item: Item, settings: BiasSettings, cards: Mapping[str, Any]) -> Score:
         """Return CB_avg, its companions and its validity check."""
         from suites.bias.cards import FocusCard
         from suites.bias.context import score
@@ -90,7 +97,7 @@ class ContextBias(Suite):
         return score(rows, FocusCard.load(cards.get("focus")))
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: BiasSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return images for paired comparisons of CB_avg, or of CB_1 and CB_2 for restricted heads."""
         from suites.bias.heads import coverage_of

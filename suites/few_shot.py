@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator
 
-from harness.store.cells import Resources
-from suites.api import Context, Item, Score, Suite, SuiteCard, Units
+from harness.api import ColumnKind, Context, Item, Resources, Score, Suite, SuiteCard, Units
 from suites.transfer.cards import DATASETS, SOURCES
 from suites.transfer.settings import TransferSettings, features_need
 
@@ -51,7 +50,7 @@ class FewShotSettings(TransferSettings):
         return found + [(f"{value}shot", {"shots": value}) for value in self.shots]
 
 
-class FewShot(Suite):
+class FewShot(Suite[FewShotSettings]):
     """Fit probes on nested subsets of the training images; one row per test image and seed."""
 
     card = SuiteCard(
@@ -82,6 +81,13 @@ class FewShot(Suite):
         groups=("transfer",),
     )
     Settings = FewShotSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "item": "text",
+        "label": "integer",
+        "predicted": "integer",
+        "seed": "integer",
+    }
+    row_key = ("item", "seed")
     modules = ("suites.transfer",)
 
     def items(self, settings: FewShotSettings, arch: str) -> Sequence[Item]:
@@ -110,7 +116,7 @@ class FewShot(Suite):
         from suites.transfer.splits import membership
         from suites.transfer.stages import load_features, probe_rows, write_search
 
-        settings: FewShotSettings = ctx.settings(FewShotSettings)
+        settings = ctx.settings(FewShotSettings)
         features = load_features(ctx.inputs["features"])
         base = ctx.cell.seeds["probe_seed"]
         found: dict[int, FewShotResult] = {}
@@ -149,10 +155,10 @@ class FewShot(Suite):
         return Score(metrics, notes=(f"{int(rows['train_images'].iloc[0])} training images", *probe_notes(rows)))
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: FewShotSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return test images, averaged over probe seeds, for paired comparisons of top-1."""
-        from harness.stats.difference import flag_units
+        from harness.api import flag_units
 
         correct = rows["label"].to_numpy() == rows["predicted"].to_numpy()
         own = f"{item.params['dataset']}@{item.params['amount']}"

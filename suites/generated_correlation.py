@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field
 
-from harness.core.code import load_attribute
-from harness.stats.estimate import bootstrap, proportion
-from suites.api import Context, Item, Metric, NotPlanned, Score, Settings, Suite, SuiteCard, open_images
+from harness.api import (
+    ColumnKind,
+    Context,
+    Item,
+    Metric,
+    NotPlanned,
+    Score,
+    Settings,
+    Suite,
+    SuiteCard,
+    bootstrap,
+    load_attribute,
+    open_images,
+    proportion,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,10 +32,12 @@ _BATCH = 200
 class CorrelationSettings(Settings):
     """Where the measuring function is."""
 
-    measure: str = Field("", description="module:function (images uint8 (n,3,H,W), labels) -> per-image scores per cause")
+    measure: str = Field(
+        "", description="module:function (images uint8 (n,3,H,W), labels) -> per-image scores per cause"
+    )
 
 
-class GeneratedCorrelation(Suite):
+class GeneratedCorrelation(Suite[CorrelationSettings]):
     """Look at the training images with classifiers of their causes; one row per image."""
 
     card = SuiteCard(
@@ -48,6 +62,13 @@ class GeneratedCorrelation(Suite):
         subject="dataset",
     )
     Settings = CorrelationSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "item": "text",
+        "label": "integer",
+        "texture": "number",
+        "scene": "number",
+    }
+    row_key = ("item",)
 
     def items(self, settings: CorrelationSettings, arch: str) -> Sequence[Item]:
         """Return the one evaluation of a dataset."""
@@ -76,7 +97,7 @@ class GeneratedCorrelation(Suite):
             ctx.progress(indices.stop, len(source.names), "images")
         return pd.concat(parts, ignore_index=True)
 
-    def score(self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any]) -> Score:
+    def score(self, rows: pd.DataFrame, item: Item, settings: CorrelationSettings, cards: Mapping[str, Any]) -> Score:
         """Return the dose of each cause, and how often the class is named."""
         import numpy as np
 
@@ -86,9 +107,12 @@ class GeneratedCorrelation(Suite):
         metrics = []
         for cause in [name for name in rows.columns if name not in ("item", "label", "named")]:
             strata = [
-                np.column_stack([np.ones(len(part)), part[cause].to_numpy()]) for _, part in rows.groupby("label", sort=True)
+                np.column_stack([np.ones(len(part)), part[cause].to_numpy()])
+                for _, part in rows.groupby("label", sort=True)
             ]
-            estimate = bootstrap(dose, strata, seed=0, population="new images of this generator", method="bootstrap (image)")
+            estimate = bootstrap(
+                dose, strata, seed=0, population="new images of this generator", method="bootstrap (image)"
+            )
             metrics.append(Metric(f"rho_{cause}", estimate, "ratio", "neither"))
         named = proportion(rows["named"].to_numpy() > 0.5, population="new images of this generator")
         return Score((*metrics, Metric("named", named, "fraction", "higher")))

@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from harness.core.classes import ClassList, load_classes
-from harness.core.errors import DataMissing, UserError
-from harness.core.tree import files, folders
+from harness.api import ClassList, DataMissing, UserError, list_files, list_folders, load_classes
 
 _SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})
 _FLAT_PREFIX = "ILSVRC2012_val_"
@@ -58,7 +56,7 @@ def read_validation(
             return _checked(_read_folders(folder, class_ids), class_ids, name, per_class)
     for place in _PLACES:
         folder = root / place if place else root
-        if folder.is_dir() and any(file.startswith(_FLAT_PREFIX) for file in files(folder)):
+        if folder.is_dir() and any(file.startswith(_FLAT_PREFIX) for file in list_files(folder)):
             return _checked(_read_flat(folder, root, class_ids, name), class_ids, name, per_class)
     raise DataMissing(
         f"{name}: no validation images in {root}",
@@ -71,7 +69,7 @@ def listed_classes(root: Path) -> ClassList:
     """Return the smallest shipped ImageNet list that covers the class folders; the full one for a flat archive."""
     small, full = load_classes("imagenet100"), load_classes("imagenet1k")
     places = [Path(root) / place for place in _PLACES]
-    known = {name for place in places if place.is_dir() for name in folders(place)} & set(full.ids)
+    known = {name for place in places if place.is_dir() for name in list_folders(place)} & set(full.ids)
     return small if known and known <= set(small.ids) else full
 
 
@@ -80,7 +78,9 @@ def own_classes(root: Path) -> tuple[str, ...]:
     known = set(load_classes("imagenet1k").ids)
     for place in _PLACES:
         folder = Path(root) / place if place else Path(root)
-        named = [name for name in folders(folder) if files(folder / name, _SUFFIXES)] if folder.is_dir() else []
+        named = (
+            [name for name in list_folders(folder) if list_files(folder / name, _SUFFIXES)] if folder.is_dir() else []
+        )
         if named:
             return () if known & set(named) else tuple(named)
     return ()
@@ -91,8 +91,8 @@ def _read_folders(folder: Path, class_ids: Sequence[str]) -> ClassImages:
     paths: list[str] = []
     labels: list[int] = []
     outside = 0
-    for name in folders(folder):
-        images = files(folder / name, _SUFFIXES)
+    for name in list_folders(folder):
+        images = list_files(folder / name, _SUFFIXES)
         if name not in known:
             outside += len(images)
             continue
@@ -103,7 +103,7 @@ def _read_folders(folder: Path, class_ids: Sequence[str]) -> ClassImages:
 
 def _read_flat(folder: Path, root: Path, class_ids: Sequence[str], name: str) -> ClassImages:
     wnids = _flat_wnids(root, name)
-    images = [file for file in files(folder, _SUFFIXES) if file.startswith(_FLAT_PREFIX)]
+    images = [file for file in list_files(folder, _SUFFIXES) if file.startswith(_FLAT_PREFIX)]
     odd = [file for file in images if not Path(file).stem.removeprefix(_FLAT_PREFIX).isdecimal()]
     if odd:
         raise UserError(

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.core.errors import UserError
-from suites.api import Context, Item, Metric, Score, Settings, Suite, SuiteCard, Units, classifier
+from harness.api import (
+    ColumnKind,
+    Context,
+    Item,
+    Metric,
+    Score,
+    Settings,
+    Suite,
+    SuiteCard,
+    Units,
+    UserError,
+    classifier,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +52,7 @@ class ValidationCard(BaseModel):
     of the head."""
 
 
-class InDomain(Suite):
+class InDomain(Suite[InDomainSettings]):
     """Classify validation images with the backbone's own head; one row per image."""
 
     card = SuiteCard(
@@ -75,6 +86,8 @@ class InDomain(Suite):
         data=(DATA,),
     )
     Settings = InDomainSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {"item": "text", "label": "integer", "predicted": "integer"}
+    row_key = ("item",)
     own_size = True
     modules = ("suites.transfer",)
     data_inspectors: ClassVar[Mapping[str, str]] = {DATA: "suites.transfer.inspect:validation"}
@@ -91,7 +104,7 @@ class InDomain(Suite):
         from suites.imagefolder import read_validation
         from suites.transfer.stages import classify
 
-        settings: InDomainSettings = ctx.settings(InDomainSettings)
+        settings = ctx.settings(InDomainSettings)
         model = classifier(ctx)
         card = ValidationCard.model_validate(dict(ctx.card(DATA)))
         root = ctx.data(DATA)
@@ -134,10 +147,10 @@ class InDomain(Suite):
         )
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: InDomainSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return validation images for paired comparisons of top-1."""
-        from harness.stats.difference import flag_units
+        from harness.api import flag_units
 
         correct = rows["label"].to_numpy() == rows["predicted"].to_numpy()
         return tuple(flag_units(name, rows["item"], correct) for name in names if name.startswith("top1"))
@@ -155,7 +168,7 @@ def _transform(model: Any, settings: InDomainSettings) -> EvalTransform:
 
 def _outputs(head: tuple[str, ...], card: ValidationCard, root: Path) -> tuple[tuple[str, ...], list[int]]:
     """Return the classes to be told apart, in the order of the head, and the outputs that stand for them."""
-    from harness.core.classes import coverage, load_classes
+    from harness.api import coverage, load_classes
     from suites.imagefolder import listed_classes
 
     listed = load_classes(card.classes) if card.classes else listed_classes(root)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from harness.store.cells import Resources
-from suites.api import Context, Item, Score, Suite, SuiteCard, Units
+from harness.api import ColumnKind, Context, Item, Resources, Score, Suite, SuiteCard, Units
 from suites.transfer.cards import DATASETS, ORIGINS, SOURCES, STOPPING, card_for
 from suites.transfer.settings import TransferSettings, features_need
 
@@ -24,7 +23,7 @@ class LinearProbeSettings(TransferSettings):
     """``toolbox``: 20 % per class of trainval; ``official``: the distributed validation part if there is one."""
 
 
-class LinearProbe(Suite):
+class LinearProbe(Suite[LinearProbeSettings]):
     """Fit one probe per data set and seed; one row per test image and seed."""
 
     card = SuiteCard(
@@ -72,6 +71,13 @@ class LinearProbe(Suite):
         groups=("transfer",),
     )
     Settings = LinearProbeSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "item": "text",
+        "label": "integer",
+        "predicted": "integer",
+        "seed": "integer",
+    }
+    row_key = ("item", "seed")
     modules = ("suites.transfer",)
     data_inspectors: ClassVar[Mapping[str, str]] = dict.fromkeys(DATASETS, "suites.transfer.inspect:transfer")
     origins: ClassVar[Mapping[str, str]] = ORIGINS
@@ -102,7 +108,7 @@ class LinearProbe(Suite):
         from suites.transfer.splits import membership
         from suites.transfer.stages import load_features, probe_rows, probe_settings, write_search
 
-        settings: LinearProbeSettings = ctx.settings(LinearProbeSettings)
+        settings = ctx.settings(LinearProbeSettings)
         features = load_features(ctx.inputs["features"])
         train, results, how, members = features.train, {}, {}, {}
         name = str(ctx.params["item_params"]["dataset"])
@@ -127,10 +133,15 @@ class LinearProbe(Suite):
         return Score(metrics, notes=probe_notes(rows))
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self,
+        rows: pd.DataFrame,
+        item: Item,
+        settings: LinearProbeSettings,
+        cards: Mapping[str, Any],
+        names: Sequence[str],
     ) -> tuple[Units, ...]:
         """Return test images, averaged over probe seeds, for paired comparisons of top-1."""
-        from harness.stats.difference import flag_units
+        from harness.api import flag_units
 
         correct = rows["label"].to_numpy() == rows["predicted"].to_numpy()
         return tuple(flag_units(name, rows["item"], correct) for name in names if name == item.params["dataset"])

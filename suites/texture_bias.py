@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from suites.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
+from harness.api import ColumnKind, Context, Item, Score, Suite, SuiteCard, Units, classifier
 from suites.bias.heads import TextureSettings
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class TextureBias(Suite):
+class TextureBias(Suite[TextureSettings]):
     """Answer cue-conflict images by shape or by texture; one row per image."""
 
     card = SuiteCard(
@@ -66,6 +66,13 @@ class TextureBias(Suite):
         groups=("bias",),
     )
     Settings = TextureSettings
+    columns: ClassVar[Mapping[str, ColumnKind]] = {
+        "image": "text",
+        "shape": "text",
+        "texture": "text",
+        "answer": "text",
+    }
+    row_key = ("image",)
     modules = ("suites.bias",)
     data_inspectors: ClassVar[Mapping[str, str]] = {"cue-conflict": "suites.bias.inspect:cue_conflict"}
     origins: ClassVar[Mapping[str, str]] = {"cue-conflict": "github: bethgelab/model-vs-human, release v0.1"}
@@ -88,7 +95,7 @@ class TextureBias(Suite):
             return pd.DataFrame(answer_rows(root, card))
         return pd.DataFrame(predict_rows(model, root, card, ctx.progress, ctx.settings(TextureSettings)))
 
-    def score(self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any]) -> Score:
+    def score(self, rows: pd.DataFrame, item: Item, settings: TextureSettings, cards: Mapping[str, Any]) -> Score:
         """Return TI, its companions and its validity checks."""
         from suites.bias.cards import CueConflictCard
         from suites.bias.texture import score
@@ -96,7 +103,7 @@ class TextureBias(Suite):
         return score(rows, CueConflictCard.load(cards.get("cue-conflict")))
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: TextureSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
         """Return conflict images for paired comparisons of TI."""
         from suites.bias.units import texture_units

@@ -14,8 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness.core.errors import CorruptArtifact, UserError
-from harness.core.identity import file_sha256
+from harness.api import CorruptArtifact, UserError, file_sha256
 
 STATE = "state.json"
 PREFIX = "step-"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from generators.api import Workload
+from harness.api import Workload
 
 IMAGES_PER_SECOND = 22.0
 """Assumed speed of a fine-tune at 512 px in half precision on one A100.

@@ -22,9 +22,7 @@ from generators.diffusion.checkpoint import (
 )
 from generators.diffusion.pipeline import DiffusionParts
 from generators.diffusion.sampling import training_scheduler
-from harness.core.errors import TrainingFailed, UserError
-from harness.core.files import remove_tree, write_text
-from harness.core.identity import content_key, derive_seed
+from harness.api import TrainingFailed, UserError, content_key, derive_seed, remove_tree, write_text
 
 LOG = "training-log.jsonl"
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from generators.diffusion.pipeline import DiffusionParts
-from harness.core.errors import CorruptArtifact, DataMissing
-from harness.core.weights import check_state
+from harness.api import CorruptArtifact, DataMissing, check_state
 
 FILE_NAME = "pytorch_lora_weights.safetensors"
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.core.errors import DataMissing, UserError
-from harness.core.weights import load_pretrained
+from harness.api import DataMissing, UserError, load_pretrained
 
 SD15_SCHEDULER: Mapping[str, Any] = MappingProxyType(
     {

@@ -11,10 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from generators.api import Context
-from harness.images.folder import FolderSource
-from harness.images.shards import decode
-from harness.plugins.inputs import image_folder
+from harness.api import Context, FolderSource, decode_image, image_folder
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class RealImages:
 
     def picture(self, position: int) -> Image.Image:
         """Return one decoded image in RGB."""
-        return decode(self.source.read(position), self.names[position])
+        return decode_image(self.source.read(position), self.names[position])
 
 
 def crop_for_training(image: Image.Image, size: int, crop: str, generator: torch.Generator) -> Tensor:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.core.errors import DataMissing, UserError
-from harness.core.weights import load_pretrained
+from harness.api import DataMissing, UserError, load_pretrained
 
 
 class SafetyChecker:

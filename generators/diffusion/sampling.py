@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from generators.diffusion.pipeline import DiffusionParts
-from harness.core.errors import UserError
+from harness.api import UserError
 
 MICRO_BATCH = 16
 """Images in one UNet call. Always filled up to this number, because kernels may change low bits with the batch size."""

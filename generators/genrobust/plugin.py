@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from generators.api import Context, Generator, GeneratorCard, Request, Resources, Sample, Settings, Workload
 from generators.diffusion.cost import finetune_amount
 from generators.genrobust.prompts import prompt
 from generators.genrobust.settings import FIT, GenRobustFtSettings, GenRobustSettings
 from generators.sd15 import load_parts, missing_base, sample
-from harness.core.resources import local_source
+from harness.api import Context, Generator, GeneratorCard, Request, Resources, Sample, Settings, Workload, local_source
 
 if TYPE_CHECKING:
     from generators.diffusion.pipeline import DiffusionParts
@@ -25,9 +24,10 @@ _READING = (
     "34 of the 80 templates do not ask for a photograph (sculpture, origami, sketch, ...): about 42 % of the images are "
     "not photographs by construction"
 )
+S = TypeVar("S", bound=GenRobustSettings)
 
 
-class GenRobustBase(Generator):
+class GenRobustBase(Generator[S]):
     """Untouched Stable Diffusion 1.5 with varied prompts."""
 
     card = GeneratorCard(
@@ -58,16 +58,16 @@ class GenRobustBase(Generator):
     modules = ("generators.genrobust", "generators.diffusion", "generators.sd15")
     sources: ClassVar[tuple[str, ...]] = ("base", "safety_checker")
 
-    def missing(self, settings: Any) -> str:
+    def missing(self, settings: S) -> str:
         """Say what the settings lack."""
-        return missing_base(self.card.id, settings)
+        return missing_base(self.card.id, settings.base)
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Yield the images of a request, each from its own template."""
         yield from _sampled(ctx, ctx.cached("parts", lambda: load_parts(ctx)), request)
 
 
-class GenRobustFt(GenRobustBase):
+class GenRobustFt(GenRobustBase[GenRobustFtSettings]):
     """The whole UNet fine-tuned on real images with class-name captions."""
 
     card = GeneratorCard(
@@ -116,7 +116,7 @@ class GenRobustFt(GenRobustBase):
 
     def missing(self, settings: GenRobustFtSettings) -> str:
         """Say what the settings lack."""
-        return "" if settings.weights else missing_base(self.card.id, settings)
+        return "" if settings.weights else missing_base(self.card.id, settings.base)
 
     def fit_resources(self, settings: GenRobustFtSettings) -> Resources:
         """Return the threads of the fine-tune, and the disk its UNet takes."""

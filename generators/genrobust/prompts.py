@@ -7,7 +7,7 @@ import random
 from functools import cache
 from typing import Literal
 
-from generators.api import Request
+from harness.api import Request
 
 Policy = Literal["clip80", "photo", "name"]
 PHOTO = "a photo of a {name}"

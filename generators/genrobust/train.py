@@ -13,14 +13,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from generators.api import Context
 from generators.diffusion.cost import updates_of
 from generators.diffusion.finetune import LOG, Finetune, Schedule, noise_prediction_loss
 from generators.diffusion.pipeline import DiffusionParts, encode_prompts
 from generators.diffusion.real_images import RealImages, crop_for_training
 from generators.genrobust.settings import GenRobustFtSettings
-from harness.core.errors import CorruptArtifact
-from harness.core.weights import check_state
+from harness.api import Context, CorruptArtifact, check_state
 
 ACCUMULATED = 4
 """Micro-steps of one published update: its cosine takes one step for four of them, over a horizon that counts them all."""

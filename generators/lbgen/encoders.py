@@ -14,8 +14,7 @@ from generators.diffusion.pipeline import freeze
 from generators.lbgen.adjoint import scaled_pullback
 from generators.lbgen.preprocess import preprocess
 from generators.lbgen.quality.api import QualityScorer
-from harness.core.errors import DataMissing
-from harness.core.weights import create_open_clip
+from harness.api import DataMissing, create_open_clip
 
 LOCAL = "local-dir:"
 

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from generators.api import Context, Generator, GeneratorCard, Request, Sample, Settings, Workload
 from generators.lbgen.schedule import update_counts
 from generators.lbgen.settings import Precision, RecipeSettings
 from generators.sd15 import SamplerSettings, load_parts, missing_base, sample
-from harness.core.classes import ClassList, load_classes
-from harness.store.cells import Resources
+from harness.api import (
+    ClassList,
+    Context,
+    Generator,
+    GeneratorCard,
+    Request,
+    Resources,
+    Sample,
+    Settings,
+    Workload,
+    load_classes,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +92,7 @@ _SYNTHESIS = tuple(name for name in SamplerSettings.model_fields if name != "bas
 _FIT = tuple(name for name in LbGenSettings.model_fields if name not in SamplerSettings.model_fields)
 
 
-class LbGen(Generator):
+class LbGen(Generator[LbGenSettings]):
     """The published method (not the released code, which trains another loss)."""
 
     card = GeneratorCard(
@@ -134,17 +143,17 @@ class LbGen(Generator):
                 f"weight_q is {settings.weight_q:g} without a quality scorer: --set generators.{self.card.id}.quality=q-align:FOLDER, "
                 "or weight_q=0"
             )
-        return missing_base(self.card.id, settings)
+        return missing_base(self.card.id, settings.base)
 
-    def fit_classes(self, settings: Any, classes: ClassList) -> ClassList:
+    def fit_classes(self, settings: LbGenSettings, classes: ClassList) -> ClassList:
         """Return the list that ``fit_classes`` names, whatever classes are synthesised."""
         return load_classes(settings.fit_classes)
 
-    def fit_resources(self, settings: Any) -> Resources:
+    def fit_resources(self, settings: LbGenSettings) -> Resources:
         """Return the threads and devices of the fine-tune."""
         return Resources(threads=settings.fit_threads, devices=settings.fit_devices, disk_mb=LORA_MB * settings.rank)
 
-    def fit_workload(self, settings: Any, classes: int, images: int) -> Workload:
+    def fit_workload(self, settings: LbGenSettings, classes: int, images: int) -> Workload:
         """Return how many images are sampled while the LoRA trains, and its updates; real images are not read."""
         warmups, updates = update_counts(recipe_settings(settings.model_dump(), self.variant), classes)
         unit = f"images sampled in training for {updates} LoRA updates of {settings.batch}"
@@ -156,11 +165,11 @@ class LbGen(Generator):
         from generators.lbgen.distributed import SingleProcess, TorchDistributed
         from generators.lbgen.precision import fit_dtype, in_precision
         from generators.lbgen.trainer import train
-        from harness.backbones.ranks import join
+        from harness.api import join_ranks
 
         recipe = recipe_settings(ctx.params["settings"], self.variant)
         dtype = fit_dtype(ctx.params["settings"]["fit_precision"], ctx.device.partition(":")[0])
-        with join(ctx.device.partition(":")[0]) as ranks:
+        with join_ranks(ctx.device.partition(":")[0]) as ranks:
             train(
                 in_precision(load_parts(ctx), dtype),
                 recipe,

@@ -21,7 +21,7 @@ from generators.lbgen.losses import (
 from generators.lbgen.quality.api import QualityScorer
 from generators.lbgen.released import GENERATOR_TERMS, all_pairs_loss
 from generators.lbgen.settings import RecipeSettings
-from harness.core.errors import UserError
+from harness.api import UserError
 
 
 @dataclass

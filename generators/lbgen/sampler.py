@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.core.errors import UserError
-from harness.core.identity import derive_seed
+from harness.api import UserError, derive_seed
 
 NoisePredictor = Callable[[Tensor, int], Tensor]
 """(latents, timestep) -> guided noise estimate."""

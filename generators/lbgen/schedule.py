@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from generators.lbgen.settings import RecipeSettings
-from harness.core.errors import UserError
-from harness.core.identity import derive_seed
+from harness.api import UserError, derive_seed
 
 
 @dataclass(frozen=True)

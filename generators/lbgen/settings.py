@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.core.errors import UserError
+from harness.api import UserError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 

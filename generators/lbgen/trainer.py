@@ -44,8 +44,7 @@ from generators.lbgen.sampler import (
 from generators.lbgen.schedule import PlannedStep, negative_class, plan_steps
 from generators.lbgen.settings import RecipeSettings
 from generators.lbgen.update import apply_gradients
-from harness.core.files import remove_tree
-from harness.core.identity import content_key, derive_seed
+from harness.api import content_key, derive_seed, remove_tree
 
 LOG = "training-log.jsonl"
 ProgressCallback = Callable[[int, int, str], None]

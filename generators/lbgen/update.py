@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from harness.core.errors import TrainingFailed
+from harness.api import TrainingFailed
 
 OFF = GradScaler("cpu", enabled=False)
 """Scales nothing and skips nothing."""

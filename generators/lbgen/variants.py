@@ -122,7 +122,10 @@ class ClipBase(LbGen):
         LbGen.card,
         id="lbgen-clip-base",
         summary="Ablation: lbGen with CLIP base.",
-        differences=(*LbGen.card.differences, "ViT-B/32 is assumed: the paper's table 4 says CLIP-Base, not which patch size"),
+        differences=(
+            *LbGen.card.differences,
+            "ViT-B/32 is assumed: the paper's table 4 says CLIP-Base, not which patch size",
+        ),
         groups=(_SWEEP,),
         default=False,
     )

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from generators.published.mapping import ClassMap
-from harness.core.classes import ClassList
+from harness.api import ClassList
 
 Rows = Sequence[Mapping[str, Any]]
 NEAR_CONSTANT = 2.0

@@ -7,11 +7,7 @@ from pathlib import Path
 
 from generators.published.mapping import class_map
 from generators.published.scan import inspect_image
-from harness.cli.datacheck import spread
-from harness.core.classes import ClassList
-from harness.core.errors import UserError
-from harness.images.published import Entry, EntryReader, list_images
-from harness.plugins.common import DataReport
+from harness.api import ClassList, DataReport, Entry, EntryReader, UserError, list_images, sample_paths
 
 _SHOWN = 3
 
@@ -37,7 +33,7 @@ def inspect_published(root: Path, spec: str, classes: ClassList) -> DataReport:
         )
     sizes = [count for folder, count in counts.items() if folder in mapping.labels]
     used = {entry.path: entry for entry in listing.entries if entry.folder in mapping.labels}
-    sample = [used[path] for path in spread(tuple(used))]
+    sample = [used[path] for path in sample_paths(tuple(used))]
     skipped = "".join(f", {count} {suffix} files not read" for suffix, count in sorted(listing.skipped.items()))
     broken = _broken(EntryReader(listing.base), sample)
     return DataReport(

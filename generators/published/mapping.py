@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from harness.core.classes import ClassList, load_classes
-from harness.core.errors import UserError
-from harness.core.resources import resolve_path
+from harness.api import ClassList, UserError, load_classes, resolve_path
 
 WORDS = ("wnid", "index", "names")
 """Maps that need no file."""

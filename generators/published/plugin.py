@@ -10,12 +10,20 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from generators.api import Context, DerivedInput, Generator, GeneratorCard, Request, Sample, Settings
 from generators.published.mapping import WORDS
-from generators.published.questions import Question
-from harness.core.classes import ClassList
-from harness.core.errors import UserError
-from harness.plugins.common import DataReport
+from generators.published.questions import BLACK_IMAGES, Question
+from harness.api import (
+    ClassList,
+    Context,
+    DataReport,
+    DerivedInput,
+    Generator,
+    GeneratorCard,
+    Request,
+    Sample,
+    Settings,
+    UserError,
+)
 
 SCANNED_PER_SECOND = 200.0
 """Assumed speed of the scan: images of 512 px read, hashed and decoded by some processors."""
@@ -43,15 +51,13 @@ class ImportSettings(Settings):
     paired: bool = Field(False, description="Whether each image bears the name of the real image it was made from")
 
 
-class Published(Generator):
+class Published(Generator[ImportSettings]):
     """Base of the imports: scan once, check, list."""
 
     Settings: ClassVar[type[Settings]] = ImportSettings
     modules = ("generators.published",)
     sources = ("clip",)
     import_callable_path = "generators.published.work:import_dataset"
-    advice: ClassVar[Mapping[Question, str]] = MappingProxyType({})
-    """What is known of the answers to a question about this data set; said where the question is asked."""
 
     def path_settings(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the CLIP, and the class map where it is a file."""
@@ -114,7 +120,7 @@ class Folder(Published):
         bound.card = replace(self.card, id=f"folder:{name}", data=(f"folder:{name}",))  # type: ignore[misc]
         return bound
 
-    def missing(self, settings: Any) -> str:
+    def missing(self, settings: ImportSettings) -> str:
         """Say that a folder is needed."""
         return "" if self.bound_data else "write folder:PATH"
 
@@ -170,9 +176,6 @@ class GenRobustReleasedSettings(ImportSettings):
     documented_px: int = Field(512, description="Side of the images in pixels")
 
 
-_BLACK: Mapping[Question, str] = MappingProxyType(
-    {"near-constant": "keep reproduces the release, in which images that its safety checker flagged are black"}
-)
 _GENROBUST = GeneratorCard(
     id="genrobust-base-released",
     version=1,
@@ -187,7 +190,7 @@ _GENROBUST = GeneratorCard(
     codec="JPEG, quality 75",
     licence="not stated for the images",
     citation="Bansal and Grover, Leaving Reality to Imagination, 2023, arXiv 2302.02503",
-    reading=f"near-constant images: {_BLACK['near-constant']}",
+    reading=f"near-constant images: {BLACK_IMAGES}",
     groups=("published",),
     default=False,
     data=("genrobust-base",),
@@ -201,7 +204,6 @@ class GenRobustBaseReleased(Published):
 
     card = _GENROBUST
     Settings = GenRobustReleasedSettings
-    advice = _BLACK
 
 
 class GenRobustFtReleased(Published):
@@ -224,7 +226,6 @@ class GenRobustFtReleased(Published):
         data=("genrobust-ft",),
     )
     Settings = GenRobustReleasedSettings
-    advice = _BLACK
 
 
 class LookAlike(Published):

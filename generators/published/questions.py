@@ -20,3 +20,11 @@ ANSWERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """What the user decides; images that cannot be used can only be dropped."""
+BLACK_IMAGES = "keep reproduces the release, in which images that its safety checker flagged are black"
+ADVICE: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "genrobust-base-released": {"near-constant": BLACK_IMAGES},
+        "genrobust-ft-released": {"near-constant": BLACK_IMAGES},
+    }
+)
+"""What is known of the answers for a data set, by generator and question; part of the message that asks."""

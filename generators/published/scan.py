@@ -15,11 +15,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from generators.api import Context
-from harness.core.errors import UserError
-from harness.core.files import truncate_partial_line, write_json, write_text
-from harness.images.published import Entry, EntryReader, list_images
-from harness.images.shards import UNDECODABLE, why_undecodable
+from harness.api import (
+    UNDECODABLE,
+    Context,
+    Entry,
+    EntryReader,
+    UserError,
+    list_images,
+    truncate_partial_line,
+    why_undecodable,
+    write_json,
+    write_text,
+)
 
 ROWS = "rows.jsonl"
 FACTS = "facts.json"
@@ -162,13 +169,12 @@ def _squares(reader: EntryReader, entries: Sequence[Entry], size: int) -> Iterat
     """Yield images as (1, 3, size, size) in [0, 1]; those that the scan reports as undecodable are passed over."""
     import torch
 
-    from harness.images.copy import square
-    from harness.images.shards import decode
+    from harness.api import decode_image, square_crop
 
     for entry in entries:
         try:
-            image = decode(reader.read(entry), entry.path)
+            image = decode_image(reader.read(entry), entry.path)
         except (OSError, UserError):
             continue
-        pixels = np.asarray(square(image, size), dtype=np.uint8)
+        pixels = np.asarray(square_crop(image, size), dtype=np.uint8)
         yield torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255

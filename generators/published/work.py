@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from generators.api import Context
 from generators.published.checks import Finding, check_all
 from generators.published.mapping import class_map
-from generators.published.questions import ANSWERS
+from generators.published.questions import ADVICE, ANSWERS
 from generators.published.scan import FACTS, ROWS, read_rows
-from harness.core.errors import UserError
-from harness.core.files import write_json, write_text
-from harness.images.folder import FolderSource
-from harness.plugins import registry
-from harness.plugins.inputs import INDEX, image_folder
+from harness.api import Context, FolderSource, UserError, image_folder, write_image_list, write_json, write_text
 
 REPORT = "report"
 
@@ -52,9 +46,7 @@ def import_dataset(ctx: Context) -> None:
     dropped = {path for each in findings if decisions.get(each.question) == "drop" for path in each.paths}
     manifest = _manifest(ctx, rows, mapping.labels, dropped, facts["prompts"])
     _check_emptied(ctx, manifest)
-    write_text(ctx.out / INDEX, "".join(json.dumps(row, sort_keys=True) + "\n" for row in manifest))
-    source = {"data": name, "fingerprint": ctx.sources[name].data_hash, "layout": facts["layout"]}
-    write_json(ctx.out / "source.json", source)
+    write_image_list(ctx, name, manifest, layout=facts["layout"])
 
 
 def _not_done(ctx: Context) -> dict[int, str]:
@@ -131,7 +123,7 @@ def _ask(ctx: Context, findings: Sequence[Finding], decisions: Mapping[str, str]
         answers = " ".join(
             f"--set generators.{family}.decisions.{each.question}={'|'.join(ANSWERS[each.question])}" for each in open_
         )
-        known = getattr(registry.generators().get(family), "advice", {})
+        known = ADVICE.get(family, {})
         advice = "".join(f"; {each.question}: {known[each.question]}" for each in open_ if each.question in known)
         raise UserError(
             f"{ctx.cell.name}: {len(open_)} findings need your decision",

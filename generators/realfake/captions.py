@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from generators.api import Context
 from generators.diffusion.real_images import RealImages
-from harness.core.code import load_attribute
-from harness.core.errors import DataMissing, UserError
-from harness.core.files import truncate_partial_line, write_text
-from harness.core.weights import load_pretrained
+from harness.api import (
+    Context,
+    DataMissing,
+    UserError,
+    load_attribute,
+    load_pretrained,
+    truncate_partial_line,
+    write_text,
+)
 
 FILE = "captions.jsonl"
 _EVERY = 64

@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from generators.api import Context
 from generators.diffusion.real_images import RealImages, to_signed
 from generators.lbgen.encoders import OpenClipEncoder, load_named_encoder
 from generators.lbgen.preprocess import preprocess
-from harness.core.files import atomic_path
+from harness.api import Context, atomic_path
 
 FILE = "features.npy"
 PART = "features.float16"

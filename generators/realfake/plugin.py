@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from generators.api import Context, DerivedInput, Generator, GeneratorCard, Request, Resources, Sample, Workload
 from generators.diffusion.cost import finetune_amount
 from generators.realfake.settings import EXTRACTED, FIT, SHARED, RealFakeSettings
 from generators.sd15 import load_parts, missing_base
+from harness.api import Context, DerivedInput, Generator, GeneratorCard, Request, Resources, Sample, Workload
 
 CAPTIONS_PER_SECOND = 3.0
 """Assumed speed of a BLIP-2 of 2.7 B parameters that captions image by image, greedily, on one A100."""
@@ -15,7 +15,7 @@ FEATURES_PER_SECOND = 40.0
 """Assumed speed of CLIP ViT-L/14 image by image, decoding included."""
 
 
-class RealFakeReimpl(Generator):
+class RealFakeReimpl(Generator[RealFakeSettings]):
     """LoRA by distribution matching, then img2img from every real image under its caption and a CLIP feature."""
 
     card = GeneratorCard(
@@ -72,7 +72,7 @@ class RealFakeReimpl(Generator):
                 f"no captioner: --set generators.{self.card.id}.captioner=FOLDER of a BLIP-2-class model, "
                 "hub:ID@COMMIT, file:captions.jsonl, or none"
             )
-        return missing_base(self.card.id, settings)
+        return missing_base(self.card.id, settings.base)
 
     def derived_inputs(self, settings: RealFakeSettings) -> Sequence[DerivedInput]:
         """Return captions and CLIP features of the real images, made once for all seeds."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from generators.api import Settings
+from harness.api import Settings
 
 
 class RealFakeSettings(Settings):

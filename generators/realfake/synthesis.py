@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generators.api import Context, Request, Sample
 from generators.diffusion.finetune import sample_posterior
 from generators.diffusion.lora_io import FILE_NAME, apply_lora, load_lora
 from generators.diffusion.pipeline import DiffusionParts, encode_prompts
@@ -20,6 +19,7 @@ from generators.realfake import captions, features
 from generators.realfake.prompts import NEGATIVE, class_name, prompt
 from generators.realfake.visual import interleaved, released_batch, with_visual_token
 from generators.sd15 import load_parts
+from harness.api import Context, Request, Sample
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generators.api import Context
 from generators.diffusion.cost import updates_of
 from generators.diffusion.finetune import LOG, Finetune, Schedule
 from generators.diffusion.lora_io import FILE_NAME, add_lora, save_lora
@@ -21,6 +20,7 @@ from generators.realfake.losses import realfake_loss
 from generators.realfake.prompts import class_name, training_text
 from generators.realfake.settings import RealFakeSettings
 from generators.realfake.visual import with_visual_token
+from harness.api import Context
 
 
 class CaptionedImages:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from harness.core.errors import UserError
+from harness.api import UserError
 
 RELEASED_BATCH = 24
 """Images of one synthesis batch of the published code, which treats those of each class in it by themselves."""

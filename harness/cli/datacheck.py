@@ -17,12 +17,11 @@ from harness.plan.profile import Profile, load_profile
 from harness.plugins import registry
 from harness.plugins.common import DataReport
 from harness.plugins.generator import Generator
+from harness.plugins.inspection import decode_sample, sample_paths
 from harness.plugins.registry import Inspector, first_known
 from harness.store.data import DONE, DataSource, find_data
 
 ORIGIN = "class folders of real images, such as ILSVRC 2012 from image-net.org"
-SAMPLE = 12
-"""Images decoded per data set."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def _inspect(source: DataSource, inspector: str | None, profile: Profile) -> Fin
             return Finding(name, "ok", f"{root} (unknown layout, not inspected)")
     except Exception as error:  # readers meet whatever a user's folder holds; one data set must not hide the others
         return _problem(name, error)
-    good, damaged = decoded(root, report.sample)
+    good, damaged = decode_sample(root, report.sample)
     parts = [
         str(root),
         report.layout,
@@ -130,29 +129,5 @@ def _training_images(root: Path, classes: str) -> DataReport:
         "class folders" + (" in train/" if folder != root else ""),
         f"{len(source.names)} images, {min(counts)} to {max(counts)} per class",
         f"{len(listed)} classes of {listed.name} ({listed.ids_hash[:12]})",
-        spread([str(folder / name) for name in source.names]),
+        sample_paths([str(folder / name) for name in source.names]),
     )
-
-
-def spread(paths: list[str] | tuple[str, ...], count: int = SAMPLE) -> tuple[str, ...]:
-    """Return at most ``count`` paths at even distances, the first and the last among them."""
-    if len(paths) <= count:
-        return tuple(paths)
-    return tuple(paths[round(i * (len(paths) - 1) / (count - 1))] for i in range(count))
-
-
-def decoded(root: Path, paths: tuple[str, ...]) -> tuple[int, list[str]]:
-    """Decode images; return how many are whole, and one line for the damaged ones."""
-    from PIL import Image
-
-    from harness.images.shards import UNDECODABLE, why_undecodable
-
-    damaged: list[str] = []
-    for path in paths:
-        try:
-            with Image.open(root / path) as image:
-                image.load()
-        except UNDECODABLE as error:
-            damaged.append(f"{path} ({why_undecodable(error)})")
-    line = [f"{len(damaged)} damaged, first {damaged[0]}"] if damaged else []
-    return len(paths) - len(damaged), line

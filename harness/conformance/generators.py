@@ -20,7 +20,7 @@ from harness.conformance.common import (
     selection_of,
     sized,
 )
-from harness.conformance.outcome import Outcome, failed, judge, passed
+from harness.conformance.outcome import Outcome, failed, guard, judge, passed
 from harness.conformance.watch import opened, touched
 from harness.core.classes import load_folder_classes
 from harness.plan.model import Plan
@@ -77,8 +77,8 @@ def check_generator(generator: Generator, profile: Profile, images: int, root: P
         return
     yield from _format(store, cell, rows, subject.profile.dataset.size_px)
     seen: set[str] = set()
-    yield from _again(subject, cell, plan, store, rows, seen)
-    yield from _refit(subject, plan, cell, store, seen)
+    yield from guard("batch and workers", _again(subject, cell, plan, store, rows, seen))
+    yield from guard("resumes its fit", _refit(subject, plan, cell, store, seen))
     yield _inputs(subject, cell, seen)
     yield _prompts(generator, rows)
 
@@ -161,13 +161,13 @@ def _again(
     yield judge(
         "resumes synthesis",
         problems,
-        "a torn shard is made anew, whole ones are kept",
+        "a torn shard is rebuilt, whole ones are reused",
         "do not keep state between requests",
     )
 
 
-class _Killed(Exception):
-    """Stands for a kill in the middle of a fit."""
+class _Killed(BaseException):
+    """Stands for a kill in the middle of a fit; no ``Exception``, so that nothing reports it as an error of the plugin."""
 
 
 def _refit(subject: Subject, plan: Plan, cell: Cell, store: Store, seen: set[str]) -> Iterator[Outcome]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
+
+from harness.core.errors import DataMissing, UserError
 
 State = Literal["passed", "failed", "not applicable"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One promise and whether it is kept."""
+    """One promise of the contract and whether it holds."""
 
     check: str
     state: State
@@ -24,7 +26,7 @@ class Outcome:
 
 
 def passed(check: str, text: str) -> Outcome:
-    """Return a promise that is kept."""
+    """Return a promise that holds."""
     return Outcome(check, "passed", text)
 
 
@@ -34,11 +36,25 @@ def failed(check: str, text: str, fix: str) -> Outcome:
 
 
 def judge(check: str, problems: Sequence[str], good: str, fix: str) -> Outcome:
-    """Return the outcome of a check from what it found wrong; at most three examples are told."""
+    """Return the outcome of a check from what it found wrong; at most three examples are shown."""
     if not problems:
         return passed(check, good)
     shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
     return failed(check, shown, fix)
+
+
+def guard(check: str, steps: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Yield outcomes; if the plugin fails meanwhile, or breaks its contract, that is the outcome of ``check``.
+
+    Raises:
+        DataMissing: what the check needs is missing.
+    """
+    try:
+        yield from steps
+    except DataMissing:
+        raise
+    except UserError as error:
+        yield failed(check, f"{error.what}: {error.why}", error.fix)
 
 
 def render(name: str, kind: str, outcomes: Sequence[Outcome], as_json: bool) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.conformance.generators import check_generator, find_generator
-from harness.conformance.outcome import Outcome, render
+from harness.conformance.outcome import Outcome, guard, render
 from harness.conformance.suites import check_suite
 from harness.plan.profile import PROFILES, load_profile
 from harness.plugins import registry
@@ -39,10 +39,10 @@ def check(
         root.mkdir(parents=True, exist_ok=True)
         outcomes: list[Outcome]
         if found is not None:
-            kind, outcomes = "generator", list(check_generator(found, sized, images, root))
+            kind, outcomes = "generator", list(guard("plans", check_generator(found, sized, images, root)))
         else:
             find_plugin(name, PROFILES)
             suite = registry.suites().get(name)
-            kind, outcomes = "suite", list(check_suite(suite, sized, images, items, generator, root))
+            kind, outcomes = "suite", list(guard("plans", check_suite(suite, sized, images, items, generator, root)))
     print(render(name, kind, outcomes, as_json))
     return all(each.state != "failed" for each in outcomes)

@@ -20,7 +20,7 @@ from harness.conformance.common import (
     sized,
     without_data,
 )
-from harness.conformance.outcome import Outcome, failed, judge, passed
+from harness.conformance.outcome import Outcome, failed, guard, judge, passed
 from harness.conformance.watch import opened, touched
 from harness.core.errors import DataMissing
 from harness.plan.model import ExternalCheckpoint, Plan, Selection
@@ -53,8 +53,8 @@ def check_suite(
         "measures", f"{len(cells)} evaluations, {count} rows, {sum(report.cpu_seconds.values()):.0f} CPU-seconds"
     )
     yield _numbers(store, cells)
-    yield from _again(suite, profile, plan, cells, store, root)
-    yield _order(cells, store)
+    yield from guard("batch and workers", _again(suite, profile, plan, cells, store, root))
+    yield from guard("score is pure", _order(cells, store))
     yield _missing(suite, selection)
 
 
@@ -152,7 +152,7 @@ def _all_data(plan: Plan, cell: Cell) -> set[str]:
     return {*cell.data, *(name for made_by in plan.inputs(cell).values() for name in made_by.data)}
 
 
-def _order(cells: list[Cell], store: Store) -> Outcome:
+def _order(cells: list[Cell], store: Store) -> Iterator[Outcome]:
     """Score rows in another order: values are functions of the rows, not of their order."""
     problems = []
     for cell in cells:
@@ -166,7 +166,7 @@ def _order(cells: list[Cell], store: Store) -> Outcome:
         again = Record.from_json(first.to_json())
         problems += [] if again == first else [f"the record of {cell.label} does not survive JSON"]
     fix = "let score be a pure function of the rows"
-    return judge("score is pure", problems, "the same values from the rows in another order", fix)
+    yield judge("score is pure", problems, "the same values from the rows in another order", fix)
 
 
 def _missing(suite: Suite, selection: Selection) -> Outcome:

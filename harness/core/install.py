@@ -9,8 +9,6 @@ PACKAGES = ("harness", "generators", "suites", "leaderboard")
 
 def shadowing() -> list[str]:
     """Return packages that a folder of the working directory shadows."""
-    import harness
-
-    home = Path(harness.__file__).parent.parent.resolve()
+    home = Path(__file__).parents[2].resolve()
     here = Path.cwd().resolve()
     return [name for name in PACKAGES if here != home and (here / name).is_dir() and any((here / name).glob("*.py"))]

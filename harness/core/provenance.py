@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import harness
+from harness import __version__
 
 PACKAGES = (
     "torch",
@@ -29,8 +29,8 @@ PACKAGES = (
 @cache
 def code_version() -> tuple[tuple[str, str], ...]:
     """Return version, commit and whether the tree was dirty, as far as they can be known."""
-    root = Path(harness.__file__).parent.parent
-    facts = {"harness": harness.__version__, "commit": "", "dirty": ""}
+    root = Path(__file__).parents[2]
+    facts = {"harness": __version__, "commit": "", "dirty": ""}
     if (root / ".git").exists():
         facts["commit"] = _git(root, "rev-parse", "HEAD")
         facts["dirty"] = "yes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "no"

@@ -36,6 +36,7 @@ class Planner:
         self.plan = self.builder.plan
         self.suite_ids, self.suites_asked = registry.suites().expand(selection.suites)
         self._check_tables()
+        self._name_left_out()
 
     def build(self) -> Plan:
         """Return the plan.
@@ -95,6 +96,16 @@ class Planner:
     def _plugins() -> Iterator[Generator | Suite]:
         yield from registry.generators().available()[0]
         yield from registry.suites().available()[0]
+
+    def _name_left_out(self) -> None:
+        """Name the broken plugins wherever a group is asked for: a group leaves them out."""
+        for text, found in (
+            (self.selection.generators, registry.generators()),
+            (self.selection.suites, registry.suites()),
+        ):
+            asked = {part.strip() for part in text.split(",")} & set(found.groups())
+            for broken in found.available()[1] if asked else ():
+                self.plan.note(f"{', '.join(sorted(asked))} leaves out {found.kind} {broken.id} ({broken.origin}): {broken.reason}")
 
     def _subjects(self) -> Iterator[tuple[PlannedSubject, Cell | None]]:
         external = self.selection.external

@@ -9,6 +9,7 @@ from harness.core.code import callable_hash
 from harness.core.settings import Settings, parse_settings
 from harness.plan.model import PlannedSubject
 from harness.plugins import registry
+from harness.plugins.border import planned_items
 from harness.plugins.common import DerivedInput
 from harness.plugins.suite import Item, NotPlanned, Suite
 from harness.store.cells import Cell
@@ -30,7 +31,7 @@ def measured(
         return
     settings = parse_settings(suite.Settings, builder.profile.suites.get(card.id, {}), card.id)
     try:
-        items: Sequence[Item] = suite.items(settings, subject.arch)
+        items = planned_items(suite, settings, subject.arch)
     except NotPlanned as reason:
         builder.plan.skip(f"{card.id} of {subject.arch}", str(reason), False)
         return

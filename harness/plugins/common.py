@@ -6,12 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from typing_extensions import TypeVar  # typing's has no default before Python 3.13
+
+from harness.core.settings import Settings
 from harness.store.cells import Resources
+
+S = TypeVar("S", bound=Settings, default=Any)
+"""The settings of a generator or suite: ``Generator[MySettings]`` types every hook that is given them."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """How much a cell has to do and how fast that is assumed to go: for plans, no part of any identity."""
+    """How much work a cell is and at which assumed speed; used by ``plan``, part of no identity."""
 
     count: int
     unit: str
@@ -30,16 +36,16 @@ class Workload:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What a look at a data set on disk has found; one line of ``doctor``."""
+    """What is in the root of a data set; one line of ``doctor``."""
 
     layout: str
     """Which of the layouts in circulation it is."""
     counts: str
-    """Numbers of images per part, in words."""
+    """Number of images per part, as text."""
     classes: str
-    """Which class list, in words."""
+    """Which class list, as text."""
     sample: tuple[str, ...] = ()
-    """Paths of a few images whose decoding is tried."""
+    """Paths of a few images (``sample_paths``), which ``doctor`` decodes."""
     verified: tuple[str, ...] = ()
     """Files whose hashes are those expected."""
     wrong: tuple[str, ...] = ()
@@ -48,7 +54,7 @@ class DataReport:
 
 @dataclass(frozen=True)
 class DerivedInput:
-    """Something derived once and shared, made by an extract cell; wanted by evaluations and by generators."""
+    """Something derived once and shared by evaluations or generators, such as features; made by an extract cell."""
 
     role: str
     """Name under which it is found in ``ctx.inputs``."""
@@ -61,4 +67,4 @@ class DerivedInput:
     data: tuple[str, ...] = ()
     resources: Resources = field(default_factory=Resources)
     per_second: float = 0.0
-    """Images a second that it is assumed to go through, where a generator's need looks at every image; for plans."""
+    """Assumed images per second, if it reads every image; for ``plan``."""

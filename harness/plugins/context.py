@@ -70,19 +70,38 @@ class Context:
         return classes
 
     def data(self, name: str) -> Path:
-        """Return the root of a data set, written first if it is embedded."""
+        """Return the root folder of a data set; one that this software writes is written first.
+
+        Args:
+            name: One of the names in the card's or item's ``data``.
+
+        Raises:
+            KeyError: the cell does not declare this data set.
+            DataMissing: the data set cannot be written.
+        """
         return materialise(self.sources[name])
 
     def card(self, name: str) -> Mapping[str, Any]:
-        """Return what differs from the public data set; empty for the public one."""
+        """Return the data set's card: a JSON object of what differs from the public data set; empty for the public one.
+
+        Raises:
+            KeyError: the cell does not declare this data set.
+        """
         return self.sources[name].card
 
     def settings(self, model: type[T]) -> T:
-        """Return the cell's settings as the plugin's own type."""
+        """Return the cell's settings as an instance of ``model``, the plugin's ``Settings``."""
         return cast(T, parse_settings(cast(Any, model), self.params["settings"], self.cell.name))
 
     def source(self, name: str) -> str:
-        """Return a model source of the settings: a folder as its path, anything else as it is written."""
+        """Return a setting that names a model: the path of a local folder, or the setting's text (``hub:ID@REVISION``).
+
+        Args:
+            name: A setting named in the plugin's ``sources``.
+
+        Raises:
+            DataMissing: it names a folder that does not exist.
+        """
         location = str(self.params["settings"][name])
         folder = local_source(location)
         return location if folder is None else str(folder)
@@ -92,7 +111,7 @@ class Context:
         return derive_seed(*(f"{k}={v}" for k, v in sorted(self.cell.seeds.items())), *facts)
 
     def cached(self, name: str, build: Callable[[], T]) -> T:
-        """Build something costly once per worker and cell."""
+        """Return what ``build`` returns, built once per worker and cell."""
         return shared(f"{self.cell.key}/{name}", build)
 
 

@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 from harness.core.errors import UserError
 from harness.core.settings import NoSettings, Settings
 from harness.images.request import Request, Sample
-from harness.plugins.common import DataReport, DerivedInput, Workload
+from harness.plugins.common import DataReport, DerivedInput, S, Workload
 from harness.store.cells import Resources
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class GeneratorCard:
     """Where it departs from the published method."""
     groups: tuple[str, ...] = ()
     default: bool = True
-    """Whether ``all`` includes it."""
+    """Whether the group ``all`` includes it."""
     data: tuple[str, ...] = ()
     """Names of data sets it reads."""
     modes: tuple[Mode, ...] = ("regenerate",)
@@ -58,7 +58,7 @@ class GeneratorCard:
     reading: str = ""
     """What must be known to read its numbers."""
     fallback: str = ""
-    """Generator that stands in where the data of this one are not given."""
+    """Generator that is run instead where the data of this one are not provided."""
     published_images: str = ""
     """Generator that imports the images that were published of this method."""
     real: str = ""
@@ -76,7 +76,7 @@ class GeneratorCard:
         return (*self.information, *(name for name, flag in flags.items() if flag))
 
 
-class Generator(ABC):
+class Generator(ABC, Generic[S]):
     """Base class of generators."""
 
     card: ClassVar[GeneratorCard]
@@ -128,31 +128,31 @@ class Generator(ABC):
         """Return which of these settings name files or folders, whose content enters the key."""
         return self.sources
 
-    def data(self, settings: Any) -> tuple[str, ...]:
+    def data(self, settings: S) -> tuple[str, ...]:
         """Return the names of the data sets that these settings need."""
         return self.card.data
 
-    def fits(self, settings: Any) -> bool:
+    def fits(self, settings: S) -> bool:
         """Return whether these settings need a fit."""
         return bool(self.fit_fields)
 
-    def derived_inputs(self, settings: Any) -> Sequence[DerivedInput]:
+    def derived_inputs(self, settings: S) -> Sequence[DerivedInput]:
         """Return what is derived once from data sets (captions, features) and read by fit and synthesis."""
         return ()
 
-    def missing(self, settings: Any) -> str:
-        """Return what the settings lack for a run, in words; empty when nothing."""
+    def missing(self, settings: S) -> str:
+        """Return what the settings lack for a run and how to set it, as text; empty: nothing. The generator is then not run."""
         return ""
 
-    def inspect_data(self, root: Path, settings: Any, classes: ClassList) -> DataReport:
-        """Return what lies in the root of its data set; lists and counts, and decodes a sample at most.
+    def inspect_data(self, root: Path, settings: S, classes: ClassList) -> DataReport:
+        """Describe what is in the root of its data set, for ``doctor``; list and count, and decode a sample at most.
 
         Raises:
             UserError: it cannot be imported.
         """
         raise NotImplementedError(f"{self.card.id} does not look at its data")
 
-    def fit_classes(self, settings: Any, classes: ClassList) -> ClassList:
+    def fit_classes(self, settings: S, classes: ClassList) -> ClassList:
         """Return the class list of the fit (``ctx.classes`` in it), by default that of the run; name and content enter the key.
 
         Raises:
@@ -160,25 +160,42 @@ class Generator(ABC):
         """
         return classes
 
-    def fit_resources(self, settings: Any) -> Resources:
+    def fit_resources(self, settings: S) -> Resources:
         """Return what the fit needs."""
         return Resources()
 
-    def fit_workload(self, settings: Any, classes: int, images: int) -> Workload | None:
+    def fit_workload(self, settings: S, classes: int, images: int) -> Workload | None:
         """Return how much the fit has to do on so many classes and real images, where that is known before it."""
         return None
 
-    def synthesis_resources(self, settings: Any) -> Resources:
+    def synthesis_resources(self, settings: S) -> Resources:
         """Return what one shard of the synthesis needs."""
         return Resources()
 
     def fit(self, ctx: Context) -> None:
-        """Write the fitted weights into ``ctx.out``; resumable from whatever is already there."""
+        """Train, and write the weights as files into ``ctx.out``; synthesis finds them in ``ctx.inputs["weights"]``.
+
+        Called if ``fits(settings)``. What lies in ``ctx.out`` when it returns is the artifact; ``ctx.scratch``
+        is deleted then. It may be killed at any time and is called again with the same folders: it continues from its
+        checkpoint in ``ctx.scratch`` and must end with the same bytes. It reports ``ctx.progress(done, total, "steps")``.
+
+        If ``fit_resources`` asks for several devices, torchrun calls it once per device, each with its ``ctx.rank`` of
+        ``ctx.world_size`` and ``ctx.device``; the process group is not joined yet (``join_ranks``), and only rank 0 writes.
+
+        Raises:
+            TrainingFailed: the training cannot go on, such as a loss that is not finite.
+            UserError: something the user can change. Any other exception is reported as a failure of this generator.
+        """
         raise NotImplementedError(f"{self.card.id} declares fit fields but no fit")
 
     @abstractmethod
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Yield the images ``request.start`` to ``request.stop - 1`` of one class, in order.
 
-        The images depend on the request, the settings and the fitted weights (``ctx.inputs["weights"]``) only.
+        ``Sample.index`` counts within the class, not within the request. ``Sample.image`` is (size_px, size_px, 3) uint8 RGB.
+        An image depends on its index, the class, the settings and the fitted weights (``ctx.inputs["weights"]``) only: its random
+        numbers come from ``request.seed(index)``, so that batch, worker and request do not matter.
+
+        Raises:
+            UserError: something the user can change. Any other exception is reported as a failure of this generator.
         """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.backbones.baseline import FILE, Baseline, BaselineClassifier
+from harness.core.files import write_json, write_text
 from harness.plugins.context import Context, shared
 
 INDEX = "images.jsonl"
@@ -15,6 +17,19 @@ INDEX = "images.jsonl"
 def image_folder(root: Path) -> Path:
     """Return the folder that holds the class folders: ``root/train`` where there is one, else ``root``."""
     return root / "train" if (root / "train").is_dir() else root
+
+
+def write_image_list(ctx: Context, data: str, rows: Iterable[Mapping[str, Any]], **origin: str) -> None:
+    """Write the artifact of a generator that lists images where they are: ``images.jsonl`` and ``source.json``.
+
+    Args:
+        ctx: The cell's context.
+        data: Name of the data set whose images are listed.
+        rows: One per image, with ``path`` (below the root) and ``class_index``.
+        **origin: Further facts about the data set, such as its ``layout``.
+    """
+    write_text(ctx.out / INDEX, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+    write_json(ctx.out / "source.json", {"data": data, "fingerprint": ctx.sources[data].data_hash, **origin})
 
 
 def open_images(ctx: Context) -> Any:

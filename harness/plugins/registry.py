@@ -17,6 +17,8 @@ from harness.plugins.generator import Generator
 from harness.plugins.suite import Suite
 
 T = TypeVar("T", Generator, Suite)
+DISTRIBUTION = "databias-harness"
+"""The project's own distribution: its plugins are the built-in ones, whose names nobody else can take."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,19 @@ class Registry(Generic[T]):
         self.base: type[Generator | Suite] = base
         self._points: dict[str, EntryPoint] = {}
         self._clashes: dict[str, str] = {}
+        self._shadowed: list[Broken] = []
         self._loaded: dict[str, T] = {}
-        for point in sorted(
-            points if points is not None else entry_points(group=group), key=lambda p: (p.name, p.value)
-        ):
-            earlier = self._points.get(point.name)
-            if earlier is not None and earlier.value != point.value:
-                self._clashes[point.name] = f"both {earlier.value} and {point.value} claim this name"
-            self._points.setdefault(point.name, point)
+        found = points if points is not None else entry_points(group=group)
+        for point in sorted(found, key=lambda p: (not _built_in(p), p.name, p.value)):
+            earlier = self._points.setdefault(point.name, point)
+            if earlier.value == point.value:
+                continue
+            if _built_in(earlier):
+                reason = f"the built-in {kind} {point.name!r} has this name"
+                self._shadowed.append(Broken(point.name, _origin(point), reason))
+            else:
+                self._clashes[point.name] = f"both {_origin(earlier)} and {_origin(point)} register this name"
+        self._points = dict(sorted(self._points.items()))
 
     def ids(self) -> tuple[str, ...]:
         """Return all registered names in order."""
@@ -51,8 +58,7 @@ class Registry(Generic[T]):
 
     def origin(self, name: str) -> str:
         """Return ``module:attribute`` and the distribution a name comes from."""
-        point = self._points[name]
-        return f"{point.value} ({point.dist.name if point.dist else 'no distribution'})"
+        return _origin(self._points[name])
 
     def get(self, name: str) -> T:
         """Load one plugin.
@@ -108,7 +114,7 @@ class Registry(Generic[T]):
                 bad.append(Broken(name, self.origin(name), reason))
             else:
                 good.append(self._loaded[name])
-        return good, bad
+        return good, bad + self._shadowed
 
     def groups(self) -> Mapping[str, tuple[str, ...]]:
         """Return group name to member ids; ``all`` holds every default entry."""
@@ -156,6 +162,14 @@ class Registry(Generic[T]):
             return f"its card says {plugin.card.id!r}"
         self._loaded[name] = cast(T, plugin)
         return ""
+
+
+def _built_in(point: EntryPoint) -> bool:
+    return point.dist is not None and point.dist.name == DISTRIBUTION
+
+
+def _origin(point: EntryPoint) -> str:
+    return f"{point.value} ({point.dist.name if point.dist else 'no distribution'})"
 
 
 @cache

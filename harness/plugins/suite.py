@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 from harness.core.settings import NoSettings, Settings
-from harness.plugins.common import DerivedInput
+from harness.plugins.common import DerivedInput, S
 from harness.stats.difference import Units
 from harness.store.cells import Resources
 from harness.store.records import Check, Metric
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.plugins.context import Context
+
+
+ColumnKind = Literal["text", "integer", "number", "flag", "list"]
+"""Kind of a column of rows: strings, integers, integers or floats (NaN allowed), booleans, arrays or lists."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Score:
-    """What a suite makes of its rows."""
+    """Metrics, validity checks (a failed one keeps the value out of rankings) and notes for the page."""
 
     metrics: tuple[Metric, ...]
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-class Suite(ABC):
+class Suite(ABC, Generic[S]):
     """Base class of suites: rows per test item first, metrics as pure functions of rows."""
 
     card: ClassVar[SuiteCard]
@@ -81,44 +85,87 @@ class Suite(ABC):
     data_inspectors: ClassVar[Mapping[str, str]] = {}
     """Data set name to ``module:function``, called with (name, root, card), that returns a ``DataReport`` or raises a
     ``UserError``; ``doctor`` and every evaluation call it. It reads lists and counts files, and decodes at most a few of them."""
+    columns: ClassVar[Mapping[str, ColumnKind]] = {}
+    """Columns that ``rows`` must return, with their kinds; it may return more."""
+    row_key: ClassVar[tuple[str, ...]] = ()
+    """Columns that together tell two rows apart; empty: all columns."""
     own_size: ClassVar[bool] = False
     """Whether a checkpoint from outside is measured at its own image size, whatever a setting ``image_size`` says."""
     origins: ClassVar[Mapping[str, str]] = {}
     """Data set name to where it is published, in a few words; ``doctor`` says so of one that is not given."""
 
-    def items(self, settings: Any, arch: str) -> Sequence[Item]:
+    def items(self, settings: S, arch: str) -> Sequence[Item]:
         """Return the evaluations of one backbone; by default one over all its data sets.
+
+        Each becomes one cell and one record. No two may have the same label and probe seed.
 
         Raises:
             NotPlanned: this architecture is not measured by this suite; the board shows a dash with the reason.
         """
         return (Item(label=self.card.id, data=self.card.data),)
 
-    def protocol(self, settings: Any) -> str:
-        """Return in words what makes numbers comparable besides data and classes: preprocessing, probe mode."""
+    def protocol(self, settings: S) -> str:
+        """Return what else makes numbers comparable besides data and classes, as text: preprocessing, probe mode."""
         return ""
 
-    def cost(self, item: Item, settings: Any, cards: Mapping[str, Any]) -> str:
-        """Return what the evaluation of an item will process, in words, where that is worth knowing before a run."""
+    def cost(self, item: Item, settings: S, cards: Mapping[str, Any]) -> str:
+        """Return what the evaluation of an item will process, as text for ``plan``; empty: nothing is shown."""
         return ""
 
     @abstractmethod
     def rows(self, ctx: Context) -> pd.DataFrame:
-        """Return one row per test item."""
+        """Measure, and return one row per test item: what each item's outcome was, not yet any metric.
+
+        Runs in a worker on ``ctx.device``; random numbers come from ``ctx.seed(...)`` only.
+
+        Returns:
+            A DataFrame that parquet can hold: unique string column names; strings, integers, floats, booleans or lists of
+            these. It has the ``columns`` that the suite declares. No two rows agree in ``row_key`` (without one: in all
+            columns). The order of the rows is decided by data and settings alone, never by time, batch or worker, since equal
+            rows are stored as equal bytes. The index is dropped. A column that names the item (``item``, ``image``) is what
+            ``units`` pairs by.
+
+        Raises:
+            DataMissing: a data set is not where it was looked for (exit code 4).
+            UserError: a data set is not as expected. Any other exception is reported as a failure of this suite.
+        """
 
     @abstractmethod
-    def score(self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any]) -> Score:
-        """Return metrics and validity checks; pure: nothing but ``rows`` and the arguments count."""
+    def score(self, rows: pd.DataFrame, item: Item, settings: S, cards: Mapping[str, Any]) -> Score:
+        """Return metrics and validity checks.
+
+        A pure function of its arguments, since stored rows are scored again whenever a formula changes: no device, no files, and
+        no order of the rows (``check`` reverses it). Resampling may draw random numbers from a generator with a fixed seed.
+
+        Args:
+            rows: What ``rows`` returned, as read back from parquet.
+            item: The item; ``label``, ``data``, ``params`` and ``probe_seed`` are set, the rest is at its defaults.
+            settings: The cell's settings.
+            cards: Name of every data set of the item to its card (JSON object); empty for the public data set.
+
+        Returns:
+            Metrics with names of their own; values are in the metric's unit (fractions, not percent), and never NaN: a value that
+            is not defined is ``undefined(reason, ...)``.
+        """
 
     def units(
-        self, rows: pd.DataFrame, item: Item, settings: Any, cards: Mapping[str, Any], names: Sequence[str]
+        self, rows: pd.DataFrame, item: Item, settings: S, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
-        """Return, for paired comparisons, what resampling needs of the metrics ``names``; pure as ``score``.
+        """Return the per-item data of metrics, for paired comparisons; pure as ``score``.
 
-        A metric left out can still be compared, as if the other system had been measured on other items.
+        Args:
+            rows: As for ``score``.
+            item: As for ``score``.
+            settings: As for ``score``.
+            cards: As for ``score``.
+            names: Names of the metrics that are compared: those with the role ``primary`` or a ``group``.
+
+        Returns:
+            Units of some or all of them (``flag_units`` for a share). Item names within a metric's units are unique. A metric
+            without units is compared as if the two systems had been measured on different items.
         """
         return ()
 
 
 class NotPlanned(Exception):
-    """Say why a suite does not measure an architecture."""
+    """Raise it in ``Suite.items``: the suite does not measure this architecture, for the reason given."""

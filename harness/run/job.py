@@ -13,6 +13,7 @@ from harness.core.code import load_attribute
 from harness.core.cost import manifest_fields, stopwatch
 from harness.core.files import explain_full_disk, lock
 from harness.core.provenance import provenance
+from harness.plugins.border import code_errors
 from harness.plugins.context import Context, Progress, silent
 from harness.store.artifacts import SCRATCH, Store
 from harness.store.cells import Cell
@@ -68,7 +69,7 @@ def execute(job: Job, progress: Progress = silent, rank: int = 0, world_size: in
     out.mkdir(parents=True, exist_ok=True)
     inputs = {role: store.open(made_by) for role, made_by in job.inputs.items()}
     ctx = Context(cell, out, inputs, job.sources, job.device, rank, world_size, progress)
-    work = cast(Callable[..., None], load_attribute(cell.callable_path))
+    work = _callable(cell)
     if rank > 0:
         work(ctx)
         return
@@ -89,6 +90,20 @@ def execute(job: Job, progress: Progress = silent, rank: int = 0, world_size: in
                 **manifest_fields(out / SCRATCH, cell.shards, spent()),
             },
         )
+
+
+def _callable(cell: Cell) -> Callable[..., None]:
+    """Return what does the cell; exceptions of code outside ``harness`` are reported as that code's."""
+    work = cast(Callable[..., None], load_attribute(cell.callable_path))
+    module = cell.callable_path.partition(":")[0]
+    if module.startswith("harness."):
+        return work
+
+    def guarded(ctx: Context) -> None:
+        with code_errors(f"{cell.callable_path} ({cell.kind} {cell.name})", (module,)):
+            work(ctx)
+
+    return guarded
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 from harness.core.files import write_bytes, write_json, write_text
 from harness.core.settings import parse_settings
 from harness.plugins import registry
+from harness.plugins.border import checked_score, plugin_errors
 from harness.plugins.suite import Item
 from harness.stats.difference import Units
 from harness.stats.units_file import pack
@@ -74,7 +75,9 @@ def score_rows(
     suite = registry.suites().get(name)
     settings = parse_settings(suite.Settings, params["settings"], name)
     item = Item(params["item"], tuple(params["data"]), params["item_params"], spec["seeds"]["probe_seed"])
-    found = suite.score(rows, item, settings, cards)
+    with plugin_errors(suite):
+        scored = suite.score(rows, item, settings, cards)
+    found = checked_score(suite, scored)
     facts = params["subject"]
     subject = Subject(
         facts["generator"], facts["backbone"], facts["generator_seed"], facts["train_seed"], tuple(facts["information"]),
@@ -93,7 +96,8 @@ def score_rows(
         notes=(*measured.notes, *found.notes), inputs=dict(inputs), code=dict(code), findings=measured.findings,
     )  # fmt: skip
     wanted = [metric.name for metric in found.metrics if metric.role == "primary" or metric.group]
-    return Scored(record, suite.units(rows, item, settings, cards, wanted))
+    with plugin_errors(suite):
+        return Scored(record, suite.units(rows, item, settings, cards, wanted))
 
 
 def write_scored(folder: Path, scored: Scored, cards: Mapping[str, Any], measured: Measured | None = None) -> None:

@@ -18,6 +18,7 @@ from harness.core.provenance import code_version
 from harness.images.request import Request, Sample, parse_shard
 from harness.plan.backbones import CHECKPOINT
 from harness.plugins import registry
+from harness.plugins.border import checked_rows, guarded, plugin_errors
 from harness.plugins.context import Context
 from harness.plugins.inputs import INDEX, image_folder, open_images
 from harness.run.facts import measured_with
@@ -28,7 +29,9 @@ _QUEUE = 32
 
 def fit(ctx: Context) -> None:
     """Fit a generator."""
-    registry.generators().get(ctx.cell.name).fit(ctx)
+    generator = registry.generators().get(ctx.cell.name)
+    with plugin_errors(generator):
+        generator.fit(ctx)
 
 
 def synthesise(ctx: Context, shard: str = "") -> None:
@@ -47,7 +50,7 @@ def synthesise(ctx: Context, shard: str = "") -> None:
         rows_path.unlink(missing_ok=True)
         spent = stopwatch()
         generator = registry.generators().get(ctx.cell.name)
-        samples = _checked(generator.synthesise(ctx, request), request.start, request.stop, ctx)
+        samples = _checked(guarded(generator, ctx, request), request.start, request.stop, ctx)
         images = _shard_images(_off_thread(samples), request.class_id, request.class_index)
         rows = write_shard(folder / f"{shard}.tar", images)
         save_shard_cost(ctx.scratch, shard, spent())
@@ -83,9 +86,21 @@ def _checked(samples: Iterator[Sample], start: int, stop: int, ctx: Context) -> 
     size = ctx.params["dataset"]["size_px"]
     expected = start
     for sample in samples:
+        if not isinstance(sample, Sample):
+            raise UserError(
+                f"generator {ctx.cell.name!r} breaks its contract",
+                f"synthesise yielded {type(sample).__name__} {sample!r}"[:200],
+                "yield Sample(index, pixels)",
+            )
+        if start and sample.index == expected - start:
+            raise UserError(
+                f"generator {ctx.cell.name!r} breaks its contract",
+                f"asked for the images {start} to {stop - 1}, it yielded index {sample.index}: counted from the request",
+                "count from request.start: for index in range(request.start, request.stop)",
+            )
         if sample.index != expected or sample.image.shape != (size, size, 3) or sample.image.dtype.name != "uint8":
             raise UserError(
-                f"generator {ctx.cell.name!r} broke its contract",
+                f"generator {ctx.cell.name!r} breaks its contract",
                 f"expected image {expected} as ({size}, {size}, 3) uint8, got image {sample.index} as "
                 f"{sample.image.shape} {sample.image.dtype}",
                 "fix the generator's synthesise",
@@ -95,7 +110,7 @@ def _checked(samples: Iterator[Sample], start: int, stop: int, ctx: Context) -> 
         yield sample
     if expected != stop:
         raise UserError(
-            f"generator {ctx.cell.name!r} broke its contract",
+            f"generator {ctx.cell.name!r} breaks its contract",
             f"it made {expected - start} of {stop - start} images",
             "fix the generator's synthesise",
         )
@@ -228,7 +243,9 @@ def import_checkpoint_file(ctx: Context) -> None:
 def evaluate(ctx: Context) -> None:
     """Measure rows, keep them, and write what their score makes: the record, and the units for paired comparisons."""
     suite = registry.suites().get(ctx.cell.name)
-    rows = suite.rows(ctx)
+    with plugin_errors(suite):
+        rows = suite.rows(ctx)
+    rows = checked_rows(suite, rows)
     write_rows_table(ctx.out / ROWS, rows)
     inputs = lineage(ctx.out.parent.parent, ctx.cell.inputs)
     cards = {name: dict(ctx.card(name)) for name in ctx.cell.data}

@@ -16,20 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.errors import UserError
-from harness.core.tree import files, folders
-from harness.plugins.suite import Score
-from harness.stats.estimate import (
+from harness.api import (
     Estimate,
     FloatArray,
+    Metric,
+    Score,
     Statistic,
+    UserError,
+    list_files,
+    list_folders,
     percentile_estimate,
     proportion,
     ratio,
     resample_strata,
     totals_of,
 )
-from harness.store.records import Metric
 from suites.bias.cards import In9Card
 from suites.bias.checks import floor_check
 from suites.bias.heads import BiasSettings, head_columns, name_coverage, restrict_logits
@@ -239,7 +240,7 @@ def score(rows: Mapping[str, Any], card: In9Card, seed: int = 0) -> Score:
 
 def _read_variation(base: Path, variation: str, card: In9Card) -> list[View]:
     folder = base / variation / "val"
-    found = folders(folder)
+    found = list_folders(folder)
     if found != sorted(card.folders) or len(card.folders) != len(card.categories):
         raise UserError(
             f"{folder} has other class folders than the card of {card.name}",
@@ -248,7 +249,7 @@ def _read_variation(base: Path, variation: str, card: In9Card) -> list[View]:
         )
     views = []
     for label, name in enumerate(card.folders):
-        for path in (folder / name / file for file in files(folder / name, SUFFIXES)):
+        for path in (folder / name / file for file in list_files(folder / name, SUFFIXES)):
             relative = path.relative_to(base).as_posix()
             views.append(View(relative, variation, foreground_key(path.stem, variation), label))
     if len(views) != card.expected_per_variation:

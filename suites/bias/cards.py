@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.core.errors import UserError
+from harness.api import UserError
 
 Categories = dict[str, tuple[str, ...]]
 """Category name to class ids (wnids), in the order that fixes labels and breaks ties."""

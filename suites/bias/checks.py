@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from harness.stats.estimate import Estimate
-from harness.store.records import Check
+from harness.api import Check, Estimate
 
 
 def floor_check(name: str, estimate: Estimate, threshold: float, meaning: str) -> Check:

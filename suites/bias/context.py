@@ -21,12 +21,15 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from harness.core.errors import DataMissing, UserError
-from harness.plugins.suite import Score
-from harness.stats.estimate import (
+from harness.api import (
+    Check,
+    DataMissing,
     Estimate,
     FloatArray,
+    Metric,
+    Score,
     Statistic,
+    UserError,
     percentile_estimate,
     ratio,
     resample_strata,
@@ -34,7 +37,6 @@ from harness.stats.estimate import (
     undefined,
     wilson,
 )
-from harness.store.records import Check, Metric
 from suites.bias.cards import FocusCard
 from suites.bias.heads import BiasSettings, coverage_of, head_columns, name_coverage, restrict_logits
 from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, is_clip, predict, reading_notes, refuse

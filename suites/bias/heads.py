@@ -14,10 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from harness.core.classes import load_classes
-from harness.core.errors import UserError
-from harness.core.settings import Settings
-from harness.plugins.suite import Score
+from harness.api import Score, Settings, UserError, load_classes
 from suites.bias.cards import BiasCard
 from suites.bias.images import Classifier, Rows
 from suites.bias.maps import HeadMap

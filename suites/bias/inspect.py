@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.cli.datacheck import spread
-from harness.core.errors import DataMissing
-from suites.api import DataReport
+from harness.api import DataMissing, DataReport, sample_paths
 
 
 def cue_conflict(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
@@ -25,7 +23,7 @@ def cue_conflict(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
         "<shape>/<shape>-<texture>.png",
         f"{len(stimuli)} images, {conflict} with conflicting cues",
         f"{len(expected.categories)} categories",
-        spread([str(base / item.name) for item in stimuli]),
+        sample_paths([str(base / item.name) for item in stimuli]),
         ("all stimuli",) if public and not wrong else (),
         (f"{len(wrong)} of {len(stimuli)} files differ from the published hashes (SHA-256), first {wrong[0]}",)
         if wrong
@@ -51,7 +49,7 @@ def focus(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
         DATABASE,
         f"{len(items)} images",
         f"{len(expected.categories)} categories",
-        spread([str(base / item.name) for item in items]),
+        sample_paths([str(base / item.name) for item in items]),
         wrong=tuple(miscounted(items, expected)),
     )
 
@@ -67,5 +65,5 @@ def in9(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
         "<variation>/val/<class>/",
         f"{len(views)} images, {len(views) // len(VARIATIONS)} foregrounds in {len(VARIATIONS)} variations",
         f"{len(expected.folders)} classes",
-        spread([str(base / view.name) for view in views]),
+        sample_paths([str(base / view.name) for view in views]),
     )

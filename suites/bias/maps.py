@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harness.core.classes import coverage
-from harness.core.errors import UserError
+from harness.api import UserError, coverage
 
 _TIE = 1e-9  # log scores closer than this differ by rounding only
 

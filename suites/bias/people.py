@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.core.errors import UserError
+from harness.api import UserError
 from suites.bias.cards import CueConflictCard
 from suites.bias.images import Rows
 from suites.bias.texture import read_stimuli, stimulus_columns

@@ -18,20 +18,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.core.errors import UserError
-from harness.core.tree import files, folders
-from harness.plugins.suite import Score
-from harness.stats.estimate import (
+from harness.api import (
     Estimate,
     FloatArray,
+    Metric,
+    Score,
+    UserError,
     bootstrap,
     bootstrap_two_way,
+    list_files,
+    list_folders,
     proportion,
     ratio,
     undefined,
     wilson,
 )
-from harness.store.records import Metric
 from suites.bias.cards import CueConflictCard
 from suites.bias.checks import floor_check
 from suites.bias.heads import TextureSettings, head_columns, name_coverage, restrict_logits
@@ -88,7 +89,7 @@ def read_stimuli(root: Path, card: CueConflictCard) -> tuple[Path, list[Stimulus
     """
     first = next(iter(card.categories))
     base = find_root(root, lambda folder: (folder / first).is_dir(), INNER_FOLDERS, "cue-conflict set")
-    names = sorted(f"{folder}/{name}" for folder in folders(base) for name in files(base / folder, {".png"}))
+    names = sorted(f"{folder}/{name}" for folder in list_folders(base) for name in list_files(base / folder, {".png"}))
     stimuli = [parse_name(name) for name in names]
     for item in stimuli:
         unknown = {item.shape, item.texture} - set(card.categories)

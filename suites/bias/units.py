@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.stats.difference import Units
+from harness.api import Units
 from suites.bias.background import pair_tables
 from suites.bias.context import uncommon_count
 from suites.bias.texture import cue_table

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.core.errors import UserError
-from harness.core.weights import check_state
+from harness.api import UserError, check_state
 from suites.perception.arches import ARCHES, Arch, unsupported
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from harness.core.errors import UserError
+from harness.api import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,9 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import DataMissing, UserError
-from harness.core.settings import Settings
-from harness.core.tree import files
+from harness.api import DataMissing, Settings, UserError, list_files
 
 COCO_GAPS = frozenset((12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
 COCO_IDS = tuple(i for i in range(1, 91) if i not in COCO_GAPS)
@@ -188,7 +186,7 @@ def ade_classes(root: Path, card: AdeCard) -> tuple[str, ...]:
 
 def ade_stems(root: Path, folder: str) -> list[str]:
     """Return the sorted stems of the pictures of one split."""
-    stems = [Path(name).stem for name in files(require(root / folder, "ADE20K")) if name.endswith(".jpg")]
+    stems = [Path(name).stem for name in list_files(require(root / folder, "ADE20K")) if name.endswith(".jpg")]
     if not stems:
         raise DataMissing("ADE20K split is empty", f"no .jpg in {root / folder}", "unpack the archive there")
     return stems

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.core.errors import UserError
+from harness.api import UserError
 from suites.perception import bridge
 from suites.perception.backbone import (
     check_strict,

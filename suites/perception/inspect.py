@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.cli.datacheck import decoded, spread
-from harness.core.errors import DataMissing
-from harness.core.tree import files
-from suites.api import DataReport
+from harness.api import DataMissing, DataReport, decode_sample, list_files, sample_paths
 from suites.perception.cards import (
     AdeCard,
     CocoCard,
@@ -39,7 +36,7 @@ def coco(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
         content = read_coco(root, file)
         classes = coco_classes(content, expected)
         check_count(len(content["images"]), count, f"COCO {part}")
-        there = set(files(require(root / folder, "COCO")))
+        there = set(list_files(require(root / folder, "COCO")))
         missing = [image["file_name"] for image in content["images"] if image["file_name"] not in there]
         if missing:
             raise DataMissing(
@@ -53,7 +50,7 @@ def coco(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
         f"{expected.train_json} and {expected.val_json}",
         ", ".join(numbers),
         f"{len(classes)} categories",
-        spread(sample),
+        sample_paths(sample),
     )
 
 
@@ -68,7 +65,7 @@ def ade20k(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     ):
         stems = ade_stems(root, folder)
         check_count(len(stems), count, f"ADE20K {part}")
-        maps = {Path(name).stem for name in files(require(root / labels, "ADE20K"), {".png"})}
+        maps = {Path(name).stem for name in list_files(require(root / labels, "ADE20K"), {".png"})}
         missing = [stem for stem in stems if stem not in maps]
         if missing:
             raise DataMissing(
@@ -77,8 +74,10 @@ def ade20k(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
                 "unpack the annotations again",
             )
         numbers.append(f"{len(stems)} {part} images with label maps")
-        pairs += [(root / folder / f"{stem}.jpg", root / labels / f"{stem}.png") for stem in spread(stems, PAIRS)]
-    whole = [pair for pair in pairs if decoded(root, tuple(map(str, pair)))[0] == len(pair)]  # the others are reported
+        pairs += [(root / folder / f"{stem}.jpg", root / labels / f"{stem}.png") for stem in sample_paths(stems, PAIRS)]
+    whole = [
+        pair for pair in pairs if decode_sample(root, tuple(map(str, pair)))[0] == len(pair)
+    ]  # the others are reported
     check_labels(whole, "ADE20K")
     check_label_values([labels for _, labels in whole], len(classes), "ADE20K")
     return DataReport(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.stats.student import quantile
+from harness.api import student_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -220,7 +220,7 @@ def jackknife(statistics: Statistics, names: Sequence[str], most: int) -> dict[s
     ends = {}
     for name, values in found.items():
         error = float(np.sqrt((count - 1) / count * ((values - values.mean()) ** 2).sum()))
-        ends[name] = _logit_interval(whole[name], quantile(count - 1) * error)
+        ends[name] = _logit_interval(whole[name], student_quantile(count - 1) * error)
     return ends
 
 
@@ -230,4 +230,3 @@ def _logit_interval(value: float, half: float) -> tuple[float, float]:
         return max(0.0, value - half), min(1.0, value + half)
     centre, reach = math.log(value / (1 - value)), half / (value * (1 - value))
     return 1 / (1 + math.exp(min(reach - centre, 700.0))), 1 / (1 + math.exp(max(-reach - centre, -700.0)))
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.core.errors import DataMissing, UserError
+from harness.api import DataMissing, UserError
 
 _JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from harness.core.settings import Settings
+from harness.api import Settings
 
 BASE_BATCH = 16
 SMALL = 0.2

@@ -7,8 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.store.cells import Resources
-from suites.api import Context, Estimate, Item, Metric, NotPlanned, Score
+from harness.api import Context, Estimate, Item, Metric, NotPlanned, Resources, Score
 from suites.perception.arches import unsupported
 from suites.perception.bridge import INSTALL, missing_packages
 from suites.perception.jobs import Job
@@ -86,7 +85,7 @@ def wording(settings: CocoSettings | AdeSettings) -> str:
 
 def job(ctx: Context, data: str) -> Job:
     """Make the run of a cell: the checkpoint's weights and normalisation, the item's fraction and seed."""
-    from harness.backbones.checkpoint import load_backbone
+    from harness.api import load_backbone
 
     if ctx.device == "cpu":  # the toolboxes take any GPU they see; this process is theirs alone
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -110,7 +109,7 @@ def job(ctx: Context, data: str) -> Job:
 
 def keep_provenance(ctx: Context, run: Job) -> None:
     """Keep the resolved config, the training ids and the measured cost in the artifact."""
-    from harness.core.files import write_text
+    from harness.api import write_text
 
     write_text(ctx.out / "training.json", (run.out / "provenance.json").read_text())
 

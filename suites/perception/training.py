@@ -28,8 +28,7 @@ from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor
 
-from harness.core.errors import TrainingFailed, UserError
-from harness.core.weights import check_state
+from harness.api import TrainingFailed, UserError, check_state
 from suites.perception.jobs import Progress
 from suites.perception.loading import BrokenItem, derive
 from suites.perception.shims import resumable

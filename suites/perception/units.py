@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.stats.difference import Units
+from harness.api import Units
 from suites.perception.metrics import arrange_coco, left_out
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.core.errors import UserError
+from harness.api import UserError
 
 
 class DerivedSplit(BaseModel):

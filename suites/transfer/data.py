@@ -11,8 +11,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from harness.core.errors import DataMissing, UserError
-from harness.core.tree import entries, files, folders
+from harness.api import DataMissing, UserError, list_entries, list_files, list_folders
 from suites.transfer.cards import TransferCard
 
 IntArray = npt.NDArray[np.int64]
@@ -84,7 +83,7 @@ def find_root(
     found = _first(root, places, marker)
     if found is not None:
         return found
-    inside = [root / name for name in folders(root)] if root.is_dir() else []
+    inside = [root / name for name in list_folders(root)] if root.is_dir() else []
     nested = [entry for entry in inside if _first(entry, places, marker) is not None]
     if len(nested) == 1:  # a mirror that has put everything into one more folder, whatever its name
         return cast(Path, _first(nested[0], places, marker))
@@ -103,12 +102,12 @@ def find_root(
 
 
 def _first(root: Path, places: Iterable[str], marker: Callable[[Path], bool]) -> Path | None:
-    folders = (root / place if place else root for place in places)
-    return next((folder for folder in folders if folder.is_dir() and marker(folder)), None)
+    candidates = (root / place if place else root for place in places)
+    return next((folder for folder in candidates if folder.is_dir() and marker(folder)), None)
 
 
 def _listing(folder: Path) -> str:
-    names = [entry.name for entry in entries(folder)]
+    names = [entry.name for entry in list_entries(folder)]
     return (
         ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "an empty folder"
     )
@@ -222,7 +221,7 @@ def _check_files(card: TransferCard, images: LabelledImages) -> None:
         folder, _, name = path.rpartition("/")
         if folder not in present:
             place = images.root / folder
-            present[folder] = set(files(place)) if place.is_dir() else set()
+            present[folder] = set(list_files(place)) if place.is_dir() else set()
         if name not in present[folder]:
             missing.append(path)
     if missing:

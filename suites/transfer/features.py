@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from harness.core.errors import UserError
+from harness.api import UserError
 from suites.transfer.transforms import EvalTransform, State, load_pixels
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.cli.datacheck import spread
-from suites.api import DataReport
+from harness.api import DataReport, sample_paths
 from suites.transfer.cards import card_for
 from suites.transfer.data import file_md5_report
 from suites.transfer.readers import read
@@ -39,7 +38,7 @@ def transfer(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
         f"{images.layout} in {images.root}",
         f"{len(images.trainval)} trainval and {len(images.test)} test images",
         f"{len(images.classes)} classes, {images.classes[0]} to {images.classes[-1]} ({digest})",
-        spread(paths),
+        sample_paths(paths),
         (*verified, *good),
         (*wrong, *bad),
     )
@@ -47,7 +46,7 @@ def transfer(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
 
 def validation(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     """Inspect the validation images; every class folder counts, whatever head will be measured."""
-    from harness.core.classes import load_classes
+    from harness.api import load_classes
     from suites.imagefolder import listed_classes, own_classes, read_validation
     from suites.in_domain import ValidationCard
 
@@ -64,7 +63,7 @@ def validation(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
         images.layout,
         f"{len(images.paths)} images{outside}",
         words,
-        spread([str(images.root / path) for path in images.paths]),
+        sample_paths([str(images.root / path) for path in images.paths]),
         good,
         bad,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.errors import DataMissing, UserError
+from harness.api import DataMissing, UserError
 
 
 def load_mat(dataset: str, path: Path, *names: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from harness.stats.estimate import Estimate, bootstrap, ratio, undefined, wilson
+from harness.api import Estimate, bootstrap, ratio, undefined, wilson
 
 POPULATION = "new test images"
 _REPLICATES = 2000

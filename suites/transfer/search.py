@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from harness.core.errors import UserError
+from harness.api import UserError
 from suites.transfer.cards import MAX_ITERATIONS
 from suites.transfer.solver import (
     Fit,

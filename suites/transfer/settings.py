@@ -6,10 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from harness.core.errors import UserError
-from harness.core.settings import Settings
-from harness.plugins.common import DerivedInput
-from harness.store.cells import Resources
+from harness.api import DerivedInput, Resources, Settings, UserError
 from suites.transfer.cards import DATASETS, MAX_ITERATIONS
 
 EXTRACT_VERSION = 1

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.core.errors import UserError
+from harness.api import UserError
 from suites.transfer.cards import MAX_ITERATIONS
 from suites.transfer.objective import WOLFE, Line, Point, at_rounding, point_at, with_best_bias
 

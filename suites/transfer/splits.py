@@ -15,7 +15,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from harness.core.errors import UserError
+from harness.api import UserError
 
 IntArray = npt.NDArray[np.int64]
 VAL_FRACTION = Fraction(1, 5)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.core.errors import UserError
-from harness.core.files import atomic_path, write_json
+from harness.api import UserError, atomic_path, write_json
 from suites.transfer.cards import card_for
 from suites.transfer.data import LabelledImages, Part
 from suites.transfer.features import (
@@ -35,10 +34,7 @@ from suites.transfer.transforms import EvalTransform, probe_transform
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.backbones.ranks import Ranks
-    from harness.plugins.context import Context
-    from harness.store.artifacts import Artifact
-    from suites.api import Metric
+    from harness.api import Artifact, Context, Metric, Ranks
 
 PARTS = ("trainval", "test")
 AGREE_POINTS = 0.2
@@ -62,15 +58,14 @@ def extract(ctx: Context) -> None:
 
     Under torchrun every rank extracts a run of the items and rank 0 joins and writes them.
     """
-    from harness.backbones.ranks import join
-    from suites.api import classifier
+    from harness.api import classifier, join_ranks
 
     params = ctx.params
     name = str(params["dataset"])
     images = read(ctx.data(name), card_for(name, ctx.card(name)))
     model, transform = classifier(ctx), probe_transform(params["image_size"])
     total, done = len(images.trainval) + len(images.test), 0
-    with join(ctx.device) as ranks:
+    with join_ranks(ctx.device) as ranks:
         found: dict[str, Features] = {}
         for part in PARTS:
             items: Part = getattr(images, part)
@@ -257,7 +252,7 @@ def write_search(ctx: Context, results: Mapping[int, ProbeResult], members: Mapp
 
 def probe_metrics(rows: pd.DataFrame, name: str, *, group: str, group_size: int, primary: bool) -> tuple[Metric, ...]:
     """Return top-1 and, as a companion, mean-per-class, each averaged over the probe seeds."""
-    from suites.api import Metric
+    from harness.api import Metric
 
     columns = [rows[column].to_numpy() for column in ("label", "predicted", "item")]
     first = Metric(name, top1(*columns), role="primary" if primary else "companion", group=group, group_size=group_size)

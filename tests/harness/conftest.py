@@ -14,8 +14,8 @@ PLUGIN = """
 import os, signal, time
 from pathlib import Path
 import numpy as np
-from generators.api import Generator, GeneratorCard, Sample, Settings
-from suites.api import Check, Estimate, Item, Metric, Score, Suite, SuiteCard, Settings as SuiteSettings, open_images
+from harness.api import Generator, GeneratorCard, Sample, Settings
+from harness.api import Check, Estimate, Item, Metric, Score, Suite, SuiteCard, open_images
 
 class NoiseSettings(Settings):
     grain: float = 1.0

@@ -12,11 +12,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from harness.cli import doctor
-from harness.cli.datacheck import Finding, data_findings, decoded, spread
+from harness.cli.datacheck import Finding, data_findings
 from harness.cli.main import app
 from harness.core.errors import UserError
 from harness.plan.profile import load_profile
 from harness.plugins import registry
+from harness.plugins.inspection import decode_sample, sample_paths
 from harness.store.data import DONE, DataSource, find_data, materialise
 from suites.perception.inspect import ade20k, coco
 
@@ -89,10 +90,10 @@ def test_a_missing_file_is_a_problem_with_a_remedy(
 
 def test_the_sample_is_spread_and_each_damaged_file_counts(tmp_path: Path) -> None:
     paths = [str(i) for i in range(100)]
-    assert spread(paths)[0] == "0" and spread(paths)[-1] == "99" and len(spread(paths)) == 12
-    assert spread(paths[:3]) == ("0", "1", "2") and spread([]) == ()
+    assert sample_paths(paths)[0] == "0" and sample_paths(paths)[-1] == "99" and len(sample_paths(paths)) == 12
+    assert sample_paths(paths[:3]) == ("0", "1", "2") and sample_paths([]) == ()
     (tmp_path / "a.png").write_bytes(b"x")
-    good, lines = decoded(tmp_path, ("a.png", "none.png"))
+    good, lines = decode_sample(tmp_path, ("a.png", "none.png"))
     assert good == 0 and len(lines) == 1 and lines[0].startswith("2 damaged, first a.png")
 
 
@@ -129,10 +130,10 @@ def test_coco_and_ade20k_are_found_where_a_run_finds_them(cache: Path, tmp_path:
     for folder in ("train2017", "val2017"):
         (tmp_path / "coco" / folder).rename(tmp_path / "coco" / "images" / folder)
     report = coco("coco", tmp_path / "coco", card)
-    assert decoded(tmp_path, report.sample) == (len(report.sample), []) and "images/train2017" in report.sample[0]
+    assert decode_sample(tmp_path, report.sample) == (len(report.sample), []) and "images/train2017" in report.sample[0]
     card = copied(cache, "ade20k", tmp_path / "ade" / "ADEChallengeData2016")
     report = ade20k("ade20k", tmp_path / "ade", card)
-    assert decoded(tmp_path, report.sample) == (12, []) and sum("annotations" in path for path in report.sample) == 6
+    assert decode_sample(tmp_path, report.sample) == (12, []) and sum("annotations" in path for path in report.sample) == 6
 
 
 @pytest.mark.parametrize(

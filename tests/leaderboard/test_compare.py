@@ -22,7 +22,7 @@ from leaderboard.compare import compare, networks_apart, systems
 from leaderboard.simulate import TWELVE, simulate_runs
 from leaderboard.sources import Entry, from_store, gather, shipped
 from leaderboard.tables import Value, build_tables, varied
-from leaderboard.ties import separable, tie_groups, unpaired
+from leaderboard.ties import separable, unpaired
 from tests.leaderboard.conftest import MakeStore, flags, make_record, put
 
 
@@ -214,7 +214,7 @@ def test_tie_groups_hold_all_between_two_tied_rows(make_store: MakeStore) -> Non
         "s", {name: {"in-domain": [flags(400, rate, i)]} for i, (name, rate) in enumerate(rates.items())}
     )
     (table,) = build_tables(from_store(store))
-    groups = tie_groups(table, table.columns[0], "resnet10")
+    groups = table.ties(table.columns[0], "resnet10")
     assert {key.generator: number for key, number in groups.items()} == {"a": 1, "b": 1, "c": 2, "d": 2, "e": 3}
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.core.errors import DataMissing, UserError
+from harness.api import DataMissing, UserError
 
 if TYPE_CHECKING:
     import torch

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from generators.lbgen.quality.encoder import EncoderScorer
 from generators.lbgen.quality.levels import LEVELS
-from harness.core.errors import DataMissing, UserError
-from harness.core.weights import create_open_clip
+from harness.api import DataMissing, UserError, create_open_clip
 
 LEVEL_PROMPTS = tuple(f"{level} photo" for level in LEVELS)
 
@@ -57,7 +56,9 @@ class OpenClipLevelScorer(EncoderScorer):
         return self._scale * features @ self._text.T
 
 
-def load_open_clip(name: str, pretrained: str | None, *, device: torch.device, dtype: torch.dtype) -> OpenClipLevelScorer:
+def load_open_clip(
+    name: str, pretrained: str | None, *, device: torch.device, dtype: torch.dtype
+) -> OpenClipLevelScorer:
     """Load a five-level scorer from open_clip.
 
     Args:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import DataMissing, UserError
+from harness.api import DataMissing, UserError
 
 
 @dataclass(frozen=True)

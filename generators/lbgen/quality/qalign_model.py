@@ -175,7 +175,9 @@ class QAlignModel(nn.Module):
     def decode(self, embeddings: Tensor) -> Tensor:
         """Run the causal decoder on (B, L, width) and return normed hidden states (B, L, width)."""
         cfg = self.cfg
-        cos, sin = rotary_tables(embeddings.shape[1], cfg.hidden_size // cfg.num_attention_heads, cfg.rope_theta, embeddings)
+        cos, sin = rotary_tables(
+            embeddings.shape[1], cfg.hidden_size // cfg.num_attention_heads, cfg.rope_theta, embeddings
+        )
         x = embeddings
         for layer in self.model.layers:
             x = layer(x, self.visual_span, cos, sin)

@@ -20,7 +20,7 @@ from generators.lbgen.quality.levels import (
 )
 from generators.lbgen.quality.qalign_model import QAlignModel
 from generators.lbgen.quality.qalign_vision import AbstractorAttention
-from harness.core.errors import DataMissing, UserError
+from harness.api import DataMissing, UserError
 
 # Old exports store this table, which follows from the config.
 IGNORED_SUFFIX = "rotary_emb.inv_freq"
@@ -135,7 +135,9 @@ def _check_key(key: str, tensor: Tensor, wanted: dict[str, torch.Size], seen: se
         why = f"key {key!r} has dtype {tensor.dtype}; quantised weights are not supported"
     else:
         return
-    raise UserError(f"weights in {shard} do not fit the model", why, "use config and weights of the same published model")
+    raise UserError(
+        f"weights in {shard} do not fit the model", why, "use config and weights of the same published model"
+    )
 
 
 def check_vocabulary(folder: Path) -> None:
@@ -194,7 +196,9 @@ def sentencepiece_pieces(data: bytes) -> list[str]:
     Returns:
         Piece texts.
     """
-    texts = (next(bytes(text) for number, text in _fields(piece) if number == 1) for n, piece in _fields(data) if n == 1)
+    texts = (
+        next(bytes(text) for number, text in _fields(piece) if number == 1) for n, piece in _fields(data) if n == 1
+    )
     return [text.decode("utf-8") for text in texts]
 
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from harness.core.errors import UserError
+from harness.api import UserError
 from suites.transfer.cards import DATASETS, TransferCard
 from suites.transfer.data import LabelledImages
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.core.errors import UserError
+from harness.api import UserError
 from suites.transfer.cards import TransferCard
 from suites.transfer.data import LabelledImages, Part, checked, find_root, label_index, read_lines
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.core.errors import DataMissing
+from harness.api import DataMissing
 from suites.transfer.cards import TransferCard
 from suites.transfer.data import LabelledImages, Part, checked, find_root
 from suites.transfer.mat import load_mat, strings, struct_field

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.core.errors import UserError
-from harness.core.tree import files, folders
+from harness.api import UserError, list_files, list_folders
 from suites.transfer.cards import DerivedSplit, TransferCard
 from suites.transfer.data import LabelledImages, Part, checked, find_root
 from suites.transfer.splits import seeded_order
@@ -36,7 +35,7 @@ def read(root: Path, card: TransferCard) -> LabelledImages:
 
 
 def _class_files(base: Path) -> dict[str, list[str]]:
-    found = {name: [f"{name}/{file}" for file in files(base / name, _SUFFIXES)] for name in folders(base)}
+    found = {name: [f"{name}/{file}" for file in list_files(base / name, _SUFFIXES)] for name in list_folders(base)}
     return {name: listed for name, listed in found.items() if listed}
 
 

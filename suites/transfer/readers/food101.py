@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from harness.core.errors import DataMissing, UserError
+from harness.api import DataMissing, UserError
 from suites.transfer.cards import TransferCard
 from suites.transfer.data import LabelledImages, Part, checked, find_root, label_index, read_lines
 

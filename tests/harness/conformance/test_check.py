@@ -34,8 +34,7 @@ BAD = '''
 import json
 import numpy as np
 from pathlib import Path
-from generators.api import Generator, GeneratorCard, Sample, Settings
-from suites.api import Estimate, Metric, Score, Suite, SuiteCard, open_images
+from harness.api import Estimate, Generator, GeneratorCard, Item, Metric, Sample, Score, Settings, Suite, SuiteCard, open_images
 
 SECRET = Path(__file__).parent / "secret" / "real.txt"
 
@@ -90,12 +89,64 @@ class Loose(Suite):
     def score(self, rows, item, settings, cards):
         first = float(rows["value"].iloc[0])
         return Score((Metric("first", Estimate(first, first + 1, first + 2, 1, "toy", "toy")),))
+
+class Relative(Generator):
+    card = card("relative")
+    def synthesise(self, ctx, request):
+        for index in range(request.stop - request.start):   # counted from the request, not from the class
+            rng = np.random.default_rng(request.seed(index))
+            yield Sample(index, rng.integers(0, 256, (request.size_px, request.size_px, 3), dtype=np.uint8))
+
+class Sound(Suite):
+    card = SuiteCard(id="sound", version=1, summary="Bad.", formula="", conventions=(), citation="", order=1, data=(),
+                     subject="dataset")
+    def rows(self, ctx):
+        import pandas as pd
+        return pd.DataFrame({"item": list(open_images(ctx).names)})
+    def score(self, rows, item, settings, cards):
+        return Score((Metric("n", Estimate(1.0, 0.5, 1.0, len(rows), "toy", "toy")),))
+
+def suite(name):
+    from dataclasses import replace
+    return replace(Sound.card, id=name)
+
+class Twice(Sound):
+    card = suite("twice")
+    def rows(self, ctx):
+        import pandas as pd
+        return pd.concat([super().rows(ctx)] * 2)
+
+class Plain(Sound):
+    card = suite("plain")
+    def score(self, rows, item, settings, cards):
+        return {"n": 1.0}
+
+class Nan(Sound):
+    card = suite("nan")
+    def score(self, rows, item, settings, cards):
+        return Score((Metric("n", Estimate(float("nan"), None, None, 3, "toy", "toy")),))
+
+class Equal(Sound):
+    card = suite("equal")
+    def items(self, settings, arch):
+        return [Item("same", (), {"k": k}) for k in range(2)]
+
+class Raises(Sound):
+    card = suite("raises")
+    def rows(self, ctx):
+        return {}["absent"]
 '''
 POINTS = """[harness.generators]
 spoilt = badplug:Spoilt
 fitted = badplug:Fitted
+relative = badplug:Relative
 [harness.suites]
 loose = badplug:Loose
+twice = badplug:Twice
+plain = badplug:Plain
+nan = badplug:Nan
+equal = badplug:Equal
+raises = badplug:Raises
 """
 
 
@@ -135,7 +186,7 @@ def check(installed: Path, cwd: Path, *arguments: str, code: int) -> dict[str, A
     done = subprocess.run(
         [sys.executable, "-m", "harness", "check", *arguments, "--profile", str(installed / "toy.toml"), "--json"],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(installed), "HARNESS_CACHE": str(cwd / "cache")},
+        env=os.environ | {"PYTHONPATH": f"{installed}{os.pathsep}{ROOT}", "HARNESS_CACHE": str(cwd / "cache")},
         capture_output=True,
         text=True,
         timeout=900,
@@ -185,6 +236,33 @@ def test_fits_are_stopped_half_way(installed: Path, tmp_path: Path) -> None:
 def test_broken_suite_is_caught(installed: Path, tmp_path: Path) -> None:
     found = check(installed, tmp_path, "loose", "--with", "halftone", code=1)
     assert {"numbers", "batch and workers", "declared inputs", "score is pure"} <= states(found, "failed"), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "failed", "words"),
+    [
+        ("twice", "measures", "8 of 16 rows repeat another"),
+        ("plain", "measures", "score returned dict"),
+        ("nan", "measures", "suite 'nan' failed: ValueError: Estimate.value is nan"),
+        ("equal", "plans", "2 items with the label 'same'"),
+        ("raises", "measures", "suite 'raises' failed: KeyError: 'absent'"),
+    ],
+)
+def test_a_suite_that_breaks_its_contract_is_refused(
+    installed: Path, tmp_path: Path, name: str, failed: str, words: str
+) -> None:
+    found = check(installed, tmp_path, name, "--with", "halftone", code=1)
+    assert states(found, "failed") == {failed} and words in found[failed]["text"], found
+    if name in ("nan", "raises"):
+        assert "badplug.py:" in found[failed]["text"] and "log:" in found[failed]["fix"]
+
+
+@pytest.mark.slow
+def test_an_image_index_relative_to_the_request_is_refused(installed: Path, tmp_path: Path) -> None:
+    found = check(installed, tmp_path, "relative", code=1)
+    assert states(found, "failed") == {"batch and workers"}, found
+    assert "counted from the request" in found["batch and workers"]["text"]
 
 
 def test_report_is_readable() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from suites.api import Check, Context, Estimate, Item, Metric, Score, Suite, SuiteCard, open_images
+from harness.api import Check, Context, Estimate, Item, Metric, Score, Suite, SuiteCard, open_images
 
 
 class Brightness(Suite):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from generators.api import Context, Generator, GeneratorCard, Request, Sample, Settings
+from harness.api import Context, Generator, GeneratorCard, Request, Sample, Settings
 
 
 class HalftoneSettings(Settings):

@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
+import harness.api
 import harness.backbones.ranks
-import suites.api
 from harness.backbones.checkpoint import import_checkpoint
 from harness.backbones.classifier import load_classifier
 from harness.backbones.models import create
@@ -155,7 +155,7 @@ def pets(tmp_path: Path) -> Path:
 
 def run_extract(root: Path, out: Path, monkeypatch, world: int) -> None:
     """Run an extract cell as every rank of a world in turn, rank 0 last."""
-    monkeypatch.setattr(suites.api, "classifier", lambda ctx: Mixed())
+    monkeypatch.setattr(harness.api, "classifier", lambda ctx: Mixed())
     monkeypatch.setattr(Ranks, "wait", lambda self: None)
     params = {"dataset": "pets", "image_size": 16, "features": "pooled", "batch_size": 4}
     source = DataSource("pets", str(root), "f", {"classes": 3, "trainval": 15, "test": 15})
@@ -197,8 +197,8 @@ def test_transfer_features_under_torchrun(pets, tmp_path):
     shutil.copy(Path(__file__), tmp_path / "invariance.py")
     script.write_text(
         "import sys, os; sys.path.insert(0, os.path.dirname(__file__))\n"
-        "from pathlib import Path\nimport suites.api\nfrom invariance import Mixed, Cell, Context, DataSource, extract\n"
-        "suites.api.classifier = lambda ctx: Mixed()\n"
+        "from pathlib import Path\nimport harness.api\nfrom invariance import Mixed, Cell, Context, DataSource, extract\n"
+        "harness.api.classifier = lambda ctx: Mixed()\n"
         "params = {'dataset': 'pets', 'image_size': 16, 'features': 'pooled', 'batch_size': 4}\n"
         f"source = DataSource('pets', {str(pets)!r}, 'f', {{'classes': 3, 'trainval': 15, 'test': 15}})\n"
         "out = Path(sys.argv[1]); out.mkdir(parents=True, exist_ok=True)\n"

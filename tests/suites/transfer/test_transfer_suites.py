@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-import suites.api
+import harness.api
 import suites.in_domain
 from harness.core.errors import UserError
 from harness.core.identity import file_sha256
@@ -70,7 +70,7 @@ def sealed(folder: Path) -> Artifact:
 @pytest.fixture
 def features(pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
     """The artifact an extract cell leaves."""
-    monkeypatch.setattr(suites.api, "classifier", lambda ctx: Colours())
+    monkeypatch.setattr(harness.api, "classifier", lambda ctx: Colours())
     (need,) = LinearProbe().items(LinearProbeSettings(**SMALL), "any")[0].derived_inputs
     assert need == FewShot().items(FewShotSettings(**SMALL), "any")[0].derived_inputs[0]  # one cell serves both suites
     cell = Cell("extract", need.name, need.version, dict(need.params), callable_path=need.callable_path)

@@ -1,0 +1,125 @@
+"""Everything a plugin imports: ``from harness.api import Suite, Score, ...``; docs/plugins.md tells the contract.
+
+The names live elsewhere and are loaded when they are first asked for, so that a plugin that only declares a card loads neither
+torch nor pandas nor PIL. Import those, and names that need them, inside the functions that use them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.backbones.checkpoint import load_backbone
+    from harness.backbones.ranks import Ranks
+    from harness.backbones.ranks import join as join_ranks
+    from harness.core.classes import ClassList, coverage, load_classes
+    from harness.core.code import load_attribute
+    from harness.core.errors import CorruptArtifact, DataMissing, TrainingFailed, UserError
+    from harness.core.files import atomic_path, remove_tree, truncate_partial_line, write_json, write_text
+    from harness.core.identity import content_key, derive_seed, file_sha256
+    from harness.core.normalisation import KNOWN as NORMALISATIONS
+    from harness.core.resources import local_source, resolve_path
+    from harness.core.settings import NoSettings, Settings
+    from harness.core.tree import entries as list_entries
+    from harness.core.tree import files as list_files
+    from harness.core.tree import folders as list_folders
+    from harness.core.weights import check_state, create_open_clip, load_pretrained
+    from harness.images.copy import square as square_crop
+    from harness.images.folder import FolderSource
+    from harness.images.published import Entry, EntryReader, list_images
+    from harness.images.request import Request, Sample
+    from harness.images.shards import UNDECODABLE, why_undecodable
+    from harness.images.shards import decode as decode_image
+    from harness.plugins.common import DataReport, DerivedInput, Workload
+    from harness.plugins.context import Context
+    from harness.plugins.generator import Generator, GeneratorCard
+    from harness.plugins.inputs import classifier, image_folder, open_images, write_image_list
+    from harness.plugins.inspection import decode_sample, sample_paths
+    from harness.plugins.suite import ColumnKind, Item, NotPlanned, Score, Suite, SuiteCard
+    from harness.stats.difference import Units, flag_units
+    from harness.stats.estimate import (
+        Estimate,
+        FloatArray,
+        Statistic,
+        bootstrap,
+        bootstrap_two_way,
+        percentile_estimate,
+        proportion,
+        ratio,
+        resample_strata,
+        totals_of,
+        undefined,
+        wilson,
+    )
+    from harness.stats.student import quantile as student_quantile
+    from harness.store.artifacts import Artifact
+    from harness.store.cells import Resources
+    from harness.store.records import Check, Metric
+
+__all__ = [
+    "NORMALISATIONS", "UNDECODABLE",
+    "Artifact", "Check", "ClassList", "ColumnKind", "Context", "CorruptArtifact", "DataMissing", "DataReport", "DerivedInput",
+    "Entry", "EntryReader", "Estimate", "FloatArray", "FolderSource", "Generator", "GeneratorCard", "Item", "Metric",
+    "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample", "Score", "Settings", "Statistic", "Suite",
+    "SuiteCard", "TrainingFailed", "Units", "UserError", "Workload",
+    "atomic_path", "bootstrap", "bootstrap_two_way", "check_state", "classifier", "content_key", "coverage",
+    "create_open_clip", "decode_image", "decode_sample", "derive_seed", "file_sha256", "flag_units", "image_folder",
+    "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute", "load_backbone",
+    "load_classes", "load_pretrained", "local_source", "open_images", "percentile_estimate", "proportion", "ratio",
+    "remove_tree", "resample_strata", "resolve_path", "sample_paths", "square_crop", "student_quantile", "totals_of",
+    "truncate_partial_line", "undefined", "why_undecodable", "wilson", "write_image_list", "write_json", "write_text",
+]  # fmt: skip
+
+_HOMES = {
+    "harness.backbones.checkpoint": "load_backbone",
+    "harness.backbones.ranks": "Ranks join_ranks=join",
+    "harness.core.classes": "ClassList coverage load_classes",
+    "harness.core.code": "load_attribute",
+    "harness.core.errors": "CorruptArtifact DataMissing TrainingFailed UserError",
+    "harness.core.files": "atomic_path remove_tree truncate_partial_line write_json write_text",
+    "harness.core.identity": "content_key derive_seed file_sha256",
+    "harness.core.normalisation": "NORMALISATIONS=KNOWN",
+    "harness.core.resources": "local_source resolve_path",
+    "harness.core.settings": "NoSettings Settings",
+    "harness.core.tree": "list_entries=entries list_files=files list_folders=folders",
+    "harness.core.weights": "check_state create_open_clip load_pretrained",
+    "harness.images.copy": "square_crop=square",
+    "harness.images.folder": "FolderSource",
+    "harness.images.published": "Entry EntryReader list_images",
+    "harness.images.request": "Request Sample",
+    "harness.images.shards": "UNDECODABLE decode_image=decode why_undecodable",
+    "harness.plugins.common": "DataReport DerivedInput Workload",
+    "harness.plugins.context": "Context",
+    "harness.plugins.generator": "Generator GeneratorCard",
+    "harness.plugins.inputs": "classifier image_folder open_images write_image_list",
+    "harness.plugins.inspection": "decode_sample sample_paths",
+    "harness.plugins.suite": "ColumnKind Item NotPlanned Score Suite SuiteCard",
+    "harness.stats.difference": "Units flag_units",
+    "harness.stats.estimate": "Estimate FloatArray Statistic bootstrap bootstrap_two_way percentile_estimate proportion ratio "
+    "resample_strata totals_of undefined wilson",
+    "harness.stats.student": "student_quantile=quantile",
+    "harness.store.artifacts": "Artifact",
+    "harness.store.cells": "Resources",
+    "harness.store.records": "Check Metric",
+}
+"""Module to the names taken from it, ``name=its name there`` where they differ; what the imports above tell type checkers."""
+_PLACES = {
+    name.partition("=")[0]: (module, name.rpartition("=")[2])
+    for module, names in _HOMES.items()
+    for name in names.split()
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name from where it lives (PEP 562)."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _PLACES[name]
+    found = getattr(importlib.import_module(module), attribute)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,283 @@
+"""What plugins return is checked where it enters the harness, and their exceptions are reported as theirs."""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import inspect
+import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.core.errors import UserError
+from harness.core.settings import NoSettings
+from harness.plan.model import Selection
+from harness.plan.planner import Planner
+from harness.plan.profile import load_profile
+from harness.plugins import registry
+from harness.plugins.border import PluginFailed, checked_rows, checked_score, planned_items, plugin_errors
+from harness.plugins.generator import Generator
+from harness.plugins.registry import DISTRIBUTION, Registry
+from harness.plugins.suite import ColumnKind, Item, Score, Suite, SuiteCard
+from harness.run.tasks import _checked
+from harness.run.worker import describe
+from harness.stats.estimate import Estimate
+from harness.store.records import Metric
+
+MODULE = """
+import json
+from harness.api import Item, Score, Suite, SuiteCard, UserError
+
+class Toy(Suite):
+    card = SuiteCard(id="toy", version=1, summary="", formula="", conventions=(), citation="", order=1, data=())
+    def rows(self, ctx):
+        return helper(ctx)
+    def score(self, rows, item, settings, cards):
+        return Score(())
+
+def helper(text):
+    return json.loads(text)  # the innermost line of the plugin: json's own frames are not it
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    (tmp_path / "toyplug.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    import toyplug
+
+    yield toyplug.Toy()
+    del sys.modules["toyplug"]
+
+
+def test_an_exception_names_the_plugin_its_file_and_line(toy: Any, tmp_path: Path) -> None:
+    with pytest.raises(PluginFailed) as caught, plugin_errors(toy):
+        toy.rows("no json")
+    line = 1 + MODULE.splitlines().index(
+        "    return json.loads(text)  # the innermost line of the plugin: json's own frames are not it"
+    )
+    error = caught.value
+    assert error.what.startswith("suite 'toy' failed: JSONDecodeError: Expecting value") and error.code == 1
+    assert error.why == f"raised at {tmp_path / 'toyplug.py'}:{line} in helper"
+    assert "toyplug" in error.fix and "harness" not in error.fix
+    assert error.__cause__ is not None, "the log keeps the traceback"
+    assert describe(error)["what"] == error.what
+
+
+def test_a_nan_estimate_fails_the_plugin_that_makes_it(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(toy), "score", lambda self, *given: Estimate(float("nan"), None, None, 3, "toy", "toy"))
+    with pytest.raises(PluginFailed, match="suite 'toy' failed: ValueError: Estimate.value is nan"), plugin_errors(toy):
+        toy.score(good(), None, None, {})
+
+
+def test_user_errors_and_full_disks_pass(toy: Any) -> None:
+    with pytest.raises(UserError, match="mine") as caught, plugin_errors(toy):
+        raise UserError("mine", "because", "do")
+    assert type(caught.value) is UserError
+    with pytest.raises(OSError, match="full"), plugin_errors(toy):
+        raise OSError(errno.ENOSPC, "full")
+    with pytest.raises(PluginFailed), plugin_errors(toy):
+        raise OSError(errno.ENOENT, "gone")
+
+
+def test_an_error_of_a_built_in_asks_for_a_report() -> None:
+    with pytest.raises(PluginFailed) as caught, plugin_errors(registry.generators().get("real")):
+        raise ValueError("x")
+    assert "generator 'real' failed" in caught.value.what and "bug of the harness" in caught.value.fix
+
+
+class Declared(Suite[NoSettings]):
+    card = SuiteCard(id="declared", version=1, summary="", formula="", conventions=(), citation="", order=1, data=())
+    columns = {"item": "text", "right": "flag", "n": "integer", "x": "number", "many": "list"}  # noqa: RUF012
+    row_key = ("item",)
+    made: Any = ()
+
+    def items(self, settings: NoSettings, arch: str) -> Any:
+        return self.made
+
+    def rows(self, ctx: Any) -> Any: ...
+
+    def score(self, rows: Any, item: Item, settings: NoSettings, cards: Any) -> Any: ...
+
+
+class Bare(Declared):
+    columns = {}  # noqa: RUF012
+    row_key = ()
+
+
+def good() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"item": ["a", "b"], "right": [True, False], "n": [1, 2], "x": [0.5, np.nan], "many": [[1], []], "more": [0, 0]}
+    )
+
+
+def test_rows_that_keep_the_contract_pass_unchanged() -> None:
+    rows = good()
+    assert checked_rows(Declared(), rows) is rows
+    assert checked_rows(Bare(), rows) is rows
+    assert len(checked_rows(Bare(), rows.iloc[:0])) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: rows.to_dict(), "rows returned dict"),
+        (lambda rows: rows.drop(columns="right"), "no column 'right'"),
+        (lambda rows: rows.assign(right=[1, 0]), "column 'right' of its rows is int64.*make it flag"),
+        (lambda rows: rows.assign(n=[1.0, 2.0]), "column 'n' of its rows is float64.*make it integer"),
+        (lambda rows: rows.assign(x=[True, False]), "column 'x' of its rows is bool.*make it number"),
+        (lambda rows: rows.assign(item=["a", None]), "column 'item'.*make it text, without missing values"),
+        (lambda rows: rows.assign(many=["ab", "c"]), "column 'many'.*make it list"),
+        (lambda rows: rows.assign(item=["a", "a"]), "1 of 2 rows repeat another, such as item='a'"),
+        (lambda rows: rows.rename(columns={"more": "x"}), "column 'x' of its rows comes twice"),
+        (lambda rows: rows.rename(columns={"more": 3}), "column 3 of its rows comes twice or is not a string"),
+    ],
+)
+def test_rows_that_break_the_contract_are_refused(change: Any, words: str) -> None:
+    with pytest.raises(UserError, match=rf"(?s)suite 'declared' breaks its contract.*{words}"):
+        checked_rows(Declared(), change(good()))
+
+
+def test_without_a_key_whole_rows_must_differ() -> None:
+    assert checked_rows(Bare(), good().assign(item="a")) is not None
+    twice = pd.concat([good(), good().iloc[:1]])
+    with pytest.raises(UserError, match="1 of 3 rows repeat another"):
+        checked_rows(Bare(), twice)
+
+
+def metric(name: str, value: float) -> Metric:
+    return Metric(name, Estimate(value, 0.0, 1.0, 3, "toy", "toy"))
+
+
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        ({"accuracy": 0.5}, "score returned dict"),
+        (Score((metric("a", 0.5), metric("a", 0.6))), "holds the metric 'a' 2 times"),
+        (Score((0.5,)), "its score holds float 0.5.*a Metric is expected"),  # type: ignore[arg-type]
+        (Score((Metric("a", 0.5),)), "metric 'a' holds float 0.5.*an Estimate is expected"),  # type: ignore[arg-type]
+        (Score((), notes=(3,)), "its score holds int 3.*a str is expected"),  # type: ignore[arg-type]
+    ],
+)
+def test_scores_that_break_the_contract_are_refused(score: Any, words: str) -> None:
+    with pytest.raises(UserError, match=rf"(?s)suite 'declared' breaks its contract.*{words}"):
+        checked_score(Declared(), score)
+
+
+def test_a_score_may_be_undefined_and_may_lack_an_interval() -> None:
+    none = Metric("b", Estimate(None, None, None, 0, "toy", "toy", reason="no images"))
+    score = Score((metric("a", 0.5), none), notes=("x",))
+    assert checked_score(Declared(), score) is score
+
+
+def test_equal_items_are_refused_and_repeats_with_other_seeds_are_not() -> None:
+    suite = Declared()
+    suite.made = (Item("a", ()), Item("a", (), probe_seed=1), Item("b", ()))
+    assert planned_items(suite, NoSettings(), "resnet10") == suite.made
+    suite.made = (Item("a", (), {"k": 1}), Item("a", (), {"k": 2}))
+    with pytest.raises(UserError, match="2 items with the label 'a' and probe seed 0"):
+        planned_items(suite, NoSettings(), "resnet10")
+    suite.made = ("a",)
+    with pytest.raises(UserError, match="items returned str 'a'"):
+        planned_items(suite, NoSettings(), "resnet10")
+
+
+@pytest.mark.parametrize(
+    ("indices", "words"),
+    [
+        ([0, 1], "asked for the images 4 to 5, it yielded index 0: counted from the request"),
+        ([4], "made 1 of 2 images"),
+    ],
+)
+def test_images_must_be_counted_from_zero_of_the_class(indices: list[int], words: str) -> None:
+    from harness.api import Sample
+
+    ctx: Any = SimpleNamespace(
+        params={"dataset": {"size_px": 2}}, cell=SimpleNamespace(name="dots"), progress=lambda *facts: None
+    )
+    samples = (Sample(i, np.zeros((2, 2, 3), np.uint8)) for i in indices)
+    with pytest.raises(UserError, match=words):
+        list(_checked(samples, 4, 6, ctx))
+    with pytest.raises(UserError, match="synthesise yielded ndarray"):
+        list(_checked(iter([np.zeros(3)]), 4, 6, ctx))  # type: ignore[list-item]
+
+
+def test_declared_columns_of_built_in_suites_are_sound() -> None:
+    good, broken = registry.suites().available()
+    ours = [suite for suite in good if type(suite).__module__.startswith("suites.")]
+    assert len(ours) == 9 and not broken
+    for suite in ours:
+        assert suite.row_key and set(suite.row_key) <= set(suite.columns), suite.card.id
+        assert set(suite.columns.values()) <= set(get_args(ColumnKind))
+
+
+def test_no_hook_of_the_contract_takes_untyped_settings() -> None:
+    seen = 0
+    for contract in (Generator, Suite):
+        for name, hook in inspect.getmembers(contract, inspect.isfunction):
+            if "settings" in (parameters := inspect.signature(hook).parameters):
+                seen += 1
+                assert parameters["settings"].annotation == "S", name
+    assert seen == 14
+    for plugin in (*registry.generators().available()[0], *registry.suites().available()[0]):
+        for name, hook in inspect.getmembers(type(plugin), inspect.isfunction):
+            found = inspect.signature(hook).parameters.get("settings")
+            assert found is None or found.annotation != "Any", f"{plugin.card.id}.{name}"
+
+
+class Twin(Declared):
+    card = SuiteCard(id="twin", version=1, summary="", formula="", conventions=(), citation="", order=1, data=())
+
+
+def point(name: str, value: str, distribution: str) -> EntryPoint:
+    made = EntryPoint(name, value, "harness.suites")
+    return made._for(SimpleNamespace(name=distribution))  # type: ignore[attr-defined]
+
+
+def found(*points: EntryPoint) -> Registry[Suite]:
+    return Registry("suite", "harness.suites", Suite, points)  # type: ignore[type-abstract]
+
+
+def test_a_built_in_keeps_its_name_and_the_plugin_that_takes_it_is_listed_as_broken() -> None:
+    suites = found(
+        point("coco", "aaa_plugin:Coco", "greedy"),
+        point("coco", "suites.coco:Coco", DISTRIBUTION),
+        point("ade20k", "suites.ade20k:ADE20K", DISTRIBUTION),
+    )
+    assert suites.ids() == ("ade20k", "coco")
+    assert type(suites.get("coco")).__module__ == "suites.coco"
+    good, (broken,) = suites.available()
+    assert [suite.card.id for suite in good] == ["ade20k", "coco"] and suites.groups()["all"]
+    assert (broken.id, broken.origin) == ("coco", "aaa_plugin:Coco (greedy)")
+    assert "the built-in suite 'coco' has this name" in broken.reason
+
+
+def test_of_two_plugins_with_one_name_neither_is_taken() -> None:
+    suites = found(point("twin", "a:Twin", "first"), point("twin", "b:Twin", "second"))
+    with pytest.raises(UserError, match=r"both a:Twin \(first\) and b:Twin \(second\) register this name"):
+        suites.get("twin")
+
+
+def test_the_installed_built_ins_are_known_as_such() -> None:
+    points = [p for p in importlib.metadata.entry_points(group="harness.suites") if p.name == "coco"]
+    assert {p.dist.name for p in points if p.dist} == {DISTRIBUTION}
+
+
+def test_all_names_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    suites = found(
+        point("coco", "suites.coco:Coco", DISTRIBUTION), point("rotten", "no_such_module:Thing", "bad-plugin")
+    )
+    monkeypatch.setattr(registry, "suites", lambda: suites)
+    profile = load_profile("micro", ["suites={}"], []).profile.model_copy(update={"suites": {}, "data": {}})
+    notes = Planner(Selection(profile, "", "all")).plan.notes
+    assert notes == [
+        "all leaves out suite rotten (no_such_module:Thing (bad-plugin)): ModuleNotFoundError: No module named 'no_such_module'"
+    ]
+    assert Planner(Selection(profile, "", "coco")).plan.notes == []
