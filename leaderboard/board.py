@@ -33,19 +33,19 @@ class Board:
         """Write the store's board files, then print the rows of a run with recorded ones beside them."""
         from harness.core.files import write_text
 
-        mine = _ordinary([entry for entry in from_store(store) if entry.record.key in asked])
+        mine = _exclude_calibration_worlds([entry for entry in from_store(store) if entry.record.key in asked])
         if not mine:
             return
         profiles = {entry.record.comparability.profile for entry in mine}
         suites = {entry.record.suite for entry in mine}
         backbones = {entry.record.subject.backbone for entry in mine} | {"-"}
         beside = [
-            e for e in _beside(_ordinary(from_store(store)), profiles)
+            e for e in _recorded_rows_for(_exclude_calibration_worlds(from_store(store)), profiles)
             if e.record.suite in suites and e.record.subject.backbone in backbones
         ]  # fmt: skip
         write_text(store / CSV_NAME, self.render([store], "csv", True))
         write_text(store / MARKDOWN_NAME, self.render([store], "md", True))
-        self._curves(store, build_tables(_ordinary(from_store(store)) + beside))
+        self._curves(store, build_tables(_exclude_calibration_worlds(from_store(store)) + beside))
         tables, width = build_tables(mine + beside), max(60, shutil.get_terminal_size((80, 24)).columns)
         sys.stdout.write(to_terminal(tables, width) + declared.to_terminal(build_tables(mine), width))
         print(f"whole board: {store / MARKDOWN_NAME} and {CSV_NAME}", file=sys.stderr)
@@ -76,11 +76,11 @@ class Board:
                 f"unknown format {style!r}", f"there are {', '.join(STYLES)}", "give --format csv, md, latex or html"
             )
         every = gather([place for place in places if place.exists() or len(places) > 1])
-        mine = _ordinary(every)
+        mine = _exclude_calibration_worlds(every)
         if len(mine) < len(every):
-            print("worlds of a calibration stand on no board: see python -m harness calibrate", file=sys.stderr)
+            print("calibration worlds are excluded from the leaderboard: see python -m harness calibrate", file=sys.stderr)
         profiles = {entry.record.comparability.profile for entry in mine}
-        beside = _beside(mine, profiles) if with_recorded else []
+        beside = _recorded_rows_for(mine, profiles) if with_recorded else []
         if not mine and not beside:
             raise DataMissing(
                 f"no results in {', '.join(map(str, places))}",
@@ -204,7 +204,7 @@ class Board:
 
 
 def _candidate(places: Sequence[Path]) -> list[Entry]:
-    entries = _ordinary(gather(places))
+    entries = _exclude_calibration_worlds(gather(places))
     if not entries:
         raise DataMissing(f"no results in {', '.join(map(str, places))}", "no finished evaluation was found",
                           "run the suites first, or give the folder of a store")  # fmt: skip
@@ -215,7 +215,7 @@ def _candidate(places: Sequence[Path]) -> list[Entry]:
     return entries
 
 
-def _ordinary(entries: Sequence[Entry]) -> list[Entry]:
+def _exclude_calibration_worlds(entries: Sequence[Entry]) -> list[Entry]:
     """Return the entries of generators under test: worlds of planted bias would change columns, ties and Holm."""
     return [entry for entry in entries if not entry.record.subject.generator.startswith(WORLD)]
 
@@ -225,7 +225,7 @@ def _is_bare(place: Path) -> bool:
     return not (place / BASELINE).is_file() and not from_store(place)
 
 
-def _beside(mine: list[Entry], profiles: set[str]) -> list[Entry]:
+def _recorded_rows_for(mine: list[Entry], profiles: set[str]) -> list[Entry]:
     """Return the recorded entries of some profiles, but those that the run has itself."""
     chosen = [entry for entry in recorded() if not mine or entry.record.comparability.profile in profiles]
     return give_way(chosen, mine)

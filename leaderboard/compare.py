@@ -18,7 +18,7 @@ from leaderboard.tables import Column, Table, Value, varied
 from leaderboard.terms import differ
 from leaderboard.ties import unpaired
 
-Verdict = Literal["better", "worse", "not separable", "not comparable"]
+Verdict = Literal["better", "worse", "not significantly different", "not comparable"]
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,12 @@ def compare_values(
     if why or first is None or second is None:
         return Comparison(backbone, column, first, second, None, None, "not comparable", why)
     if not first.parts or not second.parts:
-        return Comparison(backbone, column, first, second, unpaired(first, second), None, "not separable")
+        return Comparison(backbone, column, first, second, unpaired(first, second), None, "not significantly different")
     try:
         found = difference(first.parts, second.parts, replicates=replicates)
     except ValueError as error:
         return Comparison(backbone, column, first, second, None, None, "not comparable", str(error))
-    return Comparison(backbone, column, first, second, found, None, "not separable")
+    return Comparison(backbone, column, first, second, found, None, "not significantly different")
 
 
 def incomparable(first: Value | None, second: Value | None) -> str:
@@ -153,7 +153,7 @@ def _judged(one: Comparison, p: float, names: tuple[str, str]) -> Comparison:
     assert d is not None and one.first is not None and one.second is not None
     if one.column.better == "neither":
         return replace(one, holm=p, verdict="not comparable", why="neither direction is better")
-    verdict: Verdict = "not separable"
+    verdict: Verdict = "not significantly different"
     if p < 1 - LEVEL:
         verdict = "better" if (d.value > 0) == (one.column.better == "higher") else "worse"
     return replace(one, holm=p, verdict=verdict, why=_covered(d, one.first, one.second, names))

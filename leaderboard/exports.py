@@ -25,7 +25,7 @@ def legend(spread: str) -> str:
     """Return what the marks mean, with words for where the spread over seeds stands."""
     return (
         f"Values are percent with 95 % intervals of sampling error alone; {spread}. {BEST} first tie group: best of its "
-        f"backbone, or not separable from it; later groups are numbered. {FLAG} a validity check failed: shown, not ranked. "
+        f"backbone, or not significantly different from it; later groups are numbered. {FLAG} a validity check failed: shown, not ranked. "
         f"{DOUBT} {DOUBT_MEANS}. *recorded* rows ship with the project."
     )
 

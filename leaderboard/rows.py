@@ -14,7 +14,7 @@ from typing import Any
 from harness.core.identity import content_key
 from leaderboard.network import OLDER, OUTSIDE, facts_of, words
 from leaderboard.sources import Entry, Origin
-from leaderboard.terms import Data, base_terms, data_of, fewest_words, told
+from leaderboard.terms import Data, base_terms, data_of, fewest_words, tells_apart
 
 SeedPair = tuple[int, int]
 """Generator seed and train seed."""
@@ -130,9 +130,9 @@ def _networks(members: Sequence[tuple[int, Entry]]) -> list[Network]:
     seeds = (s.generator_seed, s.train_seed if s.backbone != "-" else 0)
     dataset = _said(entry.record.dataset for _, entry in members)
     return [
-        Network(s.generator, s.backbone, members[0][1].origin, seeds, Made(first.comparability.recipe, mark, setup), facts,
+        Network(s.generator, s.backbone, members[0][1].origin, seeds, Made(first.comparability.recipe, facts_hash, setup), facts,
                 first.checkpoint, dataset, setups["dataset"], places)
-        for mark, (facts, places) in stated.items()
+        for facts_hash, (facts, places) in stated.items()
     ]  # fmt: skip
 
 
@@ -230,7 +230,7 @@ def _variant(key: RowKey, lot: Lot, rows: dict[RowKey, Lot]) -> list[str]:
     others = newer if _facts(lot) else alike  # what an older record does not say tells nothing apart
     aspects, unlike = _aspects(lot, bool(newer)), [_aspects(other, bool(newer)) for other in others]
     found = list(fewest_words(aspects, unlike))
-    if not told(found, aspects, unlike):
+    if not tells_apart(found, aspects, unlike):
         setups = [_setup(other)[:DIGITS] for other in others]
         found += [f"setup {_setup(lot)[:DIGITS]}"] if _setup(lot)[:DIGITS] not in setups else []
     images, elsewhere = aspects.get("dataset", ""), [at for at in rows if at.generator == key.generator]
@@ -252,9 +252,9 @@ def row_words(entries: Sequence[Entry], rows: Iterable[RowKey]) -> dict[RowKey, 
             if key in found:
                 keys = {r.dataset, r.checkpoint, *r.setups.values()} - {""}
                 facts = facts_of(r)
-                marks = {f"{name}{mark[:DIGITS]}" for name in ("", "setup ") for mark in keys}
+                short = {f"{name}{made_from[:DIGITS]}" for name in ("", "setup ") for made_from in keys}
                 older = set() if facts else {OLDER, f"recipe {r.comparability.recipe[:DIGITS]}"}
-                found[key] |= {*words(facts).values(), *keys, *marks, *older}
+                found[key] |= {*words(facts).values(), *keys, *short, *older}
     return found
 
 

@@ -18,7 +18,7 @@ from harness.stats.units_file import unpack
 from harness.store.records import Record
 from leaderboard.setups import Setups
 
-STORE_MARKS = ("evaluate", "status.json", "locks")
+STORE_FILES = ("evaluate", "status.json", "locks")
 """What lies in a store: results, what the last run did, or what a first run begins with."""
 WORLD = "world:"
 """What the names of calibration worlds begin with: instruments, never rows of a board."""
@@ -63,7 +63,7 @@ def gather(places: Sequence[Path]) -> list[Entry]:
             )
         if (place / BASELINE).is_file():
             found += from_baseline(place)
-        elif any((place / name).exists() for name in STORE_MARKS):
+        elif any((place / name).exists() for name in STORE_FILES):
             found += from_store(place)
         else:
             raise DataMissing(
@@ -149,8 +149,8 @@ def _store_entry(folder: Path, manifest: Path) -> Entry:
             f"{type(error).__name__}: {error}",
             "delete its folder and run the same command again",
         ) from error
-    marks = {name: entry["sha256"] for name, entry in facts["files"].items()}
-    if facts.get("content") != content_key(marks):
+    file_hashes = {name: entry["sha256"] for name, entry in facts["files"].items()}
+    if facts.get("content") != content_key(file_hashes):
         raise UserError(f"{manifest} was changed after it was written", "the list of files is not what it was sealed with",
                         "delete its folder and run the same command again, or rescore the store")  # fmt: skip
     if facts.get("key") != record.key:
@@ -208,9 +208,9 @@ def from_baseline(folder: Path, origin: Origin = "run") -> list[Entry]:
     Raises:
         UserError: a file is missing, damaged, or not the one the baseline was reviewed with.
     """
-    marks = read_head(folder)["files"]
-    lines = gzip.decompress(_verified(folder / BASELINE_RECORDS, marks[BASELINE_RECORDS])).decode("utf-8").splitlines()
-    units = unpack(_verified(folder / BASELINE_UNITS, marks[BASELINE_UNITS]), str(folder / BASELINE_UNITS))
+    file_hashes = read_head(folder)["files"]
+    lines = gzip.decompress(_verified(folder / BASELINE_RECORDS, file_hashes[BASELINE_RECORDS])).decode("utf-8").splitlines()
+    units = unpack(_verified(folder / BASELINE_UNITS, file_hashes[BASELINE_UNITS]), str(folder / BASELINE_UNITS))
     records = [Record.from_json(line, f"{folder / BASELINE_RECORDS} line {i}") for i, line in enumerate(lines, 1)]
     return [Entry(record, origin, str(folder), units.get(record.key, ())) for record in sorted(records, key=_order)]
 

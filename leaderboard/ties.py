@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from leaderboard.tables import Column, Table, Value
 
 
-def separable(first: Value, second: Value) -> bool:
+def significantly_different(first: Value, second: Value) -> bool:
     """Return whether two values differ by more than chance: 95 %, paired where both have units, seed spread included."""
     a, b = first.estimate, second.estimate
     if a.value is None or b.value is None:
@@ -52,7 +52,7 @@ def unpaired(first: Value, second: Value) -> Difference | None:
 
 
 def tie_groups(table: Table, column: Column, backbone: str) -> dict[RowKey, int]:
-    """Return the tie group of each valid row of a backbone: 1 holds the best value and all not separable from it."""
+    """Return the tie group of each valid row of a backbone: 1 holds the best value and all not significantly different from it."""
     found = {
         key: cells[column]
         for key, cells in table.rows.items()
@@ -69,7 +69,7 @@ def tie_groups(table: Table, column: Column, backbone: str) -> dict[RowKey, int]
     number = 0
     while rest:
         number += 1
-        last = max(i for i, key in enumerate(rest) if i == 0 or not separable(found[rest[0]], found[key]))
+        last = max(i for i, key in enumerate(rest) if i == 0 or not significantly_different(found[rest[0]], found[key]))
         groups |= dict.fromkeys(rest[: last + 1], number)  # whatever lies between two tied rows is tied with them
         rest = rest[last + 1 :]
     return groups

@@ -64,7 +64,7 @@ def compare(
     store: StoreOption = DEFAULT_STORE,
     style: Annotated[str, typer.Option("--format", help="csv or md.")] = "md",
 ) -> None:
-    """Compare two systems on their common test items: difference, interval, better / worse / not separable."""
+    """Compare two systems on their common test items: difference, interval, better / worse / not significantly different."""
     from harness.results.leaderboard import board
 
     sys.stdout.write(board().compare(first, second, [store], style))
