@@ -42,7 +42,7 @@ def main() -> None:
         for place, (title, name) in enumerate((t, n) for t, n in NAMES.items() if _measured(table, rows, columns.get(t))):
             column = columns[title]
             arrow = {"higher": "↑", "lower": "↓"}[column.better]
-            texts = [cell_text(table, rows[g], column, narrow=True) if g in rows else "–" for g in generators]
+            texts = [cell_text(table, rows[g], column) if g in rows else "–" for g in generators]
             print(f"| {f'{heading} ' if not place else ''}{name} {arrow} | " + " | ".join(texts) + " |")
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.core.errors import DataMissing, UserError
 from harness.core.names import did_you_mean, names_in
 from leaderboard import declared
-from leaderboard.exports import to_csv, to_latex, to_markdown, to_terminal
+from leaderboard.exports import to_csv, to_markdown
 from leaderboard.rows import give_way
 from leaderboard.sources import BASELINE, WORLD, Entry, from_store, gather, recorded, shipped
 from leaderboard.tables import Table, build_tables
 
-STYLES = ("csv", "md", "latex", "html")
+TIDY = ("long", "json", "parquet")
+STYLES = ("csv", "md", "latex", "html", *TIDY)
 CSV_NAME, MARKDOWN_NAME, CURVES_NAME = "leaderboard.csv", "leaderboard.md", "few-shot"
 PUBLISHED_PROFILES = ("in1k", "in100")
 """Profiles whose numbers may be read beside the paper's."""
@@ -33,77 +35,95 @@ class Board:
         """Write the store's board files, then print the rows of a run with recorded ones beside them."""
         from harness.core.files import write_text
 
-        mine = _exclude_calibration_worlds([entry for entry in from_store(store) if entry.record.key in asked])
+        own = _exclude_calibration_worlds(from_store(store))
+        mine = [entry for entry in own if entry.record.key in asked]
         if not mine:
             return
         profiles = {entry.record.comparability.profile for entry in mine}
         suites = {entry.record.suite for entry in mine}
         backbones = {entry.record.subject.backbone for entry in mine} | {"-"}
-        beside = [
-            e for e in _recorded_rows_for(_exclude_calibration_worlds(from_store(store)), profiles)
-            if e.record.suite in suites and e.record.subject.backbone in backbones
-        ]  # fmt: skip
-        write_text(store / CSV_NAME, self.render([store], "csv", True))
-        write_text(store / MARKDOWN_NAME, self.render([store], "md", True))
-        self._curves(store, build_tables(_exclude_calibration_worlds(from_store(store)) + beside))
-        tables, width = build_tables(mine + beside), max(60, shutil.get_terminal_size((80, 24)).columns)
-        sys.stdout.write(to_terminal(tables, width) + declared.to_terminal(build_tables(mine), width))
-        print(f"whole board: {store / MARKDOWN_NAME} and {CSV_NAME}", file=sys.stderr)
+        beside = [e for e in _recorded_rows_for(own) if e.record.suite in suites and e.record.subject.backbone in backbones
+                  and e.record.comparability.profile in profiles]  # fmt: skip
+        whole = build_tables(own + _recorded_rows_for(own))
+        write_text(store / CSV_NAME, to_csv(whole))
+        write_text(store / MARKDOWN_NAME, self._markdown(whole, _with_published(own)))
+        _write_curves(store, build_tables(own + beside))
+        _print(build_tables(mine + beside), build_tables(mine))
+        print(f"full leaderboard: {store / MARKDOWN_NAME} and {CSV_NAME}", file=sys.stderr)
 
-    def _curves(self, store: Path, tables: list[Table]) -> None:
-        """Write accuracy against training images as data and picture, where few-shot probes have run."""
-        from harness.core.files import atomic_path, write_text
-        from leaderboard.curves import curves_csv, dots, draw_curves
-
-        found = dots(tables)
-        if found:
-            write_text(store / f"{CURVES_NAME}.csv", curves_csv(found))
-            with atomic_path(store / f"{CURVES_NAME}.png") as temporary:
-                draw_curves(found, temporary)
-
-    def render(self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False) -> str:
-        """Return the board of stores and baseline folders, merged.
+    def render(self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False) -> str | bytes:
+        """Return the board of stores and baseline folders, merged; bytes for ``parquet``, text for every other style.
 
         Raises:
             UserError: an unknown style, a damaged record, or duplicates that disagree.
             DataMissing: there is nothing to show.
         """
-        if published and style in ("csv", "latex"):
+        if style not in STYLES:
+            raise UserError(f"unknown format {style!r}", f"there are {', '.join(STYLES)}", f"{near(style, STYLES)}correct --format")
+        if published and style not in ("md", "html"):
             raise UserError(f"--published has no {style}", "the paper's tables are written as Markdown and HTML only",
                             "add --format md or html, or leave out --published")  # fmt: skip
-        if style not in STYLES:
-            raise UserError(
-                f"unknown format {style!r}", f"there are {', '.join(STYLES)}", "give --format csv, md, latex or html"
-            )
+        mine, beside = self._entries(places, with_recorded)
+        if style in TIDY:
+            from leaderboard import long
+
+            write: Callable[[list[long.Line]], str | bytes] = {"long": long.to_csv, "json": long.to_json}.get(style, long.to_parquet)
+            return write(long.long_table(mine + beside))
+        tables = build_tables(mine + beside)
+        published = published or _with_published(mine)
+        if style == "html":
+            return self._page(tables, places, published)
+        if style == "latex":
+            from leaderboard.latex import to_latex
+
+            return to_latex(tables)
+        return to_csv(tables) if style == "csv" else self._markdown(tables, published)
+
+    def values(self, places: Sequence[Path], with_recorded: bool) -> list[dict[str, Any]]:
+        """Return one line per value of the board, for a data frame: see ``leaderboard.long``.
+
+        Raises:
+            UserError: a damaged record, or duplicates that disagree.
+            DataMissing: there is nothing to show.
+        """
+        from leaderboard.long import long_table
+
+        mine, beside = self._entries(places, with_recorded)
+        return long_table(mine + beside)
+
+    def _entries(self, places: Sequence[Path], with_recorded: bool) -> tuple[list[Entry], list[Entry]]:
+        """Return the entries of some places, and the recorded ones beside them."""
         every = gather([place for place in places if place.exists() or len(places) > 1])
         mine = _exclude_calibration_worlds(every)
         if len(mine) < len(every):
             print("calibration worlds are excluded from the leaderboard: see python -m harness calibrate", file=sys.stderr)
-        profiles = {entry.record.comparability.profile for entry in mine}
-        beside = _recorded_rows_for(mine, profiles) if with_recorded else []
+        beside = _recorded_rows_for(mine) if with_recorded else []
         if not mine and not beside:
             raise DataMissing(
                 f"no results in {', '.join(map(str, places))}",
                 "no finished evaluation was found",
                 "python -m harness run --generator lbgen, or give the folder of a store",
             )
-        tables = build_tables(mine + beside)
-        published = published or bool(profiles & set(PUBLISHED_PROFILES))
-        if style == "html":
-            from leaderboard.gallery import Gallery
-            from leaderboard.report import to_html
+        return mine, beside
 
-            shown = Gallery(places)
-            page = to_html(tables, shown, published, declared.to_markdown(tables, self._declared()))
-            for name in shown.left_out:
-                print(f"left out of the page: {name}", file=sys.stderr)
-            return page
-        if style == "md":
-            from leaderboard.published import to_markdown as published_markdown
+    def _markdown(self, tables: list[Table], published: bool) -> str:
+        sections = [declared.generators(tables, self._declared("generators"))]
+        if published:
+            from leaderboard.published import sections as published_sections
 
-            parts = [to_markdown(tables), declared.to_markdown(tables, self._declared())]
-            return "\n".join(filter(None, [*parts, published_markdown() if published else ""]))
-        return {"csv": to_csv, "latex": to_latex}[style](tables)
+            sections += published_sections()
+        return "\n".join([to_markdown(tables), *(section.markdown() for section in sections if section)])
+
+    def _page(self, tables: list[Table], places: Sequence[Path], published: bool) -> str:
+        """Return the HTML report, and name on standard error what damage leaves out of it."""
+        from leaderboard.gallery import Gallery
+        from leaderboard.report import to_html
+
+        shown = Gallery(places)
+        page = to_html(tables, shown, published, self._declared)
+        for name in shown.left_out:
+            print(f"left out of the page: {name}", file=sys.stderr)
+        return page
 
     def compare(self, first: str, second: str, places: Sequence[Path], style: str) -> str:
         """Return the paired comparison of two systems.
@@ -225,7 +245,35 @@ def _is_bare(place: Path) -> bool:
     return not (place / BASELINE).is_file() and not from_store(place)
 
 
-def _recorded_rows_for(mine: list[Entry], profiles: set[str]) -> list[Entry]:
-    """Return the recorded entries of some profiles, but those that the run has itself."""
-    chosen = [entry for entry in recorded() if not mine or entry.record.comparability.profile in profiles]
-    return give_way(chosen, mine)
+def _recorded_rows_for(mine: list[Entry]) -> list[Entry]:
+    """Return the recorded entries of the profiles of a run, without those that the run has itself; all of them for no run."""
+    profiles = {entry.record.comparability.profile for entry in mine}
+    return give_way([entry for entry in recorded() if not mine or entry.record.comparability.profile in profiles], mine)
+
+
+def _with_published(mine: Sequence[Entry]) -> bool:
+    return any(entry.record.comparability.profile in PUBLISHED_PROFILES for entry in mine)
+
+
+def _write_curves(store: Path, tables: list[Table]) -> None:
+    """Write accuracy against training images as data and picture, if few-shot probes have run."""
+    from harness.core.files import atomic_path, write_text
+    from leaderboard.curves import curves_csv, dots, draw_curves
+
+    found = dots(tables)
+    if found:
+        write_text(store / f"{CURVES_NAME}.csv", curves_csv(found))
+        with atomic_path(store / f"{CURVES_NAME}.png") as temporary:
+            draw_curves(found, temporary)
+
+
+def _print(tables: list[Table], mine: list[Table]) -> None:
+    """Print the board for this terminal, then the supervision behind its own rows."""
+    from rich.console import Console
+
+    from leaderboard.terminal import to_terminal
+
+    width = max(60, shutil.get_terminal_size((80, 24)).columns)
+    screen = Console(file=sys.stdout)  # which knows NO_COLOR and terminals without colours
+    colour = screen.color_system is not None and not screen.no_color
+    sys.stdout.write(to_terminal(tables, width, colour) + declared.to_terminal(mine, width))

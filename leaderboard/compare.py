@@ -11,6 +11,7 @@ from typing import Literal
 
 from harness.stats.difference import Difference, difference
 from harness.stats.estimate import LEVEL, holm
+from leaderboard.markup import md
 from leaderboard.network import OUTSIDE, RECIPE, differences, facts_of
 from leaderboard.rows import RowKey
 from leaderboard.systems import system
@@ -189,13 +190,14 @@ NOTE = (
 
 def to_markdown(found: Sequence[Comparison], names: tuple[str, str]) -> str:
     """Return one block per backbone; facts in which the two networks differ stand above its table."""
+    names = (md(names[0]), md(names[1]))
     lines = [f"# {names[0]} against {names[1]}\n"]
     for backbone in dict.fromkeys(one.backbone for one in found):
         mine = [one for one in found if one.backbone == backbone]
         seeds = [text for text in (_seeds([one.first for one in mine]), _seeds([one.second for one in mine])) if text]
         apart = networks_apart(mine)
-        lines += [f"## {backbone}" + (f": {' and '.join(seeds)}" if seeds else "") + "\n",
-                  *([f"{' '.join(apart)}\n"] if apart else []),
+        lines += [f"## {md(backbone)}" + (f": {' and '.join(seeds)}" if seeds else "") + "\n",
+                  *([f"{md(' '.join(apart))}\n"] if apart else []),
                   f"| | {names[0]} | {names[1]} | difference | p | {names[0]} is | the interval covers |",
                   "|---|---|---|---|---|---|---|"]  # fmt: skip
         lines += [_line(one) for one in mine]
@@ -230,12 +232,12 @@ def _seeds(values: Sequence[Value | None]) -> str:
 def _line(one: Comparison) -> str:
     scale, d = one.column.scale, one.difference
     values = [_number(value, scale) for value in (one.first, one.second)]
-    title = one.column.title + _companions(one)
-    verdict = f"not comparable ({one.why})" if one.verdict == "not comparable" else one.verdict
+    title = md(one.column.title + _companions(one))
+    verdict = f"not comparable ({md(one.why)})" if one.verdict == "not comparable" else one.verdict
     if d is None or one.holm is None:
         return f"| {title} | {values[0]} | {values[1]} | – | – | {verdict} | – |"
     text = f"{scale * d.value:+.1f} [{scale * d.low:+.1f}, {scale * d.high:+.1f}]"
-    scope = "–" if one.verdict == "not comparable" else one.why
+    scope = "–" if one.verdict == "not comparable" else md(one.why)
     return f"| {title} | {values[0]} | {values[1]} | {text} | {one.holm:.3g} | {verdict} | {scope} |"
 
 

@@ -15,6 +15,7 @@ from xml.sax.saxutils import quoteattr
 from harness.stats.difference import Difference, Spread, difference, pooled_spread, seed_values
 from harness.stats.estimate import holm
 from leaderboard.baseline import Gated
+from leaderboard.markup import md
 from leaderboard.moderate import shrink_seed_variances
 from leaderboard.network import RECIPE, differences, facts_of
 from leaderboard.tables import Value
@@ -235,7 +236,7 @@ def to_markdown(report: Report) -> str:
         f"{counts['fail']} worse, {counts['inconclusive']} inconclusive, {counts['pass']} passed. "
         f"One-sided, Holm-adjusted over {sum(f.difference is not None for f in report.findings)} metrics; a false alarm in one of "
         f"twenty runs at most.\n",
-        f"Baseline: {report.head.get('reason', '')}\n",
+        f"Baseline: {md(str(report.head.get('reason', '')))}\n",
     ]
     loud = [finding for finding in report.findings if finding.verdict != "pass"]
     quiet = [finding for finding in report.findings if finding.verdict == "pass"]
@@ -259,7 +260,7 @@ def _table(findings: Sequence[Finding]) -> str:
             seeds = "–" if d.se_seeds is None else f"{f.scale * d.se_seeds:.2f}"
             parts = [f"{f.scale * d.value:+.2f}", f"{f.scale * d.se_items:.2f}", seeds, f"{f.p:.3g}"]
         arrow = {"higher": " ↑", "lower": " ↓"}.get(f.better, "")
-        lines.append(f"| {f.title}{arrow} | {' | '.join([*values, *parts])} | {_SIGN[f.verdict]}: {f.why} |")
+        lines.append(f"| {md(f.title)}{arrow} | {' | '.join([*values, *parts])} | {_SIGN[f.verdict]}: {md(f.why)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -19,10 +19,11 @@ from harness.core.identity import content_key, file_sha256
 from harness.stats.estimate import Estimate, wilson
 from harness.store.records import SCHEMA, Check, Comparability, Metric, Record, Subject
 from leaderboard.board import Board
-from leaderboard.exports import to_csv, to_markdown, to_terminal
+from leaderboard.exports import to_csv, to_markdown
 from leaderboard.rows import give_way
 from leaderboard.sources import Entry, from_store
 from leaderboard.tables import build_tables
+from leaderboard.terminal import to_terminal
 from leaderboard.ties import leaders
 from tests.leaderboard.conftest import MakeStore, flags
 
@@ -311,7 +312,7 @@ def test_measures_of_the_images_add_no_seeds_to_a_row() -> None:
 def test_board_shows_what_every_generator_declares(make_store: MakeStore) -> None:
     """Information from the records; prompts, sampler, cost and licence from the generators that are installed."""
     from harness.results.leaderboard import board
-    from leaderboard.declared import told
+    from leaderboard.declared import supervision
 
     results = {name: {"in-domain": [flags(100, rate, 0)]} for name, rate in (("sd15", 0.5), ("gone", 0.4))}
     store = make_store("s", results)
@@ -320,4 +321,4 @@ def test_board_shows_what_every_generator_declares(make_store: MakeStore) -> Non
     assert all(word in line for word in ("PNDM, 50 steps", "class name itself", "416 A100-hours", "OpenRAIL"))
     assert "| gone | class names | – | – | – | – | – |" in text
     assert 'id="generators"' in board().render([store], "html", False)
-    assert told([]) == {}
+    assert supervision([]) == {}
