@@ -59,7 +59,11 @@ class Board:
             DataMissing: there is nothing to show.
         """
         if style not in STYLES:
-            raise UserError(f"unknown format {style!r}", f"there are {', '.join(STYLES)}", f"{near(style, STYLES)}correct --format")
+            raise UserError(
+                f"unknown format {style!r}",
+                f"there are {', '.join(STYLES)}",
+                f"{did_you_mean(style, STYLES)}correct --format",
+            )
         if published and style not in ("md", "html"):
             raise UserError(f"--published has no {style}", "the paper's tables are written as Markdown and HTML only",
                             "add --format md or html, or leave out --published")  # fmt: skip
@@ -67,7 +71,9 @@ class Board:
         if style in TIDY:
             from leaderboard import long
 
-            write: Callable[[list[long.Line]], str | bytes] = {"long": long.to_csv, "json": long.to_json}.get(style, long.to_parquet)
+            write: Callable[[list[long.Line]], str | bytes] = {"long": long.to_csv, "json": long.to_json}.get(
+                style, long.to_parquet
+            )
             return write(long.long_table(mine + beside))
         tables = build_tables(mine + beside)
         published = published or _with_published(mine)
@@ -96,7 +102,9 @@ class Board:
         every = gather([place for place in places if place.exists() or len(places) > 1])
         mine = _exclude_calibration_worlds(every)
         if len(mine) < len(every):
-            print("calibration worlds are excluded from the leaderboard: see python -m harness calibrate", file=sys.stderr)
+            print(
+                "calibration worlds are excluded from the leaderboard: see python -m harness calibrate", file=sys.stderr
+            )
         beside = _recorded_rows_for(mine) if with_recorded else []
         if not mine and not beside:
             raise DataMissing(
@@ -138,16 +146,16 @@ class Board:
         if any("@" not in text for text in (first, second)) and all(_is_bare(place) for place in places):
             beside = shipped("micro")
             raise DataMissing(
-                "; ".join(f"no results in {place}" if place.exists() else f"{place} does not exist" for place in places),
+                "; ".join(
+                    f"no results in {place}" if place.exists() else f"{place} does not exist" for place in places
+                ),
                 "recorded rows stand in for one of two systems, not for both, unless their folder is named",
                 f"run the suites first, or name the folder of a store or baseline: compare {first}@{beside} {second}@{beside}",
             )
         found = compare.compare(*compare.systems((first, second), places), (first, second))
         return compare.to_markdown(found, (first, second)) if style == "md" else compare.to_csv(found)
 
-    def gate(
-        self, places: Sequence[Path], baseline: Path, strict: bool, only: str = ""
-    ) -> tuple[int, str, str]:
+    def gate(self, places: Sequence[Path], baseline: Path, strict: bool, only: str = "") -> tuple[int, str, str]:
         """Return exit code, Markdown summary and JUnit XML of a candidate against a baseline.
 
         ``only`` is one name as the board prints it, or several with commas between them; empty for all generators.

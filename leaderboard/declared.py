@@ -58,4 +58,8 @@ def to_terminal(tables: Sequence[Table], width: int) -> str:
     size = max(map(len, found), default=0) + 2
     lines = [textwrap.fill(text, width, initial_indent=name.ljust(size), subsequent_indent=" " * size)
              for name, text in found.items()]  # fmt: skip
-    return "\n".join(["supervision used (prompts, sampler, cost, licence: describe NAME):", *lines]) + "\n\n" if lines else ""
+    return (
+        "\n".join(["supervision used (prompts, sampler, cost, licence: describe NAME):", *lines]) + "\n\n"
+        if lines
+        else ""
+    )

@@ -209,7 +209,11 @@ def from_baseline(folder: Path, origin: Origin = "run") -> list[Entry]:
         UserError: a file is missing, damaged, or not the one the baseline was reviewed with.
     """
     file_hashes = read_head(folder)["files"]
-    lines = gzip.decompress(_verified(folder / BASELINE_RECORDS, file_hashes[BASELINE_RECORDS])).decode("utf-8").splitlines()
+    lines = (
+        gzip.decompress(_verified(folder / BASELINE_RECORDS, file_hashes[BASELINE_RECORDS]))
+        .decode("utf-8")
+        .splitlines()
+    )
     units = unpack(_verified(folder / BASELINE_UNITS, file_hashes[BASELINE_UNITS]), str(folder / BASELINE_UNITS))
     records = [Record.from_json(line, f"{folder / BASELINE_RECORDS} line {i}") for i, line in enumerate(lines, 1)]
     return [Entry(record, origin, str(folder), units.get(record.key, ())) for record in sorted(records, key=_order)]

@@ -47,7 +47,9 @@ def _print(console: Console, table: Table, width: int) -> None:
     console.print(table.title, style="bold")
     for note in table.notes:
         console.print(textwrap.fill(note, width, subsequent_indent="  "))
-    names = [text for column in table.columns for text in _labels(table, column, common_n(table, list(table.rows), column))]
+    names = [
+        text for column in table.columns for text in _labels(table, column, common_n(table, list(table.rows), column))
+    ]
     label = min(max(map(len, names), default=8), width // 2)
     heads = {key: _head(table, key, width - label) for key in table.rows}
     sizes = {key: _size(table, key, heads[key]) + GAP for key in table.rows}
@@ -84,7 +86,11 @@ def _grid(table: Table, keys: Sequence[RowKey], heads: Mapping[RowKey, str], lab
 def _labels(table: Table, column: Column, n: int | None) -> list[str]:
     """Return the names of a column's lines: its own with n, then those of its companions, then n if the rows differ in it."""
     own = f"{column.title} {arrow(column)}".strip()
-    return [own if n is None else f"{own} n={n}", *(f"  {name}" for name in table.beside(column)), *(["  n"] if n is None else [])]
+    return [
+        own if n is None else f"{own} n={n}",
+        *(f"  {name}" for name in table.beside(column)),
+        *(["  n"] if n is None else []),
+    ]
 
 
 def _styled(text: str) -> Text:

@@ -25,7 +25,7 @@ def add_commands(app: typer.Typer) -> None:
     """Register the commands."""
     add = app.command
     add(
-        epilog=_EXAMPLES.format("leaderboard --format parquet --output board.parquet", "leaderboard one-store another --format html > board.html")
+        epilog=_EXAMPLES.format("leaderboard --format long", "leaderboard one-store another --format html > board.html")
     )(leaderboard)
     add(epilog=_EXAMPLES.format("compare lbgen sd15", "compare lbgen@new-store lbgen@old-store --format csv"))(compare)
     add(epilog=_EXAMPLES.format("gate --baseline micro", 'gate --baseline ci/baseline --update --reason "new recipe"'))(
@@ -37,7 +37,9 @@ def add_commands(app: typer.Typer) -> None:
 
 def leaderboard(
     folders: Places = None,
-    style: Annotated[str, typer.Option("--format", help="csv, md, latex, html; one line per value: long, json, parquet.")] = "md",
+    style: Annotated[
+        str, typer.Option("--format", help="csv, md, latex, html; one line per value: long, json, parquet.")
+    ] = "md",
     output: Annotated[Path | None, typer.Option("--output", help="Write to this file, not to standard output.")] = None,
     store: StoreOption = DEFAULT_STORE,
     recorded: Annotated[
@@ -49,14 +51,16 @@ def leaderboard(
     ] = False,
 ) -> None:
     """Write the leaderboard to standard output or to a file; identical inputs give identical bytes."""
-    from harness.results.leaderboard import board
     from harness.core.files import write_bytes
+    from harness.results.leaderboard import board
 
     for folder in folders or ():
         if not folder.exists():
             raise DataMissing(f"{folder} does not exist", "no store or baseline is there", "correct the path")
     if style == "parquet" and output is None and sys.stdout.isatty():
-        raise UserError("parquet is not text", "standard output is a terminal", "add --output FILE, or redirect standard output")
+        raise UserError(
+            "parquet is not text", "standard output is a terminal", "add --output FILE, or redirect standard output"
+        )
     content = board().render(folders or [store], style, recorded, published)
     if output is not None:
         write_bytes(output, content if isinstance(content, bytes) else content.encode())

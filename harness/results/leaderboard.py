@@ -25,9 +25,7 @@ class LeaderBoard(Protocol):
     def compare(self, first: str, second: str, places: Sequence[Path], style: str) -> str:
         """Return the paired comparison of two systems as text."""
 
-    def gate(
-        self, places: Sequence[Path], baseline: Path, strict: bool, only: str = ""
-    ) -> tuple[int, str, str]:
+    def gate(self, places: Sequence[Path], baseline: Path, strict: bool, only: str = "") -> tuple[int, str, str]:
         """Return exit code, Markdown summary and JUnit XML."""
 
     def find_baseline(self, name: str) -> Path | None:
@@ -47,11 +45,13 @@ class LeaderBoard(Protocol):
 
 def declarations(kind: str) -> dict[str, dict[str, str]]:
     """Return what the ``generators`` or ``suites`` that work here declare: id to fact to words."""
-    from harness import registry
+    from harness.plugins import registry
 
     if kind == "suites":
         suites = [suite.card for suite in registry.suites().available()[0]]
-        return {card.id: {"summary": card.summary, "formula": card.formula, "citation": card.citation} for card in suites}
+        return {
+            card.id: {"summary": card.summary, "formula": card.formula, "citation": card.citation} for card in suites
+        }
     cards = [generator.card for generator in registry.generators().available()[0]]
     return {
         card.id: {

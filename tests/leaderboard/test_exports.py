@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.inference import flag_units
-from harness.records import Check, Metric
-from harness.stats import Estimate, wilson
+from harness.stats.difference import flag_units
+from harness.stats.estimate import Estimate, wilson
+from harness.store.records import Check, Metric
 from leaderboard.board import Board
 from leaderboard.compare import compare, systems, to_markdown
 from leaderboard.exports import to_csv
@@ -60,7 +60,11 @@ def test_markdown_shows_a_name_as_it_is(name: str) -> None:
 
 def test_latex_shows_a_name_as_it_is() -> None:
     text = tex(ODD + " 5% #1 {x} ^")
-    plain = re.sub(r"\\(textasciitilde|textasciicircum|textbackslash|textless|textgreater|textbar)\{\}|\\[&%$#_{}]|\{[*\[\]]\}", "", text)
+    plain = re.sub(
+        r"\\(textasciitilde|textasciicircum|textbackslash|textless|textgreater|textbar)\{\}|\\[&%$#_{}]|\{[*\[\]]\}",
+        "",
+        text,
+    )
     assert not re.search(r"[\\{}$&#^_%~|<>*\[\]]", plain)
     assert tex("[x") == "{[}x", "a bracket after the end of a row would be its optional argument"
 
@@ -93,10 +97,16 @@ def test_every_format_carries_n(store: Path) -> None:
     tables = build_tables(from_store(store))
     texts = {style: Board().render([store], style, False) for style in ("md", "html")}
     texts |= {"latex": to_latex(tables), "terminal": to_terminal(tables, 80)}
-    for style, same, apart in (("md", "n=200", "n=80"), ("html", "n=200", "<small>n=80</small>"), ("latex", "$n=200$", "$n=80$")):
+    for style, same, apart in (
+        ("md", "n=200", "n=80"),
+        ("html", "n=200", "<small>n=80</small>"),
+        ("latex", "$n=200$", "$n=80$"),
+    ):
         text = texts[style]
         assert isinstance(text, str) and same in text and apart in text, style
-    assert "in-domain top1 ↑ n=200" in texts["terminal"] and re.search(r"^  n +100 +80 +100$", texts["terminal"], re.MULTILINE)
+    assert "in-domain top1 ↑ n=200" in texts["terminal"] and re.search(
+        r"^  n +100 +80 +100$", texts["terminal"], re.MULTILINE
+    )
 
 
 def test_the_first_tie_group_is_the_same_in_every_format(store: Path) -> None:
@@ -138,13 +148,20 @@ def test_the_long_table_has_every_value_of_the_wide_one_and_the_companions(store
         for name in ("in-domain/top1", "texture-bias/TI"):
             if row[name]:
                 line = by_place[row["generator"], *name.split("/")]
-                assert (repr(line["value"]), repr(line["low"]), str(line["n"])) == (row[name], row[f"{name}.low"], row[f"{name}.n"])
+                assert (repr(line["value"]), repr(line["low"]), str(line["n"])) == (
+                    row[name],
+                    row[f"{name}.low"],
+                    row[f"{name}.n"],
+                )
                 assert ("" if line["tie_group"] is None else str(line["tie_group"])) == row[f"{name}.tie_group"]
                 assert line["checks"] == ("passed" if row[f"{name}.valid"] == "yes" else "failed")
     companion = by_place["broken", "texture-bias", "cue_coverage"]
     assert companion["role"] == "companion" and companion["value"] == 0.75 and companion["tie_group"] is None
     assert (companion["failed_checks"], companion["findings"]) == ("floor", "2 of 80 files differ")
-    assert by_place["best", "in-domain", "top1"]["seeds"] == "0/0 1/1" and by_place["best", "in-domain", "top1"]["n_seeds"] == 2
+    assert (
+        by_place["best", "in-domain", "top1"]["seeds"] == "0/0 1/1"
+        and by_place["best", "in-domain", "top1"]["n_seeds"] == 2
+    )
 
 
 def test_a_mean_of_a_group_and_an_undefined_value_are_lines_too() -> None:
@@ -153,11 +170,15 @@ def test_a_mean_of_a_group_and_an_undefined_value_are_lines_too() -> None:
         made = make_record("linear-probe", "real", [True], item=name, key=name * 16)
         members.append(replace(made, metrics=(Metric(name, wilson(k, 100), group="transfer", group_size=2),)))
     none = make_record("texture-bias", "real", [True])
-    none = replace(none, metrics=(Metric("TI", Estimate(None, None, None, 0, "none", "p", "no decision"), better="lower"),))
+    none = replace(
+        none, metrics=(Metric("TI", Estimate(None, None, None, 0, "none", "p", "no decision"), better="lower"),)
+    )
     found = {line["metric"]: line for line in long_table([Entry(one, "run") for one in (*members, none)])}
     assert found["transfer"]["role"] == "mean" and found["transfer"]["item"] == "dtd pets"
     assert found["transfer"]["value"] == pytest.approx(0.7) and found["dtd"]["item"] == "dtd"
-    assert found["TI"]["value"] is None and found["TI"]["remark"] == "no decision" and found["TI"]["direction"] == "lower"
+    assert (
+        found["TI"]["value"] is None and found["TI"]["remark"] == "no decision" and found["TI"]["direction"] == "lower"
+    )
 
 
 def test_long_json_and_parquet_say_the_same(store: Path) -> None:
@@ -179,7 +200,9 @@ def test_every_column_of_the_long_table_is_explained() -> None:
     from leaderboard import long
 
     text = (long.__doc__ or "").partition("in this order")[2]
-    told = [name for line in re.findall(r"^([a-z_]+(?:, [a-z_]+)*) {2,}\S", text, re.MULTILINE) for name in line.split(", ")]
+    told = [
+        name for line in re.findall(r"^([a-z_]+(?:, [a-z_]+)*) {2,}\S", text, re.MULTILINE) for name in line.split(", ")
+    ]
     assert tuple(told) == COLUMNS
 
 
@@ -187,7 +210,7 @@ def test_parquet_on_a_terminal_is_refused_with_a_fix(store: Path, tmp_path: Path
                                                      capfdbinary: pytest.CaptureFixture[bytes]) -> None:  # fmt: skip
     import sys
 
-    from harness.cli import main
+    from harness.cli.main import main
 
     def run(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["harness", "leaderboard", str(store), "--no-recorded", *arguments])

@@ -150,7 +150,9 @@ def test_chromium_opens_sorts_shows_and_prints_without_an_error(page: str, tmp_p
                           capture_output=True, text=True, timeout=240, check=True)  # fmt: skip
     narrow = json.loads(html.unescape(re.search(r'data-probe="([^"]*)"', done.stdout)[1]))  # type: ignore[index]
     for size in (found, narrow):
-        assert size["fits"] and size["important"] and size["sticky"], "nothing important needs scrolling, and the name stays"
+        assert size["fits"] and size["important"] and size["sticky"], (
+            "nothing important needs scrolling, and the name stays"
+        )
     assert found["others"] and not narrow["others"], "what a narrow screen has no room for comes with a button"
     pdf = tmp_path / "report.pdf"
     subprocess.run([*base, f"--print-to-pdf={pdf}", path.as_uri()], capture_output=True, timeout=240, check=True)
@@ -187,7 +189,12 @@ def test_the_cost_of_shards_is_their_sum_and_a_dash_where_nobody_counted(tmp_pat
     folder = tmp_path / "synthesise" / f"sd15-{key[:16]}"
     folder.mkdir(parents=True)
     (folder / "images.jsonl").write_text("{}\n" * 30)
-    counted = {"files": {"shards/a.tar": {"bytes": 1}}, "wall_seconds": 10.0, "cpu_seconds": 20.0, "shard_costs": {"a": [9.5, 19.5]}}
+    counted = {
+        "files": {"shards/a.tar": {"bytes": 1}},
+        "wall_seconds": 10.0,
+        "cpu_seconds": 20.0,
+        "shard_costs": {"a": [9.5, 19.5]},
+    }
     for change, expected in (({}, Cost(10.0, 20.0)), ({"wall_seconds": None, "cpu_seconds": None}, None)):
         (folder / "manifest.json").write_text(json.dumps(counted | change))
         found = gallery.cost([tmp_path], key)
@@ -205,7 +212,11 @@ def test_values_say_their_own_seeds(make_store: MakeStore) -> None:
     row = page.partition("<tbody>")[2].partition("</tr>")[0]
     assert "<small>3 seeds</small>" in row.partition("<td")[0] and row.count("<small>sd ") == 3
     assert row.count("<small>1 seed</small>") == 1
-    assert "has its own column" not in page and "beneath them sd" in page and r"$\pm$: standard deviation over seeds" in latex
+    assert (
+        "has its own column" not in page
+        and "beneath them sd" in page
+        and r"$\pm$: standard deviation over seeds" in latex
+    )
     board = Board().render([store], "md", False)
     assert "| sd15 | resnet10 | 1 seed |" in board.partition("### coco")[2].partition("###")[0]
     assert "3 seeds" in board.partition("### texture-bias")[2].partition("###")[0]
@@ -234,13 +245,15 @@ def _heads(page: str) -> list[str]:
     """Return the names of the columns of the first table."""
     first = page.partition("<thead>")[2].partition("</thead>")[0]
     names = re.findall(r'<th data-sort="(?:higher|lower|neither)".*?>(.*?)</th>', first, re.DOTALL)
-    return [re.sub(r"<small>.*</small><br>|<small.*|<wbr>|&nbsp;.", "", name, flags=re.DOTALL).strip() for name in names]
+    return [
+        re.sub(r"<small>.*</small><br>|<small.*|<wbr>|&nbsp;.", "", name, flags=re.DOTALL).strip() for name in names
+    ]
 
 
 def test_the_page_gives_the_formula_of_every_metric(make_store: MakeStore) -> None:
     """As its suite declares it; a dash for a suite that is not installed."""
-    from harness.boards import board
-    from harness.registry import suites
+    from harness.plugins.registry import suites
+    from harness.results.leaderboard import board
 
     store = make_store("s", {"sd15": {"texture-bias": [flags(100, 0.5, 0)], "gone": [flags(100, 0.5, 0)]}})
     page = board().render([store], "html", False)
@@ -255,4 +268,6 @@ def test_the_page_gives_the_formula_of_every_metric(make_store: MakeStore) -> No
 def test_no_module_holds_html() -> None:
     """Templates with automatic escaping write all of it."""
     for path in (Path(__file__).parents[2] / "leaderboard").glob("*.py"):
-        assert not re.search(r"</?(td|th|tr|p|h\d|div|span|small|svg|script|li|ul|b)[ >]", path.read_text("utf-8")), path
+        assert not re.search(r"</?(td|th|tr|p|h\d|div|span|small|svg|script|li|ul|b)[ >]", path.read_text("utf-8")), (
+            path
+        )
