@@ -28,7 +28,11 @@ class Board:
     """Prints and writes boards."""
 
     def __init__(self, declared: declared.Source = declared.none_declared) -> None:
-        """Take from where the generators' declarations come."""
+        """Create the board.
+
+        Args:
+            declared: What the installed generators and suites declare.
+        """
         self._declared = declared
 
     def show(self, store: Path, asked: frozenset[str]) -> None:
@@ -61,7 +65,7 @@ class Board:
         if style not in STYLES:
             raise UserError(
                 f"unknown format {style!r}",
-                f"there are {', '.join(STYLES)}",
+                f"formats: {', '.join(STYLES)}",
                 f"{did_you_mean(style, STYLES)}correct --format",
             )
         if published and style not in ("md", "html"):
@@ -142,14 +146,14 @@ class Board:
         from leaderboard import compare
 
         if style not in ("md", "csv"):
-            raise UserError(f"unknown format {style!r}", "there are csv, md", "give --format csv or --format md")
+            raise UserError(f"unknown format {style!r}", "formats: csv, md", "use --format csv or --format md")
         if any("@" not in text for text in (first, second)) and all(_is_bare(place) for place in places):
             beside = shipped("micro")
             raise DataMissing(
                 "; ".join(
                     f"no results in {place}" if place.exists() else f"{place} does not exist" for place in places
                 ),
-                "recorded rows stand in for one of two systems, not for both, unless their folder is named",
+                "recorded rows can replace one of the two systems, not both, unless their folder is named",
                 f"run the suites first, or name the folder of a store or baseline: compare {first}@{beside} {second}@{beside}",
             )
         found = compare.compare(*compare.systems((first, second), places), (first, second))
@@ -238,7 +242,7 @@ def _candidate(places: Sequence[Path]) -> list[Entry]:
                           "run the suites first, or give the folder of a store")  # fmt: skip
     lacking = sum(not entry.units and entry.origin == "run" for entry in entries)
     if lacking == len(entries):
-        raise UserError("the results have no rows for pairing", "the store was written by an older version",
+        raise UserError("the results have no per-item data for paired tests", "the store was written by an older version",
                         f"python -m harness rescore {places[0]}")  # fmt: skip
     return entries
 

@@ -35,7 +35,7 @@ class Comparison:
     """Holm-adjusted p over the table."""
     verdict: Verdict
     why: str = ""
-    """Why not comparable, else what the interval covers."""
+    """Why not comparable, else what the interval generalises to."""
 
 
 def systems(texts: tuple[str, str], places: Sequence[Path]) -> tuple[Table, Table]:
@@ -161,7 +161,7 @@ def _judged(one: Comparison, p: float, names: tuple[str, str]) -> Comparison:
 
 
 def _covered(d: Difference, first: Value, second: Value, names: tuple[str, str]) -> str:
-    """Say what the interval covers.
+    """Return what the interval generalises to.
 
     Where one side has a single seed its scatter cannot be known. The other's is taken for both: they train one network by one
     recipe, and an interval that left the single seed's luck out would be read as a claim about its generator and be wrong too
@@ -176,8 +176,8 @@ def _covered(d: Difference, first: Value, second: Value, names: tuple[str, str])
     other, seeds = (names[1], second.seeds) if single[0] == names[0] else (names[0], first.seeds)
     value = first if single[0] == names[0] else second
     imported = all(entry.record.comparability.recipe in OUTSIDE for entry in value.sources)
-    alone = "is one file, its training" if imported else "has one seed,"
-    return f"new images and new seeds; {single[0]} {alone} taken to scatter like the {len(seeds)} of {other}"
+    alone = "is a single file" if imported else "has one seed"
+    return f"new images and new seeds; {single[0]} {alone}, assumed to vary like the {len(seeds)} seeds of {other}"
 
 
 # --- text ---------------------------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def to_markdown(found: Sequence[Comparison], names: tuple[str, str]) -> str:
         apart = networks_apart(mine)
         lines += [f"## {md(backbone)}" + (f": {' and '.join(seeds)}" if seeds else "") + "\n",
                   *([f"{md(' '.join(apart))}\n"] if apart else []),
-                  f"| | {names[0]} | {names[1]} | difference | p | {names[0]} is | the interval covers |",
+                  f"| | {names[0]} | {names[1]} | difference | p | {names[0]} is | interval generalises to |",
                   "|---|---|---|---|---|---|---|"]  # fmt: skip
         lines += [_line(one) for one in mine]
         lines.append("")

@@ -220,7 +220,7 @@ def _matched_block(table: Table) -> list[str]:
         return []
     accuracy, biases = found
     heads = ["generator", "backbone", *(_head_with_companions(table, column) for column in (accuracy, *biases))]
-    lines = ["### bias against in-domain accuracy\n", "Compare neighbours: a bias metric can be bought with accuracy.\n",
+    lines = ["### bias against in-domain accuracy\n", "Compare rows of similar accuracy: a less accurate model can look less biased.\n",
              md_row(heads), "|---" * len(heads) + "|"]  # fmt: skip
     for key in by_accuracy(table, accuracy, biases):
         texts = [with_companions(table, key, column) for column in (accuracy, *biases)]

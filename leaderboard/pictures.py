@@ -33,7 +33,7 @@ def panels(table: Table, shown: Gallery) -> list[Panel]:
     colours = colours_of(table)
     found = [
         ("bias, with 95 % intervals", _bias(table, colours)),
-        ("bias against in-domain accuracy: compare neighbours", _accuracy(table, colours)),
+        ("bias against in-domain accuracy: compare rows of similar accuracy", _accuracy(table, colours)),
         ("few-shot transfer: mean over data sets by share of training images", _few_shot(table, colours)),
         ("training loss of the first seed", _training(table, colours, shown)),
     ]

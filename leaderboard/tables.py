@@ -77,7 +77,7 @@ class Value:
     sources: tuple[Entry, ...] = field(default=(), compare=False)
     """The records behind it."""
     parts: tuple[tuple[Part, ...], ...] = field(default=(), compare=False)
-    """What pairing needs, one tuple per seed; empty where a suite gives nothing."""
+    """Per-item data for paired tests, one tuple per seed; empty if the suite gives none."""
     beside: Mapping[str, float | None] = field(default_factory=dict, hash=False)
     """Companions that the value must be read with, as fractions, means over seeds."""
     terms: Terms | None = None

@@ -33,7 +33,7 @@ def significantly_different(first: Value, second: Value) -> bool:
 def unpaired(first: Value, second: Value) -> Difference | None:
     """Return the difference as if the systems had been measured on different items, or None without intervals.
 
-    A system of one seed is taken to scatter like the other, as in a paired difference.
+    A system of one seed is assumed to vary like the other, as in a paired difference.
     """
     a, b = first.estimate, second.estimate
     if None in (a.low, a.high, b.low, b.high) or a.value is None or b.value is None:
@@ -48,7 +48,7 @@ def unpaired(first: Value, second: Value) -> Difference | None:
     upper = tail(d / se, df or 1e9) if se else (0.5 if d == 0 else float(d < 0))
     p = 2 * min(upper, 1 - upper)
     return Difference(d, d - half, d + half, math.sqrt(squares), math.sqrt(scatter) if df else None, df or 1e9, p, upper, 1 - upper,
-                      min(a.n, b.n), "unpaired: the test items differ or were not kept")  # fmt: skip
+                      min(a.n, b.n), "unpaired: the test items differ or were not stored")  # fmt: skip
 
 
 def tie_groups(table: Table, column: Column, backbone: str) -> dict[RowKey, int]:

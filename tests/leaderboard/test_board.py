@@ -253,7 +253,7 @@ def test_a_record_edited_together_with_its_manifest_is_named(tmp_path: Path) -> 
     facts = json.loads(manifest.read_text())
     facts["files"]["record.json"]["sha256"] = file_sha256(path)
     manifest.write_text(json.dumps(facts))
-    with pytest.raises(UserError, match="the list of files is not what it was sealed with") as caught:
+    with pytest.raises(UserError, match="its content hash does not match its list of files") as caught:
         from_store(tmp_path)
     assert str(manifest) in caught.value.what
 

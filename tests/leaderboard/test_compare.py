@@ -304,10 +304,10 @@ def test_label_and_interval_say_the_same(make_store: MakeStore) -> None:
 
     assert said("a", "b") == ("these weights, new images", False)
     assert said("c", "d") == ("new images and new seeds", True)
-    assert said("a", "c") == ("new images and new seeds; a has one seed, taken to scatter like the 3 of c", True)
-    assert said("c", "a") == ("new images and new seeds; a has one seed, taken to scatter like the 3 of c", True)
+    assert said("a", "c") == ("new images and new seeds; a has one seed, assumed to vary like the 3 seeds of c", True)
+    assert said("c", "a") == ("new images and new seeds; a has one seed, assumed to vary like the 3 seeds of c", True)
     text = Board().compare(f"a@{store}", f"c@{store}", [], "md")
-    assert "a has one seed, taken to scatter like the 3 of c |" in text and "the interval covers |" in text
+    assert "a has one seed, assumed to vary like the 3 seeds of c |" in text and "interval generalises to |" in text
 
 
 def test_with_one_seed_on_one_side_the_interval_covers_the_difference_of_the_generators() -> None:
@@ -383,7 +383,7 @@ def test_names_with_any_characters_are_found_and_cut_nowhere(make_store: MakeSto
     lbgen = [flags(200, 0.7, 2), flags(200, 0.7, 3)]
     store = make_store("s", {odd: {"in-domain": [flags(200, 0.8, 1)]}, "lbgen": {"in-domain": lbgen}})
     text = Board().compare(odd, "lbgen", [store], "md")
-    assert f"{odd} has one seed, taken to scatter like the 2 of lbgen" in text
+    assert f"{odd} has one seed, assumed to vary like the 2 seeds of lbgen" in text
     assert odd in Board().compare(f"{odd}@{store}", f"lbgen@{store}", [store], "md")
     Board().write_baseline(tmp_path / "odd", [store], "a test", (), {})
     _, summary, _ = Board().gate([store], tmp_path / "odd", True, odd)
