@@ -13,7 +13,7 @@ from harness.core.errors import DataMissing, UserError
 from harness.core.names import did_you_mean, names_in
 from leaderboard import declared
 from leaderboard.exports import to_csv, to_markdown
-from leaderboard.rows import give_way
+from leaderboard.rows import RowKey, give_way
 from leaderboard.sources import BASELINE, WORLD, Entry, from_store, gather, recorded, shipped
 from leaderboard.tables import Table, build_tables
 
@@ -36,23 +36,23 @@ class Board:
         self._declared = declared
 
     def show(self, store: Path, asked: frozenset[str]) -> None:
-        """Write the store's board files, then print the rows of a run with recorded ones beside them."""
+        """Write the store's board files, then print the rows of a run, and those of the generators that ship with recorded ones.
+
+        The signs at their values are those of the whole board.
+        """
         from harness.core.files import write_text
 
-        own = _exclude_calibration_worlds(from_store(store))
+        own, shipped_rows = _exclude_calibration_worlds(from_store(store)), recorded()
         mine = [entry for entry in own if entry.record.key in asked]
         if not mine:
             return
-        profiles = {entry.record.comparability.profile for entry in mine}
-        suites = {entry.record.suite for entry in mine}
-        backbones = {entry.record.subject.backbone for entry in mine} | {"-"}
-        beside = [e for e in _recorded_rows_for(own) if e.record.suite in suites and e.record.subject.backbone in backbones
-                  and e.record.comparability.profile in profiles]  # fmt: skip
-        whole = build_tables(own + _recorded_rows_for(own))
+        suites, beside = {entry.record.suite for entry in mine}, _recorded_rows_for(own, shipped_rows)
+        whole = build_tables(own + beside)
         write_text(store / CSV_NAME, to_csv(whole))
         write_text(store / MARKDOWN_NAME, self._markdown(whole, _with_published(own)))
-        _write_curves(store, build_tables(own + beside))
-        _print(build_tables(mine + beside), build_tables(mine))
+        _write_curves(store, own, mine, beside)
+        known = {entry.record.subject.generator for entry in shipped_rows}
+        _print([table.part(keys, suites) for table in whole if (keys := _rows_to_print(table, asked, known))])
         print(f"full leaderboard: {store / MARKDOWN_NAME} and {CSV_NAME}", file=sys.stderr)
 
     def render(self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False) -> str | bytes:
@@ -109,7 +109,7 @@ class Board:
             print(
                 "calibration worlds are excluded from the leaderboard: see python -m harness calibrate", file=sys.stderr
             )
-        beside = _recorded_rows_for(mine) if with_recorded else []
+        beside = _recorded_rows_for(mine, recorded()) if with_recorded else []
         if not mine and not beside:
             raise DataMissing(
                 f"no results in {', '.join(map(str, places))}",
@@ -257,30 +257,44 @@ def _is_bare(place: Path) -> bool:
     return not (place / BASELINE).is_file() and not from_store(place)
 
 
-def _recorded_rows_for(mine: list[Entry]) -> list[Entry]:
+def _recorded_rows_for(mine: Sequence[Entry], shipped_rows: Sequence[Entry]) -> list[Entry]:
     """Return the recorded entries of the profiles of a run, without those that the run has itself; all of them for no run."""
     profiles = {entry.record.comparability.profile for entry in mine}
-    return give_way([entry for entry in recorded() if not mine or entry.record.comparability.profile in profiles], mine)
+    return give_way([e for e in shipped_rows if not mine or e.record.comparability.profile in profiles], mine)
+
+
+def _rows_to_print(table: Table, asked: frozenset[str], known: set[str]) -> list[RowKey]:
+    """Return the rows that hold a result of a run, with those of some generators on the same backbones; none without a result."""
+    mine = {key for key, cells in table.rows.items() for value in cells.values()
+            if any(entry.record.key in asked for entry in value.sources)}  # fmt: skip
+    backbones = {key.backbone for key in mine}
+    return [key for key in table.rows if key in mine or (key.generator in known and key.backbone in backbones)]
 
 
 def _with_published(mine: Sequence[Entry]) -> bool:
     return any(entry.record.comparability.profile in PUBLISHED_PROFILES for entry in mine)
 
 
-def _write_curves(store: Path, tables: list[Table]) -> None:
-    """Write accuracy against training images as data and picture, if few-shot probes have run."""
+def _write_curves(store: Path, own: list[Entry], mine: Sequence[Entry], beside: Sequence[Entry]) -> None:
+    """Write accuracy against training images as data and picture, if few-shot probes have run; recorded rows as in the run."""
     from harness.core.files import atomic_path, write_text
     from leaderboard.curves import curves_csv, dots, draw_curves
 
-    found = dots(tables)
+    places = {(e.record.suite, e.record.comparability.profile) for e in mine}
+    backbones = {e.record.subject.backbone for e in mine} | {"-"}
+    chosen = [
+        e for e in beside
+        if (e.record.suite, e.record.comparability.profile) in places and e.record.subject.backbone in backbones
+    ]  # fmt: skip
+    found = dots(build_tables(own + chosen))
     if found:
         write_text(store / f"{CURVES_NAME}.csv", curves_csv(found))
         with atomic_path(store / f"{CURVES_NAME}.png") as temporary:
             draw_curves(found, temporary)
 
 
-def _print(tables: list[Table], mine: list[Table]) -> None:
-    """Print the board for this terminal, then the supervision behind its own rows."""
+def _print(tables: list[Table]) -> None:
+    """Print tables for this terminal, then the supervision behind their rows."""
     from rich.console import Console
 
     from leaderboard.terminal import to_terminal
@@ -288,4 +302,4 @@ def _print(tables: list[Table], mine: list[Table]) -> None:
     width = max(60, shutil.get_terminal_size((80, 24)).columns)
     screen = Console(file=sys.stdout)  # which knows NO_COLOR and terminals without colours
     colour = screen.color_system is not None and not screen.no_color
-    sys.stdout.write(to_terminal(tables, width, colour) + declared.to_terminal(mine, width))
+    sys.stdout.write(to_terminal(tables, width, colour) + declared.to_terminal(tables, width))

@@ -96,9 +96,9 @@ def _grid(title: str, table: Table, columns: Sequence[Column], facts: Facts, for
     for key in keys:
         cells = tuple(_cell(table, key, column, facts, minor[column], sizes[column] is None) for column in columns)
         seeds = table.seeds(key)
-        small = ("recorded, " if key.origin == "recorded" else "") + _count(len(seeds))
+        counted = ("recorded, " if key.origin == "recorded" else "") + _count(len(seeds))
         details = f"{varied(seeds)}; supervision used: {'+'.join(table.information.get(key, ()))}"
-        rows.append(Row(key.label, small, details, key.backbone, cells))
+        rows.append(Row(key.label, counted, details, key.backbone, cells))
     return Grid(title, tuple(heads), tuple(rows))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Literal
@@ -106,6 +106,16 @@ class Table:
         if slot not in self._ties:
             self._ties[slot] = tie_groups(self, column, backbone)
         return self._ties[slot]
+
+    def part(self, keys: Sequence[RowKey], suites: Collection[str]) -> Table:
+        """Return some rows and suites of the table; their tie groups stay those of the whole table."""
+        columns = [c for c in self.columns if c.suite in suites and any(c in self.rows[key] for key in keys)]
+        for column in columns:
+            for backbone in {key.backbone for key in keys}:
+                self.ties(column, backbone)
+        rows = {key: {column: value for column, value in self.rows[key].items() if column in columns} for key in keys}
+        notes = [note for note in self.notes if any(note.startswith(f"{column.title}: ") for column in columns)]
+        return replace(self, columns=columns, rows={key: cells for key, cells in rows.items() if cells}, notes=notes)
 
     def seeds(self, key: RowKey) -> tuple[SeedPair, ...]:
         """Return all seeds behind a row; measures of the images alone know no train seed and do not count beside others."""

@@ -271,3 +271,16 @@ def test_no_module_holds_html() -> None:
         assert not re.search(r"</?(td|th|tr|p|h\d|div|span|small|svg|script|li|ul|b)[ >]", path.read_text("utf-8")), (
             path
         )
+
+
+def test_every_template_is_package_data() -> None:
+    import fnmatch
+    import tomllib
+
+    root = Path(__file__).parents[2]
+    patterns = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"][
+        "leaderboard"
+    ]
+    files = [path.relative_to(root / "leaderboard").as_posix() for path in (root / "leaderboard" / "page").iterdir()]
+    assert "page/report.html" in files
+    assert all(any(fnmatch.fnmatch(name, pattern) for pattern in patterns) for name in files)
