@@ -7,6 +7,8 @@ import html
 import io
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,8 +210,6 @@ def test_every_column_of_the_long_table_is_explained() -> None:
 
 def test_parquet_on_a_terminal_is_refused_with_a_fix(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                      capfdbinary: pytest.CaptureFixture[bytes]) -> None:  # fmt: skip
-    import sys
-
     from harness.cli.main import main
 
     def run(*arguments: str) -> int:
@@ -225,3 +225,23 @@ def test_parquet_on_a_terminal_is_refused_with_a_fix(store: Path, tmp_path: Path
     assert run("--format", "long", "--output", str(tmp_path / "b.csv")) == 0
     assert (tmp_path / "b.parquet").read_bytes() == Board().render([store], "parquet", False)
     assert (tmp_path / "b.csv").read_text("utf-8") == Board().render([store], "long", False)
+
+
+def test_the_summary_of_a_gate_shows_names_as_they_are() -> None:
+    from leaderboard.gate import Finding, Report
+    from leaderboard.gate import to_markdown as summary
+
+    text = summary(Report((Finding(ODD, "higher", "fail", f"why {ODD}"),), {"reason": ODD}))
+    assert text.count(md(ODD)) == 3 and ODD not in text
+
+
+def test_a_csv_board_starts_without_what_other_formats_need(store: Path) -> None:
+    """Each of these costs a tenth of a second or more."""
+    heavy = ("jinja2", "rich", "pandas", "pyarrow", "matplotlib", "numpy.ma", "torch", "scipy")
+    code = (
+        "import sys; from pathlib import Path; from leaderboard.board import Board\n"
+        "for style in ('csv', 'md', 'latex', 'long', 'json'): Board().render([Path(sys.argv[1])], style, True)\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(store)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
