@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness.stats.difference import Difference, difference, with_seeds
-from leaderboard.moderate import moderate
+from leaderboard.moderate import shrink_seed_variances
 from leaderboard.simulate import TWELVE, World, simulate_runs
 
 WAYS = ("for both sides", "for its own side", "no spread", "moderated")
@@ -36,7 +36,12 @@ def simulate(worlds: Sequence[World], seeds: tuple[int, int], rng: np.random.Gen
         first, second = (simulate_runs(world, count, items, rng) for count in seeds)
         found.append(difference(first, second, replicates=0))
     bare = [with_seeds(one, None, None) for one in found]
-    return [found, [own_side(one, seeds) for one in found], bare, moderate(found, [i % 2 for i in range(len(found))])]
+    return [
+        found,
+        [own_side(one, seeds) for one in found],
+        bare,
+        shrink_seed_variances(found, [i % 2 for i in range(len(found))]),
+    ]
 
 
 def main() -> None:

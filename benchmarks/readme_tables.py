@@ -39,10 +39,12 @@ def main() -> None:
             print(f"| {title} | " + " | ".join(texts) + " |")
     for backbone, heading in BACKBONES.items():
         rows = {key.generator: key for key in table.rows if key.backbone == backbone}
-        for place, (title, name) in enumerate((t, n) for t, n in NAMES.items() if _measured(table, rows, columns.get(t))):
+        for place, (title, name) in enumerate(
+            (t, n) for t, n in NAMES.items() if _measured(table, rows, columns.get(t))
+        ):
             column = columns[title]
             arrow = {"higher": "↑", "lower": "↓"}[column.better]
-            texts = [cell_text(table, rows[g], column, narrow=True) if g in rows else "–" for g in generators]
+            texts = [cell_text(table, rows[g], column) if g in rows else "–" for g in generators]
             print(f"| {f'{heading} ' if not place else ''}{name} {arrow} | " + " | ".join(texts) + " |")
 
 

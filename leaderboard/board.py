@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.core.errors import DataMissing, UserError
 from harness.core.names import did_you_mean, names_in
 from leaderboard import declared
-from leaderboard.exports import to_csv, to_latex, to_markdown, to_terminal
-from leaderboard.rows import give_way
+from leaderboard.exports import to_csv, to_markdown
+from leaderboard.rows import RowKey, give_way
 from leaderboard.sources import BASELINE, WORLD, Entry, from_store, gather, recorded, shipped
 from leaderboard.tables import Table, build_tables
 
-STYLES = ("csv", "md", "latex", "html")
+TIDY = ("long", "json", "parquet")
+STYLES = ("csv", "md", "latex", "html", *TIDY)
 CSV_NAME, MARKDOWN_NAME, CURVES_NAME = "leaderboard.csv", "leaderboard.md", "few-shot"
 PUBLISHED_PROFILES = ("in1k", "in100")
 """Profiles whose numbers may be read beside the paper's."""
@@ -26,84 +28,114 @@ class Board:
     """Prints and writes boards."""
 
     def __init__(self, declared: declared.Source = declared.none_declared) -> None:
-        """Take from where the generators' declarations come."""
+        """Create the board.
+
+        Args:
+            declared: What the installed generators and suites declare.
+        """
         self._declared = declared
 
     def show(self, store: Path, asked: frozenset[str]) -> None:
-        """Write the store's board files, then print the rows of a run with recorded ones beside them."""
+        """Write the store's board files, then print the rows of a run, and those of the generators that ship with recorded ones.
+
+        The signs at their values are those of the whole board.
+        """
         from harness.core.files import write_text
 
-        mine = _ordinary([entry for entry in from_store(store) if entry.record.key in asked])
+        own, shipped_rows = _exclude_calibration_worlds(from_store(store)), recorded()
+        mine = [entry for entry in own if entry.record.key in asked]
         if not mine:
             return
-        profiles = {entry.record.comparability.profile for entry in mine}
-        suites = {entry.record.suite for entry in mine}
-        backbones = {entry.record.subject.backbone for entry in mine} | {"-"}
-        beside = [
-            e for e in _beside(_ordinary(from_store(store)), profiles)
-            if e.record.suite in suites and e.record.subject.backbone in backbones
-        ]  # fmt: skip
-        write_text(store / CSV_NAME, self.render([store], "csv", True))
-        write_text(store / MARKDOWN_NAME, self.render([store], "md", True))
-        self._curves(store, build_tables(_ordinary(from_store(store)) + beside))
-        tables, width = build_tables(mine + beside), max(60, shutil.get_terminal_size((80, 24)).columns)
-        sys.stdout.write(to_terminal(tables, width) + declared.to_terminal(build_tables(mine), width))
-        print(f"whole board: {store / MARKDOWN_NAME} and {CSV_NAME}", file=sys.stderr)
+        suites, beside = {entry.record.suite for entry in mine}, _recorded_rows_for(own, shipped_rows)
+        whole = build_tables(own + beside)
+        write_text(store / CSV_NAME, to_csv(whole))
+        write_text(store / MARKDOWN_NAME, self._markdown(whole, _with_published(own)))
+        _write_curves(store, own, mine, beside)
+        known = {entry.record.subject.generator for entry in shipped_rows}
+        _print([table.part(keys, suites) for table in whole if (keys := _rows_to_print(table, asked, known))])
+        print(f"full leaderboard: {store / MARKDOWN_NAME} and {CSV_NAME}", file=sys.stderr)
 
-    def _curves(self, store: Path, tables: list[Table]) -> None:
-        """Write accuracy against training images as data and picture, where few-shot probes have run."""
-        from harness.core.files import atomic_path, write_text
-        from leaderboard.curves import curves_csv, dots, draw_curves
-
-        found = dots(tables)
-        if found:
-            write_text(store / f"{CURVES_NAME}.csv", curves_csv(found))
-            with atomic_path(store / f"{CURVES_NAME}.png") as temporary:
-                draw_curves(found, temporary)
-
-    def render(self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False) -> str:
-        """Return the board of stores and baseline folders, merged.
+    def render(self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False) -> str | bytes:
+        """Return the board of stores and baseline folders, merged; bytes for ``parquet``, text for every other style.
 
         Raises:
             UserError: an unknown style, a damaged record, or duplicates that disagree.
             DataMissing: there is nothing to show.
         """
-        if published and style in ("csv", "latex"):
-            raise UserError(f"--published has no {style}", "the paper's tables are written as Markdown and HTML only",
-                            "add --format md or html, or leave out --published")  # fmt: skip
         if style not in STYLES:
             raise UserError(
-                f"unknown format {style!r}", f"there are {', '.join(STYLES)}", "give --format csv, md, latex or html"
+                f"unknown format {style!r}",
+                f"formats: {', '.join(STYLES)}",
+                f"{did_you_mean(style, STYLES)}correct --format",
             )
+        if published and style not in ("md", "html"):
+            raise UserError(f"--published has no {style}", "the paper's tables are written as Markdown and HTML only",
+                            "add --format md or html, or leave out --published")  # fmt: skip
+        mine, beside = self._entries(places, with_recorded)
+        if style in TIDY:
+            from leaderboard import long
+
+            write: Callable[[list[long.Line]], str | bytes] = {"long": long.to_csv, "json": long.to_json}.get(
+                style, long.to_parquet
+            )
+            return write(long.long_table(mine + beside))
+        tables = build_tables(mine + beside)
+        published = published or _with_published(mine)
+        if style == "html":
+            return self._page(tables, places, published)
+        if style == "latex":
+            from leaderboard.latex import to_latex
+
+            return to_latex(tables)
+        return to_csv(tables) if style == "csv" else self._markdown(tables, published)
+
+    def values(self, places: Sequence[Path], with_recorded: bool) -> list[dict[str, Any]]:
+        """Return one line per value of the board, for a data frame: see ``leaderboard.long``.
+
+        Raises:
+            UserError: a damaged record, or duplicates that disagree.
+            DataMissing: there is nothing to show.
+        """
+        from leaderboard.long import long_table
+
+        mine, beside = self._entries(places, with_recorded)
+        return long_table(mine + beside)
+
+    def _entries(self, places: Sequence[Path], with_recorded: bool) -> tuple[list[Entry], list[Entry]]:
+        """Return the entries of some places, and the recorded ones beside them."""
         every = gather([place for place in places if place.exists() or len(places) > 1])
-        mine = _ordinary(every)
+        mine = _exclude_calibration_worlds(every)
         if len(mine) < len(every):
-            print("worlds of a calibration stand on no board: see python -m harness calibrate", file=sys.stderr)
-        profiles = {entry.record.comparability.profile for entry in mine}
-        beside = _beside(mine, profiles) if with_recorded else []
+            print(
+                "calibration worlds are excluded from the leaderboard: see python -m harness calibrate", file=sys.stderr
+            )
+        beside = _recorded_rows_for(mine, recorded()) if with_recorded else []
         if not mine and not beside:
             raise DataMissing(
                 f"no results in {', '.join(map(str, places))}",
                 "no finished evaluation was found",
                 "python -m harness run --generator lbgen, or give the folder of a store",
             )
-        tables = build_tables(mine + beside)
-        published = published or bool(profiles & set(PUBLISHED_PROFILES))
-        if style == "html":
-            from leaderboard.gallery import Gallery
-            from leaderboard.report import to_html
+        return mine, beside
 
-            shown = Gallery(places)
-            page = to_html(tables, shown, published, declared.to_markdown(tables, self._declared()))
-            for name in shown.left_out:
-                print(f"left out of the page: {name}", file=sys.stderr)
-            return page
-        if style == "md":
-            from leaderboard.published import to_markdown as published_markdown
+    def _markdown(self, tables: list[Table], published: bool) -> str:
+        sections = [declared.generators(tables, self._declared("generators"))]
+        if published:
+            from leaderboard.published import sections as published_sections
 
-            parts = [to_markdown(tables), declared.to_markdown(tables, self._declared())]
-            return "\n".join(filter(None, [*parts, published_markdown() if published else ""]))
-        return {"csv": to_csv, "latex": to_latex}[style](tables)
+            sections += published_sections()
+        return "\n".join([to_markdown(tables), *(section.markdown() for section in sections if section)])
+
+    def _page(self, tables: list[Table], places: Sequence[Path], published: bool) -> str:
+        """Return the HTML report, and name on standard error what damage leaves out of it."""
+        from leaderboard.gallery import Gallery
+        from leaderboard.report import to_html
+
+        shown = Gallery(places)
+        page = to_html(tables, shown, published, self._declared)
+        for name in shown.left_out:
+            print(f"left out of the page: {name}", file=sys.stderr)
+        return page
 
     def compare(self, first: str, second: str, places: Sequence[Path], style: str) -> str:
         """Return the paired comparison of two systems.
@@ -114,20 +146,20 @@ class Board:
         from leaderboard import compare
 
         if style not in ("md", "csv"):
-            raise UserError(f"unknown format {style!r}", "there are csv, md", "give --format csv or --format md")
+            raise UserError(f"unknown format {style!r}", "formats: csv, md", "use --format csv or --format md")
         if any("@" not in text for text in (first, second)) and all(_is_bare(place) for place in places):
             beside = shipped("micro")
             raise DataMissing(
-                "; ".join(f"no results in {place}" if place.exists() else f"{place} does not exist" for place in places),
-                "recorded rows stand in for one of two systems, not for both, unless their folder is named",
+                "; ".join(
+                    f"no results in {place}" if place.exists() else f"{place} does not exist" for place in places
+                ),
+                "recorded rows can replace one of the two systems, not both, unless their folder is named",
                 f"run the suites first, or name the folder of a store or baseline: compare {first}@{beside} {second}@{beside}",
             )
         found = compare.compare(*compare.systems((first, second), places), (first, second))
         return compare.to_markdown(found, (first, second)) if style == "md" else compare.to_csv(found)
 
-    def gate(
-        self, places: Sequence[Path], baseline: Path, strict: bool, only: str = ""
-    ) -> tuple[int, str, str]:
+    def gate(self, places: Sequence[Path], baseline: Path, strict: bool, only: str = "") -> tuple[int, str, str]:
         """Return exit code, Markdown summary and JUnit XML of a candidate against a baseline.
 
         ``only`` is one name as the board prints it, or several with commas between them; empty for all generators.
@@ -204,18 +236,18 @@ class Board:
 
 
 def _candidate(places: Sequence[Path]) -> list[Entry]:
-    entries = _ordinary(gather(places))
+    entries = _exclude_calibration_worlds(gather(places))
     if not entries:
         raise DataMissing(f"no results in {', '.join(map(str, places))}", "no finished evaluation was found",
                           "run the suites first, or give the folder of a store")  # fmt: skip
     lacking = sum(not entry.units and entry.origin == "run" for entry in entries)
     if lacking == len(entries):
-        raise UserError("the results have no rows for pairing", "the store was written by an older version",
+        raise UserError("the results have no per-item data for paired tests", "the store was written by an older version",
                         f"python -m harness rescore {places[0]}")  # fmt: skip
     return entries
 
 
-def _ordinary(entries: Sequence[Entry]) -> list[Entry]:
+def _exclude_calibration_worlds(entries: Sequence[Entry]) -> list[Entry]:
     """Return the entries of generators under test: worlds of planted bias would change columns, ties and Holm."""
     return [entry for entry in entries if not entry.record.subject.generator.startswith(WORLD)]
 
@@ -225,7 +257,49 @@ def _is_bare(place: Path) -> bool:
     return not (place / BASELINE).is_file() and not from_store(place)
 
 
-def _beside(mine: list[Entry], profiles: set[str]) -> list[Entry]:
-    """Return the recorded entries of some profiles, but those that the run has itself."""
-    chosen = [entry for entry in recorded() if not mine or entry.record.comparability.profile in profiles]
-    return give_way(chosen, mine)
+def _recorded_rows_for(mine: Sequence[Entry], shipped_rows: Sequence[Entry]) -> list[Entry]:
+    """Return the recorded entries of the profiles of a run, without those that the run has itself; all of them for no run."""
+    profiles = {entry.record.comparability.profile for entry in mine}
+    return give_way([e for e in shipped_rows if not mine or e.record.comparability.profile in profiles], mine)
+
+
+def _rows_to_print(table: Table, asked: frozenset[str], known: set[str]) -> list[RowKey]:
+    """Return the rows that hold a result of a run, with those of some generators on the same backbones; none without a result."""
+    mine = {key for key, cells in table.rows.items() for value in cells.values()
+            if any(entry.record.key in asked for entry in value.sources)}  # fmt: skip
+    backbones = {key.backbone for key in mine}
+    return [key for key in table.rows if key in mine or (key.generator in known and key.backbone in backbones)]
+
+
+def _with_published(mine: Sequence[Entry]) -> bool:
+    return any(entry.record.comparability.profile in PUBLISHED_PROFILES for entry in mine)
+
+
+def _write_curves(store: Path, own: list[Entry], mine: Sequence[Entry], beside: Sequence[Entry]) -> None:
+    """Write accuracy against training images as data and picture, if few-shot probes have run; recorded rows as in the run."""
+    from harness.core.files import atomic_path, write_text
+    from leaderboard.curves import curves_csv, dots, draw_curves
+
+    places = {(e.record.suite, e.record.comparability.profile) for e in mine}
+    backbones = {e.record.subject.backbone for e in mine} | {"-"}
+    chosen = [
+        e for e in beside
+        if (e.record.suite, e.record.comparability.profile) in places and e.record.subject.backbone in backbones
+    ]  # fmt: skip
+    found = dots(build_tables(own + chosen))
+    if found:
+        write_text(store / f"{CURVES_NAME}.csv", curves_csv(found))
+        with atomic_path(store / f"{CURVES_NAME}.png") as temporary:
+            draw_curves(found, temporary)
+
+
+def _print(tables: list[Table]) -> None:
+    """Print tables for this terminal, then the supervision behind their rows."""
+    from rich.console import Console
+
+    from leaderboard.terminal import to_terminal
+
+    width = max(60, shutil.get_terminal_size((80, 24)).columns)
+    screen = Console(file=sys.stdout)  # which knows NO_COLOR and terminals without colours
+    colour = screen.color_system is not None and not screen.no_color
+    sys.stdout.write(to_terminal(tables, width, colour) + declared.to_terminal(tables, width))

@@ -1,18 +1,19 @@
-"""Small charts as inline SVG: points with error bars, scatter, lines. Colours are the page's own, so both themes work."""
+"""Small charts for the HTML report: points with error bars, scatter, lines. Here they are placed, ``page/chart.html`` draws them."""
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 COLOURS = 8
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 250, 46, 12, 26, 40
+"""Size of a chart and the margins of its frame, pixels."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One mark with its error bars, in data units."""
+    """One value with its error bars, in data units."""
 
     x: float
     y: float
@@ -50,7 +51,37 @@ class Axis:
         return [k * step for k in range(first, math.floor(self.high / step) + 1)]
 
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 250, 46, 12, 26, 40
+@dataclass(frozen=True)
+class Marker:
+    """A point in its place, pixels; error bars are (x1, y1, x2, y2)."""
+
+    x: float
+    y: float
+    label: str
+    colour: int
+    bars: tuple[tuple[float, float, float, float], ...]
+    hollow: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """The line of one series through its points, pixels."""
+
+    name: str
+    colour: int
+    places: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart in pixels; ticks are (place, text)."""
+
+    title: str
+    x_title: str
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    markers: tuple[Marker, ...]
+    lines: tuple[Line, ...] = ()
 
 
 def _x(axis: Axis, value: float) -> float:
@@ -61,89 +92,62 @@ def _y(axis: Axis, value: float) -> float:
     return HEIGHT - BOTTOM - (value - axis.low) / (axis.high - axis.low) * (HEIGHT - TOP - BOTTOM)
 
 
-def _frame(title: str, x: Axis, y: Axis, x_labels: Sequence[tuple[float, str]] | None = None) -> list[str]:
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title, quote=True)}">',
-        f'<text class="title" x="{LEFT}" y="15">{html.escape(title)}</text>',
-    ]
-    for value in y.ticks():
-        at = _y(y, value)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text class="tick" text-anchor="end" x="{LEFT - 5}" y="{at + 3.5:.1f}">{value:g}</text>')
-    for value, text in x_labels if x_labels is not None else [(v, f"{v:g}") for v in x.ticks()]:
-        at = _x(x, value)
-        parts.append(
-            f'<text class="tick" text-anchor="middle" x="{at:.1f}" y="{HEIGHT - BOTTOM + 15}">{html.escape(text)}</text>'
-        )
-    middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
-    parts.append(
-        f'<text class="tick" text-anchor="middle" x="{middle:.0f}" y="{HEIGHT - 6}">{html.escape(x.title)}</text>'
-    )
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>')
-    return parts
+def _chart(title: str, x: Axis, y: Axis, points: Sequence[Point], labels: Sequence[tuple[float, str]] | None = None,
+           lines: Sequence[Line] = ()) -> Chart:  # fmt: skip
+    named = labels if labels is not None else [(value, f"{value:g}") for value in x.ticks()]
+    return Chart(
+        title, x.title, tuple((_x(x, value), text) for value, text in named),
+        tuple((_y(y, value), f"{value:g}") for value in y.ticks()), tuple(_marker(x, y, point) for point in points), tuple(lines),
+    )  # fmt: skip
 
 
-def _mark(x: Axis, y: Axis, point: Point) -> str:
-    at, up, colour = _x(x, point.x), _y(y, point.y), f"c{point.colour % COLOURS}"
-    bars = ""
+def _marker(x: Axis, y: Axis, point: Point) -> Marker:
+    across, up = _x(x, point.x), _y(y, point.y)
+    bars = []
     if point.y_low is not None and point.y_high is not None:
-        low, high = _y(y, point.y_low), _y(y, point.y_high)
-        bars += f'<line class="bar" x1="{at:.1f}" x2="{at:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
+        bars.append((across, _y(y, point.y_low), across, _y(y, point.y_high)))
     if point.x_low is not None and point.x_high is not None:
-        low, high = _x(x, point.x_low), _x(x, point.x_high)
-        bars += f'<line class="bar" x1="{low:.1f}" x2="{high:.1f}" y1="{up:.1f}" y2="{up:.1f}"/>'
-    kind = "dot hollow" if point.hollow else "dot"
-    dot = f'<circle class="{kind}" cx="{at:.1f}" cy="{up:.1f}" r="4.5"/>'
-    return f'<g class="{colour}"><title>{html.escape(point.label)}</title>{bars}{dot}</g>'
+        bars.append((_x(x, point.x_low), up, _x(x, point.x_high), up))
+    return Marker(across, up, point.label, point.colour % COLOURS, tuple(bars), point.hollow)
 
 
-def scatter(title: str, x_title: str, points: Sequence[Point]) -> str:
-    """Return points with error bars in both directions."""
+def _heights(points: Sequence[Point]) -> list[float]:
+    return [value for point in points for value in (point.y, point.y_low, point.y_high) if value is not None]
+
+
+def scatter(title: str, x_title: str, points: Sequence[Point]) -> Chart | None:
+    """Return points with error bars in both directions; None without points."""
     if not points:
-        return ""
-    x = Axis.over(x_title, [v for p in points for v in (p.x, p.x_low, p.x_high) if v is not None])
-    y = Axis.over("", [v for p in points for v in (p.y, p.y_low, p.y_high) if v is not None])
-    return "".join([*_frame(title, x, y), *(_mark(x, y, point) for point in points), "</svg>"])
+        return None
+    across = [value for point in points for value in (point.x, point.x_low, point.x_high) if value is not None]
+    return _chart(title, Axis.over(x_title, across), Axis.over("", _heights(points)), points)
 
 
-def dots(title: str, names: Sequence[str], points: Sequence[Point]) -> str:
-    """Return points with error bars over named places; ``x`` of a point is the place's number."""
+def dots(title: str, names: Sequence[str], points: Sequence[Point]) -> Chart | None:
+    """Return points with error bars over named places; ``x`` of a point is the place's number. None without points."""
     if not points:
-        return ""
-    x = Axis("", -0.6, len(names) - 0.4)
-    y = Axis.over("", [v for p in points for v in (p.y, p.y_low, p.y_high) if v is not None])
+        return None
     room = (WIDTH - LEFT - RIGHT) / len(names)  # names that would run into each other are left to the legend
     labels = [(float(i), name) for i, name in enumerate(names)] if max(map(len, names)) * 6.2 < room else []
-    return "".join([*_frame(title, x, y, labels), *(_mark(x, y, point) for point in points), "</svg>"])
+    return _chart(title, Axis("", -0.6, len(names) - 0.4), Axis.over("", _heights(points)), points, labels)
 
 
 def lines(
     title: str, x_title: str, series: Sequence[tuple[str, int, Sequence[Point]]], logarithmic: bool = False
-) -> str:
-    """Return one line per series (name, colour, points), with the points' error bars."""
+) -> Chart | None:
+    """Return one line per series (name, colour, points), with the points' error bars if they are few; None without points."""
     every = [point for _, _, points in series for point in points]
     if not every:
-        return ""
+        return None
     places = sorted({point.x for point in every})
     shift = math.log10 if logarithmic else float
-    x = Axis.over(x_title, [shift(place) for place in places])
-    y = Axis.over("", [v for p in every for v in (p.y, p.y_low, p.y_high) if v is not None])
+    x, y = Axis.over(x_title, [shift(place) for place in places]), Axis.over("", _heights(every))
     labels = [(shift(place), f"{place:g}") for place in places] if logarithmic else None
-    parts = _frame(title, x, y, labels)
+    drawn, shown = [], []
     for name, colour, points in series:
         moved = [
             Point(shift(p.x), p.y, p.label, p.colour, p.y_low, p.y_high) for p in sorted(points, key=lambda p: p.x)
         ]
-        path = " ".join(f"{_x(x, p.x):.1f},{_y(y, p.y):.1f}" for p in moved)
-        parts.append(
-            f'<g class="c{colour % COLOURS}"><title>{html.escape(name)}</title><polyline class="line" points="{path}"/></g>'
-        )
-        if len(moved) <= 12:
-            parts += [_mark(x, y, point) for point in moved]
-    return "".join([*parts, "</svg>"])
-
-
-def legend(names: Sequence[tuple[str, int]]) -> str:
-    """Return names with their colours."""
-    items = "".join(f'<span class="c{colour % COLOURS}"><i></i>{html.escape(name)}</span>' for name, colour in names)
-    return f'<p class="legend">{items}</p>'
+        drawn.append(Line(name, colour % COLOURS, tuple((_x(x, p.x), _y(y, p.y)) for p in moved)))
+        shown += moved if len(moved) <= 12 else []
+    return _chart(title, x, y, shown, labels, drawn)

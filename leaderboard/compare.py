@@ -11,6 +11,7 @@ from typing import Literal
 
 from harness.stats.difference import Difference, difference
 from harness.stats.estimate import LEVEL, holm
+from leaderboard.markup import md
 from leaderboard.network import OUTSIDE, RECIPE, differences, facts_of
 from leaderboard.rows import RowKey
 from leaderboard.systems import system
@@ -18,7 +19,7 @@ from leaderboard.tables import Column, Table, Value, varied
 from leaderboard.terms import differ
 from leaderboard.ties import unpaired
 
-Verdict = Literal["better", "worse", "not separable", "not comparable"]
+Verdict = Literal["better", "worse", "not significantly different", "not comparable"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Comparison:
     """Holm-adjusted p over the table."""
     verdict: Verdict
     why: str = ""
-    """Why not comparable, else what the interval covers."""
+    """Why not comparable, else what the interval generalises to."""
 
 
 def systems(texts: tuple[str, str], places: Sequence[Path]) -> tuple[Table, Table]:
@@ -118,12 +119,12 @@ def compare_values(
     if why or first is None or second is None:
         return Comparison(backbone, column, first, second, None, None, "not comparable", why)
     if not first.parts or not second.parts:
-        return Comparison(backbone, column, first, second, unpaired(first, second), None, "not separable")
+        return Comparison(backbone, column, first, second, unpaired(first, second), None, "not significantly different")
     try:
         found = difference(first.parts, second.parts, replicates=replicates)
     except ValueError as error:
         return Comparison(backbone, column, first, second, None, None, "not comparable", str(error))
-    return Comparison(backbone, column, first, second, found, None, "not separable")
+    return Comparison(backbone, column, first, second, found, None, "not significantly different")
 
 
 def incomparable(first: Value | None, second: Value | None) -> str:
@@ -153,14 +154,14 @@ def _judged(one: Comparison, p: float, names: tuple[str, str]) -> Comparison:
     assert d is not None and one.first is not None and one.second is not None
     if one.column.better == "neither":
         return replace(one, holm=p, verdict="not comparable", why="neither direction is better")
-    verdict: Verdict = "not separable"
+    verdict: Verdict = "not significantly different"
     if p < 1 - LEVEL:
         verdict = "better" if (d.value > 0) == (one.column.better == "higher") else "worse"
     return replace(one, holm=p, verdict=verdict, why=_covered(d, one.first, one.second, names))
 
 
 def _covered(d: Difference, first: Value, second: Value, names: tuple[str, str]) -> str:
-    """Say what the interval covers.
+    """Return what the interval generalises to.
 
     Where one side has a single seed its scatter cannot be known. The other's is taken for both: they train one network by one
     recipe, and an interval that left the single seed's luck out would be read as a claim about its generator and be wrong too
@@ -175,8 +176,8 @@ def _covered(d: Difference, first: Value, second: Value, names: tuple[str, str])
     other, seeds = (names[1], second.seeds) if single[0] == names[0] else (names[0], first.seeds)
     value = first if single[0] == names[0] else second
     imported = all(entry.record.comparability.recipe in OUTSIDE for entry in value.sources)
-    alone = "is one file, its training" if imported else "has one seed,"
-    return f"new images and new seeds; {single[0]} {alone} taken to scatter like the {len(seeds)} of {other}"
+    alone = "is a single file" if imported else "has one seed"
+    return f"new images and new seeds; {single[0]} {alone}, assumed to vary like the {len(seeds)} seeds of {other}"
 
 
 # --- text ---------------------------------------------------------------------------------------------------------------
@@ -189,14 +190,15 @@ NOTE = (
 
 def to_markdown(found: Sequence[Comparison], names: tuple[str, str]) -> str:
     """Return one block per backbone; facts in which the two networks differ stand above its table."""
+    names = (md(names[0]), md(names[1]))
     lines = [f"# {names[0]} against {names[1]}\n"]
     for backbone in dict.fromkeys(one.backbone for one in found):
         mine = [one for one in found if one.backbone == backbone]
         seeds = [text for text in (_seeds([one.first for one in mine]), _seeds([one.second for one in mine])) if text]
         apart = networks_apart(mine)
-        lines += [f"## {backbone}" + (f": {' and '.join(seeds)}" if seeds else "") + "\n",
-                  *([f"{' '.join(apart)}\n"] if apart else []),
-                  f"| | {names[0]} | {names[1]} | difference | p | {names[0]} is | the interval covers |",
+        lines += [f"## {md(backbone)}" + (f": {' and '.join(seeds)}" if seeds else "") + "\n",
+                  *([f"{md(' '.join(apart))}\n"] if apart else []),
+                  f"| | {names[0]} | {names[1]} | difference | p | {names[0]} is | interval generalises to |",
                   "|---|---|---|---|---|---|---|"]  # fmt: skip
         lines += [_line(one) for one in mine]
         lines.append("")
@@ -230,12 +232,12 @@ def _seeds(values: Sequence[Value | None]) -> str:
 def _line(one: Comparison) -> str:
     scale, d = one.column.scale, one.difference
     values = [_number(value, scale) for value in (one.first, one.second)]
-    title = one.column.title + _companions(one)
-    verdict = f"not comparable ({one.why})" if one.verdict == "not comparable" else one.verdict
+    title = md(one.column.title + _companions(one))
+    verdict = f"not comparable ({md(one.why)})" if one.verdict == "not comparable" else one.verdict
     if d is None or one.holm is None:
         return f"| {title} | {values[0]} | {values[1]} | – | – | {verdict} | – |"
     text = f"{scale * d.value:+.1f} [{scale * d.low:+.1f}, {scale * d.high:+.1f}]"
-    scope = "–" if one.verdict == "not comparable" else one.why
+    scope = "–" if one.verdict == "not comparable" else md(one.why)
     return f"| {title} | {values[0]} | {values[1]} | {text} | {one.holm:.3g} | {verdict} | {scope} |"
 
 

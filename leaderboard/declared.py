@@ -1,27 +1,27 @@
-"""What the generators on a board say of themselves: what they were told, prompts, sampler, cost, licence."""
+"""What the generators and suites on a board declare: supervision, prompts, sampler, cost, licence; the formulas of the metrics."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
+from leaderboard.markup import Section
 from leaderboard.tables import Table
 
 Declarations = Mapping[str, Mapping[str, str]]
-"""Generator id to its facts, those of ``FACTS``."""
+"""Id of a generator or suite to its facts: those of ``FACTS``, or ``summary``, ``formula`` and ``citation``."""
+Source = Callable[[str], Declarations]
+"""From ``generators`` or ``suites`` to what those declare that are installed."""
 FACTS = ("base model", "prompts", "sampler", "cost at full scale", "licence")
 
 
-def none_declared() -> Declarations:
-    """Return no declarations: a board without an engine knows what the records say, and nothing else."""
+def none_declared(kind: str) -> Declarations:
+    """Return no declarations: without an engine a board has nothing but its records."""
     return {}
 
 
-Source = Callable[[], Declarations]
-
-
-def told(tables: Sequence[Table]) -> dict[str, str]:
-    """Return each generator's information as its records state it, by generator id, in order of appearance."""
+def supervision(tables: Sequence[Table]) -> dict[str, str]:
+    """Return the supervision that each generator used, as its records state it, by generator id, sorted."""
     found: dict[str, str] = {}
     for table in tables:
         for key in table.rows:
@@ -29,23 +29,37 @@ def told(tables: Sequence[Table]) -> dict[str, str]:
     return {name: text for name, text in sorted(found.items()) if text}
 
 
-def to_markdown(tables: Sequence[Table], declarations: Declarations) -> str:
-    """Return a Markdown table with a line per generator; facts of one that is not installed here are dashes."""
+def generators(tables: Sequence[Table], declared: Declarations) -> Section | None:
+    """Return a table with a line per generator; facts of one that is not installed here are dashes."""
     rows = []
-    for name, text in told(tables).items():
-        facts = declarations.get(name) or declarations.get(name.partition(":")[0]) or {}
-        rows.append([name, text, *(facts.get(fact) or "–" for fact in FACTS)])
-    if not rows:
-        return ""
-    heads = ("generator", "told", *FACTS)
-    lines = [f"| {' | '.join(row)} |" for row in (heads, *rows)]
-    return "\n".join(["## What the generators were told\n", lines[0], "|---" * len(heads) + "|", *lines[1:]]) + "\n"
+    for name, text in supervision(tables).items():
+        facts = declared.get(name) or declared.get(name.partition(":")[0]) or {}
+        rows.append((name, text, *(facts.get(fact) or "–" for fact in FACTS)))
+    return Section("Generators", heads=("generator", "supervision used", *FACTS), rows=tuple(rows)) if rows else None
+
+
+def formulas(tables: Sequence[Table], declared: Declarations) -> Section | None:
+    """Return a table with a line per suite: its metrics on the board, how they are computed, and who proposed them."""
+    metrics: dict[str, dict[str, None]] = {}
+    for table in tables:
+        for column in table.columns:
+            metrics.setdefault(column.suite, {})[column.name] = None
+    rows = []
+    for suite, names in metrics.items():
+        facts = declared.get(suite) or {}
+        rows.append((suite, ", ".join(names), *(facts.get(fact) or "–" for fact in ("summary", "formula", "citation"))))
+    heads = ("suite", "metrics", "what it measures", "formula", "source")
+    return Section("Metrics", heads=heads, rows=tuple(rows)) if rows else None
 
 
 def to_terminal(tables: Sequence[Table], width: int) -> str:
-    """Return one line per generator: what it was told."""
-    found = told(tables)
+    """Return one line per generator: the supervision it used."""
+    found = supervision(tables)
     size = max(map(len, found), default=0) + 2
     lines = [textwrap.fill(text, width, initial_indent=name.ljust(size), subsequent_indent=" " * size)
              for name, text in found.items()]  # fmt: skip
-    return "\n".join(["told (prompts, sampler, cost, licence: describe NAME):", *lines]) + "\n\n" if lines else ""
+    return (
+        "\n".join(["supervision used (prompts, sampler, cost, licence: describe NAME):", *lines]) + "\n\n"
+        if lines
+        else ""
+    )

@@ -1,7 +1,7 @@
 """The gate: has a change of the code made a number worse? Pass, fail or inconclusive per metric, with a direction.
 
 For every gated value the candidate's difference to the baseline is taken on their common test items. Its standard error
-adds the paired error of the test items and the spread over seeds beyond the noise of single answers, pooled over baseline and
+adds the paired error of the test items and the spread over seeds beyond the per-item prediction noise, pooled over baseline and
 candidate and moderated over the metrics. The one-sided p-values of "worse" are Holm-adjusted over the whole set.
 """
 
@@ -15,7 +15,8 @@ from xml.sax.saxutils import quoteattr
 from harness.stats.difference import Difference, Spread, difference, pooled_spread, seed_values
 from harness.stats.estimate import holm
 from leaderboard.baseline import Gated
-from leaderboard.moderate import moderate
+from leaderboard.markup import md
+from leaderboard.moderate import shrink_seed_variances
 from leaderboard.network import RECIPE, differences, facts_of
 from leaderboard.tables import Value
 from leaderboard.terms import differ
@@ -187,7 +188,7 @@ def gated_difference(old: Value, new: Value) -> Difference:
 def judge(findings: Sequence[Finding]) -> list[Finding]:
     """Turn differences into verdicts: seed spreads moderated over all of them, then Holm."""
     paired = [(f.difference, f.runs) for f in findings if f.difference is not None]
-    moderated = iter(moderate([difference for difference, _ in paired], [runs for _, runs in paired]))
+    moderated = iter(shrink_seed_variances([difference for difference, _ in paired], [runs for _, runs in paired]))
     findings = [f if f.difference is None else replace(f, difference=next(moderated)) for f in findings]
     tested = [finding for finding in findings if finding.difference is not None]
     raw = [_p_worse(finding) for finding in tested]
@@ -235,7 +236,7 @@ def to_markdown(report: Report) -> str:
         f"{counts['fail']} worse, {counts['inconclusive']} inconclusive, {counts['pass']} passed. "
         f"One-sided, Holm-adjusted over {sum(f.difference is not None for f in report.findings)} metrics; a false alarm in one of "
         f"twenty runs at most.\n",
-        f"Baseline: {report.head.get('reason', '')}\n",
+        f"Baseline: {md(str(report.head.get('reason', '')))}\n",
     ]
     loud = [finding for finding in report.findings if finding.verdict != "pass"]
     quiet = [finding for finding in report.findings if finding.verdict == "pass"]
@@ -259,7 +260,7 @@ def _table(findings: Sequence[Finding]) -> str:
             seeds = "–" if d.se_seeds is None else f"{f.scale * d.se_seeds:.2f}"
             parts = [f"{f.scale * d.value:+.2f}", f"{f.scale * d.se_items:.2f}", seeds, f"{f.p:.3g}"]
         arrow = {"higher": " ↑", "lower": " ↓"}.get(f.better, "")
-        lines.append(f"| {f.title}{arrow} | {' | '.join([*values, *parts])} | {_SIGN[f.verdict]}: {f.why} |")
+        lines.append(f"| {md(f.title)}{arrow} | {' | '.join([*values, *parts])} | {_SIGN[f.verdict]}: {md(f.why)} |")
     return "\n".join(lines) + "\n"
 
 

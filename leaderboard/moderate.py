@@ -13,7 +13,7 @@ FEWEST = 4
 _FLOOR = 1e-3
 
 
-def moderate(found: Sequence[Difference], runs: Sequence[Hashable]) -> list[Difference]:
+def shrink_seed_variances(found: Sequence[Difference], runs: Sequence[Hashable]) -> list[Difference]:
     """Return differences whose seed errors borrow strength from each other.
 
     Runs scatter at least by the noise of single answers, which the test items measure well. So the ratio of the two variances

@@ -30,7 +30,9 @@ def facts_of(record: Record) -> dict[str, Any]:
     recipe = raw.pop("recipe", None) or {}
     if "mean" in raw or "std" in raw:
         raw["normalisation"] = normalisation(raw.pop("mean", None), raw.pop("std", None))
-    found = {name: raw[name] for name in (*NAMES, *sorted(raw.keys() - NAMES.keys())) if raw.get(name) not in (None, "")}
+    found = {
+        name: raw[name] for name in (*NAMES, *sorted(raw.keys() - NAMES.keys())) if raw.get(name) not in (None, "")
+    }
     return found | {
         f"recipe {name}": value
         for name, value in sorted(recipe.items())

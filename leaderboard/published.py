@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.stats.estimate import normal_quantile
+from leaderboard.markup import Section
 
 ARXIV = "arXiv 2412.10831v3"
+TITLE = f"published ({ARXIV})"
 TRANSFER = {"aircraft": 3333, "cars196": 8041, "dtd": 1880, "eurosat": 8100, "flowers": 6149, "pets": 3669,
             "food101": 25250, "sun397": 19850}  # fmt: skip
 """The eight transfer columns and their numbers of test images."""
@@ -134,44 +136,40 @@ def judgements() -> list[Judgement]:
     return found
 
 
-def to_markdown() -> str:
+def sections() -> list[Section]:
     """Return the published rows, the averages recomputed, and which differences exceed sampling noise."""
-    parts = [
-        f"## published ({ARXIV})\n\nSingle runs without seeds or errors; never mixed with, never ranked against ours.\n"
-    ]
     every = rows()
-    for table in (1, 2, 3, 4):
-        block = [row for row in every if row.table == table]
-        parts.append(_block(table, block))
-    parts.append("### published differences against sampling noise\n\n" + _judged(judgements()))
-    return "\n".join(parts)
+    found = [Section(TITLE, before="Single runs without seeds or errors; never mixed with, never ranked against ours.")]
+    found += [_table(table, [row for row in every if row.table == table]) for table in (1, 2, 3, 4)]
+    return [*found, _judged(judgements())]
 
 
-def _block(table: int, block: list[Row]) -> str:
+def _table(table: int, block: list[Row]) -> Section:
     names = list(dict.fromkeys(name for row in block for name in row.values))
     averages = any(row.printed_average is not None for row in block)
-    heads = names + (["average as printed", "mean of the eight"] if averages else [])
-    lines = [f"### Table {table}\n", "| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
+    lines = []
     for row in block:
         cells = [f"{row.values[name]:g}" if name in row.values else "–" for name in names]
         if averages:
             cells += [f"{row.printed_average:.1f}{' ✗' if row.average_is_wrong else ''}", f"{row.mean:.2f}"]
-        lines.append(f"| {row.backbone} {row.data} | " + " | ".join(cells) + " |")
-    if averages:
-        lines.append("\n✗ not the mean of the eight columns, rounding allowed for")
-    return "\n".join(lines) + "\n"
+        lines.append((f"{row.backbone} {row.data}", *cells))
+    heads = ("", *names, *(("average as printed", "mean of the eight") if averages else ()))
+    after = "✗ not the mean of the eight columns, rounding allowed for" if averages else ""
+    return Section(f"Table {table}", 3, heads=heads, rows=tuple(lines), after=after)
 
 
-def _judged(found: list[Judgement]) -> str:
-    lines = [
-        "Noise: below 1.96 standard errors on every reading of the error; borderline: on some; suggestive: beyond 1.96 of the "
-        "largest; beyond noise: beyond 3. Test images only: the spread over seeds is unknown, so none of these establishes a "
-        "method.\n",
-        "| table | | metric | difference | plausible standard error | |",
-        "|---|---|---|---|---|---|",
-    ]
+def _judged(found: list[Judgement]) -> Section:
+    lines = []
     for one in found:
         errors = "none follows from the counts" if one.errors is None else f"{one.errors[0]:.1f} to {one.errors[1]:.1f}"
         what = f"{one.backbone}: {one.first} − {one.second}"
-        lines.append(f"| {one.table} | {what} | {one.metric} | {one.difference:+.2f} | {errors} | {one.verdict} |")
-    return "\n".join(lines) + "\n"
+        lines.append((f"{one.table}", what, one.metric, f"{one.difference:+.2f}", errors, one.verdict))
+    return Section(
+        "published differences against sampling noise",
+        3,
+        "Noise: below 1.96 standard errors on every reading of the error; borderline: on some; suggestive: beyond 1.96 of the "
+        "largest; beyond noise: beyond 3. Test images only: the spread over seeds is unknown, so none of these establishes a "
+        "method.",
+        ("table", "", "metric", "difference", "plausible standard error", ""),
+        tuple(lines),
+    )

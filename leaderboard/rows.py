@@ -14,7 +14,7 @@ from typing import Any
 from harness.core.identity import content_key
 from leaderboard.network import OLDER, OUTSIDE, facts_of, words
 from leaderboard.sources import Entry, Origin
-from leaderboard.terms import Data, base_terms, data_of, fewest_words, told
+from leaderboard.terms import Data, base_terms, data_of, fewest_words, tells_apart
 
 SeedPair = tuple[int, int]
 """Generator seed and train seed."""
@@ -109,17 +109,27 @@ def networks(entries: Sequence[Entry]) -> list[Network]:
     return [one for places in found.values() for one in _networks([(place, entries[place]) for place in places])]
 
 
-def _networks(members: Sequence[tuple[int, Entry]]) -> list[Network]:
-    """Return the networks of entries that agree in everything but the facts they state; mostly one."""
-    stated: dict[str, tuple[dict[str, Any], list[int]]] = {}
+def _by_facts(members: Sequence[tuple[int, Entry]]) -> list[tuple[dict[str, Any], list[int]]]:
+    """Return the facts that entries state with their places; those that state none join the others if these all agree."""
+    stated: list[tuple[dict[str, Any], list[int]]] = []
     for place, entry in members:
         facts = facts_of(entry.record)
-        stated.setdefault(content_key(facts) if facts else "", (facts, []))[1].append(place)
-    silent = stated.pop("", ({}, []))[1]
+        places = next((places for known, places in stated if known == facts), None)
+        if places is None:
+            stated.append((facts, [place]))
+        else:
+            places.append(place)
+    silent = [places for facts, places in stated if not facts]
+    stated = [(facts, places) for facts, places in stated if facts]
     if len(stated) == 1:
-        next(iter(stated.values()))[1].extend(silent)
-    elif silent:
-        stated[""] = ({}, silent)
+        stated[0][1].extend(place for places in silent for place in places)
+    else:
+        stated += [({}, places) for places in silent]
+    return stated
+
+
+def _networks(members: Sequence[tuple[int, Entry]]) -> list[Network]:
+    """Return the networks of entries that agree in everything but the facts they state; mostly one."""
     first, s = members[0][1].record, members[0][1].record.subject
     setups = {
         role: _said(entry.record.setups.get(role, "") for _, entry in members) for role in ("checkpoint", "dataset")
@@ -130,9 +140,10 @@ def _networks(members: Sequence[tuple[int, Entry]]) -> list[Network]:
     seeds = (s.generator_seed, s.train_seed if s.backbone != "-" else 0)
     dataset = _said(entry.record.dataset for _, entry in members)
     return [
-        Network(s.generator, s.backbone, members[0][1].origin, seeds, Made(first.comparability.recipe, mark, setup), facts,
-                first.checkpoint, dataset, setups["dataset"], places)
-        for mark, (facts, places) in stated.items()
+        Network(s.generator, s.backbone, members[0][1].origin, seeds,
+                Made(first.comparability.recipe, content_key(facts) if facts else "", setup),
+                facts, first.checkpoint, dataset, setups["dataset"], places)
+        for facts, places in _by_facts(members)
     ]  # fmt: skip
 
 
@@ -230,7 +241,7 @@ def _variant(key: RowKey, lot: Lot, rows: dict[RowKey, Lot]) -> list[str]:
     others = newer if _facts(lot) else alike  # what an older record does not say tells nothing apart
     aspects, unlike = _aspects(lot, bool(newer)), [_aspects(other, bool(newer)) for other in others]
     found = list(fewest_words(aspects, unlike))
-    if not told(found, aspects, unlike):
+    if not tells_apart(found, aspects, unlike):
         setups = [_setup(other)[:DIGITS] for other in others]
         found += [f"setup {_setup(lot)[:DIGITS]}"] if _setup(lot)[:DIGITS] not in setups else []
     images, elsewhere = aspects.get("dataset", ""), [at for at in rows if at.generator == key.generator]
@@ -252,9 +263,9 @@ def row_words(entries: Sequence[Entry], rows: Iterable[RowKey]) -> dict[RowKey, 
             if key in found:
                 keys = {r.dataset, r.checkpoint, *r.setups.values()} - {""}
                 facts = facts_of(r)
-                marks = {f"{name}{mark[:DIGITS]}" for name in ("", "setup ") for mark in keys}
+                short = {f"{name}{made_from[:DIGITS]}" for name in ("", "setup ") for made_from in keys}
                 older = set() if facts else {OLDER, f"recipe {r.comparability.recipe[:DIGITS]}"}
-                found[key] |= {*words(facts).values(), *keys, *marks, *older}
+                found[key] |= {*words(facts).values(), *keys, *short, *older}
     return found
 
 

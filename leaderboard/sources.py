@@ -18,7 +18,7 @@ from harness.stats.units_file import unpack
 from harness.store.records import Record
 from leaderboard.setups import Setups
 
-STORE_MARKS = ("evaluate", "status.json", "locks")
+STORE_FILES = ("evaluate", "status.json", "locks")
 """What lies in a store: results, what the last run did, or what a first run begins with."""
 WORLD = "world:"
 """What the names of calibration worlds begin with: instruments, never rows of a board."""
@@ -32,7 +32,7 @@ BASELINE, BASELINE_RECORDS, BASELINE_UNITS = "baseline.json", "records.jsonl.gz"
 
 @dataclass(frozen=True)
 class Entry:
-    """A record, where it comes from, and what pairing needs of it."""
+    """A record, where it comes from, and its per-item data for paired tests."""
 
     record: Record
     origin: Origin
@@ -43,7 +43,7 @@ class Entry:
     """The evaluation's manifest without its file list: spec, provenance, cost. Empty for recorded rows."""
 
     def unit(self, metric: str) -> Units | None:
-        """Return what pairing needs of a metric, or None where its suite gives nothing."""
+        """Return the per-item data of a metric for paired tests, or None."""
         return next((units for units in self.units if units.metric == metric), None)
 
 
@@ -63,7 +63,7 @@ def gather(places: Sequence[Path]) -> list[Entry]:
             )
         if (place / BASELINE).is_file():
             found += from_baseline(place)
-        elif any((place / name).exists() for name in STORE_MARKS):
+        elif any((place / name).exists() for name in STORE_FILES):
             found += from_store(place)
         else:
             raise DataMissing(
@@ -149,9 +149,9 @@ def _store_entry(folder: Path, manifest: Path) -> Entry:
             f"{type(error).__name__}: {error}",
             "delete its folder and run the same command again",
         ) from error
-    marks = {name: entry["sha256"] for name, entry in facts["files"].items()}
-    if facts.get("content") != content_key(marks):
-        raise UserError(f"{manifest} was changed after it was written", "the list of files is not what it was sealed with",
+    file_hashes = {name: entry["sha256"] for name, entry in facts["files"].items()}
+    if facts.get("content") != content_key(file_hashes):
+        raise UserError(f"{manifest} was changed after it was written", "its content hash does not match its list of files",
                         "delete its folder and run the same command again, or rescore the store")  # fmt: skip
     if facts.get("key") != record.key:
         raise UserError(f"{folder / RECORD} belongs to another cell", "its key is not that of its manifest",
@@ -170,9 +170,9 @@ def _verified(path: Path, expected: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path} cannot be read", error.strerror or "it is gone", fix) from error
+        raise UserError(f"{path} cannot be read", error.strerror or "the file is missing", fix) from error
     if hashlib.sha256(content).hexdigest() != expected:
-        raise UserError(f"{path} was changed after it was written", "its bytes differ from its manifest", fix)
+        raise UserError(f"{path} was changed after it was written", "its hash differs from that in its manifest", fix)
     return content
 
 
@@ -192,10 +192,10 @@ def read_head(folder: Path) -> dict[str, Any]:
         head = dict(json.loads(path.read_text(encoding="utf-8")))
         if head["schema"] != BASELINE_SCHEMA:
             raise UserError(f"{path} has schema {head['schema']}", f"this version reads {BASELINE_SCHEMA}",
-                            'write it anew from its store: gate STORE --baseline FOLDER --update --reason "why"')  # fmt: skip
+                            'rebuild it from its store: gate STORE --baseline FOLDER --update --reason "why"')  # fmt: skip
         if head[SEAL] != seal_of(head):
             raise UserError(f"{path} was changed after it was written", "its content differs from its seal",
-                            "restore the folder from version control, or write it anew with gate --update")  # fmt: skip
+                            "restore the folder from version control, or rebuild it with gate --update")  # fmt: skip
         return {name: head[name] for name in HEAD} | head
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read", f"{type(error).__name__}: {error}",
@@ -208,9 +208,13 @@ def from_baseline(folder: Path, origin: Origin = "run") -> list[Entry]:
     Raises:
         UserError: a file is missing, damaged, or not the one the baseline was reviewed with.
     """
-    marks = read_head(folder)["files"]
-    lines = gzip.decompress(_verified(folder / BASELINE_RECORDS, marks[BASELINE_RECORDS])).decode("utf-8").splitlines()
-    units = unpack(_verified(folder / BASELINE_UNITS, marks[BASELINE_UNITS]), str(folder / BASELINE_UNITS))
+    file_hashes = read_head(folder)["files"]
+    lines = (
+        gzip.decompress(_verified(folder / BASELINE_RECORDS, file_hashes[BASELINE_RECORDS]))
+        .decode("utf-8")
+        .splitlines()
+    )
+    units = unpack(_verified(folder / BASELINE_UNITS, file_hashes[BASELINE_UNITS]), str(folder / BASELINE_UNITS))
     records = [Record.from_json(line, f"{folder / BASELINE_RECORDS} line {i}") for i, line in enumerate(lines, 1)]
     return [Entry(record, origin, str(folder), units.get(record.key, ())) for record in sorted(records, key=_order)]
 

@@ -94,12 +94,12 @@ def _selected(entries: Sequence[Entry], wanted: Sequence[str]) -> list[Table]:
     for table in tables:
         known = row_words(entries, table.rows)
         for key in list(table.rows):
-            if not all(any(word == one or _is_mark(word, one) for one in known[key]) for word in wanted):
+            if not all(any(word == one or _is_key_prefix(word, one) for one in known[key]) for word in wanted):
                 del table.rows[key]
     return [table for table in tables if table.rows]
 
 
-def _is_mark(word: str, key: str) -> bool:
+def _is_key_prefix(word: str, key: str) -> bool:
     """Return whether a word is the beginning of a content key."""
     return len(key) > 32 and len(word) >= 4 and key.startswith(word)
 

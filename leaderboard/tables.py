@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import Literal
 
 from harness.stats.difference import Part, Spread, joint_error
 from harness.stats.estimate import Estimate, mean_over
@@ -21,6 +22,8 @@ from leaderboard.terms import Data, Terms, base_terms, clauses, column_names, da
 from leaderboard.ties import tie_groups
 
 REPEATS = "mean of repeats"
+Role = Literal["primary", "companion", "mean"]
+"""What a column holds: a metric of the board, one that is kept beside it, or the mean of a group."""
 
 
 @dataclass(frozen=True, order=True)
@@ -39,6 +42,7 @@ class Column:
     """The metric, told apart from the columns of other terms."""
     better: Better = field(compare=False)
     unit: str = field(compare=False)
+    role: Role = field(default="primary", compare=False)
 
     @property
     def title(self) -> str:
@@ -73,7 +77,7 @@ class Value:
     sources: tuple[Entry, ...] = field(default=(), compare=False)
     """The records behind it."""
     parts: tuple[tuple[Part, ...], ...] = field(default=(), compare=False)
-    """What pairing needs, one tuple per seed; empty where a suite gives nothing."""
+    """Per-item data for paired tests, one tuple per seed; empty if the suite gives none."""
     beside: Mapping[str, float | None] = field(default_factory=dict, hash=False)
     """Companions that the value must be read with, as fractions, means over seeds."""
     terms: Terms | None = None
@@ -105,6 +109,16 @@ class Table:
             self._ties[slot] = {} if column.better == "neither" else tie_groups(ranked, column.better == "higher")
         return self._ties[slot]
 
+    def part(self, keys: Sequence[RowKey], suites: Collection[str]) -> Table:
+        """Return some rows and suites of the table; their tie groups stay those of the whole table."""
+        columns = [c for c in self.columns if c.suite in suites and any(c in self.rows[key] for key in keys)]
+        for column in columns:
+            for backbone in {key.backbone for key in keys}:
+                self.ties(column, backbone)
+        rows = {key: {column: value for column, value in self.rows[key].items() if column in columns} for key in keys}
+        notes = [note for note in self.notes if any(note.startswith(f"{column.title}: ") for column in columns)]
+        return replace(self, columns=columns, rows={key: cells for key, cells in rows.items() if cells}, notes=notes)
+
     def seeds(self, key: RowKey) -> tuple[SeedPair, ...]:
         """Return all seeds behind a row; measures of the images alone know no train seed and do not count beside others."""
         values = self.rows[key].values()
@@ -124,12 +138,17 @@ def varied(seeds: Sequence[SeedPair]) -> str:
     return f"{len(seeds)} seeds ({' and '.join(kinds)} vary)" if kinds else "1 seed"
 
 
-def build_tables(entries: Sequence[Entry]) -> list[Table]:
-    """Return one table for each profile."""
+def build_tables(entries: Sequence[Entry], companions: bool = False) -> list[Table]:
+    """Return one table for each profile.
+
+    Args:
+        entries: The records.
+        companions: Whether companion metrics have columns, too; they are never ranked.
+    """
     tables = []
     for profile in sorted({entry.record.comparability.profile for entry in entries}):
         chosen = [entry for entry in entries if entry.record.comparability.profile == profile]
-        tables.append(_table(f"profile {profile}", chosen))
+        tables.append(_table(f"profile {profile}", chosen, companions))
     return tables
 
 
@@ -150,15 +169,16 @@ class Slot:
     order: int = field(compare=False)
     better: Better = field(compare=False)
     unit: str = field(compare=False)
+    role: Role = field(compare=False)
 
 
-def _table(title: str, entries: Sequence[Entry]) -> Table:
+def _table(title: str, entries: Sequence[Entry], companions: bool) -> Table:
     placed = row_keys(entries)
     information = {key: entry.record.subject.information
                    for entry, rows in zip(entries, placed, strict=True) for key, _ in rows}  # fmt: skip
     rows: dict[RowKey, dict[Column, Value]] = {key: {} for key in sorted(information, key=lambda key: key.order)}
     notes: list[str] = []
-    for slot, members in sorted(_members(entries, placed).items(), key=lambda item: (item[0].order, item[0].suite,
+    for slot, members in sorted(_members(entries, placed, companions).items(), key=lambda item: (item[0].order, item[0].suite,
                                                                                   item[0].position, item[0].metric)):  # fmt: skip
         by_row = {key: _by_terms(mine, slot.position) for key, mine in members.items()}
         recorded: dict[Terms, bool] = {}
@@ -166,7 +186,7 @@ def _table(title: str, entries: Sequence[Entry]) -> Table:
             for terms in by_terms:
                 recorded[terms] = recorded.get(terms, False) or key.origin == "recorded"
         names = column_names(slot.metric, recorded)
-        columns = {terms: Column(slot.order, slot.suite, slot.position, slot.metric, rank, terms, name, slot.better, slot.unit)
+        columns = {terms: Column(slot.order, slot.suite, slot.position, slot.metric, rank, terms, name, slot.better, slot.unit, slot.role)
                    for terms, (rank, name) in names.items()}  # fmt: skip
         notes += _differences(columns)
         for key, by_terms in by_row.items():
@@ -190,24 +210,24 @@ def _words(terms: Terms, plain: Terms) -> str:
 
 
 def _members(
-    entries: Sequence[Entry], placed: Sequence[Sequence[tuple[RowKey, SeedPair]]]
+    entries: Sequence[Entry], placed: Sequence[Sequence[tuple[RowKey, SeedPair]]], companions: bool
 ) -> dict[Slot, dict[RowKey, list[tuple[SeedPair, Member]]]]:
     """Return all metrics by the column and row that they belong to."""
     found: dict[Slot, dict[RowKey, list[tuple[SeedPair, Member]]]] = defaultdict(lambda: defaultdict(list))
     for entry, rows in zip(entries, placed, strict=True):
         for metric in entry.record.metrics:
-            for slot in _slots(entry, metric):
+            for slot in _slots(entry, metric, companions):
                 for key, seed in rows:
                     found[slot][key].append((seed, (entry, metric)))
     return found
 
 
-def _slots(entry: Entry, metric: Metric) -> Iterator[Slot]:
+def _slots(entry: Entry, metric: Metric, companions: bool) -> Iterator[Slot]:
     record = entry.record
-    if metric.role == "primary":
-        yield Slot(record.suite, 0, metric.name, record.suite_order, metric.better, metric.unit)
+    if metric.role == "primary" or companions:
+        yield Slot(record.suite, 0, metric.name, record.suite_order, metric.better, metric.unit, metric.role)
     if metric.group:
-        yield Slot(record.suite, 1, metric.group, record.suite_order, metric.better, metric.unit)
+        yield Slot(record.suite, 1, metric.group, record.suite_order, metric.better, metric.unit, "mean")
 
 
 def _by_terms(members: Sequence[tuple[SeedPair, Member]], position: int) -> dict[Terms, BySeed]:

@@ -14,7 +14,7 @@ from harness.core.identity import content_key
 from harness.store.records import Record
 
 Data = tuple[tuple[str, str], ...]
-"""Data set names with their fingerprints."""
+"""Data set names with their hashes."""
 MOST_WORDS = 3
 DIGITS = (4, 8, 16, 64)
 LONGEST = 40
@@ -96,7 +96,7 @@ def fewest_words(item: Mapping[str, str], others: Sequence[Mapping[str, str]]) -
     return tuple(item[name] for name in varying)
 
 
-def told(words: Sequence[str], item: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> bool:
+def tells_apart(words: Sequence[str], item: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> bool:
     """Return whether some words of an item are shared by none of the others."""
     return not _shared(item, [name for name in item if item[name] in words], others)
 
@@ -135,23 +135,23 @@ def _partial(metric: str, terms: Terms, plain: Terms) -> str:
 
 
 def _aspects(terms: Terms, every: Sequence[Terms], name: str) -> dict[str, str]:
-    marks = {_fingerprint(other) for other in every}
-    digits = next(n for n in DIGITS if len({mark[:n] for mark in marks}) == len(marks))
+    hashes = {_data_hash(other) for other in every}
+    digits = next(n for n in DIGITS if len({one[:n] for one in hashes}) == len(hashes))
     found = {
         "name": name,
         "version": f"suite version {terms.version}",
         "classes": f"classes {terms.classes[:digits]}",
         "protocol": _short(clauses(terms.protocol, every[0].protocol)),
-        "data": f"data {_fingerprint(terms)[:digits]}",
+        "data": f"data {_data_hash(terms)[:digits]}",
         "members": f"members {content_key(list(terms.names))[:digits]}",
     }
     return {aspect: word for aspect, word in found.items() if word}
 
 
-def _fingerprint(terms: Terms) -> str:
-    """Return the fingerprint of the data, or a hash of them where there are several."""
-    marks = {mark for _, data in terms.members for _, mark in data}
-    return marks.pop() if len(marks) == 1 else content_key([list(map(list, data)) for _, data in terms.members])
+def _data_hash(terms: Terms) -> str:
+    """Return the hash of the data, or one over all hashes if there are several data sets."""
+    hashes = {one for _, data in terms.members for _, one in data}
+    return hashes.pop() if len(hashes) == 1 else content_key([list(map(list, data)) for _, data in terms.members])
 
 
 def clauses(protocol: str, plain: str) -> str:

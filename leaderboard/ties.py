@@ -29,7 +29,7 @@ class Measured(Protocol):
     def spread(self) -> Spread | None: ...
 
 
-def separable(first: Measured, second: Measured) -> bool:
+def significantly_different(first: Measured, second: Measured) -> bool:
     """Return whether two values differ by more than chance: 95 %, paired where both have units, seed spread included."""
     a, b = first.estimate, second.estimate
     if a.value is None or b.value is None:
@@ -48,7 +48,7 @@ def separable(first: Measured, second: Measured) -> bool:
 def unpaired(first: Measured, second: Measured) -> Difference | None:
     """Return the difference as if the systems had been measured on different items, or None without intervals.
 
-    A system of one seed is taken to scatter like the other, as in a paired difference.
+    A system of one seed is assumed to vary like the other, as in a paired difference.
     """
     a, b = first.estimate, second.estimate
     if None in (a.low, a.high, b.low, b.high) or a.value is None or b.value is None:
@@ -63,11 +63,11 @@ def unpaired(first: Measured, second: Measured) -> Difference | None:
     upper = tail(d / se, df or 1e9) if se else (0.5 if d == 0 else float(d < 0))
     p = 2 * min(upper, 1 - upper)
     return Difference(d, d - half, d + half, math.sqrt(squares), math.sqrt(scatter) if df else None, df or 1e9, p, upper, 1 - upper,
-                      min(a.n, b.n), "unpaired: the test items differ or were not kept")  # fmt: skip
+                      min(a.n, b.n), "unpaired: the test items differ or were not stored")  # fmt: skip
 
 
 def tie_groups(values: Mapping[Key, Measured], higher: bool) -> dict[Key, int]:
-    """Return the tie group of each key: 1 holds the best value and all that are not separable from it.
+    """Return the tie group of each key: 1 holds the best value and all that are not significantly different from it.
 
     Args:
         values: Values that are defined and valid.
@@ -81,7 +81,7 @@ def tie_groups(values: Mapping[Key, Measured], higher: bool) -> dict[Key, int]:
     number = 0
     while rest:
         number += 1
-        last = max(i for i, key in enumerate(rest) if i == 0 or not separable(values[rest[0]], values[key]))
+        last = max(i for i, key in enumerate(rest) if i == 0 or not significantly_different(values[rest[0]], values[key]))
         groups |= dict.fromkeys(rest[: last + 1], number)  # whatever lies between two tied rows is tied with them
         rest = rest[last + 1 :]
     return groups

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from harness.core.errors import UserError
 
@@ -16,15 +16,16 @@ class LeaderBoard(Protocol):
     def show(self, store: Path, asked: frozenset[str]) -> None:
         """Print the rows of a run, with recorded ones beside them."""
 
-    def render(self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False) -> str:
-        """Return the whole board of stores and folders as text."""
+    def render(self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False) -> str | bytes:
+        """Return the whole board of stores and folders: bytes for ``parquet``, else text."""
+
+    def values(self, places: Sequence[Path], with_recorded: bool) -> list[dict[str, Any]]:
+        """Return one line per value of the board, for a data frame."""
 
     def compare(self, first: str, second: str, places: Sequence[Path], style: str) -> str:
         """Return the paired comparison of two systems as text."""
 
-    def gate(
-        self, places: Sequence[Path], baseline: Path, strict: bool, only: str = ""
-    ) -> tuple[int, str, str]:
+    def gate(self, places: Sequence[Path], baseline: Path, strict: bool, only: str = "") -> tuple[int, str, str]:
         """Return exit code, Markdown summary and JUnit XML."""
 
     def find_baseline(self, name: str) -> Path | None:
@@ -42,10 +43,15 @@ class LeaderBoard(Protocol):
         """Write and print what the metrics say of worlds of known bias."""
 
 
-def declarations() -> dict[str, dict[str, str]]:
-    """Return what the generators that work here declare: id to fact to words."""
+def declarations(kind: str) -> dict[str, dict[str, str]]:
+    """Return what the ``generators`` or ``suites`` that work here declare: id to fact to words."""
     from harness.plugins import registry
 
+    if kind == "suites":
+        suites = [suite.card for suite in registry.suites().available()[0]]
+        return {
+            card.id: {"summary": card.summary, "formula": card.formula, "citation": card.citation} for card in suites
+        }
     cards = [generator.card for generator in registry.generators().available()[0]]
     return {
         card.id: {

@@ -19,10 +19,11 @@ from harness.core.identity import content_key, file_sha256
 from harness.stats.estimate import Estimate, wilson
 from harness.store.records import SCHEMA, Check, Comparability, Metric, Record, Subject
 from leaderboard.board import Board
-from leaderboard.exports import to_csv, to_markdown, to_terminal
+from leaderboard.exports import to_csv, to_markdown
 from leaderboard.rows import give_way
 from leaderboard.sources import Entry, from_store
 from leaderboard.tables import build_tables
+from leaderboard.terminal import to_terminal
 from leaderboard.ties import leaders
 from tests.leaderboard.conftest import MakeStore, flags
 
@@ -161,7 +162,10 @@ def test_rows_that_cannot_be_separated_lead_together() -> None:
 def columns_of(*records: Record) -> dict[str, set[str]]:
     """Return each column's title with the generators that have a value in it."""
     (table,) = build_tables(entries(*records))
-    return {column.title: {key.generator for key, cells in table.rows.items() if column in cells} for column in table.columns}
+    return {
+        column.title: {key.generator for key, cells in table.rows.items() if column in cells}
+        for column in table.columns
+    }
 
 
 def test_values_that_may_not_be_compared_stand_in_columns_that_say_why() -> None:
@@ -178,7 +182,9 @@ def test_columns_hold_one_protocol_across_backbones_but_each_backbone_its_recipe
     assert columns_of(one, recipe) == {"in-domain top1": {"real", "sd15"}}
     searched = replace(other, comparability=replace(other.comparability, protocol="another search"))
     (table,) = build_tables(entries(one, searched))
-    assert table.notes == ["in-domain top1 (another search): not comparable with in-domain top1, differs in protocol: another search"]
+    assert table.notes == [
+        "in-domain top1 (another search): not comparable with in-domain top1, differs in protocol: another search"
+    ]
 
 
 def test_a_mean_over_fewer_sets_has_a_column_of_its_own_whatever_the_order() -> None:
@@ -187,7 +193,9 @@ def test_a_mean_over_fewer_sets_has_a_column_of_its_own_whatever_the_order() -> 
         key = content_key([generator, name])
         return replace(record(generator), suite="linear-probe", item=name, metrics=(metric,), key=key)
 
-    made = [probe("x", name, 3) for name in ("dtd", "pets", "sun397")] + [probe("y", name, 2) for name in ("dtd", "pets")]
+    made = [probe("x", name, 3) for name in ("dtd", "pets", "sun397")] + [
+        probe("y", name, 2) for name in ("dtd", "pets")
+    ]
     for order in (made, made[::-1]):
         (table,) = build_tables(entries(*order))
         found = {c.name: {key.generator for key, cells in table.rows.items() if c in cells} for c in table.columns}
@@ -252,7 +260,7 @@ def test_a_record_edited_together_with_its_manifest_is_named(tmp_path: Path) -> 
     facts = json.loads(manifest.read_text())
     facts["files"]["record.json"]["sha256"] = file_sha256(path)
     manifest.write_text(json.dumps(facts))
-    with pytest.raises(UserError, match="the list of files is not what it was sealed with") as caught:
+    with pytest.raises(UserError, match="its content hash does not match its list of files") as caught:
         from_store(tmp_path)
     assert str(manifest) in caught.value.what
 
@@ -300,7 +308,12 @@ def test_measures_of_the_images_add_no_seeds_to_a_row() -> None:
     subjects = [Subject("sd15", "resnet10", seed, seed) for seed in range(3)]
     trained = [record(k=60 + s.train_seed, subject=s, key=content_key(["t", s.train_seed])) for s in subjects]
     images = [
-        record(suite="generated-correlation", metric="named", subject=Subject("sd15", "-", seed, 0), key=content_key(["i", seed]))
+        record(
+            suite="generated-correlation",
+            metric="named",
+            subject=Subject("sd15", "-", seed, 0),
+            key=content_key(["i", seed]),
+        )
         for seed in range(3)
     ]
     (table,) = build_tables(entries(*trained, *images))
@@ -311,7 +324,7 @@ def test_measures_of_the_images_add_no_seeds_to_a_row() -> None:
 def test_board_shows_what_every_generator_declares(make_store: MakeStore) -> None:
     """Information from the records; prompts, sampler, cost and licence from the generators that are installed."""
     from harness.results.leaderboard import board
-    from leaderboard.declared import told
+    from leaderboard.declared import supervision
 
     results = {name: {"in-domain": [flags(100, rate, 0)]} for name, rate in (("sd15", 0.5), ("gone", 0.4))}
     store = make_store("s", results)
@@ -320,4 +333,29 @@ def test_board_shows_what_every_generator_declares(make_store: MakeStore) -> Non
     assert all(word in line for word in ("PNDM, 50 steps", "class name itself", "416 A100-hours", "OpenRAIL"))
     assert "| gone | class names | – | – | – | – | – |" in text
     assert 'id="generators"' in board().render([store], "html", False)
-    assert told([]) == {}
+    assert supervision([]) == {}
+
+
+def test_a_run_prints_its_rows_and_those_of_recorded_generators_with_the_signs_of_the_whole_board(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows that an older run of the store has replaced stay beside the new ones, a stranger's rows and suites do not."""
+    rates = {"lbgen": 0.6, "sd15": 0.9, "other": 0.95}
+    store = make_store("s", {name: {"in-domain": [flags(200, rate, seed) for seed in range(2)], "coco": [flags(50, 0.5, 0)]}
+                             for name, rate in rates.items()})  # fmt: skip
+    shipped = entries(
+        record("real", k=95, n=100), record("sd15", k=50), record("real", backbone="vit"), origin="recorded"
+    )
+    monkeypatch.setattr("leaderboard.board.recorded", lambda: shipped)
+    asked = [
+        e.record.key
+        for e in from_store(store)
+        if e.record.subject.generator == "lbgen" and e.record.suite == "in-domain"
+    ]
+    Board().show(store, frozenset(asked[:1]))
+    printed, board = capsys.readouterr().out, (store / "leaderboard.md").read_text("utf-8")
+    assert re.search(r"^ +lbgen +real +sd15$", printed, re.MULTILINE) and "coco" not in printed and "vit" not in printed
+    values = re.search(r"^in-domain top1 ↑ +(\S+) +(\S+) +(\S+)$", printed, re.MULTILINE)
+    assert values is not None and [text[-1] == "*" for text in values.groups()] == [False, True, False]
+    assert "| real *recorded* | resnet10 | 1 seed | 95.0* [" in board and "| lbgen | resnet10 | 2 seeds" in board
+    assert "| other | resnet10" in board and "60.0(3) [" in board, "numbered among all rows of the board"

@@ -22,7 +22,7 @@ from leaderboard.compare import compare, networks_apart, systems
 from leaderboard.simulate import TWELVE, simulate_runs
 from leaderboard.sources import Entry, from_store, gather, shipped
 from leaderboard.tables import Value, build_tables, varied
-from leaderboard.ties import separable, unpaired
+from leaderboard.ties import significantly_different, unpaired
 from tests.leaderboard.conftest import MakeStore, flags, make_record, put
 
 
@@ -32,13 +32,13 @@ def test_verdicts_are_paired_and_holm_adjusted(make_store: MakeStore) -> None:
     store = make_store("s", {"lbgen": {"in-domain": [first], "texture-bias": [flags(600, 0.3, 1)], "x": [first]},
                              "sd15": {"in-domain": [worse], "texture-bias": [flags(600, 0.31, 2)], "x": [worse]}})  # fmt: skip
     found = {one.column.suite: one for one in compare(*systems(("lbgen", "sd15"), [store]))}
-    assert found["in-domain"].verdict == "better" and found["texture-bias"].verdict == "not separable"
+    assert found["in-domain"].verdict == "better" and found["texture-bias"].verdict == "not significantly different"
     lost = sum(a and not b for a, b in zip(first, worse, strict=True))
     raw = [one.difference.p for one in found.values() if one.difference]
     assert found["in-domain"].difference is not None and found["in-domain"].difference.p == mcnemar_exact(lost, 0)
     assert [one.holm for one in found.values()] == holm(raw) and found["in-domain"].why == "these weights, new images"
     back = {one.column.suite: one.verdict for one in compare(*systems(("sd15", "lbgen"), [store]))}
-    assert back["in-domain"] == "worse" and back["texture-bias"] == "not separable"
+    assert back["in-domain"] == "worse" and back["texture-bias"] == "not significantly different"
 
 
 def test_a_claim_beyond_these_weights_needs_seeds(make_store: MakeStore) -> None:
@@ -304,10 +304,10 @@ def test_label_and_interval_say_the_same(make_store: MakeStore) -> None:
 
     assert said("a", "b") == ("these weights, new images", False)
     assert said("c", "d") == ("new images and new seeds", True)
-    assert said("a", "c") == ("new images and new seeds; a has one seed, taken to scatter like the 3 of c", True)
-    assert said("c", "a") == ("new images and new seeds; a has one seed, taken to scatter like the 3 of c", True)
+    assert said("a", "c") == ("new images and new seeds; a has one seed, assumed to vary like the 3 seeds of c", True)
+    assert said("c", "a") == ("new images and new seeds; a has one seed, assumed to vary like the 3 seeds of c", True)
     text = Board().compare(f"a@{store}", f"c@{store}", [], "md")
-    assert "a has one seed, taken to scatter like the 3 of c |" in text and "the interval covers |" in text
+    assert "a has one seed, assumed to vary like the 3 seeds of c |" in text and "interval generalises to |" in text
 
 
 def test_with_one_seed_on_one_side_the_interval_covers_the_difference_of_the_generators() -> None:
@@ -333,7 +333,7 @@ def test_unpaired_systems_of_one_seed_scatter_like_the_other() -> None:
     assert found is not None and found.se_seeds == pytest.approx(0.03 * (1 + 1 / 3) ** 0.5) and found.df == 2
     assert bare is not None and bare.se_seeds is None and bare.p == 1
     sure = [Value(replace(estimate, value=v, low=v, high=v), True, ((0, 0),)) for v in (0.8, 0.5)]
-    assert separable(*sure) and not separable(sure[0], sure[0])
+    assert significantly_different(*sure) and not significantly_different(sure[0], sure[0])
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_names_with_any_characters_are_found_and_cut_nowhere(make_store: MakeSto
     lbgen = [flags(200, 0.7, 2), flags(200, 0.7, 3)]
     store = make_store("s", {odd: {"in-domain": [flags(200, 0.8, 1)]}, "lbgen": {"in-domain": lbgen}})
     text = Board().compare(odd, "lbgen", [store], "md")
-    assert f"{odd} has one seed, taken to scatter like the 2 of lbgen" in text
+    assert f"{odd} has one seed, assumed to vary like the 2 seeds of lbgen" in text
     assert odd in Board().compare(f"{odd}@{store}", f"lbgen@{store}", [store], "md")
     Board().write_baseline(tmp_path / "odd", [store], "a test", (), {})
     _, summary, _ = Board().gate([store], tmp_path / "odd", True, odd)

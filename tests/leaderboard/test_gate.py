@@ -26,7 +26,7 @@ from harness.store.records import Check, Metric
 from leaderboard.baseline import gated
 from leaderboard.board import Board
 from leaderboard.gate import decide
-from leaderboard.moderate import digamma, moderate, trigamma
+from leaderboard.moderate import digamma, shrink_seed_variances, trigamma
 from leaderboard.simulate import TWELVE, simulate_gate
 from leaderboard.sources import from_store, gather, shipped
 from tests.harness.test_cli import answers_at_once
@@ -263,13 +263,13 @@ def test_spreads_that_differ_by_chance_alone_are_pooled_and_others_keep_their_ow
         return with_seeds(plain, ratio**0.5, df)
 
     alike = [at(ratio, 6) for ratio in np.random.default_rng(0).chisquare(6, 200) / 6]
-    pooled = [d.se_runs or 0 for d in moderate(alike, range(200))]
+    pooled = [d.se_runs or 0 for d in shrink_seed_variances(alike, range(200))]
     assert np.ptp(pooled) < 0.35 and np.mean(pooled) == pytest.approx(1.0, abs=0.1)
     apart = [at(ratio, 400) for ratio in (0.1, 1.0, 10.0, 100.0)]
-    kept = [d.se_runs or 0 for d in moderate(apart, range(4))]
+    kept = [d.se_runs or 0 for d in shrink_seed_variances(apart, range(4))]
     assert kept == pytest.approx([d.se_runs for d in apart], rel=0.05)
-    assert moderate(alike[:3], range(3)) == alike[:3]
-    same_runs = [d.df_seeds for d in moderate(alike, ["the same runs"] * 200)]
+    assert shrink_seed_variances(alike[:3], range(3)) == alike[:3]
+    same_runs = [d.df_seeds for d in shrink_seed_variances(alike, ["the same runs"] * 200)]
     assert same_runs == [12] * 200, "alike, but measured on the same runs: half the weight is a metric's own"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from leaderboard.published import ARXIV, judgements, rows, to_markdown
+from leaderboard.published import ARXIV, judgements, rows, sections
 
 MEANS = {
     (1, "ResNet50", "IN-Real"): 70.9125, (1, "ResNet50", "IN-SD1.5"): 69.9625, (1, "ResNet50", "IN-GenRobust"): 67.15,
@@ -51,7 +51,7 @@ def test_bias_6_2_published_differences_are_judged(
 
 
 def test_the_page_names_source_and_table_and_never_ranks() -> None:
-    text = to_markdown()
+    text = "\n".join(section.markdown() for section in sections())
     assert ARXIV in text and all(f"### Table {n}" in text for n in (1, 2, 3, 4))
     assert "| ResNet50 IN-Real |" in text and "71.5 ✗ | 70.91 |" in text and "73.2 ✗ | 73.95 |" in text
     assert all(j.verdict == "not judged" for j in judgements() if "@" in j.metric)

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,11 @@ addEventListener("load", () => {
   out.charts = document.querySelectorAll("svg").length;
   out.external = performance.getEntriesByType("resource").map(e => e.name).filter(name => !name.startsWith("data:"));
   const shown = name => [...table.tHead.rows[0].cells].find(cell => cell.textContent.includes(name)).getBoundingClientRect();
-  out.bias = shown("TI").right <= innerWidth;
-  const frame = table.closest(".scroll"); frame.scrollLeft = 200;
+  const frame = table.closest(".scroll");
+  out.fits = frame.scrollWidth <= frame.clientWidth;
+  out.important = ["top1", "TI", "CB_avg", "BG_Gap"].every(name => shown(name).width && shown(name).right <= innerWidth);
+  out.others = shown("transfer").width > 0;
+  document.getElementById("columns").click(); frame.scrollLeft = 200;
   out.sticky = Math.abs(table.tBodies[0].rows[0].cells[0].getBoundingClientRect().left - frame.getBoundingClientRect().left) < 3;
   out.wide = document.documentElement.scrollWidth <= innerWidth;
   document.documentElement.dataset.probe = JSON.stringify(out);
@@ -58,6 +62,9 @@ def page(make_store: MakeStore) -> str:
         broken = {"checks": (Check("floor", False, 0.1, 0.5, "m"),)} if place == 6 else {}
         store = make_store("s", {name: {"in-domain": [flags(300, 0.4 + 0.07 * place, place)],
                                         "texture-bias": [flags(300, 0.3, place)]}}, **broken)  # fmt: skip
+        for suite, metric in (("context-bias", "CB_avg"), ("background-bias", "BG_Gap")):
+            made = make_record(suite, name, flags(300, 0.5, place))
+            put(store, replace(made, metrics=(replace(made.metrics[0], name=metric),), suite_order=800), [])
         for amount in ("transfer@0.1", "transfer@0.5"):
             record = make_record("few-shot", name, flags(300, 0.4, place), key=content_key([amount, name]))
             metric = record.metrics[0].__class__(
@@ -124,7 +131,7 @@ def test_chromium_opens_sorts_shows_and_prints_without_an_error(page: str, tmp_p
     path = tmp_path / "report.html"
     path.write_text(page.replace("<body>", "<body>" + PROBE, 1), encoding="utf-8")
     base = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run([*base, "--window-size=1300,900", "--enable-logging=stderr", "--dump-dom", path.as_uri()],
+    done = subprocess.run([*base, "--window-size=1400,900", "--enable-logging=stderr", "--dump-dom", path.as_uri()],
                           capture_output=True, text=True, timeout=240, check=True)  # fmt: skip
     assert "CONSOLE" not in done.stderr, done.stderr
     found = json.loads(html.unescape(re.search(r'data-probe="([^"]*)"', done.stdout)[1]))  # type: ignore[index]
@@ -143,7 +150,10 @@ def test_chromium_opens_sorts_shows_and_prints_without_an_error(page: str, tmp_p
                           capture_output=True, text=True, timeout=240, check=True)  # fmt: skip
     narrow = json.loads(html.unescape(re.search(r'data-probe="([^"]*)"', done.stdout)[1]))  # type: ignore[index]
     for size in (found, narrow):
-        assert size["bias"] and size["sticky"], "the name stays, and the first bias metric is seen without scrolling"
+        assert size["fits"] and size["important"] and size["sticky"], (
+            "nothing important needs scrolling, and the name stays"
+        )
+    assert found["others"] and not narrow["others"], "what a narrow screen has no room for comes with a button"
     pdf = tmp_path / "report.pdf"
     subprocess.run([*base, f"--print-to-pdf={pdf}", path.as_uri()], capture_output=True, timeout=240, check=True)
     assert pdf.read_bytes().startswith(b"%PDF") and pdf.stat().st_size > 20_000
@@ -179,7 +189,12 @@ def test_the_cost_of_shards_is_their_sum_and_a_dash_where_nobody_counted(tmp_pat
     folder = tmp_path / "synthesise" / f"sd15-{key[:16]}"
     folder.mkdir(parents=True)
     (folder / "images.jsonl").write_text("{}\n" * 30)
-    counted = {"files": {"shards/a.tar": {"bytes": 1}}, "wall_seconds": 10.0, "cpu_seconds": 20.0, "shard_costs": {"a": [9.5, 19.5]}}
+    counted = {
+        "files": {"shards/a.tar": {"bytes": 1}},
+        "wall_seconds": 10.0,
+        "cpu_seconds": 20.0,
+        "shard_costs": {"a": [9.5, 19.5]},
+    }
     for change, expected in (({}, Cost(10.0, 20.0)), ({"wall_seconds": None, "cpu_seconds": None}, None)):
         (folder / "manifest.json").write_text(json.dumps(counted | change))
         found = gallery.cost([tmp_path], key)
@@ -190,16 +205,18 @@ def test_the_cost_of_shards_is_their_sum_and_a_dash_where_nobody_counted(tmp_pat
     assert found is not None and found.spent is None
 
 
-def test_bias_stands_beside_accuracy_and_values_say_their_own_seeds(make_store: MakeStore) -> None:
+def test_values_say_their_own_seeds(make_store: MakeStore) -> None:
     runs = [flags(100, 0.5, seed) for seed in range(3)]
     store = make_store("s", {"sd15": {"a-probe": runs, "in-domain": runs, "texture-bias": runs, "coco": runs[:1]}})
     page, latex = (Board().render([store], style, False) for style in ("html", "latex"))
-    heads = re.findall(r'<th data-sort="(?:higher|lower)">(.*?)</th>', page)
-    assert [re.sub(r"<.*?>| .", " ", head).split()[-1] for head in heads] == ["top1", "TI", "a-probe", "coco"]
     row = page.partition("<tbody>")[2].partition("</tr>")[0]
     assert "<small>3 seeds</small>" in row.partition("<td")[0] and row.count("<small>sd ") == 3
-    assert "<small>1 seed</small>" in row.rpartition("<td")[2]
-    assert "has its own column" not in page and "beneath them sd" in page and r"$\pm$: standard deviation over seeds" in latex
+    assert row.count("<small>1 seed</small>") == 1
+    assert (
+        "has its own column" not in page
+        and "beneath them sd" in page
+        and r"$\pm$: standard deviation over seeds" in latex
+    )
     board = Board().render([store], "md", False)
     assert "| sd15 | resnet10 | 1 seed |" in board.partition("### coco")[2].partition("###")[0]
     assert "3 seeds" in board.partition("### texture-bias")[2].partition("###")[0]
@@ -208,7 +225,62 @@ def test_bias_stands_beside_accuracy_and_values_say_their_own_seeds(make_store: 
 def test_charts_place_marks_inside_their_frame() -> None:
     points = [Point(float(x), x * 10.0, f"p{x}", x, x * 10 - 5, x * 10 + 5) for x in range(1, 6)]
     for drawn in (scatter("t", "x", points), lines("t", "x", [("s", 0, points)], logarithmic=True)):
-        places = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn)]
+        assert drawn is not None
+        places = [(marker.x, marker.y) for marker in drawn.markers]
         assert len(places) == 5 and all(46 <= x <= 408 and 26 <= y <= 210 for x, y in places)
     assert Axis.over("", [0.0, 100.0]).ticks() == [0, 20, 40, 60, 80, 100]
-    assert scatter("t", "x", []) == ""
+    assert scatter("t", "x", []) is None
+
+
+def test_the_columns_of_the_page_are_in_the_order_of_the_markdown_board(make_store: MakeStore) -> None:
+    results = {suite: [flags(100, 0.5, 0)] for suite in ("texture-bias", "in-domain", "coco", "a-probe")}
+    store = make_store("s", {"sd15": results, "real": results})
+    page, board = (Board().render([store], style, False) for style in ("html", "md"))
+    suites = re.findall(r"^### (\S+)$", board, re.MULTILINE)
+    in_order = {"in-domain": "top1", "texture-bias": "TI"}
+    assert len(suites) == 4 and _heads(page) == [in_order.get(suite, suite) for suite in suites]
+
+
+def _heads(page: str) -> list[str]:
+    """Return the names of the columns of the first table."""
+    first = page.partition("<thead>")[2].partition("</thead>")[0]
+    names = re.findall(r'<th data-sort="(?:higher|lower|neither)".*?>(.*?)</th>', first, re.DOTALL)
+    return [
+        re.sub(r"<small>.*</small><br>|<small.*|<wbr>|&nbsp;.", "", name, flags=re.DOTALL).strip() for name in names
+    ]
+
+
+def test_the_page_gives_the_formula_of_every_metric(make_store: MakeStore) -> None:
+    """As its suite declares it; a dash for a suite that is not installed."""
+    from harness.plugins.registry import suites
+    from harness.results.leaderboard import board
+
+    store = make_store("s", {"sd15": {"texture-bias": [flags(100, 0.5, 0)], "gone": [flags(100, 0.5, 0)]}})
+    page = board().render([store], "html", False)
+    assert isinstance(page, str)
+    metrics = page.partition('<div id="metrics"')[2].partition("</div>\n</div>")[0]
+    formula = suites().get("texture-bias").card.formula
+    assert f"<td>{html.escape(formula)}</td>" in metrics and "<tr><td>texture-bias</td><td>TI</td>" in metrics
+    assert "<tr><td>gone</td><td>gone</td><td>–</td><td>–</td><td>–</td></tr>" in metrics
+    assert f'title="{html.escape(formula)}"' in page, "and at the head of its column"
+
+
+def test_no_module_holds_html() -> None:
+    """Templates with automatic escaping write all of it."""
+    for path in (Path(__file__).parents[2] / "leaderboard").glob("*.py"):
+        assert not re.search(r"</?(td|th|tr|p|h\d|div|span|small|svg|script|li|ul|b)[ >]", path.read_text("utf-8")), (
+            path
+        )
+
+
+def test_every_template_is_package_data() -> None:
+    import fnmatch
+    import tomllib
+
+    root = Path(__file__).parents[2]
+    patterns = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"][
+        "leaderboard"
+    ]
+    files = [path.relative_to(root / "leaderboard").as_posix() for path in (root / "leaderboard" / "page").iterdir()]
+    assert "page/report.html" in files
+    assert all(any(fnmatch.fnmatch(name, pattern) for pattern in patterns) for name in files)

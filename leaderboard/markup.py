@@ -1,0 +1,52 @@
+"""Text in the languages of the exports: names from outside are escaped, so that none of them is read as markup."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_MARKDOWN = re.compile(r"[\\`*<>|\[\]$~]|(?<![^\W_])_|_(?![^\W_])")
+"""Characters that CommonMark, its tables, or the formulas of GitHub would read; an underscore inside a word is none of them."""
+_ENTITY = re.compile(r"&(?=#?\w+;)")
+_TEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}",
+        "|": r"\textbar{}", "*": "{*}", "[": "{[}", "]": "{]}"}  # fmt: skip
+"""A star or a bracket in front of a row would belong to the end of the row before."""
+
+
+def md(text: str) -> str:
+    """Return a text that Markdown shows as it is, on one line."""
+    return _MARKDOWN.sub(r"\\\g<0>", _ENTITY.sub("&amp;", " ".join(text.split())))
+
+
+def tex(text: str) -> str:
+    """Return a text that LaTeX shows as it is, on one line."""
+    return "".join(_TEX.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def md_row(cells: Sequence[str]) -> str:
+    """Return a line of a Markdown table; the cells are Markdown."""
+    return f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in cells)}|"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with a table and text around it, as plain text: each export writes it in its own language."""
+
+    title: str
+    level: int = 2
+    before: str = ""
+    heads: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    after: str = ""
+
+    def markdown(self) -> str:
+        """Return the section as Markdown."""
+        parts = [f"{'#' * self.level} {md(self.title)}\n"]
+        parts += [md(self.before) + "\n"] if self.before else []
+        if self.heads:
+            rows = [md_row(list(map(md, row))) for row in self.rows]
+            parts.append("\n".join([md_row(list(map(md, self.heads))), "|---" * len(self.heads) + "|", *rows]) + "\n")
+        parts += [md(self.after) + "\n"] if self.after else []
+        return "\n".join(parts)

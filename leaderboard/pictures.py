@@ -1,0 +1,180 @@
+"""The pictures of the HTML report: charts, sample images and costs of one table; ``page/`` has the templates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from leaderboard import charts, gallery
+from leaderboard.charts import Chart, Point
+from leaderboard.exports import arrow, by_accuracy, matched
+from leaderboard.gallery import Gallery
+from leaderboard.rows import RowKey
+from leaderboard.tables import Column, Table, Value
+
+COST_HEADS = ("generator", "backbone", "work", "seconds", "CPU-seconds", "images/s", "MiB")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Charts of one kind."""
+
+    title: str
+    charts: tuple[Chart, ...]
+
+
+def colours_of(table: Table) -> dict[str, int]:
+    """Return the number of the colour of each row's name, the same in all charts of a table."""
+    return {name: i % charts.COLOURS for i, name in enumerate(sorted({key.label for key in table.rows}))}
+
+
+def panels(table: Table, shown: Gallery) -> list[Panel]:
+    """Return the charts of a table, by kind; kinds without a chart are left out."""
+    colours = colours_of(table)
+    found = [
+        ("bias, with 95 % intervals", _bias(table, colours)),
+        ("bias against in-domain accuracy: compare rows of similar accuracy", _accuracy(table, colours)),
+        ("few-shot transfer: mean over data sets by share of training images", _few_shot(table, colours)),
+        ("training loss of the first seed", _training(table, colours, shown)),
+    ]
+    drawn = [Panel(title, tuple(chart for chart in made if chart is not None)) for title, made in found]
+    return [panel for panel in drawn if panel.charts]
+
+
+def _point(x: float, column: Column, key: RowKey, value: Value, colour: int) -> Point | None:
+    e, scale = value.estimate, column.scale
+    if e.value is None:
+        return None
+    low, high = (None if end is None else scale * end for end in (e.low, e.high))
+    flag = "" if value.valid else " (not ranked)"
+    label = f"{key.label} {key.backbone}: {scale * e.value:.1f}{flag}"
+    return Point(x, scale * e.value, label, colour, low, high, hollow=not value.valid)
+
+
+def _head(column: Column) -> str:
+    return f"{column.name} {arrow(column)}".strip()
+
+
+def _backbones(table: Table) -> list[str]:
+    return sorted({key.backbone for key in table.rows if key.backbone != "-"})
+
+
+def _bias(table: Table, colours: dict[str, int]) -> list[Chart | None]:
+    found = matched(table)
+    drawn = []
+    for backbone in _backbones(table) if found else []:
+        for column in found[1] if found else []:
+            keys = [key for key in table.rows if key.backbone == backbone and column in table.rows[key]]
+            points = [_point(i, column, key, table.rows[key][column], colours[key.label]) for i, key in enumerate(keys)]
+            title = f"{_head(column)}, {backbone}"
+            drawn.append(charts.dots(title, [key.label for key in keys], [p for p in points if p]))
+    return drawn
+
+
+def _accuracy(table: Table, colours: dict[str, int]) -> list[Chart | None]:
+    found = matched(table)
+    if found is None:
+        return []
+    accuracy, biases = found
+    drawn = []
+    for backbone in _backbones(table):
+        for column in biases:
+            points = []
+            for key in by_accuracy(table, accuracy, [column]):
+                first = table.rows[key][accuracy].estimate
+                if key.backbone == backbone and first.value is not None:
+                    point = _point(100 * first.value, column, key, table.rows[key][column], colours[key.label])
+                    points += [point] if point else []
+            drawn.append(charts.scatter(f"{_head(column)}, {backbone}", "in-domain top-1", points))
+    return drawn
+
+
+def _few_shot(table: Table, colours: dict[str, int]) -> list[Chart | None]:
+    columns = [(_share(column), column) for column in table.columns if column.suite in ("few-shot", "linear-probe")]
+    drawn = []
+    for backbone in _backbones(table):
+        series = []
+        for key in (key for key in table.rows if key.backbone == backbone):
+            points: dict[float, Point] = {}
+            for share, column in columns:
+                if share is not None and column in table.rows[key]:
+                    point = _point(share, column, key, table.rows[key][column], colours[key.label])
+                    points |= {share: point} if point else {}
+            series.append((key.label, colours[key.label], list(points.values())))
+        drawn.append(charts.lines(f"top-1, {backbone}", "share of the training images", series, logarithmic=True))
+    return drawn
+
+
+def _share(column: Column) -> float | None:
+    """Return the share of training images of a mean over data sets, or None for other columns."""
+    name, _, amount = column.metric.partition("@")
+    if not column.position or column.rank or name != "transfer":
+        return None
+    try:
+        return float(amount or 1)
+    except ValueError:  # so many shots, no share
+        return None
+
+
+def _training(table: Table, colours: dict[str, int], shown: Gallery) -> list[Chart | None]:
+    drawn = []
+    for backbone in _backbones(table):
+        keys = [key for key in table.rows if key.backbone == backbone]
+        drawn.append(_curves(f"pre-training of {backbone}", "epoch", table, keys, "checkpoint", colours, shown))
+    return [*drawn, _curves("fit of the generator", "step", table, list(table.rows), "weights", colours, shown)]
+
+
+def _curves(title: str, unit: str, table: Table, keys: Sequence[RowKey], role: str, colours: dict[str, int],
+            shown: Gallery) -> Chart | None:  # fmt: skip
+    """Return the loss of each row's artifact of a role, each generator once."""
+    series: dict[str, tuple[str, int, list[Point]]] = {}
+    for key in keys:
+        made = _input(table, key, role)
+        curve = shown.loss_curve(made) if made else []
+        if curve and key.label not in series:
+            colour = colours[key.label]
+            series[key.label] = (key.label, colour, [Point(x, y, key.label, colour) for x, y in curve])
+    return charts.lines(title, unit, list(series.values()))
+
+
+def _input(table: Table, key: RowKey, role: str) -> str:
+    """Return the key of a row's input of a role, or an empty text."""
+    inputs = gallery.inputs_of(table, key)
+    return next((made for path, made in sorted(inputs.items()) if path.split("/")[-1] == role), "")
+
+
+def _rows_with(table: Table, role: str) -> dict[str, str]:
+    """Return row label to the key of an input of its first seed, each input once."""
+    found: dict[str, str] = {}
+    for key in table.rows:
+        made = _input(table, key, role)
+        if made and made not in found.values():
+            found[key.label] = made
+    return found
+
+
+def samples(table: Table, shown: Gallery) -> list[tuple[str, str]]:
+    """Return row labels with their sample images as data addresses, each set of images once."""
+    found = [(label, shown.sample_grid(key)) for label, key in _rows_with(table, "copy").items()]
+    return [(label, picture) for label, picture in found if picture]
+
+
+def costs(table: Table, shown: Gallery) -> list[tuple[str, ...]]:
+    """Return the cost of each artifact behind the first seeds, once, under ``COST_HEADS``."""
+    found: dict[str, tuple[str, ...]] = {}
+    for key in table.rows:
+        inputs = gallery.inputs_of(table, key)
+        for path, made in sorted(inputs.items(), key=lambda item: -item[0].count("/")):
+            role = path.split("/")[-1]
+            cost = shown.cost(made) if role in ("weights", "dataset", "copy", "checkpoint") else None
+            if cost is not None and made not in found:
+                found[made] = (key.label, key.backbone if role == "checkpoint" else "", cost.kind, *_cost(cost))
+    return list(found.values())
+
+
+def _cost(cost: gallery.Cost) -> tuple[str, str, str, str]:
+    took, size = cost.spent, f"{cost.bytes / 2**20:.1f}"
+    if took is None:
+        return "–", "–", "–", size
+    speed = f"{cost.images / took.wall_seconds:.1f}" if cost.images and took.wall_seconds else "–"
+    return f"{took.wall_seconds:.0f}", f"{took.cpu_seconds:.0f}", speed, size
