@@ -15,6 +15,7 @@ from harness.plan.datasets import dataset_cell, generator_table
 from harness.plan.model import Plan, PlannedSubject, Selection
 from harness.plan.suites import measured
 from harness.plugins import registry
+from harness.plugins.border import plugin_errors
 from harness.plugins.generator import Generator
 from harness.plugins.suite import Suite
 from harness.store.cells import Cell
@@ -123,14 +124,16 @@ class Planner:
                 settings = parse_settings(
                     generator.Settings, generator_table(self.profile, generator), generator.card.id
                 )
-                wanted = generator.data(settings)
+                with plugin_errors(generator):
+                    wanted, lacking = generator.data(settings), generator.missing(settings)
                 missing = [self.builder.why_missing(data) for data in wanted if not self.builder.find(data, generator.bound_data)]
-                missing += filter(None, [generator.missing(settings)])
+                missing += filter(None, [lacking])
                 if missing and not self.builder.assume:
                     self.plan.skip(what, missing[0], by_name)
                     continue
                 for seeds in self._seeds():
-                    dataset = dataset_cell(self.builder, generator, settings, classes, seeds[0])
+                    with plugin_errors(generator):
+                        dataset = dataset_cell(self.builder, generator, settings, classes, seeds[0])
                     for arch in self._archs():
                         yield pretrained(self.builder, generator, dataset, classes, arch, seeds), dataset
             except DataMissing as error:

@@ -9,7 +9,7 @@ from harness.core.code import callable_hash
 from harness.core.settings import Settings, parse_settings
 from harness.plan.model import PlannedSubject
 from harness.plugins import registry
-from harness.plugins.border import planned_items
+from harness.plugins.border import planned_items, plugin_errors
 from harness.plugins.common import DerivedInput
 from harness.plugins.suite import Item, NotPlanned, Suite
 from harness.store.cells import Cell
@@ -92,6 +92,8 @@ def _evaluate(
         **builder.model_hashes(suite.sources, values),
         **({"warnings": warnings} if warnings else {}),
     }
+    with plugin_errors(suite):
+        cost = suite.cost(item, settings, {name: source.card for name, source in builder.found(item.data).items()})
     builder.plan.add(
         Cell(
             "evaluate",
@@ -106,7 +108,7 @@ def _evaluate(
             (),
             builder.expected("evaluate", card.id, item.resources),
             registry.plugin_code_hash(suite),
-            suite.cost(item, settings, {name: source.card for name, source in builder.found(item.data).items()}),
+            cost,
         )
     )
 

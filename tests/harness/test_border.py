@@ -281,3 +281,13 @@ def test_all_names_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
         "all leaves out suite rotten (no_such_module:Thing (bad-plugin)): ModuleNotFoundError: No module named 'no_such_module'"
     ]
     assert Planner(Selection(profile, "", "coco")).plan.notes == []
+
+
+def test_a_hook_that_fails_while_planning_is_the_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Any, settings: Any) -> str:
+        raise KeyError("absent")
+
+    monkeypatch.setattr(type(registry.generators().get("real")), "missing", fails)
+    profile = load_profile("micro", [], []).profile
+    with pytest.raises(PluginFailed, match="generator 'real' failed: KeyError: 'absent'"):
+        Planner(Selection(profile, "real", "")).build()
