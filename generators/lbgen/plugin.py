@@ -88,7 +88,6 @@ class LbGenSettings(SamplerSettings):
         return self
 
 
-_SYNTHESIS = tuple(name for name in SamplerSettings.model_fields if name != "base")
 _FIT = tuple(name for name in LbGenSettings.model_fields if name not in SamplerSettings.model_fields)
 
 

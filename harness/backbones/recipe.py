@@ -16,9 +16,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from harness.core.errors import UserError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from harness.core.normalisation import KNOWN
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,8 @@ class PretrainSettings:
     ema_decay: float = 0.9999
     ema_warmup: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, float, float] = KNOWN["imagenet"][0]
+    std: tuple[float, float, float] = KNOWN["imagenet"][1]
 
     def __post_init__(self) -> None:
         for name in ("crop_area", "mean", "std"):
