@@ -85,11 +85,6 @@ def oracle_captions(causes: Causes, seeds: np.ndarray, *, keep: float = 0.4) -> 
     ]
 
 
-def level_prompts(noun: str = "photo") -> tuple[str, ...]:
-    """Return the five prompts that the quality tower compares a picture with, best first."""
-    return tuple(f"{level} {noun}" for level in LEVELS)
-
-
 def training_captions(paths: Sequence[str]) -> list[str]:
     """Return the oracle captions of training images of the web world, named ``<class id>/<class id>_<index>.JPEG``."""
     from harness.microworld.causes import Doses, draw_causes

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.microworld import towers
-from harness.microworld.captions import level_prompts
+from harness.microworld.captions import LEVELS
 from harness.microworld.causes import SHAPES
 from harness.microworld.degrade import KINDS, MILD, STRONG, degrade
 
@@ -44,7 +44,7 @@ def quality_scores(images: torch.Tensor, folder: Path | None = None) -> torch.Te
     """
     model, tokenize = load_clip(towers.quality_folder() if folder is None else folder)
     with torch.no_grad():
-        text = model.encode_text(tokenize(list(level_prompts())), normalize=True)
+        text = model.encode_text(tokenize([f"{level} photo" for level in LEVELS]), normalize=True)
     logits = model.logit_scale.exp() * encode_pictures(model, images) @ text.T
     return logits.softmax(dim=1) @ torch.tensor(LEVEL_SCORES)
 
