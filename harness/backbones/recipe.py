@@ -84,12 +84,12 @@ class PretrainSettings:
         for wrong, text in (
             (self.warmup_epochs > self.epochs, f"warmup_epochs is {self.warmup_epochs}, epochs {self.epochs}"),
             (self.lr < self.min_lr, f"lr is {self.lr}, its floor min_lr {self.min_lr}"),
-            (not 1e-4 <= self.crop_area[0] <= self.crop_area[1] <= 1, f"crop_area is {self.crop_area}"),
+            (not 1e-4 <= min(self.crop_area) <= max(self.crop_area) <= 1, f"crop_area is {self.crop_area}"),
         ):
             if wrong:
                 raise UserError(
                     f"pretrain settings do not fit together: {text}",
-                    "the warm-up is a part of the epochs, min_lr at most lr, crop_area (low, high) within [0.0001, 1]",
+                    "the warm-up is a part of the epochs, min_lr at most lr, crop_area within [0.0001, 1]",
                     "change them in the profile",
                 )
 
