@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -305,7 +304,7 @@ class Trainer:
     @property
     def config(self) -> str:
         """Return the hash of what decides the result, the models and base weights excepted."""
-        return content_key([dataclasses.asdict(self.settings), list(self.names), self.seed, str(self.parts.dtype)])
+        return content_key([self.settings.model_dump(mode="json"), list(self.names), self.seed, str(self.parts.dtype)])
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint holds."""
@@ -346,7 +345,7 @@ class Trainer:
             if self.discriminator is not None:
                 state = {name: each.cpu() for name, each in self.discriminator.state_dict().items()}
                 save_file(state, result.discriminator)
-            (out_dir / "settings.json").write_text(json.dumps(dataclasses.asdict(self.settings), indent=1) + "\n")
+            (out_dir / "settings.json").write_text(self.settings.model_dump_json(indent=1) + "\n")
             shutil.copyfile(checkpoint_dir / LOG, result.log)
             remove_tree(checkpoint_dir)
         return result

@@ -23,6 +23,7 @@ from generators.lbgen.trainer import CHECKPOINT, LOG, Trainer, train
 from generators.lbgen.update import apply_gradients
 from harness.core.errors import CorruptArtifact, DataMissing, TrainingFailed, UserError
 from harness.core.resume import load_state
+from tests.generators.recipes import changed
 
 NAMES = ["tench", "hen", "crane", "kite", "tench", "drake"]
 SETTINGS = RecipeSettings(
@@ -224,7 +225,7 @@ def test_recipe_T1(tiny_clip):
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(4))
 
     def score(en, individual, quality):
-        settings = dataclasses.replace(SETTINGS, weight_en=en, weight_in=individual, weight_q=quality)
+        settings = changed(SETTINGS, weight_en=en, weight_in=individual, weight_q=quality)
         clip = tiny_clip if en or individual else Forbidden()
         tower = BrightQuality() if quality else Forbidden()
         rewards = Rewards(settings, RewardModels(clip, tower), NAMES, torch.device("cpu"))
@@ -384,7 +385,7 @@ def test_checkpoints_of_other_runs_and_damaged_ones_are_refused(tiny_parts, towe
     with pytest.raises(Stop):
         fit(tmp_path, tiny_parts, towers, 3)
     with pytest.raises(UserError, match="another run"):
-        fit(tmp_path, tiny_parts, towers, settings=dataclasses.replace(SETTINGS, weight_q=0.2))
+        fit(tmp_path, tiny_parts, towers, settings=changed(SETTINGS, weight_q=0.2))
     damaged = tmp_path / "work" / CHECKPOINT
     damaged.write_bytes(damaged.read_bytes()[:1000])
     with pytest.raises(CorruptArtifact, match="cannot be read"):
@@ -406,12 +407,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny_p
 
 
 def test_terms_of_weight_zero_need_no_tower(tiny_parts, tiny_clip, tmp_path):
-    quality_only = dataclasses.replace(SETTINGS, weight_en=0.0, weight_in=0.0, epochs=1)
+    quality_only = changed(SETTINGS, weight_en=0.0, weight_in=0.0, epochs=1)
     result = fit(tmp_path / "q", tiny_parts, RewardModels(None, BrightQuality()), settings=quality_only)
     record = json.loads(result.log.read_text().splitlines()[0])
     assert record["phase"] == "train" and "L_en" not in record and "L_D" not in record
     assert not result.discriminator.exists()
-    no_quality = dataclasses.replace(SETTINGS, weight_q=0.0, epochs=1)
+    no_quality = changed(SETTINGS, weight_q=0.0, epochs=1)
     result = fit(tmp_path / "c", tiny_parts, RewardModels(tiny_clip, None), settings=no_quality)
     assert "L_q" not in json.loads(result.log.read_text().splitlines()[-1])
     with pytest.raises(UserError, match="reward model is missing"):

@@ -242,7 +242,7 @@ def test_bias_8_8_missing_and_hopeless_files_are_named(small_focus, colour_class
     victim.unlink()
     with pytest.raises(DataMissing, match=r"1\.jpg is missing"):
         read_annotations(small_focus, SMALL)
-    with pytest.raises(DataMissing, match="no FOCUS set"):
+    with pytest.raises(DataMissing, match="FOCUS set: no known layout"):
         read_annotations(small_focus / "cat-night", SMALL)
 
 
