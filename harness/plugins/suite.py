@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 from harness.core.settings import NoSettings, Settings
-from harness.plugins.common import S, DerivedInput
+from harness.plugins.common import DerivedInput, S
 from harness.stats.difference import Units
 from harness.store.cells import Resources
 from harness.store.records import Check, Metric
