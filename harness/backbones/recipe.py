@@ -8,7 +8,6 @@ these networks.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal
@@ -16,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.core.errors import UserError
+from harness.core.names import did_you_mean
 from harness.core.normalisation import KNOWN
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -103,9 +103,8 @@ class PretrainSettings:
         known = [field.name for field in fields(cls)]
         for key in values:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-                raise UserError(f"unknown pretrain setting {key!r}", "no such key", hint)
+                hint = did_you_mean(key, known)
+                raise UserError(f"unknown pretrain setting {key!r}", f"known: {', '.join(known)}", f"{hint}correct the key")
         try:
             # Values stay as they were written: a record shows what the profile says.
             TypeAdapter(cls).validate_python(dict(values))

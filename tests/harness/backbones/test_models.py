@@ -48,7 +48,7 @@ def test_defaults_are_the_papers_recipe() -> None:
 
 
 def test_settings_are_strict() -> None:
-    with pytest.raises(UserError, match="did you mean epochs"):
+    with pytest.raises(UserError, match="did you mean 'epochs'"):
         PretrainSettings.from_mapping({"epoch": 3})
     with pytest.raises(UserError, match="smoothing"):
         PretrainSettings.from_mapping({"smoothing": 2.0})
