@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from harness.images.copy import square as square_crop
     from harness.images.decode import decode as decode_image
     from harness.images.decode import open_picture, picture_header, read_indices
-    from harness.images.folder import FolderSource
+    from harness.images.folder import FolderSource, image_folder
     from harness.images.published import Entry, EntryReader, list_images
     from harness.images.request import Request, Sample
     from harness.plugins.common import DataReport, DerivedInput, Workload
     from harness.plugins.context import Context
     from harness.plugins.generator import Generator, GeneratorCard
-    from harness.plugins.inputs import classifier, image_folder, open_images, write_image_list
+    from harness.plugins.inputs import classifier, open_images, write_image_list
     from harness.plugins.inspection import decode_sample, sample_paths
     from harness.plugins.suite import ColumnKind, Item, NotPlanned, Score, Suite, SuiteCard
     from harness.stats.difference import Units, flag_units
@@ -90,13 +90,13 @@ _HOMES = {
     "harness.core.weights": "check_state create_open_clip load_pretrained",
     "harness.images.copy": "square_crop=square",
     "harness.images.decode": "decode_image=decode open_picture picture_header read_indices",
-    "harness.images.folder": "FolderSource",
+    "harness.images.folder": "FolderSource image_folder",
     "harness.images.published": "Entry EntryReader list_images",
     "harness.images.request": "Request Sample",
     "harness.plugins.common": "DataReport DerivedInput Workload",
     "harness.plugins.context": "Context",
     "harness.plugins.generator": "Generator GeneratorCard",
-    "harness.plugins.inputs": "classifier image_folder open_images write_image_list",
+    "harness.plugins.inputs": "classifier open_images write_image_list",
     "harness.plugins.inspection": "decode_sample sample_paths",
     "harness.plugins.suite": "ColumnKind Item NotPlanned Score Suite SuiteCard",
     "harness.stats.difference": "Units flag_units",

@@ -9,6 +9,11 @@ from harness.core.errors import DataMissing
 from harness.core.tree import IMAGE_SUFFIXES, files
 
 
+def image_folder(root: Path) -> Path:
+    """Return the folder that holds the class folders: ``root/train`` where there is one, else ``root``."""
+    return root / "train" if (root / "train").is_dir() else root
+
+
 class FolderSource:
     """Images of an ImageFolder, in the order (class, file name); folders of classes not listed are left out.
 

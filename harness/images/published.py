@@ -18,6 +18,7 @@ from typing import Any
 
 from harness.core.errors import DataMissing, UserError
 from harness.core.tree import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, files, folders, visible, walk
+from harness.images.folder import image_folder
 
 _LABEL_KEYS = ("label", "cls", "class", "wnid")
 _NAME_KEYS = ("path", "file_name", "filename", "__key__")
@@ -68,7 +69,7 @@ def list_images(root: Path) -> Listing:
         DataMissing: no images in a known layout.
         UserError: several layouts in one folder, or compressed archives.
     """
-    base = root / "train" if (root / "train").is_dir() else root
+    base = image_folder(root)
     tars, parquets = [base / name for name in files(base, {".tar"})], _parquets(base)
     inside = {name: files(base / name) for name in folders(base)}
     classes = {name: images for name, listed in inside.items() if (images := _suffixed(listed, IMAGE_SUFFIXES))}
@@ -304,7 +305,7 @@ class PublishedSource:
         self.labels = [int(row["class_index"]) for row in rows]
         self._entries = [Entry(row["path"], "", row["container"], row["offset"], row["bytes"]) for row in rows]
         self._sha1 = [str(row["sha1"]) for row in rows]
-        self._reader = EntryReader(root / "train" if (root / "train").is_dir() else root)
+        self._reader = EntryReader(image_folder(root))
 
     def read(self, index: int) -> bytes:
         """Return the encoded bytes of one image.
