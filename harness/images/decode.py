@@ -39,7 +39,7 @@ _UNDECODABLE = (
 )  # fmt: skip
 """What decoding a file from elsewhere may raise."""
 _JPEG_END = b"\xff\xd9"
-_FIX = "replace this file, or fetch or make its data set again"
+_FIX = "fetch this file of the data set again, or make the data set again"
 
 
 @dataclass(frozen=True)
