@@ -15,7 +15,7 @@ import pandas as pd
 
 from harness.core.files import write_text
 from harness.stats.difference import Part, Units, difference, seed_values
-from harness.stats.estimate import Estimate, bootstrap, mean_over, student_mean, wilson
+from harness.stats.estimate import Estimate, bootstrap, mean_over, wilson
 from leaderboard.tables import mean_of_repeats
 from suites.bias.background import gap_statistic
 from suites.bias.context import cb
@@ -209,10 +209,6 @@ def _detection(images: int, categories: int) -> Callable[[Rng], Estimate]:
     return draw
 
 
-def _seeds(count: int) -> Callable[[Rng], Estimate]:
-    return lambda rng: student_mean(rng.normal(0.8, 0.01, count).tolist(), population="new training seeds")
-
-
 def _units(rng: Rng, n: int, logits: np.ndarray) -> Units:
     flags = (rng.random(n) < _logistic(logits)).astype(float)
     names, strata = tuple(map(str, range(n))), np.zeros(n, dtype=np.int64)
@@ -279,9 +275,7 @@ CASES = (
     Case("BG_Gap, 9 x 45", "new foregrounds", _background(9, 45)),
     Case("mIoU, 40 images", "new images", _segmentation(40)),
     Case("mIoU, 500 images", "new images", _segmentation(500)),
-    Case("mean of 3 seeds", "new training seeds", _seeds(3), truth=0.8),
     Case("mean of 3 seeds on the same 600 images", "new images, these weights", _three_seeds),
-    Case("mean of 5 seeds", "new training seeds", _seeds(5), truth=0.8),
     Case("paired difference, n = 440, one seed", "new images, these weights", _paired(440, 1, 0.0)),
     Case("paired difference, n = 440, 5 + 5 seeds", "new images and seeds", _paired(440, 5, 0.15)),
     Case("paired difference, n = 440, 3 + 3 seeds", "new images and seeds", _paired(440, 3, 0.15)),

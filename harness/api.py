@@ -15,26 +15,28 @@ if TYPE_CHECKING:
     from harness.backbones.ranks import join as join_ranks
     from harness.core.classes import ClassList, coverage, load_classes
     from harness.core.code import load_attribute
-    from harness.core.errors import CorruptArtifact, DataMissing, TrainingFailed, UserError
+    from harness.core.errors import CorruptArtifact, DataMissing, TrainingFailed, UserError, refuse_files
     from harness.core.files import atomic_path, remove_tree, truncate_partial_line, write_json, write_text
     from harness.core.identity import content_key, derive_seed, file_sha256
     from harness.core.normalisation import KNOWN as NORMALISATIONS
     from harness.core.resources import local_source, resolve_path
+    from harness.core.resume import load_state, save_state
     from harness.core.settings import NoSettings, Settings
+    from harness.core.tree import IMAGE_SUFFIXES, find_root
     from harness.core.tree import entries as list_entries
     from harness.core.tree import files as list_files
     from harness.core.tree import folders as list_folders
     from harness.core.weights import check_state, create_open_clip, load_pretrained
     from harness.images.copy import square as square_crop
-    from harness.images.folder import FolderSource
+    from harness.images.decode import decode as decode_image
+    from harness.images.decode import open_picture, picture_header, read_indices
+    from harness.images.folder import FolderSource, image_folder
     from harness.images.published import Entry, EntryReader, list_images
     from harness.images.request import Request, Sample
-    from harness.images.shards import UNDECODABLE, why_undecodable
-    from harness.images.shards import decode as decode_image
     from harness.plugins.common import DataReport, DerivedInput, Workload
     from harness.plugins.context import Context
     from harness.plugins.generator import Generator, GeneratorCard
-    from harness.plugins.inputs import classifier, image_folder, open_images, write_image_list
+    from harness.plugins.inputs import classifier, open_images, write_image_list
     from harness.plugins.inspection import decode_sample, sample_paths
     from harness.plugins.suite import ColumnKind, Item, NotPlanned, Score, Suite, SuiteCard
     from harness.stats.difference import Units, flag_units
@@ -58,17 +60,18 @@ if TYPE_CHECKING:
     from harness.store.records import Check, Metric
 
 __all__ = [
-    "NORMALISATIONS", "UNDECODABLE",
+    "IMAGE_SUFFIXES", "NORMALISATIONS",
     "Artifact", "Check", "ClassList", "ColumnKind", "Context", "CorruptArtifact", "DataMissing", "DataReport", "DerivedInput",
     "Entry", "EntryReader", "Estimate", "FloatArray", "FolderSource", "Generator", "GeneratorCard", "Item", "Metric",
     "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample", "Score", "Settings", "Statistic", "Suite",
     "SuiteCard", "TrainingFailed", "Units", "UserError", "Workload",
     "atomic_path", "bootstrap", "bootstrap_two_way", "check_state", "classifier", "content_key", "coverage",
-    "create_open_clip", "decode_image", "decode_sample", "derive_seed", "file_sha256", "flag_units", "image_folder",
-    "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute", "load_backbone",
-    "load_classes", "load_pretrained", "local_source", "open_images", "percentile_estimate", "proportion", "ratio",
-    "remove_tree", "resample_strata", "resolve_path", "sample_paths", "square_crop", "student_quantile", "totals_of",
-    "truncate_partial_line", "undefined", "why_undecodable", "wilson", "write_image_list", "write_json", "write_text",
+    "create_open_clip", "decode_image", "decode_sample", "derive_seed", "file_sha256", "find_root", "flag_units",
+    "image_folder", "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute",
+    "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source", "open_images", "open_picture",
+    "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "refuse_files", "remove_tree",
+    "resample_strata", "resolve_path", "sample_paths", "save_state", "square_crop", "student_quantile", "totals_of",
+    "truncate_partial_line", "undefined", "wilson", "write_image_list", "write_json", "write_text",
 ]  # fmt: skip
 
 _HOMES = {
@@ -76,23 +79,24 @@ _HOMES = {
     "harness.backbones.ranks": "Ranks join_ranks=join",
     "harness.core.classes": "ClassList coverage load_classes",
     "harness.core.code": "load_attribute",
-    "harness.core.errors": "CorruptArtifact DataMissing TrainingFailed UserError",
+    "harness.core.errors": "CorruptArtifact DataMissing TrainingFailed UserError refuse_files",
     "harness.core.files": "atomic_path remove_tree truncate_partial_line write_json write_text",
     "harness.core.identity": "content_key derive_seed file_sha256",
     "harness.core.normalisation": "NORMALISATIONS=KNOWN",
     "harness.core.resources": "local_source resolve_path",
+    "harness.core.resume": "load_state save_state",
     "harness.core.settings": "NoSettings Settings",
-    "harness.core.tree": "list_entries=entries list_files=files list_folders=folders",
+    "harness.core.tree": "IMAGE_SUFFIXES find_root list_entries=entries list_files=files list_folders=folders",
     "harness.core.weights": "check_state create_open_clip load_pretrained",
     "harness.images.copy": "square_crop=square",
-    "harness.images.folder": "FolderSource",
+    "harness.images.decode": "decode_image=decode open_picture picture_header read_indices",
+    "harness.images.folder": "FolderSource image_folder",
     "harness.images.published": "Entry EntryReader list_images",
     "harness.images.request": "Request Sample",
-    "harness.images.shards": "UNDECODABLE decode_image=decode why_undecodable",
     "harness.plugins.common": "DataReport DerivedInput Workload",
     "harness.plugins.context": "Context",
     "harness.plugins.generator": "Generator GeneratorCard",
-    "harness.plugins.inputs": "classifier image_folder open_images write_image_list",
+    "harness.plugins.inputs": "classifier open_images write_image_list",
     "harness.plugins.inspection": "decode_sample sample_paths",
     "harness.plugins.suite": "ColumnKind Item NotPlanned Score Suite SuiteCard",
     "harness.stats.difference": "Units flag_units",

@@ -50,6 +50,7 @@ class ADE20K(Suite[AdeSettings]):
         "union": "integer",
     }
     row_key = ("stem", "class_index")
+    precision = "fp32"  # the toolboxes train and test in float32, whatever the checkpoint computes in
     data_inspectors: ClassVar[Mapping[str, str]] = {"ade20k": "suites.perception.inspect:ade20k"}
     origins: ClassVar[Mapping[str, str]] = {
         "ade20k": "ADEChallengeData2016, MIT scene parsing challenge (sceneparsing.csail.mit.edu)"

@@ -56,6 +56,7 @@ class Coco(Suite[CocoSettings]):
         "n_gt": "integer",
     }
     row_key = ("image_id", "category_id", "iou_type", "area")
+    precision = "fp32"  # the toolboxes train and test in float32, whatever the checkpoint computes in
     data_inspectors: ClassVar[Mapping[str, str]] = {"coco": "suites.perception.inspect:coco"}
     origins: ClassVar[Mapping[str, str]] = {"coco": "COCO 2017, cocodataset.org"}
 

@@ -78,11 +78,10 @@ class GeneratedCorrelation(Suite[CorrelationSettings]):
 
     def rows(self, ctx: Context) -> pd.DataFrame:
         """Return one row per image: label and the score of each cause."""
-        import io
-
         import numpy as np
         import pandas as pd
-        from PIL import Image
+
+        from harness.api import decode_image
 
         settings = ctx.settings(CorrelationSettings)
         measure = cast(Callable[..., dict[str, Any]], load_attribute(settings.measure))
@@ -90,7 +89,7 @@ class GeneratedCorrelation(Suite[CorrelationSettings]):
         parts = []
         for start in range(0, len(source.names), _BATCH):
             indices = range(start, min(start + _BATCH, len(source.names)))
-            pictures = [np.asarray(Image.open(io.BytesIO(source.read(i))).convert("RGB")) for i in indices]
+            pictures = [np.asarray(decode_image(source.read(i), source.names[i])) for i in indices]
             labels = np.asarray([source.labels[i] for i in indices])
             scores = measure(np.stack(pictures).transpose(0, 3, 1, 2), labels)
             parts.append(pd.DataFrame({"item": [source.names[i] for i in indices], "label": labels, **scores}))

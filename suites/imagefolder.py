@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from harness.api import ClassList, DataMissing, UserError, list_files, list_folders, load_classes
+from harness.api import IMAGE_SUFFIXES, ClassList, DataMissing, UserError, list_files, list_folders, load_classes
 
-_SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})
 _FLAT_PREFIX = "ILSVRC2012_val_"
 _PLACES = ("val", "validation", "")
 _DEVKITS = ("ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12/ILSVRC2012_devkit_t12", "devkit", "")
@@ -79,7 +78,7 @@ def own_classes(root: Path) -> tuple[str, ...]:
     for place in _PLACES:
         folder = Path(root) / place if place else Path(root)
         named = (
-            [name for name in list_folders(folder) if list_files(folder / name, _SUFFIXES)] if folder.is_dir() else []
+            [name for name in list_folders(folder) if list_files(folder / name, IMAGE_SUFFIXES)] if folder.is_dir() else []
         )
         if named:
             return () if known & set(named) else tuple(named)
@@ -92,7 +91,7 @@ def _read_folders(folder: Path, class_ids: Sequence[str]) -> ClassImages:
     labels: list[int] = []
     outside = 0
     for name in list_folders(folder):
-        images = list_files(folder / name, _SUFFIXES)
+        images = list_files(folder / name, IMAGE_SUFFIXES)
         if name not in known:
             outside += len(images)
             continue
@@ -103,7 +102,7 @@ def _read_folders(folder: Path, class_ids: Sequence[str]) -> ClassImages:
 
 def _read_flat(folder: Path, root: Path, class_ids: Sequence[str], name: str) -> ClassImages:
     wnids = _flat_wnids(root, name)
-    images = [file for file in list_files(folder, _SUFFIXES) if file.startswith(_FLAT_PREFIX)]
+    images = [file for file in list_files(folder, IMAGE_SUFFIXES) if file.startswith(_FLAT_PREFIX)]
     odd = [file for file in images if not Path(file).stem.removeprefix(_FLAT_PREFIX).isdecimal()]
     if odd:
         raise UserError(

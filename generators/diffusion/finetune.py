@@ -13,18 +13,21 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from generators.diffusion.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-)
 from generators.diffusion.pipeline import DiffusionParts
 from generators.diffusion.sampling import training_scheduler
-from harness.api import TrainingFailed, UserError, content_key, derive_seed, remove_tree, write_text
+from harness.api import (
+    TrainingFailed,
+    UserError,
+    content_key,
+    derive_seed,
+    load_state,
+    remove_tree,
+    save_state,
+    write_text,
+)
 
 LOG = "training-log.jsonl"
+CHECKPOINT = "checkpoint.pt"
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(predicted noise, true noise, signal-to-noise ratios (B,)) -> scalar."""
 
@@ -138,7 +141,7 @@ class Finetune:
         self.config = content_key([dict(facts), vars(schedule), seed, len(examples), str(parts.dtype)])
 
     def run(self, scratch: Path, log: Path, progress: Callable[[int, int, str], None]) -> None:
-        """Train to the end, going on from the newest checkpoint; then the checkpoints are dropped.
+        """Train to the end, going on from the checkpoint, if there is one.
 
         Raises:
             TrainingFailed: a loss or gradient is not finite; the last checkpoint stays.
@@ -149,13 +152,12 @@ class Finetune:
             lines.append(json.dumps(self._update(update), sort_keys=True))
             done = update + 1
             if done % self.schedule.checkpoint_every == 0 and done < self.schedule.updates:
-                write_text(scratch / LOG, "\n".join(lines) + "\n")
-                save_checkpoint(scratch, self._checkpoint(done))
+                save_state(scratch / CHECKPOINT, self.config, done, self._state(lines))
             progress(done, self.schedule.updates, "updates")
         write_text(log, "\n".join(lines) + "\n")
 
     def finish(self, scratch: Path) -> None:
-        """Drop the checkpoints, once the result is safe."""
+        """Drop the checkpoint, once the result is safe."""
         remove_tree(scratch)
 
     def _update(self, update: int) -> dict[str, Any]:
@@ -209,22 +211,20 @@ class Finetune:
         noisy = self.scheduler.add_noise(torch.cat(latents), noise, timesteps.to(self.parts.device))
         return Noised(noisy, noise, timesteps.to(self.parts.device), bars / (1 - bars))
 
-    def _checkpoint(self, done: int) -> Checkpoint:
-        tensors: dict[str, dict[str, Tensor]] = {
-            "weights": dict(self.parameters.items()),
-            "optimizer": optimizer_tensors("adam", self.optimizer),
-        }
-        return Checkpoint(done, self.config, tensors)
+    def _state(self, lines: list[str]) -> dict[str, Any]:
+        weights = {name: parameter.detach() for name, parameter in self.parameters.items()}
+        return {"weights": weights, "optimizer": self.optimizer.state_dict(), "log": lines}
 
     def _resume(self, scratch: Path) -> list[str]:
-        found = load_checkpoint(scratch, self.config)
-        if found is None:
+        _, found = load_state(scratch / CHECKPOINT, self.config)
+        if not found:
             return []
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(found.tensors["weights"][name])
-        restore_optimizer("adam", self.optimizer, found.tensors["optimizer"])
-        return (scratch / LOG).read_text(encoding="utf-8").splitlines()[: found.position]
+                parameter.copy_(found["weights"][name])
+        self.optimizer.load_state_dict(found["optimizer"])
+        lines: list[str] = found["log"]
+        return lines
 
 
 def sample_posterior(parts: DiffusionParts, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from generators.diffusion.pipeline import DiffusionParts
-from harness.api import CorruptArtifact, DataMissing, check_state
+from harness.api import CorruptArtifact, DataMissing, atomic_path, check_state
 
 FILE_NAME = "pytorch_lora_weights.safetensors"
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -58,9 +57,8 @@ def save_lora(path: Path, weights: Mapping[str, Tensor]) -> None:
     No alpha is stored; loaders then take alpha = rank, which is right here.
     """
     tensors = {name: each.detach().float().cpu().contiguous() for name, each in weights.items()}
-    part = path.with_name(path.name + ".part")
-    save_file(tensors, part, metadata={"format": "pt"})
-    os.replace(part, path)
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
 
 
 def load_lora(path: Path) -> dict[str, Tensor]:

@@ -40,5 +40,4 @@ class GenRobustFtSettings(GenRobustSettings):
     fit_threads: int = Field(1, ge=1, description="Processor threads of the fine-tune")
 
 
-SYNTHESIS = tuple(name for name in GenRobustSettings.model_fields if name not in ("base", "precision"))
 FIT = ("caption", "epochs", "batch", "micro_batch", "lr", "schedule", "fit_threads")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from generators.diffusion.finetune import LOG, Finetune, Schedule, noise_predict
 from generators.diffusion.pipeline import DiffusionParts, encode_prompts
 from generators.diffusion.real_images import RealImages, crop_for_training
 from generators.genrobust.settings import GenRobustFtSettings
-from harness.api import Context, CorruptArtifact, check_state
+from harness.api import Context, CorruptArtifact, atomic_path, check_state
 
 ACCUMULATED = 4
 """Micro-steps of one published update: its cosine takes one step for four of them, over a horizon that counts them all."""
@@ -75,10 +74,9 @@ def train_unet(ctx: Context, parts: DiffusionParts, settings: GenRobustFtSetting
         facts={"key": ctx.cell.key},
     )
     run.run(ctx.scratch / "genrobust", ctx.out / LOG, ctx.progress)
-    part = ctx.out / f"{file_name}.part"
     kept = {name: value.detach().to(parts.dtype).cpu().contiguous() for name, value in parameters.items()}
-    save_file(kept, part, metadata={"format": "pt"})
-    os.replace(part, ctx.out / file_name)
+    with atomic_path(ctx.out / file_name) as temporary:
+        save_file(kept, temporary, metadata={"format": "pt"})
     run.finish(ctx.scratch / "genrobust")
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from generators.lbgen.schedule import update_counts
-from generators.lbgen.settings import Precision, RecipeSettings
+from generators.lbgen.settings import FitSettings, Precision, RecipeSettings
 from generators.sd15 import SamplerSettings, load_parts, missing_base, sample
 from harness.api import (
     ClassList,
@@ -38,7 +37,7 @@ LORA_MB = 0.8
 """Megabytes per rank of a LoRA on the attention of Stable Diffusion 1.5, float32."""
 
 
-class LbGenSettings(SamplerSettings):
+class LbGenSettings(FitSettings, SamplerSettings):
     """Synthesis as for sd15; the fine-tune's hyperparameters with the paper's values (tables 7 and 8)."""
 
     clip: str = Field(
@@ -58,28 +57,7 @@ class LbGenSettings(SamplerSettings):
     )
     fit_threads: int = Field(1, ge=1, description="Processor threads of the fine-tune")
     fit_devices: int = Field(1, ge=1, description="Devices of the fine-tune (torchrun)")
-    steps: int = Field(50, description="Denoising steps T of the training sampler (DDPM)")
-    trained_steps: int = Field(5, description="Steps K that carry gradient")
     training_guidance: float = Field(2.0, description="Guidance while training")
-    latent_jacobian: bool = Field(True, description="Keep the UNet's Jacobian with respect to its latent input")
-    rank: int = Field(128, description="LoRA rank; alpha equals it")
-    epochs: int = Field(3, description="Passes over the class names")
-    batch: int = Field(32, description="Images per update")
-    micro_batch: int = Field(4, description="Images that go through the UNet together")
-    warmup_passes: int = Field(1, description="Passes that train the discriminator only")
-    weight_en: float = Field(1.0, description="Weight of the adversarial loss L_en (equation 5)")
-    weight_in: float = Field(1.0, description="Weight of the individual cosine loss L_in (equation 6)")
-    weight_q: float = Field(0.1, description="Weight of the quality loss L_q")
-    adversarial: Literal["non-saturating", "saturating"] = Field(
-        "non-saturating", description="Form of the generator's L_en"
-    )
-    caption: str = Field("photo of {name}", description="Text that L_in compares an image with")
-    discriminator_width: int = Field(3, description="Hidden width of the discriminator")
-    discriminator_activation: Literal["relu", "leaky_relu"] = Field("relu", description="relu is the paper's")
-    generator_lr: float = Field(2e-5, description="AdamW learning rate of the LoRA")
-    discriminator_lr: float = Field(1e-5, description="AdamW learning rate of the discriminator")
-    generator_clip: float = Field(0.1, description="Global gradient norm of the LoRA")
-    discriminator_clip: float = Field(1.0, description="Global gradient norm of the discriminator")
 
     @model_validator(mode="after")
     def _can_be_honoured(self) -> LbGenSettings:
@@ -88,7 +66,6 @@ class LbGenSettings(SamplerSettings):
         return self
 
 
-_SYNTHESIS = tuple(name for name in SamplerSettings.model_fields if name != "base")
 _FIT = tuple(name for name in LbGenSettings.model_fields if name not in SamplerSettings.model_fields)
 
 
@@ -195,12 +172,8 @@ def _tuned(ctx: Context) -> DiffusionParts:
 
 def recipe_settings(values: dict[str, Any], variant: Literal["paper", "released"] = "paper") -> RecipeSettings:
     """Return the recipe among a fit cell's settings."""
-    names = {field.name for field in fields(RecipeSettings)} - {"guidance"}
-    return RecipeSettings(
-        guidance=values["training_guidance"],
-        variant=variant,
-        **{key: value for key, value in values.items() if key in names},
-    )
+    own = {name: values[name] for name in FitSettings.model_fields if name in values}
+    return RecipeSettings(guidance=values["training_guidance"], variant=variant, **own)
 
 
 def load_reward_models(ctx: Context, recipe: RecipeSettings, dtype: torch.dtype) -> RewardModels:

@@ -7,11 +7,10 @@ the LoRA, the discriminator, all losses and both optimizers stay in float32.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.amp import GradScaler
 
 from generators.diffusion.pipeline import DiffusionParts
@@ -49,15 +48,3 @@ def loss_scaler(parts: DiffusionParts) -> GradScaler:
     scaler = GradScaler(parts.device.type, enabled=parts.dtype == torch.float16)
     scaler.scale(torch.zeros((), device=parts.device))  # makes its state, also in a process that has no micro-batch
     return scaler
-
-
-def scaler_tensors(scaler: GradScaler) -> dict[str, Tensor]:
-    """Return what changes in a scaler as tensors; empty where it is off."""
-    return {name: torch.tensor(value, dtype=torch.float64) for name, value in scaler.state_dict().items()}
-
-
-def restore_scaler(scaler: GradScaler, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what ``scaler_tensors`` returned."""
-    if scaler.is_enabled():
-        kinds = {name: type(value) for name, value in scaler.state_dict().items()}
-        scaler.load_state_dict({name: kinds[name](tensor.item()) for name, tensor in tensors.items()})

@@ -2,59 +2,61 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
-from harness.api import UserError
+from pydantic import Field, model_validator
+
+from harness.api import Settings, UserError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
-@dataclass(frozen=True)
-class RecipeSettings:
-    """All settings of the fine-tune (lbGen, CVPR 2025, tables 7 and 8; what it leaves open is taken from its code)."""
+class FitSettings(Settings):
+    """What a user may set of the fine-tune (lbGen, CVPR 2025, tables 7 and 8; what it leaves open is taken from its code)."""
 
-    steps: int = 50
-    """Denoising steps T of the training sampler."""
-    trained_steps: int = 5
-    """Steps K that carry gradient; must divide T."""
+    steps: int = Field(50, description="Denoising steps T of the training sampler (DDPM)")
+    trained_steps: int = Field(5, description="Steps K that carry gradient; must divide T")
+    latent_jacobian: bool = Field(
+        True,
+        description="Keep the UNet's Jacobian with respect to its latent input; off: stop-gradient (DRTune, arXiv 2405.00760)",
+    )
+    rank: int = Field(128, description="LoRA rank; alpha equals it")
+    epochs: int = Field(3, description="Shuffled passes over the class names, one image per name")
+    batch: int = Field(32, description="Images per update, over all processes")
+    micro_batch: int = Field(4, description="Images that go through the reward models and the UNet together")
+    warmup_passes: int = Field(1, description="Passes that train the discriminator only, with twice the batch")
+    weight_en: float = Field(1.0, description="Weight of the adversarial loss L_en (equation 5)")
+    weight_in: float = Field(1.0, description="Weight of the individual cosine loss L_in (equation 6)")
+    weight_q: float = Field(0.1, description="Weight of the quality loss L_q")
+    adversarial: Literal["non-saturating", "saturating"] = Field(
+        "non-saturating", description="Form of the generator's L_en"
+    )
+    caption: str = Field(
+        "photo of {name}",
+        description="Text that L_in compares an image with; the diffusion prompt is always the bare name",
+    )
+    discriminator_width: int = Field(3, description="Hidden width of the discriminator")
+    discriminator_activation: Literal["relu", "leaky_relu"] = Field("relu", description="relu is the paper's")
+    generator_lr: float = Field(2e-5, description="AdamW learning rate of the LoRA")
+    discriminator_lr: float = Field(1e-5, description="AdamW learning rate of the discriminator")
+    generator_clip: float = Field(0.1, description="Global gradient norm of the LoRA")
+    discriminator_clip: float = Field(1.0, description="Global gradient norm of the discriminator")
+
+
+class RecipeSettings(FitSettings):
+    """All that decides the fine-tune: what a user sets, and what is fixed."""
+
     guidance: float = 2.0
-    latent_jacobian: bool = True
-    """Keep the UNet's Jacobian with respect to its latent input; off: stop-gradient (DRTune, arXiv 2405.00760)."""
-    rank: int = 128
-    """LoRA rank; alpha equals it."""
-    epochs: int = 3
-    """Shuffled passes over the class names, one image per name."""
-    batch: int = 32
-    """Images per optimizer step, over all processes."""
-    micro_batch: int = 4
-    """Images that go through the towers and the UNet together."""
-    warmup_passes: int = 1
-    """Passes that train the discriminator only, with twice the batch."""
-    weight_en: float = 1.0
-    """Weight of the adversarial loss L_en."""
-    weight_in: float = 1.0
-    """Weight of the cosine loss L_in."""
-    weight_q: float = 0.1
-    """Weight of the quality loss L_q."""
-    adversarial: Literal["non-saturating", "saturating"] = "non-saturating"
-    caption: str = "photo of {name}"
-    """Text that L_in compares an image with; the diffusion prompt is always the bare name."""
-    discriminator_width: int = 3
-    discriminator_activation: Literal["relu", "leaky_relu"] = "relu"
-    generator_lr: float = 2e-5
     generator_betas: tuple[float, float] = (0.9, 0.999)
-    generator_clip: float = 0.1
-    discriminator_lr: float = 1e-5
     discriminator_betas: tuple[float, float] = (0.0, 0.999)
-    discriminator_clip: float = 1.0
     weight_decay: float = 0.01
     variant: Literal["paper", "released"] = "paper"
     """``released``: what the released code trains, mistakes included (see ``released.py``)."""
     checkpoint_every: int = 8
     """Optimizer steps between checkpoints."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _can_be_honoured(self) -> RecipeSettings:
         """Refuse settings that no run could honour."""
         if self.steps < 1 or self.trained_steps < 1 or self.steps % self.trained_steps:
             raise _bad(
@@ -76,6 +78,7 @@ class RecipeSettings:
             raise _bad(f"the caption {self.caption!r}", "it does not contain {name}", "use 'photo of {name}'")
         if min(self.rank, self.epochs, self.discriminator_width, self.checkpoint_every) < 1 or self.warmup_passes < 0:
             raise _bad("a count below its minimum", "ranks, widths, epochs and intervals are at least 1", "raise it")
+        return self
 
     @property
     def uses_any_loss(self) -> bool:

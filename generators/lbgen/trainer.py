@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +14,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from generators.diffusion.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-)
 from generators.diffusion.lora_io import FILE_NAME, add_lora, refresh_fused, restore_lora, save_lora
 from generators.diffusion.pipeline import DiffusionParts, encode_prompts
 from generators.diffusion.sampling import decode_latents, guided_noise
@@ -29,7 +21,7 @@ from generators.lbgen.adjoint import image_pullback, staged_adjoint
 from generators.lbgen.discriminator import Discriminator
 from generators.lbgen.distributed import Communicator, SingleProcess
 from generators.lbgen.encoders import RewardModels
-from generators.lbgen.precision import autocast, loss_scaler, restore_scaler, scaler_tensors
+from generators.lbgen.precision import autocast, loss_scaler
 from generators.lbgen.released import NO_CLIP, first_names, noise_track, process_batch
 from generators.lbgen.rewards import Batch, Rewards
 from generators.lbgen.sampler import (
@@ -44,9 +36,10 @@ from generators.lbgen.sampler import (
 from generators.lbgen.schedule import PlannedStep, negative_class, plan_steps
 from generators.lbgen.settings import RecipeSettings
 from generators.lbgen.update import apply_gradients
-from harness.api import content_key, derive_seed, remove_tree
+from harness.api import content_key, derive_seed, load_state, remove_tree, save_state
 
 LOG = "training-log.jsonl"
+CHECKPOINT = "checkpoint.pt"
 ProgressCallback = Callable[[int, int, str], None]
 """(finished steps, all steps, what is going on)."""
 
@@ -104,7 +97,7 @@ def train(
             with log.open("a") as stream:
                 stream.write(json.dumps(record, sort_keys=True) + "\n")
             if finished % settings.checkpoint_every == 0 or finished == len(trainer.plan):
-                save_checkpoint(checkpoint_dir, trainer.checkpoint(finished))
+                save_state(checkpoint_dir / CHECKPOINT, trainer.config, finished, trainer.state())
         if progress is not None:
             progress(finished, len(trainer.plan), f"{record['phase']} epoch {record['epoch'] + 1}")
     return trainer.finish(out_dir, checkpoint_dir)
@@ -311,34 +304,32 @@ class Trainer:
     @property
     def config(self) -> str:
         """Return the hash of what decides the result, the models and base weights excepted."""
-        return content_key([dataclasses.asdict(self.settings), list(self.names), self.seed, str(self.parts.dtype)])
+        return content_key([self.settings.model_dump(mode="json"), list(self.names), self.seed, str(self.parts.dtype)])
 
-    def checkpoint(self, position: int) -> Checkpoint:
-        """Return the state after ``position`` steps."""
-        tensors: dict[str, dict[str, Tensor]] = {
-            "lora": dict(self.lora.items()),
-            "optimizers": optimizer_tensors("generator", self.optimizer),
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds."""
+        content: dict[str, Any] = {
+            "lora": {name: each.detach() for name, each in self.lora.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
-        if scaling := scaler_tensors(self.scaler):
-            tensors["scaler"] = scaling
         if self.discriminator is not None:
-            tensors["discriminator"] = self.discriminator.state_dict()
-            tensors["optimizers"] |= optimizer_tensors("discriminator", self.discriminator_optimizer)
-        return Checkpoint(position, self.config, tensors)
+            content["discriminator"] = self.discriminator.state_dict()
+            content["discriminator_optimizer"] = self.discriminator_optimizer.state_dict()
+        return content
 
     def resume(self, folder: Path) -> int:
-        """Take over the newest checkpoint, if there is one, and return the number of finished steps."""
-        found = load_checkpoint(folder, self.config)
-        if found is None:
-            return 0
-        restore_lora(self.lora, found.tensors["lora"])
-        restore_optimizer("generator", self.optimizer, found.tensors["optimizers"])
-        restore_scaler(self.scaler, found.tensors.get("scaler", {}))
-        if self.discriminator is not None:
-            self.discriminator.load_state_dict(dict(found.tensors["discriminator"]))
-            restore_optimizer("discriminator", self.discriminator_optimizer, found.tensors["optimizers"])
-        self._refresh()
-        return found.position
+        """Take over the checkpoint, if there is one, and return the number of finished steps."""
+        position, found = load_state(folder / CHECKPOINT, self.config)
+        if found:
+            restore_lora(self.lora, found["lora"])
+            self.optimizer.load_state_dict(found["optimizer"])
+            self.scaler.load_state_dict(found["scaler"])
+            if self.discriminator is not None:
+                self.discriminator.load_state_dict(found["discriminator"])
+                self.discriminator_optimizer.load_state_dict(found["discriminator_optimizer"])
+            self._refresh()
+        return position
 
     def finish(self, out_dir: Path, checkpoint_dir: Path) -> TrainResult:
         """Write the results; then the checkpoint is no longer needed."""
@@ -354,7 +345,7 @@ class Trainer:
             if self.discriminator is not None:
                 state = {name: each.cpu() for name, each in self.discriminator.state_dict().items()}
                 save_file(state, result.discriminator)
-            (out_dir / "settings.json").write_text(json.dumps(dataclasses.asdict(self.settings), indent=1) + "\n")
+            (out_dir / "settings.json").write_text(self.settings.model_dump_json(indent=1) + "\n")
             shutil.copyfile(checkpoint_dir / LOG, result.log)
             remove_tree(checkpoint_dir)
         return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import json
 import os
@@ -13,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from harness.api import (
-    UNDECODABLE,
     Context,
     Entry,
     EntryReader,
     UserError,
     list_images,
+    open_picture,
     truncate_partial_line,
-    why_undecodable,
     write_json,
     write_text,
 )
@@ -84,12 +81,12 @@ def inspect_image(reader: EntryReader, entry: Entry) -> dict[str, Any]:
         return facts | {"bytes": entry.size, "sha1": "", "error": "the file cannot be read"}
     facts |= {"bytes": len(content), "sha1": hashlib.sha1(content, usedforsecurity=False).hexdigest()}
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            facts |= {"width": image.width, "height": image.height, "mode": image.mode, "format": image.format}
-            facts["quality"] = jpeg_quality(getattr(image, "quantization", None) or {})
-            pixels = np.asarray(image.convert("RGB"))
-    except UNDECODABLE as error:
-        return facts | {"error": why_undecodable(error)}
+        found = open_picture(content, entry.path)
+    except UserError as error:
+        return facts | {"error": error.why}
+    pixels = np.asarray(found.image)
+    facts |= {"width": found.image.width, "height": found.image.height, "mode": found.mode, "format": found.format}
+    facts["quality"] = jpeg_quality(found.quantization or {})
     return facts | {"spread": round(float(pixels.std(axis=(0, 1)).max()), 3)}
 
 

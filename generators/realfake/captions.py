@@ -146,11 +146,3 @@ def _located(source: str) -> tuple[str, str | None]:
             f"the captioner {source} is not pinned", "a moving revision cannot be reproduced", "add @COMMIT"
         )
     return name, revision
-
-
-def positions_by_class(rows: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
-    """Return the positions of each class's images in a caption file."""
-    found: dict[int, list[int]] = {}
-    for position, row in enumerate(rows):
-        found.setdefault(int(row["class_index"]), []).append(position)
-    return found

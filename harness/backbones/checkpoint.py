@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save
 
 from harness.backbones.models import create
 from harness.core.errors import DataMissing, UserError
-from harness.core.files import atomic_file
+from harness.core.files import atomic_file, write_json
+from harness.core.weights import check_state
 
 WEIGHTS = ("ema", "raw")
 _FORMAT = 1
@@ -31,6 +32,8 @@ _ADDED = ("crop", "precision", "warnings")
 _PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.", "encoder.")
 _HEADS = ("fc.weight", "fc.bias", "head.weight", "head.bias", "classifier.weight", "classifier.bias")
 _CONTAINERS = {"ema": ("model_ema", "state_dict_ema", "ema"), "raw": ("state_dict", "model")}
+
+_FIX = "check --arch; only the classifier head may differ"
 
 State = dict[str, torch.Tensor]
 
@@ -89,8 +92,7 @@ def write_backbone(folder: Path, info: BackboneInfo, states: Mapping[str, State]
         with atomic_file(folder / f"{kind}.safetensors") as stream:
             stream.write(content)
     record = {"format": _FORMAT, **asdict(info), "num_classes": len(info.classes), "sha256": hashes}
-    with atomic_file(folder / "backbone.json") as stream:
-        stream.write(json.dumps(record, sort_keys=True, indent=1).encode() + b"\n")
+    write_json(folder / "backbone.json", record)
 
 
 def read_info(folder: Path) -> BackboneInfo:
@@ -134,7 +136,7 @@ def load_backbone(folder: Path, weights: str | None = None) -> tuple[torch.nn.Mo
         raise DataMissing(f"{folder} has no {path.stem} weights", "the file is not there", "use the other weights")
     state = _read_safetensors(path)
     model = create(info.arch, len(info.classes), **info.kwargs)
-    _fit(state, model.state_dict(), path)
+    check_state(state, model.state_dict(), path, _FIX)
     model.load_state_dict(state)
     return model.eval(), info, hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -195,7 +197,7 @@ def import_checkpoint(
         )
     if not labels:
         state = {key: value for key, value in state.items() if key not in (*head, *_HEADS)}
-    _fit(state, full if labels else headless, path)
+    check_state(state, full if labels else headless, path, _FIX)
     info = BackboneInfo(arch, arguments, labels, tuple(mean), tuple(std), image_size, interpolation, kind,
                         {"entry": entry, "weights_asked": weights}, crop, precision, tuple(warnings))  # fmt: skip
     write_backbone(out_folder, info, {kind: state})
@@ -265,24 +267,6 @@ def _strip(state: State, known: set[str], path: Path) -> State:
                             "save the state dict of one network only")  # fmt: skip
         clean[name] = value
     return clean
-
-
-def _fit(state: State, expected: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Check names and shapes against the network's."""
-    missing, extra = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
-    shapes = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    parts = [
-        f"{len(names)} {word}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
-        for word, names in (("missing", missing), ("not known", extra), ("of another shape", shapes))
-        if names
-    ]
-    if parts:
-        raise UserError(f"{path} does not fit the architecture", "; ".join(parts),
-                        "check --arch; only the classifier head may differ")  # fmt: skip
 
 
 def _known(weights: str) -> str:

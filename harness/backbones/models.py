@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import timm
@@ -11,6 +10,7 @@ from timm.models.resnet import ResNet
 
 from harness.backbones.small import SMALL
 from harness.core.errors import UserError
+from harness.core.names import did_you_mean
 
 
 def create(arch: str, num_classes: int, **kwargs: Any) -> torch.nn.Module:
@@ -33,11 +33,10 @@ def create(arch: str, num_classes: int, **kwargs: Any) -> torch.nn.Module:
             return model
     except (TypeError, AssertionError) as error:
         raise UserError(f"{arch} cannot be built with {kwargs}", str(error), "change these arguments") from error
-    near = difflib.get_close_matches(arch, [*SMALL, *timm.list_models()], n=3)
     raise UserError(
         f"unknown architecture {arch!r}",
         "it is neither a small network of this project nor a timm name",
-        f"did you mean {', '.join(near)}?" if near else "see timm.list_models()",
+        f"{did_you_mean(arch, [*SMALL, *timm.list_models()])}timm.list_models() names the others",
     )
 
 

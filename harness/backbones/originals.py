@@ -15,7 +15,7 @@ from PIL import Image
 from harness.backbones.augment import draw_crops
 from harness.backbones.recipe import PretrainSettings
 from harness.images.copy import ImageSource
-from harness.images.shards import decode
+from harness.images.decode import decode
 
 
 class Originals:

@@ -8,17 +8,17 @@ these networks.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.core.errors import UserError
+from harness.core.names import did_you_mean
+from harness.core.normalisation import KNOWN
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -54,61 +54,44 @@ class PretrainSettings:
     """
 
     arch: str = "resnet50"
-    epochs: int = 120
-    warmup_epochs: float = 12
-    batch_size: int = 2048
+    epochs: Annotated[int, Field(ge=1)] = 120
+    warmup_epochs: Annotated[float, Field(ge=0)] = 12
+    batch_size: Annotated[int, Field(ge=2)] = 2048
     lr: float = 1e-3
     min_lr: float = 1e-6
     weight_decay: float = 0.05
     image_size: int = 224
     crop_area: tuple[float, float] = (0.08, 1.0)
-    randaugment_ops: int = 2
-    randaugment_magnitude: float = 9.0
+    randaugment_ops: Annotated[int, Field(ge=0, le=16)] = 2
+    randaugment_magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
     randaugment_std: float = 0.5
-    randaugment_probability: float = 0.5
+    randaugment_probability: Share = 0.5
     mixup: float = 0.8
     cutmix: float = 1.0
-    mix_probability: float = 1.0
-    erasing: float = 0.25
-    smoothing: float = 0.1
-    drop_path: float = 0.1
-    ema_decay: float = 0.9999
+    mix_probability: Share = 1.0
+    erasing: Share = 0.25
+    smoothing: Annotated[float, Field(ge=0, le=0.999)] = 0.1
+    drop_path: Annotated[float, Field(ge=0, le=0.999)] = 0.1
+    ema_decay: Annotated[float, Field(ge=0, le=0.999999)] = 0.9999
     ema_warmup: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, float, float] = KNOWN["imagenet"][0]
+    std: tuple[float, float, float] = KNOWN["imagenet"][1]
 
     def __post_init__(self) -> None:
         for name in ("crop_area", "mean", "std"):
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
-        for name, value, low, high in (
-            ("epochs", self.epochs, 1, float("inf")),
-            ("batch_size", self.batch_size, 2, float("inf")),
-            ("warmup_epochs", self.warmup_epochs, 0, self.epochs),
-            ("lr", self.lr, self.min_lr, float("inf")),
-            ("randaugment_ops", self.randaugment_ops, 0, 16),
-            ("randaugment_magnitude", self.randaugment_magnitude, 0, 10),
-            ("randaugment_probability", self.randaugment_probability, 0, 1),
-            ("mix_probability", self.mix_probability, 0, 1),
-            ("erasing", self.erasing, 0, 1),
-            ("smoothing", self.smoothing, 0, 0.999),
-            ("drop_path", self.drop_path, 0, 0.999),
-            ("ema_decay", self.ema_decay, 0, 0.999999),
-            ("crop_area", min(self.crop_area), 1e-4, max(self.crop_area)),
-            ("crop_area", max(self.crop_area), min(self.crop_area), 1),
+        for wrong, text in (
+            (self.warmup_epochs > self.epochs, f"warmup_epochs is {self.warmup_epochs}, epochs {self.epochs}"),
+            (self.lr < self.min_lr, f"lr is {self.lr}, its floor min_lr {self.min_lr}"),
+            (not 1e-4 <= min(self.crop_area) <= max(self.crop_area) <= 1, f"crop_area is {self.crop_area}"),
         ):
-            if not low <= value <= high:
+            if wrong:
                 raise UserError(
-                    f"pretrain setting {name} is {value}",
-                    f"it must lie in [{low}, {high}]",
-                    "change it in the profile",
+                    f"pretrain settings do not fit together: {text}",
+                    "the warm-up is a part of the epochs, min_lr at most lr, crop_area within [0.0001, 1]",
+                    "change them in the profile",
                 )
-        if self.precision not in ("fp32", "bf16"):
-            raise UserError(
-                f"pretrain setting precision is {self.precision!r}",
-                "known: fp32, bf16",
-                "change it in the profile",
-            )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> PretrainSettings:
@@ -120,11 +103,10 @@ class PretrainSettings:
         known = [field.name for field in fields(cls)]
         for key in values:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-                raise UserError(f"unknown pretrain setting {key!r}", "no such key", hint)
+                hint = did_you_mean(key, known)
+                raise UserError(f"unknown pretrain setting {key!r}", f"known: {', '.join(known)}", f"{hint}correct the key")
         try:
-            # Only looked at: values stay as they were written, because 2 and 2.0 are different keys.
+            # Values stay as they were written: a record shows what the profile says.
             TypeAdapter(cls).validate_python(dict(values))
         except ValidationError as error:
             first = error.errors()[0]
@@ -137,21 +119,3 @@ class PretrainSettings:
     def record(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
-
-
-def published(arch: str, *, ablation: bool = False) -> PretrainSettings:
-    """Return the paper's settings for `resnet50` or `vit_small_patch16_224`; `ablation` is the IN-100 column.
-
-    Raises:
-        UserError: The paper trains no such network.
-    """
-    base = PretrainSettings()
-    if arch == "resnet50":
-        return replace(base, batch_size=512) if ablation else base
-    if arch == "vit_small_patch16_224" and not ablation:
-        return replace(base, arch=arch, epochs=160, warmup_epochs=16)
-    raise UserError(
-        f"the paper has no pre-training recipe for {arch}",
-        "it trains resnet50 and vit_small_patch16_224",
-        "write the settings into a profile",
-    )

@@ -11,10 +11,9 @@ import torch
 
 from harness.backbones.checkpoint import BackboneInfo, write_backbone
 from harness.backbones.recipe import PretrainSettings
-from harness.core.errors import TrainingFailed, UserError
+from harness.core.errors import TrainingFailed
 from harness.core.files import atomic_file
-
-_FORMAT = 1
+from harness.core.resume import load_state, save_state
 
 
 class TrainingState:
@@ -89,22 +88,22 @@ class TrainingState:
         self._sum.zero_()
         self._count = 0
 
+    @property
+    def _run(self) -> str:
+        return json.dumps([self.facts, self.classes])
+
     def save(self, path: Path) -> None:
-        """Write the checkpoint atomically; a training that went wrong leaves the last good one."""
+        """Write the checkpoint; a training that went wrong leaves the last good one."""
         self.mean_loss()
         content = {
-            "format": _FORMAT,
-            "facts": json.dumps([self.facts, self.classes]),
-            "step": self.step,
             "model": self.model.state_dict(),
             "ema": self.ema,
             "optimizer": self.optimizer.state_dict(),
-            "log": json.dumps(self.log),
+            "log": self.log,
             "loss_sum": self._sum,
             "loss_count": self._count,
         }
-        with atomic_file(path) as stream:
-            torch.save(content, stream)
+        save_state(path, self._run, self.step, content)
 
     def resume(self, path: Path) -> None:
         """Take everything from a checkpoint, if there is one.
@@ -112,28 +111,13 @@ class TrainingState:
         Raises:
             UserError: The checkpoint is damaged or belongs to another training.
         """
-        if not path.is_file():
-            return
-        try:
-            content = torch.load(path, map_location=self._sum.device, weights_only=True)
-            facts = json.loads(content["facts"])
-        except Exception as error:  # damage shows as an error of zip, pickle, JSON or torch
-            raise UserError(
-                f"the training checkpoint {path} cannot be read",
-                str(error).split("\n")[0],
-                "delete it and start the same command again; this training begins anew",
-            ) from error
-        if content["format"] != _FORMAT or facts != json.loads(json.dumps([self.facts, self.classes])):
-            raise UserError(
-                f"the training checkpoint {path} belongs to another training",
-                "its settings, seed, classes or number of images differ",
-                "delete it, or choose another store",
-            )
-        self.model.load_state_dict(content["model"])
-        self.ema = content["ema"]
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.step, self.log = content["step"], json.loads(content["log"])
-        self._sum, self._count = content["loss_sum"], content["loss_count"]
+        self.step, content = load_state(path, self._run, self._sum.device)
+        if content:
+            self.model.load_state_dict(content["model"])
+            self.ema = content["ema"]
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.log = content["log"]
+            self._sum, self._count = content["loss_sum"], content["loss_count"]
 
     def finish(self, folder: Path, kwargs: dict[str, Any], world: int) -> None:
         """Write the backbone folder with its log."""

@@ -116,8 +116,7 @@ def _problem(name: str, error: Exception) -> Finding:
 
 def _training_images(root: Path, classes: str) -> DataReport:
     """Inspect an ImageFolder of the profile's classes."""
-    from harness.images.folder import FolderSource
-    from harness.plugins.inputs import image_folder
+    from harness.images.folder import FolderSource, image_folder
 
     listed = load_folder_classes(classes)
     folder = image_folder(root)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -101,8 +100,8 @@ def _coverage(subject: Subject, rows: list[dict[str, Any]]) -> Outcome:
 
 def _format(store: Store, cell: Cell, rows: list[dict[str, Any]], size: int) -> Iterator[Outcome]:
     import numpy as np
-    from PIL import Image
 
+    from harness.images.decode import open_picture
     from harness.images.shards import ShardReader
 
     artifact = store.open(cell)
@@ -110,11 +109,11 @@ def _format(store: Store, cell: Cell, rows: list[dict[str, Any]], size: int) -> 
     for name in artifact.files(".tar"):
         shard = ShardReader(artifact.path(name))
         for member in shard.names:
-            with Image.open(io.BytesIO(shard.read(member))) as image:
-                if (image.format, image.mode, image.size) != ("PNG", "RGB", (size, size)):
-                    problems.append(f"{member} is {image.format} {image.mode} {image.size}")
-                if np.asarray(image).std() < _FLAT:
-                    flat.append(member)
+            found = open_picture(shard.read(member), member)
+            if (found.format, found.mode, found.image.size) != ("PNG", "RGB", (size, size)):
+                problems.append(f"{member} is {found.format} {found.mode} {found.image.size}")
+            if np.asarray(found.image).std() < _FLAT:
+                flat.append(member)
     yield judge("image format", problems, f"RGB PNG of {size}x{size} px", "yield (size_px, size_px, 3) uint8")
     sums: dict[str, str] = {}
     double = [

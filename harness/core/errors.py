@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+_NAMED = 200
+"""Bad files that one error names."""
 
 
 class UserError(Exception):
@@ -38,3 +42,25 @@ class TrainingFailed(UserError):
     """Report a training that cannot go on, such as a loss that is not finite."""
 
     code = 1
+
+
+def refuse_files(bad: Sequence[UserError]) -> None:
+    """Raise what was wrong with files: the error of the one, or one that names them all.
+
+    No image is left out or replaced: the number of images is part of a metric's definition, and what is missing would
+    have to be the same for every backbone.
+
+    Raises:
+        DataMissing: all of them are missing.
+        UserError: otherwise, if there are any.
+    """
+    if len(bad) == 1:
+        raise bad[0]
+    if bad:
+        kind = DataMissing if all(isinstance(error, DataMissing) for error in bad) else UserError
+        more = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+        raise kind(
+            f"{len(bad)} files cannot be used",
+            "; ".join(error.what for error in bad[:_NAMED]) + more,
+            "fetch these files of the data set again, none can be left out; then the same command measures this suite",
+        )

@@ -7,14 +7,21 @@ passed over. The order is that of the names, whatever the file system says.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-from harness.core.errors import DataMissing
+from harness.core.errors import DataMissing, UserError
 
 LITTER = frozenset({"Thumbs.db", "ehthumbs.db", "desktop.ini", "__MACOSX", "__pycache__"})
 """Left behind by operating systems and Python; with the hidden ones (``.DS_Store``, ``._*``, ``.ipynb_checkpoints``)
 never part of a data set."""
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+"""Suffixes (lower case) of the images that folders and archives are searched for."""
+OTHER_IMAGE_SUFFIXES = frozenset(
+    {".gif", ".tif", ".tiff", ".jfif", ".jp2", ".avif", ".heic", ".heif", ".ppm", ".pgm", ".pnm", ".tga", ".ico"}
+)
+"""Image formats that are not read; their files are counted."""
 
 _Chain = tuple[tuple[int, int], ...]
 
@@ -87,3 +94,45 @@ def files(folder: Path, suffixes: Collection[str] = ()) -> list[str]:
 def folders(folder: Path) -> list[str]:
     """Return the names of the folders in one folder, in order."""
     return [entry.name for entry in entries(folder) if entry.is_dir()]
+
+
+def find_root(name: str, root: Path, places: Iterable[str], marker: Callable[[Path], bool], wants: str) -> Path:
+    """Return the folder of a data set: the first of ``root/place`` that ``marker`` accepts, or one a level deeper.
+
+    Args:
+        name: The data set, for messages.
+        root: Folder the user named.
+        places: Folders below the root in the order of preference; ``""`` is the root itself.
+        marker: Tells whether a folder holds the layout.
+        wants: What the marker looks for, in words.
+
+    Raises:
+        DataMissing: no folder holds the layout.
+        UserError: none of the usual places does, and several folders below the root do.
+    """
+    places = tuple(places)
+    found = _first(root, places, marker)
+    if found is not None:
+        return found
+    inside = [root / folder for folder in folders(root)] if root.is_dir() else []
+    # A mirror may have put everything into one more folder, whatever its name.
+    nested = [place for entry in inside if (place := _first(entry, places, marker)) is not None]
+    if len(nested) == 1:
+        return nested[0]
+    fix = f"point the data set to the folder that holds {wants} (--data NAME=PATH)"
+    if nested:
+        shown = ", ".join(place.relative_to(root).parts[0] for place in nested)
+        raise UserError(f"{name}: several copies in {root}", f"expected {wants} once; found it in {shown}", fix)
+    state = "the folder does not exist" if not root.is_dir() else f"expected {wants}; found {_contents(root)}"
+    raise DataMissing(f"{name}: no known layout in {root}", state, fix)
+
+
+def _first(root: Path, places: Iterable[str], marker: Callable[[Path], bool]) -> Path | None:
+    candidates = (root / place if place else root for place in places)
+    return next((folder for folder in candidates if folder.is_dir() and marker(folder)), None)
+
+
+def _contents(folder: Path, shown: int = 6) -> str:
+    names = [entry.name for entry in entries(folder)]
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more if names else "an empty folder"

@@ -11,7 +11,7 @@ from PIL import Image
 from harness.core.errors import UserError
 from harness.core.identity import derive_seed
 from harness.images.copy import ImageSource
-from harness.images.shards import decode
+from harness.images.decode import decode
 
 
 class CommonSource:

@@ -19,9 +19,10 @@ import numpy as np
 from PIL import Image
 
 from harness.core.errors import DataMissing, UserError
-from harness.core.files import atomic_file, explain_full_disk
+from harness.core.files import atomic_file, explain_full_disk, write_json
+from harness.images.decode import decode
 from harness.images.folder import check_classes
-from harness.images.shards import ShardReader, decode
+from harness.images.shards import ShardReader
 
 _CHUNK = 256  # images between two durable marks
 _FORMAT = 1
@@ -135,15 +136,15 @@ def build_copy(
                 stream.flush()
                 os.fsync(stream.fileno())
                 done = chunk.stop
-                _write_json(folder / "progress.json", {**spec, "done": done})
+                write_json(folder / "progress.json", {**spec, "done": done})
                 if progress is not None:
                     progress(done, len(source.names))
     except OSError as error:
         raise explain_full_disk(images, error) from error
     with atomic_file(folder / "labels.npy") as out:
         np.save(out, np.asarray(source.labels, dtype=np.int64))
-    _write_json(folder / "classes.json", list(classes))
-    _write_json(folder / "copy.json", spec)
+    write_json(folder / "classes.json", list(classes))
+    write_json(folder / "copy.json", spec)
     (folder / "progress.json").unlink(missing_ok=True)
     return TrainingCopy.open(folder)
 
@@ -245,8 +246,3 @@ def _resume(folder: Path, images: Path, spec: dict[str, object]) -> int:
         )
     os.truncate(images, len(header) + done * row)
     return done
-
-
-def _write_json(path: Path, value: object) -> None:
-    with atomic_file(path) as stream:
-        stream.write(json.dumps(value, sort_keys=True).encode() + b"\n")

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.core.errors import DataMissing
-from harness.core.tree import files
+from harness.core.tree import IMAGE_SUFFIXES, files
 
-_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+def image_folder(root: Path) -> Path:
+    """Return the folder that holds the class folders: ``root/train`` where there is one, else ``root``."""
+    return root / "train" if (root / "train").is_dir() else root
 
 
 class FolderSource:
@@ -30,7 +33,7 @@ class FolderSource:
             )
         for label, wnid in enumerate(classes):
             folder = root / wnid
-            listed = files(folder, _EXTENSIONS) if folder.is_dir() else []
+            listed = files(folder, IMAGE_SUFFIXES) if folder.is_dir() else []
             self.names += [f"{wnid}/{name}" for name in listed]
             self.labels += [label] * len(listed)
         check_classes(self.labels, classes, str(root))

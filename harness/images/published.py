@@ -17,13 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.core.errors import DataMissing, UserError
-from harness.core.tree import files, folders, visible, walk
+from harness.core.tree import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, files, folders, visible, walk
+from harness.images.folder import image_folder
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-OTHER_SUFFIXES = frozenset(
-    {".gif", ".tif", ".tiff", ".jfif", ".jp2", ".avif", ".heic", ".heif", ".ppm", ".pgm", ".pnm", ".tga", ".ico"}
-)
-"""Image formats that are not read; their files are counted."""
 _LABEL_KEYS = ("label", "cls", "class", "wnid")
 _NAME_KEYS = ("path", "file_name", "filename", "__key__")
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".zip")
@@ -73,10 +69,10 @@ def list_images(root: Path) -> Listing:
         DataMissing: no images in a known layout.
         UserError: several layouts in one folder, or compressed archives.
     """
-    base = root / "train" if (root / "train").is_dir() else root
+    base = image_folder(root)
     tars, parquets = [base / name for name in files(base, {".tar"})], _parquets(base)
     inside = {name: files(base / name) for name in folders(base)}
-    classes = {name: images for name, listed in inside.items() if (images := _suffixed(listed, SUFFIXES))}
+    classes = {name: images for name, listed in inside.items() if (images := _suffixed(listed, IMAGE_SUFFIXES))}
     found = {"class folders": classes, "tar shards": tars, "parquet": parquets}
     present = [name for name, items in found.items() if items]
     if len(present) > 1:
@@ -112,7 +108,7 @@ def _parquets(base: Path) -> list[Path]:
 def _not_read(names: Iterable[str]) -> Iterator[str]:
     """Yield the suffixes of images in formats that are not read."""
     suffixes = (Path(name).suffix.lower() for name in names)
-    return (suffix for suffix in suffixes if suffix in OTHER_SUFFIXES)
+    return (suffix for suffix in suffixes if suffix in OTHER_IMAGE_SUFFIXES)
 
 
 def _suffixed(names: Iterable[str], suffixes: Collection[str]) -> list[str]:
@@ -139,7 +135,7 @@ def _tar_entries(base: Path, path: Path, skipped: Counter[str]) -> Iterator[Entr
         raise UserError(f"{path} is not a whole tar file", str(error), "fetch it again") from error
     skipped.update(_not_read(name for name, _ in members))
     for name, info in members:
-        if Path(name).suffix.lower() in SUFFIXES:
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES:
             label = labels.get(_key(name)) or Path(name).parent.name or path.stem
             yield Entry(f"{container}::{name}", label, container, info.offset_data, info.size)
 
@@ -151,7 +147,9 @@ def _content(info: tarfile.TarInfo, found: Mapping[PurePosixPath, tarfile.TarInf
         target = PurePosixPath(info.name).parent / info.linkname if info.issym() else PurePosixPath(info.linkname)
         linked, passed = found.get(PurePosixPath(os.path.normpath(target))), passed + 1
         if linked is None or linked.isdir() or passed > len(found):
-            raise UserError(f"the link {info.name} in {tar} leads nowhere", f"it holds no file {target}", "pack it again")
+            raise UserError(
+                f"the link {info.name} in {tar} leads nowhere", f"it holds no file {target}", "pack it again"
+            )
         info = linked
     return info
 
@@ -287,7 +285,9 @@ class EntryReader:
                 try:
                     values = file.read_row_group(group, columns=[column]).column(column).to_pylist()
                 except (OSError, ValueError) as error:
-                    raise UserError(f"{path} is damaged", f"row group {group} cannot be read", "fetch it again") from error
+                    raise UserError(
+                        f"{path} is damaged", f"row group {group} cannot be read", "fetch it again"
+                    ) from error
                 self._group = (key, [each["bytes"] if isinstance(each, dict) else each for each in values])
             return self._group[1][row - (ends[group - 1] if group else 0)]
 
@@ -305,7 +305,7 @@ class PublishedSource:
         self.labels = [int(row["class_index"]) for row in rows]
         self._entries = [Entry(row["path"], "", row["container"], row["offset"], row["bytes"]) for row in rows]
         self._sha1 = [str(row["sha1"]) for row in rows]
-        self._reader = EntryReader(root / "train" if (root / "train").is_dir() else root)
+        self._reader = EntryReader(image_folder(root))
 
     def read(self, index: int) -> bytes:
         """Return the encoded bytes of one image.

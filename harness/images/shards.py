@@ -5,25 +5,20 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import struct
 import tarfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from harness.core.errors import DataMissing, UserError
 from harness.core.files import atomic_file
+from harness.images.decode import decode
 
 _BLOCK = 512
 _END = 2 * _BLOCK  # a tar file ends with two zero blocks
-UNDECODABLE = (
-    OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error, zlib.error, Image.DecompressionBombError
-)  # fmt: skip
-"""What decoding a file from elsewhere may raise."""
 _PNG_LEVEL = 3  # a third of the time of level 6 for about 3 % more bytes
 
 
@@ -200,30 +195,6 @@ def verify_shard(path: Path, rows: Sequence[ImageRow]) -> None:
         content = shard.read(row.path)
         if hashlib.sha1(content, usedforsecurity=False).hexdigest() != row.sha1:
             raise _broken(path, f"{row.path} has another SHA-1 than its manifest says")
-
-
-def decode(content: bytes, name: str) -> Image.Image:
-    """Decode an image to RGB.
-
-    Raises:
-        UserError: The bytes are no image, or only a part of one.
-    """
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.convert("RGB")
-    except UNDECODABLE as error:
-        raise UserError(
-            f"{name} cannot be read as an image", why_undecodable(error), "replace the file, or make the data set again"
-        ) from error
-
-
-def why_undecodable(error: Exception) -> str:
-    """Return why an image cannot be decoded, in words that are the same in every process."""
-    if isinstance(error, UnidentifiedImageError):
-        return "it is no image of a known format"
-    if isinstance(error, Image.DecompressionBombError):
-        return "it has more pixels than are decoded safely"
-    return "it is truncated or damaged"
 
 
 def _index(path: Path) -> dict[str, tuple[int, int]]:

@@ -11,7 +11,6 @@ import numpy as np
 from harness.microworld.causes import LIGHTS, SCENES, SHAPES, TEXTURES, WEATHERS, Causes
 
 LEVELS: tuple[str, ...] = ("excellent", "good", "fair", "poor", "bad")
-NEGATIVE_PROMPT = "distorted, unrealistic, blurry, out of frame, cropped, deformed"
 
 # Words of the 80 prompt templates of CLIP's ImageNet evaluation, hyphens and full stops included.
 _TEMPLATE_TEXT = """\
@@ -84,19 +83,6 @@ def oracle_captions(causes: Causes, seeds: np.ndarray, *, keep: float = 0.4) -> 
         oracle_caption(causes, i, np.random.Generator(np.random.PCG64([int(seed), 7])), keep=keep)
         for i, seed in enumerate(seeds)
     ]
-
-
-def full_caption(causes: Causes, index: int) -> str:
-    """Return the caption of picture `index` that names all five causes."""
-    return sentence(
-        int(causes.shape[index]), int(causes.texture[index]), int(causes.scene[index]),
-        int(causes.light[index]), int(causes.weather[index]),
-    )  # fmt: skip
-
-
-def level_prompts(noun: str = "photo") -> tuple[str, ...]:
-    """Return the five prompts that the quality tower compares a picture with, best first."""
-    return tuple(f"{level} {noun}" for level in LEVELS)
 
 
 def training_captions(paths: Sequence[str]) -> list[str]:

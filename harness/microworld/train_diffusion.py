@@ -15,6 +15,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from harness.core.files import atomic_path
 from harness.microworld.captions import vocabulary
 from harness.microworld.causes import SHAPES, WEB
 from harness.microworld.tokenizer import CONTEXT_LENGTH, write_tokenizer
@@ -78,7 +79,8 @@ def _latents(vae: AutoencoderKL, scratch: Path) -> dict[str, torch.Tensor]:
         if start % 4000 == 0:
             LOG.info("latents: %d of %d", start, N_LATENTS)
     kept = {"latents": torch.cat(latents), "classes": torch.cat(classes), "masks": torch.cat(masks)}
-    torch.save(kept, path)
+    with atomic_path(path) as temporary:
+        torch.save(kept, temporary)
     return kept
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from harness.core.resume import load_state, save_state
 from harness.microworld.causes import SHAPES, Causes, Doses, draw_causes
 from harness.microworld.renderer import Rendered, render
 
@@ -79,12 +78,6 @@ class Averaged:
                 parameter.copy_(value)
 
 
-def _save(path: Path, payload: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save(payload, partial)
-    os.replace(partial, path)
-
-
 def train(
     name: str,
     modules: Mapping[str, nn.Module],
@@ -110,7 +103,14 @@ def train(
     path = folder / f"{name}.pt"
     parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, schedule.lr, weight_decay=schedule.weight_decay)
-    first = _resume(path, modules, optimizer, average)
+    run = f"{name} {schedule}"
+    first, saved = load_state(path, run)
+    if saved:
+        for key, module in modules.items():
+            module.load_state_dict(saved["modules"][key])
+        optimizer.load_state_dict(saved["optimizer"])
+        if average is not None:
+            average.values = saved["average"]
     begun, smooth = time.monotonic(), math.nan
     for step in range(first, schedule.steps):
         for group in optimizer.param_groups:
@@ -131,26 +131,11 @@ def train(
             LOG.info("%s: step %d of %d, loss %.4f, %.0f ms a step, %.0f s left", name, step + 1,
                      schedule.steps, smooth, 1000 * pace, left)  # fmt: skip
         if step % every == every - 1 or step == schedule.steps - 1:
-            averages = None if average is None else average.values
-            _save(path, {
-                "step": step + 1,
+            state = {
                 "modules": {key: m.state_dict() for key, m in modules.items()},
                 "optimizer": optimizer.state_dict(),
-                "average": averages,
-            })  # fmt: skip
+                "average": None if average is None else average.values,
+            }
+            save_state(path, run, step + 1, state)
             if on_checkpoint is not None:
                 on_checkpoint(step + 1)
-
-
-def _resume(
-    path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, average: Averaged | None
-) -> int:
-    if not path.exists():
-        return 0
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    for key, module in modules.items():
-        module.load_state_dict(saved["modules"][key])
-    optimizer.load_state_dict(saved["optimizer"])
-    if average is not None:
-        average.values = saved["average"]
-    return int(saved["step"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from harness.backbones.baseline import FILE, Baseline, BaselineClassifier
@@ -12,11 +11,6 @@ from harness.core.files import write_json, write_text
 from harness.plugins.context import Context, shared
 
 INDEX = "images.jsonl"
-
-
-def image_folder(root: Path) -> Path:
-    """Return the folder that holds the class folders: ``root/train`` where there is one, else ``root``."""
-    return root / "train" if (root / "train").is_dir() else root
 
 
 def write_image_list(ctx: Context, data: str, rows: Iterable[Mapping[str, Any]], **origin: str) -> None:
@@ -35,7 +29,7 @@ def write_image_list(ctx: Context, data: str, rows: Iterable[Mapping[str, Any]],
 def open_images(ctx: Context) -> Any:
     """Return the images of the ``dataset`` input as a source with names, labels and bytes."""
     from harness.images.copy import ShardSource
-    from harness.images.folder import FolderSource
+    from harness.images.folder import FolderSource, image_folder
     from harness.images.published import PublishedSource
 
     dataset = ctx.inputs["dataset"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.core.errors import UserError
+
 SAMPLE = 12
 """Images decoded per data set."""
 
@@ -22,16 +24,13 @@ def decode_sample(root: Path, paths: Sequence[str]) -> tuple[int, list[str]]:
     Returns:
         The number of images that decode, and one line about the damaged ones (none if all decode).
     """
-    from PIL import Image
-
-    from harness.images.shards import UNDECODABLE, why_undecodable
+    from harness.images.decode import decode
 
     damaged: list[str] = []
     for path in paths:
         try:
-            with Image.open(root / path) as image:
-                image.load()
-        except UNDECODABLE as error:
-            damaged.append(f"{path} ({why_undecodable(error)})")
+            decode(root / path, path)
+        except UserError as error:
+            damaged.append(f"{path} ({error.why})")
     line = [f"{len(damaged)} damaged, first {damaged[0]}"] if damaged else []
     return len(paths) - len(damaged), line

@@ -89,6 +89,8 @@ class Suite(ABC, Generic[S]):
     """Columns that ``rows`` must return, with their kinds; it may return more."""
     row_key: ClassVar[tuple[str, ...]] = ()
     """Columns that together tell two rows apart; empty: all columns."""
+    precision: ClassVar[str] = ""
+    """What the suite computes in if that is not the checkpoint's own precision; the record states it."""
     own_size: ClassVar[bool] = False
     """Whether a checkpoint from outside is measured at its own image size, whatever a setting ``image_size`` says."""
     origins: ClassVar[Mapping[str, str]] = {}

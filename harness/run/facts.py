@@ -35,6 +35,8 @@ def measured_with(ctx: Context, suite: Suite, inputs: Mapping[str, str]) -> Meas
         inputs: What everything was made from, see ``lineage``.
     """
     facts = network_facts(ctx.out.parent.parent, inputs)
+    if facts and suite.precision:
+        facts["precision"] = suite.precision
     notes = (*facts.get("warnings", ()), *ctx.params.get("warnings", ()))
     return Measured(facts and _network(facts), notes, tuple(findings(ctx, suite)))
 

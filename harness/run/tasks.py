@@ -20,7 +20,7 @@ from harness.plan.backbones import CHECKPOINT
 from harness.plugins import registry
 from harness.plugins.border import checked_rows, guarded, plugin_errors
 from harness.plugins.context import Context
-from harness.plugins.inputs import INDEX, image_folder, open_images
+from harness.plugins.inputs import INDEX, open_images
 from harness.run.facts import measured_with
 from harness.run.scoring import ROWS, lineage, score_rows, write_scored
 
@@ -155,7 +155,7 @@ def _shard_images(samples: Iterator[Sample], class_id: str, class_index: int) ->
 
 def import_images(ctx: Context) -> None:
     """List the images of a folder somebody else made; nothing is copied."""
-    from harness.images.folder import FolderSource
+    from harness.images.folder import FolderSource, image_folder
 
     (name,) = ctx.cell.data
     source = FolderSource(image_folder(ctx.data(name)), ctx.classes.ids)

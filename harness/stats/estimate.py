@@ -119,20 +119,6 @@ def proportion(flags: npt.ArrayLike, *, population: str = "new items", level: fl
     return wilson(int(array.sum()), int(array.size), population=population, level=level)
 
 
-def student_mean(values: Sequence[float], *, population: str, level: float = LEVEL) -> Estimate:
-    """Estimate a mean over few repeats, such as seeds, with Student's t interval (none for one repeat)."""
-    array = np.asarray(values, dtype=np.float64)
-    if array.size == 0:
-        return undefined("no repeats", population=population, method="student t")
-    mean = float(array.mean())
-    if array.size == 1:
-        return Estimate(mean, None, None, 1, "student t", population, "one repeat: no interval")
-    from scipy.stats import t as student
-
-    half = float(student.ppf(0.5 + level / 2, array.size - 1) * array.std(ddof=1) / math.sqrt(array.size))
-    return Estimate(mean, mean - half, mean + half, int(array.size), "student t", population)
-
-
 def mean_over(estimates: Sequence[Estimate], *, population: str | None = None) -> Estimate:
     """Average estimates from independent sets with equal weights.
 
@@ -341,17 +327,6 @@ def holm(pvalues: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(pvalues) - rank) * pvalues[index]))
         adjusted[index] = running
     return adjusted
-
-
-def cohen_kappa(first: npt.ArrayLike, second: npt.ArrayLike) -> float | None:
-    """Return the agreement of two boolean arrays beyond chance; None when chance alone agrees everywhere.
-
-    With correctness as input this is the error consistency of Geirhos et al., NeurIPS 2020.
-    """
-    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
-    observed = float((a == b).mean())
-    expected = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()))
-    return None if expected == 1.0 else (observed - expected) / (1 - expected)
 
 
 def _table(items: npt.ArrayLike) -> FloatArray:

@@ -23,7 +23,6 @@ class Resources:
     devices: int = 1
     """Device slots; more than one means torchrun."""
     threads: int = 1
-    memory_gb: float = 2.0
     minutes: float = 1.0
     """Expected time on the profile's machine; the plan replaces it by measured times where it has them."""
     time_fraction: float = 1.0

@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from harness.api import (
+    IMAGE_SUFFIXES,
     Estimate,
     FloatArray,
     Metric,
     Score,
     Statistic,
     UserError,
+    find_root,
     list_files,
     list_folders,
     percentile_estimate,
@@ -35,12 +37,10 @@ from suites.bias.cards import In9Card
 from suites.bias.checks import floor_check
 from suites.bias.heads import BiasSettings, head_columns, name_coverage, restrict_logits
 from suites.bias.images import (
-    SUFFIXES,
     Classifier,
     Geometry,
     Progress,
     Rows,
-    find_root,
     predict,
     reading_notes,
 )
@@ -50,7 +50,7 @@ VARIATIONS = ("original", "mixed_same", "mixed_rand")
 """Needed for BG_Gap and its companions."""
 OTHERS = ("mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t")
 """Further variations of the same archive: object or background alone, and backgrounds of the next class."""
-INNER_FOLDERS = ("bg_challenge",)
+PLACES = ("", "bg_challenge")
 _KEY = r"[A-Za-z][A-Za-z0-9]*_\d+"
 _ORIGINAL = re.compile(rf"^({_KEY})$")
 # The background part of mixed_rand names is wrong in the public archive (its issue 8), so it is never used.
@@ -103,10 +103,11 @@ def read_views(root: Path, card: In9Card, others: Sequence[str] = ()) -> tuple[P
         UserError: wrong class folders or counts, or foregrounds that are repeated or unmatched.
     """
     base = find_root(
+        "backgrounds set",
         root,
+        PLACES,
         lambda folder: all((folder / v / "val").is_dir() for v in VARIATIONS),
-        INNER_FOLDERS,
-        f"backgrounds set ({', '.join(VARIATIONS)})",
+        ", ".join(VARIATIONS),
     )
     views = [view for variation in VARIATIONS for view in _read_variation(base, variation, card)]
     labels = {v: _labels_by_key([view for view in views if view.variation == v]) for v in VARIATIONS}
@@ -249,7 +250,7 @@ def _read_variation(base: Path, variation: str, card: In9Card) -> list[View]:
         )
     views = []
     for label, name in enumerate(card.folders):
-        for path in (folder / name / file for file in list_files(folder / name, SUFFIXES)):
+        for path in (folder / name / file for file in list_files(folder / name, IMAGE_SUFFIXES)):
             relative = path.relative_to(base).as_posix()
             views.append(View(relative, variation, foreground_key(path.stem, variation), label))
     if len(views) != card.expected_per_variation:

@@ -30,8 +30,10 @@ from harness.api import (
     Score,
     Statistic,
     UserError,
+    find_root,
     percentile_estimate,
     ratio,
+    refuse_files,
     resample_strata,
     totals_of,
     undefined,
@@ -39,11 +41,11 @@ from harness.api import (
 )
 from suites.bias.cards import FocusCard
 from suites.bias.heads import BiasSettings, coverage_of, head_columns, name_coverage, restrict_logits
-from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, is_clip, predict, reading_notes, refuse
+from suites.bias.images import Classifier, Geometry, Progress, Rows, is_clip, predict, reading_notes
 from suites.bias.maps import ClassMap
 
 DATABASE = "annotations.db"
-INNER_FOLDERS = ("focus", "FOCUS")
+PLACES = ("", "focus", "FOCUS")
 COLUMNS = ("file_name", "category", "time", "weather", "locations")
 LOW_N, TOO_FEW = 100, 30
 _NEED_P3 = ("CB_avg", "CB_3", "CB_3_standardised")
@@ -98,7 +100,7 @@ def list_annotations(root: Path, card: FocusCard) -> tuple[Path, list[Annotation
         DataMissing: no database.
         UserError: a damaged database, an unknown category or attribute value, or a wrong number of rows.
     """
-    base = find_root(root, lambda folder: (folder / DATABASE).is_file(), INNER_FOLDERS, f"FOCUS set ({DATABASE})")
+    base = find_root("FOCUS set", root, PLACES, lambda folder: (folder / DATABASE).is_file(), DATABASE)
     items = sorted((_annotation(row, card) for row in _query(base / DATABASE)), key=lambda item: item.name)
     if len(items) != card.expected_images:
         raise UserError(
@@ -138,7 +140,7 @@ def find_duplicates(base: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
             bad.append(UserError(f"{base / name} cannot be read", str(error), "mend it or fetch the data again"))
             continue
         groups.setdefault(hashlib.sha256(content).digest(), []).append(name)
-    refuse(bad)
+    refuse_files(bad)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 

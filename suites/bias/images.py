@@ -7,11 +7,8 @@ network as stored; FOCUS scales the shorter side to the input size and crops the
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -19,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from harness.api import NORMALISATIONS, DataMissing, UserError
+from harness.api import NORMALISATIONS, UserError, refuse_files
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,11 +25,6 @@ Progress = Callable[[int, int, str], None]
 """Called with (done, total, note)."""
 Rows = dict[str, npt.NDArray[Any]]
 """Columns of equal length, one entry per test item."""
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
-"""What decoders raise on damaged files."""
-NAMED = 200
-"""Bad files that one error names."""
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 
 
 def is_clip(classifier: object) -> bool:
@@ -199,7 +191,7 @@ def predict(
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(names), batch_size):
             part = names[start : start + batch_size]
-            files = _decode_batch(pool, root, part, geometry, accept_truncated)
+            files = list(pool.map(lambda name: _decode_file(root / name, name, geometry, accept_truncated), part))
             bad += [file for file in files if isinstance(file, UserError)]
             good = [file for file in files if isinstance(file, _File)]
             if bad:
@@ -215,7 +207,7 @@ def predict(
             logits[start:stop] = out
             if progress is not None:
                 progress(stop, len(names), "images")
-    refuse(bad)
+    refuse_files(bad)
     return Predictions(logits, classes, converted, truncated, str(geometry))
 
 
@@ -228,74 +220,14 @@ class _File:
     truncated: bool
 
 
-def _decode_batch(
-    pool: ThreadPoolExecutor, root: Path, names: Sequence[str], geometry: Geometry, accept_truncated: bool
-) -> list[_File | UserError]:
-    """Decode in threads; what fails is tried once more alone, because completing a file needs a global switch."""
+def _decode_file(path: Path, name: str, geometry: Geometry, accept_truncated: bool) -> _File | UserError:
+    from harness.api import open_picture
 
-    def decode(name: str, lenient: bool = False) -> _File | UserError:
-        try:
-            image, converted, truncated = read_image(root / name, lenient)
-            return _File(geometry.apply(image, name), converted, truncated)
-        except UserError as error:
-            return error
-
-    files = list(pool.map(decode, names))
-    if accept_truncated:
-        files = [decode(name, True) if isinstance(file, UserError) else file
-                 for name, file in zip(names, files, strict=True)]  # fmt: skip
-    return files
-
-
-def refuse(bad: Sequence[UserError]) -> None:
-    """Raise what was wrong with files: the error of the one, or one that names them all.
-
-    No image is left out: the numbers of images are part of the metrics' definitions (1,200 conflicts, 20,815 images, 4,050
-    foregrounds twice), and what is missing would have to be the same for every backbone.
-
-    Raises:
-        DataMissing: all of them are missing.
-        UserError: otherwise, where there are any.
-    """
-    if len(bad) == 1:
-        raise bad[0]
-    if bad:
-        kind = DataMissing if all(isinstance(error, DataMissing) for error in bad) else UserError
-        raise kind(
-            f"{len(bad)} files cannot be used",
-            "; ".join(error.what for error in bad[:NAMED])
-            + (f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""),
-            "fetch these files of the data set again, none can be left out; then the same command measures this suite",
-        )
-
-
-def read_image(path: Path, accept_truncated: bool = False) -> tuple[Image, bool, bool]:
-    """Decode a file to RGB; return the image, whether it was converted and whether it was truncated.
-
-    Raises:
-        DataMissing: no such file.
-        UserError: the file cannot be decoded.
-    """
-    from PIL import Image as PILImage
-
-    truncated = False
     try:
-        with PILImage.open(path) as image:
-            converted = image.mode != "RGB"
-            try:
-                rgb = image.convert("RGB")
-            except OSError:
-                if not accept_truncated:
-                    raise
-                truncated = True
-        if truncated:
-            with _truncated_allowed(), PILImage.open(path) as image:
-                rgb = image.convert("RGB")
-    except FileNotFoundError as error:
-        raise DataMissing(f"{path} is missing", "the data set lists it", "fetch the data set again") from error
-    except (*_DAMAGE, PILImage.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be decoded", str(error), "fetch this file of the data set again") from error
-    return rgb, converted, truncated
+        found = open_picture(path, complete=accept_truncated)
+        return _File(geometry.apply(found.image, name), found.mode != "RGB", bool(found.truncated))
+    except UserError as error:
+        return error
 
 
 def reading_notes(rows: Any, reference: Geometry, *others: Geometry) -> tuple[str, ...]:
@@ -319,18 +251,6 @@ def reading_notes(rows: Any, reference: Geometry, *others: Geometry) -> tuple[st
     return tuple(notes)
 
 
-def find_root(root: Path, marker: Callable[[Path], bool], inner: Sequence[str], what: str) -> Path:
-    """Return `root` or one of its usual inner folders, whichever holds the data set.
-
-    Raises:
-        DataMissing: neither does.
-    """
-    for folder in (root, *(root / name for name in inner)):
-        if folder.is_dir() and marker(folder):
-            return folder
-    raise DataMissing(f"no {what} under {root}", f"looked there and in {', '.join(inner)}", "give the unpacked folder")
-
-
 def _check_outputs(out: npt.NDArray[np.float32], classes: Sequence[str], names: Sequence[str]) -> None:
     if out.shape != (len(names), len(classes)):
         raise UserError(
@@ -342,15 +262,3 @@ def _check_outputs(out: npt.NDArray[np.float32], classes: Sequence[str], names: 
     if bad.any():
         first = names[int(bad.argmax())]
         raise UserError(f"the classifier's outputs for {first} are not finite", "broken weights", "train it again")
-
-
-@contextmanager
-def _truncated_allowed() -> Iterator[None]:
-    from PIL import ImageFile
-
-    before = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = True
-    try:
-        yield
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before

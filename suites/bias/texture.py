@@ -26,6 +26,7 @@ from harness.api import (
     UserError,
     bootstrap,
     bootstrap_two_way,
+    find_root,
     list_files,
     list_folders,
     proportion,
@@ -36,10 +37,10 @@ from harness.api import (
 from suites.bias.cards import CueConflictCard
 from suites.bias.checks import floor_check
 from suites.bias.heads import TextureSettings, head_columns, name_coverage, restrict_logits
-from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, predict, reading_notes
+from suites.bias.images import Classifier, Geometry, Progress, Rows, predict, reading_notes
 from suites.bias.maps import ClassMap
 
-INNER_FOLDERS = ("cue-conflict", "style-transfer-preprocessed-512")
+PLACES = ("", "cue-conflict", "style-transfer-preprocessed-512")
 MANIFEST = "cue_conflict_manifest.csv"
 _TAIL = re.compile(r"^([a-z]+)(\d+)-([a-z]+)(\d+)\.png$")
 
@@ -88,7 +89,9 @@ def read_stimuli(root: Path, card: CueConflictCard) -> tuple[Path, list[Stimulus
         UserError: a file in the wrong folder, an unknown category, or counts that differ from the card.
     """
     first = next(iter(card.categories))
-    base = find_root(root, lambda folder: (folder / first).is_dir(), INNER_FOLDERS, "cue-conflict set")
+    base = find_root(
+        "cue-conflict set", root, PLACES, lambda folder: (folder / first).is_dir(), f"{first}/ and its siblings"
+    )
     names = sorted(f"{folder}/{name}" for folder in list_folders(base) for name in list_files(base / folder, {".png"}))
     stimuli = [parse_name(name) for name in names]
     for item in stimuli:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.api import NORMALISATIONS
 from suites.perception.arches import Arch
 
 if TYPE_CHECKING:
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 Triple = tuple[float, float, float]
 Progress = Callable[[int, int, str], None]
 """Called with (iterations done, iterations in all, a note)."""
-IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
-IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = NORMALISATIONS["imagenet"]
 
 
 def silent(done: int, total: int, note: str) -> None:

@@ -46,15 +46,15 @@ def check_labels(pairs: Sequence[tuple[Path, Path]], what: str) -> None:
     Raises:
         UserError: A label picture is of another kind (16 bits would wrap around silently) or size.
     """
-    from PIL import Image
+    from harness.api import picture_header
 
     modes, sizes = [], []
     for picture, labels in pairs:
-        with Image.open(picture) as image, Image.open(labels) as marks:
-            if marks.mode not in LABEL_MODES:
-                modes.append(labels)
-            elif marks.size != image.size:
-                sizes.append(labels)
+        mode, size = picture_header(labels)
+        if mode not in LABEL_MODES:
+            modes.append(labels)
+        elif size != picture_header(picture)[1]:
+            sizes.append(labels)
     _refuse(modes, len(pairs), what, "labels of more than one 8-bit channel", UserError)
     _refuse(sizes, len(pairs), what, "labels of another size than their pictures", UserError)
 
@@ -65,14 +65,9 @@ def check_label_values(labels: Sequence[Path], classes: int, what: str) -> None:
     Raises:
         UserError: A label lies beyond the class table.
     """
-    import numpy as np
-    from PIL import Image
+    from harness.api import read_indices
 
-    beyond = []
-    for path in labels:
-        with Image.open(path) as marks:
-            if int(np.asarray(marks).max()) > classes:
-                beyond.append(path)
+    beyond = [path for path in labels if int(read_indices(path).max()) > classes]
     _refuse(beyond, len(labels), what, f"labels beyond the {classes} classes", UserError)
 
 

@@ -15,7 +15,6 @@ from harness.api import Settings
 BASE_BATCH = 16
 SMALL = 0.2
 RecipeName = Literal["sgd-2x", "sgd-1x", "adamw-1x"]
-RECIPES: tuple[RecipeName, ...] = ("sgd-2x", "sgd-1x", "adamw-1x")
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 

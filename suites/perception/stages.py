@@ -16,7 +16,7 @@ from suites.perception.settings import AdeSettings, CocoSettings
 if TYPE_CHECKING:
     import pandas as pd
 
-MEMORY_GB, MINUTES = 3.0, 2.0
+MINUTES = 2.0
 POPULATION = "new images"
 NO_PART = {"fractions", "small_fraction_seeds", "workers", "replicates"}
 """Settings that leave a single run's numbers as they are."""
@@ -40,9 +40,7 @@ def items(task: str, settings: CocoSettings | AdeSettings, arch: str) -> Sequenc
             data=(task,),
             params={"fraction": fraction, "subset_seed": subset},
             probe_seed=seed,
-            resources=Resources(
-                isolated=True, memory_gb=MEMORY_GB, minutes=MINUTES, time_fraction=_share(settings, fraction)
-            ),
+            resources=Resources(isolated=True, minutes=MINUTES, time_fraction=_share(settings, fraction)),
         )
         for fraction in settings.fractions
         for subset in settings.subsets_for(fraction)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import random
 import re
 import sys
@@ -28,7 +27,7 @@ from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor
 
-from harness.api import TrainingFailed, UserError, check_state
+from harness.api import TrainingFailed, UserError, atomic_path, check_state, write_text
 from suites.perception.jobs import Progress
 from suites.perception.loading import BrokenItem, derive
 from suites.perception.shims import resumable
@@ -92,22 +91,12 @@ class CheckpointHook(Hook):
 
     def _save(self, runner: Runner, name: str) -> None:
         folder = Path(runner.work_dir)
-        part = f"{name}.part"
-        runner.save_checkpoint(str(folder), part, by_epoch=self.by_epoch)
-        _sync(folder / part)
-        os.replace(folder / part, folder / name)
-        pointer = folder / f"{POINTER}.part"
-        pointer.write_text(str(folder / name))
-        _sync(pointer)
-        os.replace(pointer, folder / POINTER)
+        with atomic_path(folder / name) as temporary:
+            runner.save_checkpoint(str(folder), temporary.name, by_epoch=self.by_epoch)
+        write_text(folder / POINTER, str(folder / name))
         for old in folder.glob("*.pth"):
             if old.name != name:
                 old.unlink()
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
 
 
 class WatchHook(Hook):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.api import DataMissing, UserError, list_entries, list_files, list_folders
+from harness.api import DataMissing, UserError, list_files
 from suites.transfer.cards import TransferCard
 
 IntArray = npt.NDArray[np.int64]
@@ -61,56 +60,6 @@ class LabelledImages:
             rows = sorted(f"{path}\t{label}" for path, label in zip(part.paths, part.labels, strict=True))
             digest.update("\n".join((f"\n[{name}]", *rows)).encode())
         return digest.hexdigest()
-
-
-def find_root(
-    card: TransferCard, root: Path, places: Iterable[str], marker: Callable[[Path], bool], wants: str
-) -> Path:
-    """Return the first of ``root/place`` that ``marker`` accepts.
-
-    Args:
-        card: The data set, for messages.
-        root: Folder the user named.
-        places: Folders below the root in the order of preference; ``""`` is the root itself.
-        marker: Tells whether a folder holds the layout.
-        wants: Description of what the marker looks for.
-
-    Raises:
-        DataMissing: no folder holds the layout.
-        UserError: none of the usual places does, and several folders below the root do.
-    """
-    places = tuple(places)
-    found = _first(root, places, marker)
-    if found is not None:
-        return found
-    inside = [root / name for name in list_folders(root)] if root.is_dir() else []
-    nested = [entry for entry in inside if _first(entry, places, marker) is not None]
-    if len(nested) == 1:  # a mirror that has put everything into one more folder, whatever its name
-        return cast(Path, _first(nested[0], places, marker))
-    if nested:
-        raise UserError(
-            f"{card.name}: several copies in {root}",
-            f"expected {wants} once; found it in {', '.join(entry.name for entry in nested)}",
-            f"point the data set '{card.dataset}' to one of them",
-        )
-    state = "the folder does not exist" if not root.is_dir() else f"expected {wants}; found {_listing(root)}"
-    raise DataMissing(
-        f"{card.name}: no known layout in {root}",
-        state,
-        f"point the data set '{card.dataset}' to the folder that holds {wants}",
-    )
-
-
-def _first(root: Path, places: Iterable[str], marker: Callable[[Path], bool]) -> Path | None:
-    candidates = (root / place if place else root for place in places)
-    return next((folder for folder in candidates if folder.is_dir() and marker(folder)), None)
-
-
-def _listing(folder: Path) -> str:
-    names = [entry.name for entry in list_entries(folder)]
-    return (
-        ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "an empty folder"
-    )
 
 
 def read_lines(card: TransferCard, path: Path) -> list[str]:

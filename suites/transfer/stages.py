@@ -15,15 +15,7 @@ import numpy.typing as npt
 from harness.api import UserError, atomic_path, write_json
 from suites.transfer.cards import card_for
 from suites.transfer.data import LabelledImages, Part
-from suites.transfer.features import (
-    DecodeReport,
-    Features,
-    check_readable,
-    extract_slice,
-    image_batches,
-    join_slices,
-    rank_slice,
-)
+from suites.transfer.features import Features, extract_features, image_batches, join_slices, rank_slice
 from suites.transfer.fewshot import TrainingSet
 from suites.transfer.metrics import mean_per_class, top1
 from suites.transfer.readers import read
@@ -70,7 +62,7 @@ def extract(ctx: Context) -> None:
         for part in PARTS:
             items: Part = getattr(images, part)
             mine = rank_slice(len(items), ranks.rank, ranks.world)
-            found[part] = extract_slice(
+            found[part] = extract_features(
                 model,
                 images.root,
                 items.paths[mine],
@@ -100,10 +92,9 @@ def _write(ctx: Context, images: LabelledImages, transform: str, found: Mapping[
     }
     for part in PARTS:
         items, features = getattr(images, part), found[part]
-        check_readable(images.dataset, features.report.unreadable, len(items))
         _save(ctx.out / f"{part}.npy", features.x)
         listing[part] = {"paths": items.paths, "labels": items.labels.tolist()}
-        listing["notes"] += [f"{images.dataset} {part}: {line}" for line in features.report.lines()]
+        listing["notes"] += [f"{images.dataset} {part}: {line}" for line in features.notes]
     listing["official_val"] = None if images.official_val is None else images.official_val.astype(int).tolist()
     write_json(ctx.out / "items.json", listing)
 
@@ -111,11 +102,10 @@ def _write(ctx: Context, images: LabelledImages, transform: str, found: Mapping[
 def _gather(ctx: Context, ranks: Ranks, mine: Mapping[str, Features]) -> dict[str, Features]:
     """Return on rank 0 the features of all ranks; they meet in the cell's scratch folder."""
     for part in PARTS:
-        report = mine[part].report
         _save(ctx.scratch / f"{part}-{ranks.rank}.npy", mine[part].x)
         write_json(
             ctx.scratch / f"{part}-{ranks.rank}.json",
-            {"labels": mine[part].labels.tolist(), "truncated": report.truncated, "unreadable": report.unreadable},
+            {"labels": mine[part].labels.tolist(), "truncated": mine[part].truncated},
         )
     ranks.wait()
     return (
@@ -133,7 +123,7 @@ def _load_slice(stem: Path) -> Features:
     return Features(
         np.load(stem.with_suffix(".npy"), allow_pickle=False),
         np.array(facts["labels"], dtype=np.int64),
-        DecodeReport(tuple(facts["truncated"]), tuple(facts["unreadable"])),
+        tuple(facts["truncated"]),
     )
 
 
@@ -305,27 +295,27 @@ def classify(
     progress: Callable[[int, int, str], None],
     name: str,
 ) -> pd.DataFrame:
-    """Return item, label, predicted and state per image; predictions are positions in ``outputs``.
+    """Return item, label, predicted and state ("ok") per image; predictions are positions in ``outputs``.
 
     Raises:
-        UserError: logits are not finite, or more than one per cent of the files are unreadable.
+        UserError: logits are not finite, or files are damaged (all are named).
     """
     import pandas as pd
     import torch
 
     index = torch.as_tensor(list(outputs))
     predicted: list[npt.NDArray[np.int64]] = []
-    states: list[str] = []
-    for pixels, found in image_batches(root, paths, transform, batch_size=batch_size, workers=workers):
+    done = 0
+    batches = image_batches(root, paths, transform, batch_size=batch_size, workers=workers, complete=False)
+    for pixels, _ in batches:
         logits = model(torch.from_numpy(pixels)).cpu()[:, index]
         if not torch.isfinite(logits).all():
             raise UserError(
                 f"{name}: the backbone gives logits that are not finite",
-                f"first seen at {found[0][0]}",
+                f"first seen at {paths[done]}",
                 "the checkpoint is damaged or its training diverged; train or load it again",
             )
         predicted.append(logits.numpy().argmax(axis=1))
-        states += [state for _, state, _ in found]
-        progress(len(states), len(paths), "images")
-    check_readable(name, [path for path, state in zip(paths, states, strict=True) if state == "unreadable"], len(paths))
-    return pd.DataFrame({"item": list(paths), "label": labels, "predicted": np.concatenate(predicted), "state": states})
+        done += len(pixels)
+        progress(done, len(paths), "images")
+    return pd.DataFrame({"item": list(paths), "label": labels, "predicted": np.concatenate(predicted), "state": "ok"})

@@ -1,4 +1,4 @@
-"""Evaluation transforms as data, and decoding that survives damaged files.
+"""Evaluation transforms as data.
 
 Two transforms exist and must never be mixed up: the probe's (shorter side straight to the crop size) and the in-domain
 evaluation's (a larger resize first). Both are bicubic with PIL's antialiasing, except that an external checkpoint has its
@@ -7,8 +7,6 @@ own in-domain transform; output is RGB in [0, 1]. Normalisation belongs to the c
 
 from __future__ import annotations
 
-import io
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from harness.api import UserError, open_picture
+
 CROP_RATIO = 0.875
 """Crop size over resize size of the in-domain transform: 224 / 256."""
 
-State = Literal["ok", "truncated", "unreadable"]
-_DAMAGE = (OSError, ValueError, SyntaxError, IndexError, Image.DecompressionBombError)
-_JPEG_END = b"\xff\xd9"
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -45,9 +42,8 @@ class EvalTransform:
         return int(self.resize_short * width / height), self.resize_short
 
     def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        """Return (3, crop, crop) float32 in [0, 1]."""
-        rgb = to_rgb(image)
-        rgb = rgb.resize(self.resized(*rgb.size), _FILTERS[self.interpolation])
+        """Return (3, crop, crop) float32 in [0, 1] of an RGB image."""
+        rgb = image.resize(self.resized(*image.size), _FILTERS[self.interpolation])
         left, top = (round((side - self.crop) / 2) for side in rgb.size)
         pixels = np.asarray(rgb.crop((left, top, left + self.crop, top + self.crop)))
         return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
@@ -66,49 +62,18 @@ def eval_transform(
     return EvalTransform(f"eval{short}", short, size, interpolation)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return the image as RGB: grey is repeated, CMYK and palettes converted, an alpha channel dropped."""
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image if image.mode == "RGB" else image.convert("RGB")
+def load_pixels(
+    path: Path, transform: EvalTransform, complete: bool
+) -> tuple[npt.NDArray[np.float32], str] | UserError:
+    """Return (pixels, why the file is truncated), or the error of a file that cannot be used.
 
-
-def decode(path: Path) -> tuple[Image.Image | None, State, str]:
-    """Return (image, state, reason); a truncated file gives what could be decoded, an unreadable one ``None``.
-
-    PIL has a process-wide switch for truncated files, which threads would share and which hides that a file was
-    damaged. Here the strict decoder runs; if it stops early, the file is counted as truncated and read as with that switch.
+    Args:
+        path: The image.
+        transform: Resize and crop.
+        complete: Use the decoded part of truncated files; see ``harness.images.decode``.
     """
     try:
-        image = Image.open(path)
-    except _DAMAGE as error:
-        return None, "unreadable", f"{type(error).__name__}: {error}"
-    try:
-        image.load()
-        return image, "ok", ""
-    except _DAMAGE as error:
-        reason = f"{type(error).__name__}: {error}"
-    try:
-        return _rest_of(image, path), "truncated", reason
-    except _DAMAGE:
-        return None, "unreadable", reason
-
-
-def _rest_of(image: Image.Image, path: Path) -> Image.Image:
-    """Return what a truncated file still holds: a JPEG ended early on purpose, of others the part decoded so far."""
-    if image.format == "JPEG":
-        with suppress(*_DAMAGE):
-            ended = Image.open(io.BytesIO(path.read_bytes() + _JPEG_END))
-            ended.load()
-            return ended
-    image.tile = []  # type: ignore[attr-defined]  # nothing is left to decode: load() hands out what is there
-    image.load()
-    return image
-
-
-def load_pixels(path: Path, transform: EvalTransform) -> tuple[npt.NDArray[np.float32], State, str]:
-    """Return (pixels, state, reason); an unreadable file becomes mid-grey, so that no item is lost."""
-    image, state, reason = decode(path)
-    if image is None:
-        return np.full((3, transform.crop, transform.crop), 0.5, dtype=np.float32), state, reason
-    return transform(image), state, reason
+        found = open_picture(path, complete=complete)
+    except UserError as error:
+        return error
+    return transform(found.image), found.truncated

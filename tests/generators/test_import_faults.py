@@ -20,8 +20,8 @@ from generators.published.scan import identity, inspect_image
 from harness.cli.datacheck import Finding, data_findings
 from harness.core.classes import load_classes
 from harness.core.errors import UserError
+from harness.images.decode import decode
 from harness.images.published import EntryReader, Listing, list_images
-from harness.images.shards import decode
 from tests.generators.test_imports import (
     CLASSES,
     Make,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from generators.lbgen.precision import fit_dtype, in_precision
 from generators.lbgen.settings import RecipeSettings
 from generators.lbgen.trainer import Trainer, train
 from harness.core.errors import TrainingFailed
+from tests.generators.recipes import changed
 
 NAMES = ["tench", "hen", "crane", "kite"]
 SETTINGS = RecipeSettings(
@@ -34,7 +34,7 @@ def make(tiny_pipeline_dir: Path, tiny_clip_dir: Path) -> MakeTrainer:
     def trainer(dtype: torch.dtype, scale: float = 0.0, **values: Any) -> Trainer:
         parts = in_precision(load_pipeline(tiny_pipeline_dir), dtype)
         tower = load_open_clip(f"local-dir:{tiny_clip_dir}", dtype=dtype)
-        settings = dataclasses.replace(SETTINGS, **values)
+        settings = changed(SETTINGS, **values)
         made = Trainer(parts, settings, RewardModels(tower), NAMES, seed=0, comm=SingleProcess())
         generator = torch.Generator().manual_seed(1)
         for name, each in made.lora.items():
@@ -139,7 +139,7 @@ class Stop(Exception):
 def test_the_loss_scale_goes_on_after_a_kill(tiny_pipeline_dir: Path, tiny_clip_dir: Path, tmp_path: Path) -> None:
     parts = in_precision(load_pipeline(tiny_pipeline_dir), torch.float16)
     tower = load_open_clip(f"local-dir:{tiny_clip_dir}", dtype=torch.float16)
-    settings = dataclasses.replace(SETTINGS, epochs=3, weight_in=3e6, checkpoint_every=1, warmup_passes=0)  # overflows
+    settings = changed(SETTINGS, epochs=3, weight_in=3e6, checkpoint_every=1, warmup_passes=0)  # overflows
 
     def run(folder: Path, stop: int = 0) -> Path:
         def progress(done: int, total: int, note: str) -> None:

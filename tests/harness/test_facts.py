@@ -120,6 +120,22 @@ def test_the_network_is_found_behind_features_too(tmp_path: Path) -> None:
     assert facts.network_facts(tmp_path, lineage(tmp_path, {})) == {}
 
 
+@pytest.mark.parametrize(("suite", "precision"), [("texture-bias", "bf16"), ("coco", "fp32"), ("ade20k", "fp32")])
+def test_the_record_states_the_precision_that_the_suite_computes_in(tmp_path: Path, suite: str, precision: str) -> None:
+    from harness.plugins import registry
+
+    store, made = Store(tmp_path), Cell("pretrain", "resnet10", 1, {})
+    store.folder(made).mkdir(parents=True)
+    backbone = {"weights": "ema", "mean": [0.1] * 3, "std": [0.2] * 3, "image_size": 64, "interpolation": "bicubic",
+                "precision": "bf16", "recipe": {}}  # fmt: skip
+    (store.folder(made) / "backbone.json").write_text(json.dumps(backbone))
+    store.seal(made, {})
+    out = tmp_path / "evaluate" / "x"
+    ctx = Context(Cell("evaluate", suite, 1, {}), out, {}, {})
+    found = facts.measured_with(ctx, registry.suites().get(suite), {"checkpoint": made.key})
+    assert found.network["precision"] == precision
+
+
 @pytest.mark.slow
 def test_a_run_warns_of_stimuli_that_are_not_the_public_ones(stimuli: Path, tmp_path: Path) -> None:
     from PIL import Image

@@ -40,7 +40,7 @@ def test_golden_keys() -> None:
 
 
 def test_resources_but_threads_are_no_part_of_the_identity() -> None:
-    same = replace(CELL, resources=Resources(minutes=99, memory_gb=64), label="x", code_hash="y")
+    same = replace(CELL, resources=Resources(minutes=99, disk_mb=64), label="x", code_hash="y")
     other = replace(CELL, resources=Resources(threads=2))
     assert same.key == CELL.key != other.key
 

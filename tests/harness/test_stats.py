@@ -13,7 +13,6 @@ from harness.stats.estimate import (
     Estimate,
     bootstrap,
     bootstrap_two_way,
-    cohen_kappa,
     holm,
     mcnemar_exact,
     mean_over,
@@ -23,7 +22,6 @@ from harness.stats.estimate import (
     ratio,
     resample_strata,
     resample_two_way,
-    student_mean,
     undefined,
     wilson,
 )
@@ -180,14 +178,6 @@ def test_mean_over_adds_variances_and_refuses_gaps():
     assert mean_over([parts[0], single]).low is None
 
 
-def test_student_mean_known_quantile():
-    estimate = student_mean([1.0, 2.0, 3.0], population="new training seeds")
-    assert estimate.value == 2.0
-    assert estimate.high - 2.0 == pytest.approx(4.302653 / math.sqrt(3), rel=1e-5)
-    assert student_mean([1.0], population="p").low is None
-    assert not student_mean([], population="p").defined
-
-
 @pytest.mark.parametrize(("b", "c", "expected"), [(0, 0, 1.0), (1, 9, 22 / 1024), (5, 5, 1.0), (0, 5, 2 / 32)])
 def test_mcnemar_exact_known_values(b, c, expected):
     assert mcnemar_exact(b, c) == pytest.approx(expected, rel=1e-12)
@@ -204,10 +194,3 @@ def test_holm_steps_down_in_the_given_order():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
-
-
-def test_kappa_of_perfect_chance_and_opposite_agreement():
-    assert cohen_kappa([1, 0, 1, 0], [1, 0, 1, 0]) == 1.0
-    assert cohen_kappa([1, 1, 0, 0], [1, 0, 1, 0]) == 0.0
-    assert cohen_kappa([1, 0], [0, 1]) == -1.0
-    assert cohen_kappa([1, 1], [1, 1]) is None

@@ -97,7 +97,7 @@ def test_pictures_of_the_shipped_pipeline_show_their_names() -> None:
     from generators.diffusion.pipeline import encode_prompts
     from generators.diffusion.sampling import image_noise, sample_images
     from harness.core.classes import load_classes
-    from harness.microworld.towers import naming_accuracy
+    from tests.harness.microworld.measures import naming_accuracy
 
     parts, names = load_pipeline(sd_folder()), load_classes("micro").names
     noise = torch.stack([image_noise(seed, parts.latent_shape) for seed in range(len(names))])

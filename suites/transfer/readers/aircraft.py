@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.api import UserError
+from harness.api import UserError, find_root
 from suites.transfer.cards import TransferCard
-from suites.transfer.data import LabelledImages, Part, checked, find_root, label_index, read_lines
+from suites.transfer.data import LabelledImages, Part, checked, label_index, read_lines
 
 _PLACES = ("", "data", "fgvc-aircraft-2013b/data", "aircraft/fgvc-aircraft-2013b/data")
 
@@ -16,7 +16,7 @@ _PLACES = ("", "data", "fgvc-aircraft-2013b/data", "aircraft/fgvc-aircraft-2013b
 def read(root: Path, card: TransferCard) -> LabelledImages:
     """Read Aircraft; trainval is train followed by val, the class index is the line number in ``variants.txt``."""
     base = find_root(
-        card, root, _PLACES, lambda folder: (folder / "variants.txt").is_file(), "variants.txt and images/"
+        card.name, root, _PLACES, lambda folder: (folder / "variants.txt").is_file(), "variants.txt and images/"
     )
     classes = tuple(read_lines(card, base / "variants.txt"))
     train, val, test = (_part(card, base, classes, name) for name in ("train", "val", "test"))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.api import DataMissing
+from harness.api import DataMissing, find_root
 from suites.transfer.cards import TransferCard
-from suites.transfer.data import LabelledImages, Part, checked, find_root
+from suites.transfer.data import LabelledImages, Part, checked
 from suites.transfer.mat import load_mat, strings, struct_field
 
 _PLACES = ("", "stanford_cars", "cars196", "cars", "stanford-cars")
@@ -22,7 +22,7 @@ def read(root: Path, card: TransferCard) -> LabelledImages:
     consolidated layout is used only where ``car_ims`` exists.
     """
     base = find_root(
-        card,
+        card.name,
         root,
         _PLACES,
         lambda folder: _consolidated(folder) or _split(folder),

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.api import find_root
 from suites.transfer.cards import TransferCard
-from suites.transfer.data import LabelledImages, Part, checked, find_root, label_index, read_lines
+from suites.transfer.data import LabelledImages, Part, checked, label_index, read_lines
 
 _PLACES = ("", "dtd", "dtd/dtd")  # torchvision keeps it in a doubled folder
 
@@ -15,7 +16,7 @@ _PLACES = ("", "dtd", "dtd/dtd")  # torchvision keeps it in a doubled folder
 def read(root: Path, card: TransferCard) -> LabelledImages:
     """Read one partition of DTD; trainval is train followed by val, the class index that of the sorted class names."""
     base = find_root(
-        card,
+        card.name,
         root,
         _PLACES,
         lambda folder: (folder / "labels").is_dir() and (folder / "images").is_dir(),

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.api import UserError, list_files, list_folders
+from harness.api import UserError, find_root, list_files, list_folders
 from suites.transfer.cards import DerivedSplit, TransferCard
-from suites.transfer.data import LabelledImages, Part, checked, find_root
+from suites.transfer.data import LabelledImages, Part, checked
 from suites.transfer.splits import seeded_order
 
 _PLACES = ("", "2750", "eurosat/2750", "EuroSAT/2750", "EuroSAT", "EuroSAT_RGB", "eurosat", "eurosat/EuroSAT_RGB")
@@ -29,7 +29,7 @@ def read(root: Path, card: TransferCard) -> LabelledImages:
             "give the card 'derived' with test_per_class and val_per_class",
         )
     base = find_root(
-        card, root, _PLACES, lambda folder: len(_class_files(folder)) > 1, "one folder of JPEG files per class"
+        card.name, root, _PLACES, lambda folder: len(_class_files(folder)) > 1, "one folder of JPEG files per class"
     )
     return checked(derive_split(base, _class_files(base), card, card.derived), card)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.api import UserError
+from harness.api import UserError, find_root
 from suites.transfer.cards import TransferCard
-from suites.transfer.data import LabelledImages, Part, checked, find_root
+from suites.transfer.data import LabelledImages, Part, checked
 from suites.transfer.mat import load_mat
 
 _PLACES = ("", "flowers-102", "flowers102", "102flowers", "flowers")
@@ -17,7 +17,7 @@ _PLACES = ("", "flowers-102", "flowers102", "102flowers", "flowers")
 def read(root: Path, card: TransferCard) -> LabelledImages:
     """Read Flowers; trainval is ``trnid`` followed by ``valid``. The test part is the larger one, on purpose."""
     base = find_root(
-        card,
+        card.name,
         root,
         _PLACES,
         lambda folder: (folder / "imagelabels.mat").is_file(),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from harness.api import DataMissing, UserError
+from harness.api import DataMissing, UserError, find_root
 from suites.transfer.cards import TransferCard
-from suites.transfer.data import LabelledImages, Part, checked, find_root, label_index, read_lines
+from suites.transfer.data import LabelledImages, Part, checked, label_index, read_lines
 
 _PLACES = ("", "food-101", "food101", "food-101/food-101")
 
@@ -15,7 +15,7 @@ _PLACES = ("", "food-101", "food101", "food-101/food-101")
 def read(root: Path, card: TransferCard) -> LabelledImages:
     """Read Food-101; the class index is that of the sorted class names."""
     base = find_root(
-        card,
+        card.name,
         root,
         _PLACES,
         lambda folder: (folder / "meta").is_dir() and (folder / "images").is_dir(),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.api import UserError
+from harness.api import UserError, find_root
 from suites.transfer.cards import TransferCard
-from suites.transfer.data import LabelledImages, Part, checked, find_root, read_lines
+from suites.transfer.data import LabelledImages, Part, checked, read_lines
 
 _PLACES = ("", "oxford-iiit-pet", "pets", "oxford_pets")
 
@@ -16,7 +16,7 @@ _PLACES = ("", "oxford-iiit-pet", "pets", "oxford_pets")
 def read(root: Path, card: TransferCard) -> LabelledImages:
     """Read Pets; the breed in the file name must agree with the class id everywhere."""
     base = find_root(
-        card,
+        card.name,
         root,
         _PLACES,
         lambda folder: (folder / "annotations" / "trainval.txt").is_file(),

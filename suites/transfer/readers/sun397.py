@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.api import find_root
 from suites.transfer.cards import TransferCard
-from suites.transfer.data import LabelledImages, Part, checked, find_root, label_index, read_lines
+from suites.transfer.data import LabelledImages, Part, checked, label_index, read_lines
 
 _IMAGES = ("", "SUN397", "sun397", "SUN397/SUN397", "sun397/SUN397")
 _PARTITIONS = ("", "Partitions", "SUN397", "SUN397/Partitions", "sun397", "sun397/Partitions")
@@ -14,7 +15,7 @@ _PARTITIONS = ("", "Partitions", "SUN397", "SUN397/Partitions", "sun397", "sun39
 def read(root: Path, card: TransferCard) -> LabelledImages:
     """Read one partition of SUN397; a class is a path such as ``a/apartment_building/outdoor``."""
     lists = find_root(
-        card,
+        card.name,
         root,
         _PARTITIONS,
         lambda folder: (folder / "ClassName.txt").is_file(),
@@ -22,7 +23,7 @@ def read(root: Path, card: TransferCard) -> LabelledImages:
     )
     classes = tuple(sorted(line.strip("/") for line in read_lines(card, lists / "ClassName.txt")))
     base = find_root(
-        card,
+        card.name,
         root,
         _IMAGES,
         lambda folder: bool(classes) and (folder / classes[0]).is_dir(),

@@ -99,7 +99,7 @@ def test_a_loss_that_is_not_finite_is_an_error_and_keeps_the_last_checkpoint(tmp
     assert not run(tmp_path, hooks=Hooks(should_stop=stop_at(1)))
     before = (tmp_path / "state.pt").read_bytes()
     content = torch.load(tmp_path / "state.pt", weights_only=True)
-    content["model"]["conv1.0.weight"][0] = float("nan")
+    content["content"]["model"]["conv1.0.weight"][0] = float("nan")
     torch.save(content, tmp_path / "state.pt")
     poisoned = (tmp_path / "state.pt").read_bytes()
     with pytest.raises(TrainingFailed, match="not finite") as caught:
@@ -110,7 +110,7 @@ def test_a_loss_that_is_not_finite_is_an_error_and_keeps_the_last_checkpoint(tmp
 
 def test_checkpoints_of_other_trainings_and_damaged_ones_are_refused(tmp_path: Path) -> None:
     run(tmp_path, hooks=Hooks(should_stop=stop_at(1)))
-    with pytest.raises(UserError, match="another training"):
+    with pytest.raises(UserError, match="another run"):
         run(tmp_path, replace(SETTINGS, lr=1e-4))
     (tmp_path / "state.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:1000])
     with pytest.raises(UserError, match="cannot be read"):
@@ -127,7 +127,7 @@ def test_ema_follows_its_definition(tmp_path: Path) -> None:
     states: list[dict[str, torch.Tensor]] = []
     for step in (1, 2):
         run(tmp_path / str(step), settings, Hooks(should_stop=stop_at(step)))
-        states.append(torch.load(tmp_path / str(step) / "state.pt", weights_only=True))
+        states.append(torch.load(tmp_path / str(step) / "state.pt", weights_only=True)["content"])
     for key in ("conv1.0.weight", "bn1.running_mean"):
         expected = 0.75 * states[0]["ema"][key] + 0.25 * states[1]["model"][key]
         torch.testing.assert_close(states[1]["ema"][key], expected)

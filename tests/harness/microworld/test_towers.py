@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from harness.microworld import towers
-from harness.microworld.captions import LEVELS, NEGATIVE_PROMPT, vocabulary
+from harness.microworld.captions import LEVELS, vocabulary
 from harness.microworld.causes import BALANCED, SHAPES, TEXTURES, WEB, Causes, Doses, draw_causes
 from harness.microworld.degrade import KINDS, degrade
 from harness.microworld.renderer import render, to_uint8
+from tests.harness.microworld import measures
 
 SAMPLES = 192
+NEGATIVE_PROMPT = "distorted, unrealistic, blurry, out of frame, cropped, deformed"
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +37,7 @@ def _world(count: int, doses: Doses, first_seed: int = 1 << 50) -> tuple[Causes,
 @lru_cache(maxsize=1)
 def _samples(count: int) -> tuple[np.ndarray, np.ndarray]:
     labels = np.arange(count) % len(SHAPES)
-    return labels, towers.sample_pictures(labels, seed=0)
+    return labels, measures.sample_pictures(labels, seed=0)
 
 
 def test_all_towers_together_are_small() -> None:
@@ -56,13 +58,13 @@ def test_every_word_is_one_token_in_every_tower() -> None:
         assert all(piece.endswith(("</w>", "|>")) for piece in pieces), template("disc")
     expected = tokenizer("photo of star", padding="max_length").input_ids
     for folder in (towers.clip_folder("base"), towers.clip_folder("large"), towers.quality_folder()):
-        assert towers.load_clip(folder)[1](["photo of star"])[0].tolist() == expected
+        assert measures.load_clip(folder)[1](["photo of star"])[0].tolist() == expected
 
 
 def test_image_and_text_features_of_the_clips_are_equally_long() -> None:
     _, images = _world(96, BALANCED)
     for size in ("base", "large"):
-        model, tokenize = towers.load_clip(towers.clip_folder(size))
+        model, tokenize = measures.load_clip(towers.clip_folder(size))
         with torch.no_grad():
             pictures = model.encode_image((torch.from_numpy(images) / 255 - 0.5) / 0.25)
             texts = model.encode_text(tokenize([f"photo of {name}" for name in SHAPES]))
@@ -77,7 +79,7 @@ def test_joint_width_equals_the_text_width_of_the_diffusion_model() -> None:
     width = pipeline.text_encoder.config.hidden_size
     assert width == pipeline.unet.config.cross_attention_dim
     for size in ("base", "large"):
-        model, tokenize = towers.load_clip(towers.clip_folder(size))
+        model, tokenize = measures.load_clip(towers.clip_folder(size))
         assert model.encode_text(tokenize(["disc"])).shape == (1, width)
     scheduler = pipeline.scheduler.config
     assert (scheduler.beta_start, scheduler.beta_end) == (0.00085, 0.012)
@@ -88,25 +90,25 @@ def test_joint_width_equals_the_text_width_of_the_diffusion_model() -> None:
 
 def test_larger_clip_names_shapes() -> None:
     causes, images = _world(480, BALANCED)
-    assert towers.zero_shot_accuracy(towers.clip_folder("large"), images, causes.shape) >= 0.90
+    assert measures.zero_shot_accuracy(towers.clip_folder("large"), images, causes.shape) >= 0.90
 
 
 def test_quality_tower_orders_degradations() -> None:
     _, images = _world(60, BALANCED)
-    assert towers.quality_order_rate(images) >= 0.95
+    assert measures.quality_order_rate(images) >= 0.95
 
 
 def test_quality_is_differentiable_and_its_gradient_improves_a_picture() -> None:
     _, images = _world(12, BALANCED)
     blurred = degrade(torch.from_numpy(images).float() / 255, "blur", 0.3, torch.Generator())
     blurred.requires_grad_(True)
-    score = towers.quality_scores(blurred)
+    score = measures.quality_scores(blurred)
     assert ((score >= 1) & (score <= 5)).all()
     (gradient,) = torch.autograd.grad(score.sum(), blurred)
     assert torch.isfinite(gradient).all() and float(gradient.abs().max()) > 0
     step = 1e-3 * gradient / gradient.square().mean((1, 2, 3), keepdim=True).sqrt()
     with torch.no_grad():
-        assert float(towers.quality_scores(blurred + step).mean()) > float(score.mean())
+        assert float(measures.quality_scores(blurred + step).mean()) > float(score.mean())
 
 
 def test_degradations_grow_with_strength() -> None:
@@ -115,7 +117,7 @@ def test_degradations_grow_with_strength() -> None:
     for kind in KINDS:
         mild, strong = (degrade(clean, kind, s, torch.Generator().manual_seed(1)) for s in (0.2, 0.9))
         assert 0.001 < (mild - clean).abs().mean() < (strong - clean).abs().mean(), kind
-    assert len(towers.LEVEL_SCORES) == len(LEVELS)
+    assert len(measures.LEVEL_SCORES) == len(LEVELS)
 
 
 def test_generated_correlation_finds_planted_doses_in_renders() -> None:
@@ -139,7 +141,7 @@ def test_generated_correlation_is_not_fooled_by_a_favoured_texture() -> None:
 
 def test_classifier_names_the_samples_of_the_diffusion_model() -> None:
     labels, images = _samples(SAMPLES)
-    assert towers.naming_accuracy(images, labels) >= 0.80
+    assert measures.naming_accuracy(images, labels) >= 0.80
 
 
 def test_samples_carry_the_correlation_of_the_web_world() -> None:
@@ -152,11 +154,11 @@ def test_samples_carry_the_correlation_of_the_web_world() -> None:
 @pytest.mark.slow
 def test_floors_on_many_pictures() -> None:
     causes, images = _world(3000, BALANCED, first_seed=1 << 52)
-    assert towers.zero_shot_accuracy(towers.clip_folder("large"), images, causes.shape) >= 0.90
-    assert towers.quality_order_rate(images[:500], seed=1) >= 0.95
+    assert measures.zero_shot_accuracy(towers.clip_folder("large"), images, causes.shape) >= 0.90
+    assert measures.quality_order_rate(images[:500], seed=1) >= 0.95
     labels = np.arange(1200) % len(SHAPES)
-    samples = towers.sample_pictures(labels, seed=10_000)
-    assert towers.naming_accuracy(samples, labels) >= 0.80
+    samples = measures.sample_pictures(labels, seed=10_000)
+    assert measures.naming_accuracy(samples, labels) >= 0.80
     found = towers.generated_correlation(samples, labels)
     assert max(abs(found["texture"] - WEB.texture), abs(found["scene"] - WEB.scene)) <= 0.15, found
 
@@ -179,8 +181,8 @@ def test_one_command_rebuilds_every_tower(tmp_path: Path, monkeypatch: pytest.Mo
     assert written == shipped
     for path in written:
         assert (tmp_path / path).stat().st_size == pytest.approx((towers.WEIGHTS / path).stat().st_size, rel=0.01)
-    assert towers.sample_pictures(np.arange(2), 0, steps=2, folder=tmp_path / "sd").shape == (2, 3, 64, 64)
-    towers.load_clip(tmp_path / "clip_large")
+    assert measures.sample_pictures(np.arange(2), 0, steps=2, folder=tmp_path / "sd").shape == (2, 3, 64, 64)
+    measures.load_clip(tmp_path / "clip_large")
 
 
 def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_foreground_under_another_class_is_an_error(small_in9):
 
 
 def test_damaged_layouts_are_refused(small_in9):
-    with pytest.raises(DataMissing, match="no backgrounds set"):
+    with pytest.raises(DataMissing, match="backgrounds set: no known layout"):
         read_views(small_in9 / "bg_challenge" / "original", SMALL)
     base = small_in9 / "bg_challenge" / "original" / "val"
     min((base / "00_dog").iterdir()).unlink()

@@ -126,7 +126,7 @@ def test_one_corrupt_file_loses_its_suite_only_and_is_named(tmp_path):
 
     done, records, _ = run_in100(tmp_path, spoil)
     assert done.returncode == 1 and set(records) == {"texture-bias", "context-bias"}
-    lines = [line for line in done.stderr.splitlines() if "cannot be decoded" in line]
+    lines = [line for line in done.stderr.splitlines() if "cannot be read as an image" in line]
     assert len(lines) == 1 and "02_wheeled vehicle/fg_n00000002_00000" in lines[0]
     assert "1 cells did not finish" in done.stderr and "Traceback" not in done.stderr
 

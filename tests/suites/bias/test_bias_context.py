@@ -237,12 +237,12 @@ def test_bias_8_8_duplicate_bytes_are_detected(small_focus):
 def test_bias_8_8_missing_and_hopeless_files_are_named(small_focus, colour_classifier):
     victim = small_focus / "cat-day" / "1.jpg"
     victim.write_bytes(b"not an image at all")
-    with pytest.raises(UserError, match=r"1\.jpg cannot be decoded"):
+    with pytest.raises(UserError, match=r"1\.jpg cannot be read as an image"):
         predict_rows(colour_classifier(MODEL), small_focus, SMALL)
     victim.unlink()
     with pytest.raises(DataMissing, match=r"1\.jpg is missing"):
         read_annotations(small_focus, SMALL)
-    with pytest.raises(DataMissing, match="no FOCUS set"):
+    with pytest.raises(DataMissing, match="FOCUS set: no known layout"):
         read_annotations(small_focus / "cat-night", SMALL)
 
 
@@ -251,7 +251,9 @@ def test_every_missing_or_unreadable_file_is_named_at_once(small_focus):
     (small_focus / "car-snow" / "9.jpeg").unlink()
     with pytest.raises(DataMissing, match="2 files cannot be used") as caught:
         read_annotations(small_focus, SMALL)
-    assert "cat-day/1.jpg" in caught.value.why and "car-snow/9.jpeg" in caught.value.why and "left out" in caught.value.fix
+    assert (
+        "cat-day/1.jpg" in caught.value.why and "car-snow/9.jpeg" in caught.value.why and "left out" in caught.value.fix
+    )
     (small_focus / "cat-day" / "1.jpg").mkdir()
     with pytest.raises(UserError, match="2 files") as caught:
         read_annotations(small_focus, SMALL)

@@ -9,10 +9,11 @@ import pytest
 
 from harness.core.classes import load_classes
 from harness.core.errors import UserError
+from harness.images.decode import open_picture
 from suites.bias import background, context, texture
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
 from suites.bias.heads import BiasSettings, TextureSettings, other_head
-from suites.bias.images import Geometry, predict, read_image
+from suites.bias.images import Geometry, predict
 from suites.bias.maps import ClassMap
 from suites.texture_bias import TextureBias
 from tests.suites.bias.conftest import with_answers
@@ -92,7 +93,7 @@ def test_one_broken_file_gives_one_clear_line(cues, colour_classifier, damage):
     elif damage == "header":
         damage = content[:20] + b"\xff\xff\xff\xff\xff\xff\xff" + content[27:]
     victim.write_bytes(damage)
-    with pytest.raises(UserError, match=r"green2-green2\.png cannot be decoded") as caught:
+    with pytest.raises(UserError, match=r"green2-green2\.png cannot be read as an image") as caught:
         texture.predict_rows(colour_classifier(HEAD), cues, CUES)
     assert "\n" not in caught.value.what and "fetch this file" in caught.value.fix
 
@@ -124,7 +125,7 @@ def test_in9_grey_file_and_truncated_file(swaps, save_image, colour_classifier):
     rows = background.predict_rows(colour_classifier(HEAD), swaps, IN9)
     assert rows["converted"].sum() == 1 and len(rows["image"]) == 18
     victim.write_bytes(victim.read_bytes()[:-40])
-    with pytest.raises(UserError, match="cannot be decoded"):
+    with pytest.raises(UserError, match="cannot be read as an image"):
         background.predict_rows(colour_classifier(HEAD), swaps, IN9)
 
 
@@ -147,7 +148,9 @@ def test_head_of_the_nine_classes_is_used_as_it_is(swaps, colour_classifier):
     assert (nine["answer"] == mapped["answer"]).all() and set(nine["coverage"]) == {""}
     assert background.score(nine, IN9).metrics == background.score(mapped, IN9).metrics
     (note,) = background.score(nine, IN9).notes
-    assert note.startswith("head of 3 classes, not the 3 of the data set (classes of the head: blue 1, red 1, wheeled green 1)")
+    assert note.startswith(
+        "head of 3 classes, not the 3 of the data set (classes of the head: blue 1, red 1, wheeled green 1)"
+    )
     assert background.score(mapped, IN9).notes == ()
 
 
@@ -197,11 +200,12 @@ def test_resize_and_crop_equal_torchvision_and_are_a_protocol_of_their_own(cues,
 
     rows = texture.predict_rows(Network(HEAD), cues, CUES, settings=TextureSettings(resize=28))
     base, stimuli = texture.read_stimuli(cues, CUES)
-    image = read_image(base / stimuli[4].name)[0]
+    image = open_picture(base / stimuli[4].name).image
     expected = np.asarray(CenterCrop(24)(Resize(28, InterpolationMode[how.upper()])(image)))
     assert (np.concatenate(seen)[4] == expected).all()
-    assert f"non-reference geometry: shorter side 28 (PIL {how}), centre crop 24; the reference is as stored, 24x24" in (
-        texture.score(rows, CUES).notes
+    assert (
+        f"non-reference geometry: shorter side 28 (PIL {how}), centre crop 24; the reference is as stored, 24x24"
+        in (texture.score(rows, CUES).notes)
     )
     protocols = {TextureBias().protocol(TextureSettings(resize=size)) for size in (0, 0, 28, 256)}
     assert len(protocols) == 3 and "shorter side 256, centre crop of the network's size" in str(protocols)
@@ -246,7 +250,7 @@ def test_bias_8_17_threads_keep_order_and_flags(tmp_path, save_image, untrained_
         *range(0, 40, 7)
     ]
     with pytest.raises(UserError):
-        read_image(tmp_path / names[0])
+        open_picture(tmp_path / names[0])
 
 
 def test_stimuli_are_compared_with_the_public_bytes(cues, monkeypatch):
@@ -267,13 +271,17 @@ def test_a_head_of_other_classes_than_the_thousand_says_so_with_its_classes_per_
         assert other_head((*thousand, "n99999999"), card) == "1001 classes, not the 1000 of ImageNet"
         assert other_head(hundred, card) == "100 classes, not the 1000 of ImageNet"
     own = CUES.model_copy()
-    assert other_head(tuple(HEAD), own) == "" and other_head((*HEAD, "c-more"), own) == "4 classes, not the 3 of the data set"
+    assert (
+        other_head(tuple(HEAD), own) == ""
+        and other_head((*HEAD, "c-more"), own) == "4 classes, not the 3 of the data set"
+    )
     card = CueConflictCard.load()
     plain = texture.score(stimuli_answers | {"head": np.full(1280, "")}, card)
     wider = texture.score(stimuli_answers | {"head": np.full(1280, "1001 classes, not the 1000 of ImageNet")}, card)
     assert wider.metrics == plain.metrics and wider.notes[1:] == plain.notes
-    assert "head of 1001 classes, not the 1000 of ImageNet (classes of the head: airplane 1, bear 4, bicycle 2, bird 49" in (
-        wider.notes[0]
+    assert (
+        "head of 1001 classes, not the 1000 of ImageNet (classes of the head: airplane 1, bear 4, bicycle 2, bird 49"
+        in (wider.notes[0])
     )
 
 

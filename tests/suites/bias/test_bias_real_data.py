@@ -19,10 +19,11 @@ import pytest
 
 from harness.core.classes import load_classes
 from harness.core.normalisation import KNOWN
+from harness.images.decode import open_picture
 from harness.store.records import Record
 from suites.bias import background, context, texture
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
-from suites.bias.images import Geometry, predict, read_image
+from suites.bias.images import Geometry, predict
 from suites.bias.maps import ClassMap
 from tests.suites.bias.conftest import values
 
@@ -50,7 +51,7 @@ def test_bias_8_15_stimuli_are_those_of_the_manifest(manifest):
     base, stimuli = texture.read_stimuli(wanted("HARNESS_DATA", "cue-conflict"), CueConflictCard.load())
     expected = {row["relpath"]: row["sha256"] for row in manifest}
     assert {s.name: hashlib.sha256((base / s.name).read_bytes()).hexdigest() for s in stimuli} == expected
-    images = [np.asarray(read_image(base / s.name)[0], dtype=np.float64).reshape(-1, 3) / 255 for s in stimuli]
+    images = [np.asarray(open_picture(base / s.name).image, dtype=np.float64).reshape(-1, 3) / 255 for s in stimuli]
     mean = np.mean([image.mean(axis=0) for image in images], axis=0)
     square = np.mean([(image**2).mean(axis=0) for image in images], axis=0)
     assert mean == pytest.approx([0.53740, 0.49233, 0.45558], abs=1e-4)
@@ -133,14 +134,22 @@ class _Cropped:
 )  # fmt: skip
 def test_efficientnet_lite0_through_the_command_line(tmp_path, options, counts, same, ti):
     """Counts published with docs/reality.md; a few images differ between machines and library versions."""
-    root, weights = wanted("HARNESS_DATA", "cue-conflict"), wanted("HARNESS_WEIGHTS", "tf_efficientnet_lite0.safetensors")
+    root, weights = (
+        wanted("HARNESS_DATA", "cue-conflict"),
+        wanted("HARNESS_WEIGHTS", "tf_efficientnet_lite0.safetensors"),
+    )
     command = [sys.executable, "-m", "harness", "run", "--checkpoint", str(weights), "--arch", "tf_efficientnet_lite0",
                "--classes", "imagenet1k", "--suite", "texture-bias", "--data", f"cue-conflict={root}", "--store", "s",
                *options]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=3600, check=True)
     record = Record.from_json(next((tmp_path / "s/evaluate").rglob("record.json")).read_text())
-    numbers = [int(part) for part in re.findall(r"[st] = (\d+)", next(note for note in record.notes if note.startswith("s = ")))]
+    numbers = [
+        int(part)
+        for part in re.findall(r"[st] = (\d+)", next(note for note in record.notes if note.startswith("s = ")))
+    ]
     estimates = {metric.name: metric.estimate for metric in record.metrics}
-    assert numbers == pytest.approx(counts, abs=3) and 80 * estimates["same_category_accuracy"].value == pytest.approx(same, abs=2)
+    assert numbers == pytest.approx(counts, abs=3) and 80 * estimates["same_category_accuracy"].value == pytest.approx(
+        same, abs=2
+    )
     assert 100 * estimates["TI"].value == pytest.approx(ti, abs=0.4)
     assert ("instead of mean 0.5" in done.stderr) is bool(options) and "profile in1k (implied" in done.stderr

@@ -86,7 +86,7 @@ def test_transfer_data_two_copies_are_refused(layout, tmp_path):
 
 
 def test_transfer_data_awkward_images_of_every_layout(written):
-    """Grey, CMYK, palette and truncated files are read; an unreadable one is one line and loses nothing."""
+    """Grey, CMYK, palette and truncated files are read; one that is no picture is refused by name."""
     _, dataset, root, card = written
     images = read(root, card)
     paths = images.trainval.paths
@@ -95,13 +95,16 @@ def test_transfer_data_awkward_images_of_every_layout(written):
     Image.open(images.root / paths[2]).convert("P").save(images.root / paths[2], "PNG")  # a PNG that says it is a JPEG
     whole = (images.root / images.test.paths[0]).read_bytes()
     (images.root / images.test.paths[0]).write_bytes(whole[:-20])
-    (images.root / images.test.paths[1]).write_bytes(b"no picture")
     again = read(root, card)
     for part in (again.trainval, again.test):
         found = extract_features(Means(), again.root, part.paths, part.labels, probe_transform(16), name=dataset)
         assert found.x.shape == (len(part), 3) and np.isfinite(found.x).all()
-    lines = found.report.lines()
-    assert len(lines) == 2 and "1 file(s) truncated" in lines[0] and images.test.paths[1] in lines[1]
+    assert len(found.notes) == 1 and "1 file(s) truncated" in found.notes[0] and images.test.paths[0] in found.notes[0]
+    (images.root / images.test.paths[1]).write_bytes(b"no picture")
+    part = again.test
+    with pytest.raises(UserError, match="cannot be read as an image") as caught:
+        extract_features(Means(), again.root, part.paths, part.labels, probe_transform(16), name=dataset)
+    assert images.test.paths[1] in caught.value.what
 
 
 @pytest.mark.parametrize("name", ["cars-consolidated", "cars-split", "flowers"])

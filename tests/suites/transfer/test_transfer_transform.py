@@ -10,9 +10,11 @@ import torch
 from PIL import Image, ImageFile
 
 from harness.core.errors import UserError
+from harness.images.decode import to_rgb
 from suites.transfer.features import extract_features
-from suites.transfer.transforms import EvalTransform, decode, eval_transform, load_pixels, probe_transform
+from suites.transfer.transforms import EvalTransform, eval_transform, load_pixels, probe_transform
 
+TRANSFORM = EvalTransform("t", 48, 48)
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
@@ -61,7 +63,7 @@ def test_transfer_transform_modes(mode):
         image = Image.fromarray(np.full((30, 40), 300, dtype=np.uint16))
     else:
         image = Image.new("RGB", (40, 30), (200, 200, 200)).convert(mode)
-    pixels = probe_transform(32)(image)
+    pixels = probe_transform(32)(to_rgb(image))
     assert pixels.shape == (3, 32, 32) and 0 <= pixels.min() <= pixels.max() <= 1
     if mode in ("L", "RGBA", "LA"):
         assert np.allclose(pixels, 200 / 255, atol=2e-3)
@@ -77,24 +79,21 @@ def _file(tmp_path, form, keep):
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_transfer_transform_truncated(tmp_path, form, monkeypatch):
+def test_a_truncated_file_is_completed_as_by_the_switch_of_the_decoder(tmp_path, form, monkeypatch):
     path = _file(tmp_path, form, 0.6)
-    image, state, reason = decode(path)
-    assert state == "truncated" and reason and image is not None
-    found = np.asarray(image.convert("RGB"))
+    pixels, reason = load_pixels(path, TRANSFORM, complete=True)
+    assert reason and pixels.std() > 0.05  # the decoded part is there
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with Image.open(path) as tolerant:
-        assert np.array_equal(found, np.asarray(tolerant.convert("RGB")))
-    assert found.std() > 10  # the decoded part is there
+        assert np.array_equal(pixels, TRANSFORM(tolerant.convert("RGB")))
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
+    assert isinstance(load_pixels(path, TRANSFORM, complete=False), UserError)
 
 
-def test_transfer_transform_whole_and_unreadable(tmp_path):
-    assert decode(_file(tmp_path, "JPEG", 1.0))[1] == "ok"
-    bad = tmp_path / "bad.jpg"
-    bad.write_bytes(b"no image at all")
-    pixels, state, reason = load_pixels(bad, probe_transform(16))
-    assert state == "unreadable" and "UnidentifiedImageError" in reason
-    assert (pixels == 0.5).all()
+def test_a_whole_file_has_no_reason_and_what_is_no_image_gives_an_error(tmp_path):
+    assert load_pixels(_file(tmp_path, "JPEG", 1.0), TRANSFORM, complete=True)[1] == ""
+    (tmp_path / "bad.jpg").write_bytes(b"no image at all")
+    assert "bad.jpg cannot be read" in load_pixels(tmp_path / "bad.jpg", TRANSFORM, complete=True).what
 
 
 class Mean:
@@ -137,19 +136,20 @@ def test_transfer_features_order_batch_and_workers(tmp_path, save_image):
     assert (11, 11) in told and told[1:5] == [(3, 11), (6, 11), (9, 11), (11, 11)]
 
 
-def test_transfer_features_one_corrupt_file_is_one_line(tmp_path, save_image):
+def test_transfer_features_count_truncated_files_and_name_all_unusable_ones(tmp_path, save_image):
     paths = _folder(tmp_path, save_image, 8)
-    (tmp_path / paths[2]).write_bytes(b"broken")
     whole = (tmp_path / paths[5]).read_bytes()
     (tmp_path / paths[5]).write_bytes(whole[: len(whole) // 2])
-    found = extract_features(Mean(), tmp_path, paths, np.zeros(8), probe_transform(16))
-    assert len(found.x) == 8
-    notes = found.report.lines()
-    assert len(notes) == 2 and "1 file(s) truncated" in notes[0] and paths[2] in notes[1]
-    for path in paths[:3]:
-        (tmp_path / path).write_bytes(b"broken")
-    with pytest.raises(UserError, match="3 of 8 images cannot be decoded"):
-        extract_features(Mean(), tmp_path, paths, np.zeros(8), probe_transform(16), name="dtd")
+    found = extract_features(Mean(), tmp_path, paths, np.zeros(8), probe_transform(16), batch_size=3)
+    assert len(found.x) == 8 and len(found.truncated) == 1 and found.truncated[0].startswith(f"{paths[5]} (")
+    assert found.notes == (f"1 file(s) truncated, decoded part used: {found.truncated[0]}",)
+    (tmp_path / paths[2]).write_bytes(b"broken")
+    with pytest.raises(UserError, match=f"{paths[2]} cannot be read as an image"):
+        extract_features(Mean(), tmp_path, paths, np.zeros(8), probe_transform(16), batch_size=3)
+    (tmp_path / paths[7]).write_bytes(b"broken")
+    with pytest.raises(UserError, match="2 files cannot be used") as caught:
+        extract_features(Mean(), tmp_path, paths, np.zeros(8), probe_transform(16), batch_size=3, workers=2)
+    assert paths[2] in caught.value.why and paths[7] in caught.value.why
 
 
 def test_transfer_features_must_be_finite(tmp_path, save_image):
