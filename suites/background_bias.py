@@ -60,7 +60,6 @@ class BackgroundBias(Suite):
         groups=("bias",),
     )
     Settings = BackgroundSettings
-    modules = ("suites.bias",)
     data_inspectors: ClassVar[Mapping[str, str]] = {"in9": "suites.bias.inspect:in9"}
     origins: ClassVar[Mapping[str, str]] = {"in9": "github: MadryLab/backgrounds_challenge"}
 

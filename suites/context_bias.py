@@ -52,7 +52,6 @@ class ContextBias(Suite):
         groups=("bias",),
     )
     Settings = BiasSettings
-    modules = ("suites.bias",)
     data_inspectors: ClassVar[Mapping[str, str]] = {"focus": "suites.bias.inspect:focus"}
     origins: ClassVar[Mapping[str, str]] = {"focus": "Univ. of Maryland, linked from github: priyathamkat/focus"}
 

@@ -78,7 +78,6 @@ class FewShot(Suite):
         groups=("transfer",),
     )
     Settings = FewShotSettings
-    modules = ("suites.transfer",)
 
     def items(self, settings: FewShotSettings, arch: str) -> Sequence[Item]:
         """Return one evaluation per data set and amount."""

@@ -72,7 +72,6 @@ class InDomain(Suite):
     )
     Settings = InDomainSettings
     own_size = True
-    modules = ("suites.transfer",)
     data_inspectors: ClassVar[Mapping[str, str]] = {DATA: "suites.transfer.inspect:validation"}
     origins: ClassVar[Mapping[str, str]] = {DATA: "ILSVRC 2012 validation images and devkit, image-net.org"}
 

@@ -65,7 +65,6 @@ class LinearProbe(Suite):
         groups=("transfer",),
     )
     Settings = LinearProbeSettings
-    modules = ("suites.transfer",)
     data_inspectors: ClassVar[Mapping[str, str]] = dict.fromkeys(DATASETS, "suites.transfer.inspect:transfer")
     origins: ClassVar[Mapping[str, str]] = ORIGINS
 

@@ -55,7 +55,6 @@ class TextureBias(Suite):
         groups=("bias",),
     )
     Settings = TextureSettings
-    modules = ("suites.bias",)
     data_inspectors: ClassVar[Mapping[str, str]] = {"cue-conflict": "suites.bias.inspect:cue_conflict"}
     origins: ClassVar[Mapping[str, str]] = {"cue-conflict": "github: bethgelab/model-vs-human, release v0.1"}
 

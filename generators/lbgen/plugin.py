@@ -122,7 +122,6 @@ class LbGen(Generator):
     )
     Settings: ClassVar[type[Settings]] = LbGenSettings
     variant: ClassVar[Literal["paper", "released"]] = "paper"
-    modules = ("generators.lbgen", "generators.diffusion", "generators.sd15")
     sources = ("base", "clip", "quality")
     fit_fields = _FIT
     shared_fields = ("base",)

@@ -47,7 +47,6 @@ class Published(Generator):
     """Base of the imports: scan once, check, list."""
 
     Settings: ClassVar[type[Settings]] = ImportSettings
-    modules = ("generators.published",)
     sources = ("clip",)
     import_callable_path = "generators.published.work:import_dataset"
     advice: ClassVar[Mapping[Question, str]] = MappingProxyType({})

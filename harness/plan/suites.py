@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.core.code import callable_hash
+from harness.core.code import code_hash
 from harness.core.settings import Settings, parse_settings
 from harness.plan.model import PlannedSubject
-from harness.plugins import registry
+from harness.plugins.code import rows_code, score_code
 from harness.plugins.common import DerivedInput
 from harness.plugins.suite import Item, NotPlanned, Suite
 from harness.store.cells import Cell
@@ -104,8 +104,9 @@ def _evaluate(
             item.data,
             (),
             builder.expected("evaluate", card.id, item.resources),
-            registry.plugin_code_hash(suite),
+            rows_code(suite, values),
             suite.cost(item, settings, {name: source.card for name, source in builder.found(item.data).items()}),
+            score_code(suite),
         )
     )
 
@@ -121,7 +122,7 @@ def _extract(builder: Builder, need: DerivedInput, subject: PlannedSubject, inpu
             callable_path=need.callable_path,
             label=f"{need.name} {subject.cell.label}",
             data=need.data,
-            code_hash=callable_hash(need.callable_path),
+            code_hash=code_hash(need.callable_path),
             resources=builder.expected("extract", need.name, need.resources),
         )
     )

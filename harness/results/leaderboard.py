@@ -22,9 +22,7 @@ class LeaderBoard(Protocol):
     def compare(self, first: str, second: str, places: Sequence[Path], style: str) -> str:
         """Return the paired comparison of two systems as text."""
 
-    def gate(
-        self, places: Sequence[Path], baseline: Path, strict: bool, only: str = ""
-    ) -> tuple[int, str, str]:
+    def gate(self, places: Sequence[Path], baseline: Path, strict: bool, only: str = "") -> tuple[int, str, str]:
         """Return exit code, Markdown summary and JUnit XML."""
 
     def find_baseline(self, name: str) -> Path | None:

@@ -167,9 +167,9 @@ def test_scratch_half_removed_by_a_kill_is_never_taken_for_a_checkpoint(
     scratch = tmp_path / "scratch"
     (scratch / "step-7").mkdir(parents=True)
     monkeypatch.setattr(files.shutil, "rmtree", lambda *args, **kwargs: None)
-    files.drop(scratch)
+    files.remove_tree(scratch)
     assert not scratch.exists() and (tmp_path / ".scratch.gone").is_dir()
     monkeypatch.undo()
     scratch.mkdir()
-    files.drop(scratch)
+    files.remove_tree(scratch)
     assert list(tmp_path.iterdir()) == [] and shutil.rmtree
