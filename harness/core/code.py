@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def code_hash(*roots: str) -> str:
         from harness.core.closure import closure_hash
 
         found = closure_hash(roots, tops)
+        with suppress(OSError):  # without a cache it is worked out again
+            cache_folder().mkdir(parents=True, exist_ok=True)
         kept.put(name, state, found)
     return f"{SCHEME}:{found[:16]}"
 

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 ON_IMPORT = ""
 """Name of the definition that holds what a module runs when it is imported."""
@@ -34,7 +35,7 @@ class Definition:
     references: set[str] = field(default_factory=set)
     bases: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Return the hash of its syntax tree."""
         digest = hashlib.sha256()
@@ -171,6 +172,8 @@ class _Scope:
     types: dict[str, list[str]] = field(default_factory=dict)
     """Parameter to the classes that its annotation names."""
     imports: dict[str, str] = field(default_factory=dict)
+    effects: dict[str, str] = field(default_factory=dict)
+    """What an import runs if its name is not used."""
     used: set[str] = field(default_factory=set)
     instance: str = ""
     """The first parameter of a method."""
@@ -214,14 +217,12 @@ class _Names(ast.NodeVisitor):
         for each in body:
             self.visit(each)
         self.scopes.pop()
-        self.found.update(target for name, target in scope.imports.items() if name not in scope.used)
+        self.found.update(target for name, target in scope.effects.items() if name not in scope.used)
 
     def _scope(self, arguments: ast.arguments, body: Iterable[ast.AST]) -> _Scope:
         scope, outer = _Scope(), set[str]()
-        for argument in filter(
-            None,
-            (*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg),
-        ):
+        named = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg)
+        for argument in filter(None, named):
             scope.names.add(argument.arg)
             if types := [found for chain in _types(argument.annotation) if (found := self.reader.absolute(chain))]:
                 scope.types[argument.arg] = types
@@ -230,6 +231,11 @@ class _Names(ast.NodeVisitor):
                 outer.update(node.names)
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 scope.imports.update(self.reader.bound(node))
+                scope.effects.update(self.reader.bound(node))
+                if isinstance(node, ast.Import):
+                    scope.effects.update(
+                        (each.name.partition(".")[0], f"{each.name}:") for each in node.names if not each.asname
+                    )
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
                 scope.names.add(node.id)
             elif isinstance(node, (*_FUNCTIONS, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)):
@@ -299,11 +305,10 @@ class _Names(ast.NodeVisitor):
         if not _for_type_checkers(node):
             self.generic_visit(node)
 
-    def visit_Import(self, node: ast.Import) -> None:
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
         """Bound with the scope."""
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        """Bound with the scope."""
+    visit_ImportFrom = visit_Import
 
 
 def _own(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
