@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from suites.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
-from suites.bias.heads import BiasSettings
+from suites.bias.settings import BiasSettings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from suites.api import Context, Item, Score, Suite, SuiteCard, Units, classifier
-from suites.bias.heads import BiasSettings
+from suites.bias.settings import BiasSettings
 
 if TYPE_CHECKING:
     import pandas as pd

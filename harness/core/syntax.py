@@ -117,11 +117,12 @@ class _Reader:
         elif names := _assigned(statement):
             for name in names:
                 self._add(name, "value", statement)
-        elif not _says_nothing(statement):
-            self._add(ON_IMPORT, "value", statement)
+        elif _for_type_checkers(statement) or not _says_nothing(statement):
+            nodes = () if _for_type_checkers(statement) else (statement,)
+            self._add(ON_IMPORT, "value", *nodes)
             for node in ast.walk(statement):
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                    self._add(node.id, "value", statement)
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in self.table.imports:
+                    self._add(node.id, "value", *nodes)
 
     def _define_class(self, statement: ast.ClassDef) -> None:
         name, rest = statement.name, []
@@ -137,7 +138,7 @@ class _Reader:
         fields = [n for each in statement.body if isinstance(each, ast.AnnAssign) for n in _assigned(each)]
         order = ast.Tuple([ast.Constant(each) for each in fields], ast.Load())
         owner.nodes += [*statement.decorator_list, *statement.bases, *statement.keywords, order, *rest]
-        chains = [_chain(base) for base in statement.bases]
+        chains = [_chain(base.value if isinstance(base, ast.Subscript) else base) for base in statement.bases]
         owner.bases = tuple(found for chain in chains if chain and (found := self.absolute(chain)))
         if _registers(statement):
             self.table.definitions[ON_IMPORT].references.add(f"{self.module}:{name}")
@@ -339,6 +340,8 @@ def _types(annotation: ast.AST | None) -> Iterator[list[str]]:
     if isinstance(annotation, ast.BinOp):
         yield from _types(annotation.left)
         yield from _types(annotation.right)
+    elif isinstance(annotation, ast.Subscript):
+        yield from _types(annotation.value)
     elif annotation is not None and (chain := _chain(annotation)):
         yield chain
 

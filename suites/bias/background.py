@@ -32,7 +32,7 @@ from harness.stats.estimate import (
 from harness.store.records import Metric
 from suites.bias.cards import In9Card
 from suites.bias.checks import floor_check
-from suites.bias.heads import BiasSettings, head_columns, name_coverage, restrict_logits
+from suites.bias.heads import head_columns, name_coverage, restrict_logits
 from suites.bias.images import (
     SUFFIXES,
     Classifier,
@@ -44,6 +44,7 @@ from suites.bias.images import (
     reading_notes,
 )
 from suites.bias.maps import ClassMap, HeadMap
+from suites.bias.settings import BiasSettings
 
 VARIATIONS = ("original", "mixed_same", "mixed_rand")
 """Needed for BG_Gap and its companions."""

@@ -36,9 +36,10 @@ from harness.stats.estimate import (
 )
 from harness.store.records import Check, Metric
 from suites.bias.cards import FocusCard
-from suites.bias.heads import BiasSettings, coverage_of, head_columns, name_coverage, restrict_logits
+from suites.bias.heads import coverage_of, head_columns, name_coverage, restrict_logits
 from suites.bias.images import Classifier, Geometry, Progress, Rows, find_root, is_clip, predict, reading_notes, refuse
 from suites.bias.maps import ClassMap
+from suites.bias.settings import BiasSettings
 
 DATABASE = "annotations.db"
 INNER_FOLDERS = ("focus", "FOCUS")

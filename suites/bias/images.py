@@ -264,7 +264,8 @@ def refuse(bad: Sequence[UserError]) -> None:
         kind = DataMissing if all(isinstance(error, DataMissing) for error in bad) else UserError
         raise kind(
             f"{len(bad)} files cannot be used",
-            "; ".join(error.what for error in bad[:NAMED]) + (f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""),
+            "; ".join(error.what for error in bad[:NAMED])
+            + (f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""),
             "fetch these files of the data set again, none can be left out; then the same command measures this suite",
         )
 
@@ -306,7 +307,9 @@ def reading_notes(rows: Any, reference: Geometry, *others: Geometry) -> tuple[st
         if used not in map(str, (reference, *others)):
             notes.append(f"non-reference geometry: {used}; the reference is {reference}")
         elif used != str(reference):
-            notes.append(f"geometry: {used}, the reference's for this kind of network, not that of the protocol's words")
+            notes.append(
+                f"geometry: {used}, the reference's for this kind of network, not that of the protocol's words"
+            )
     for column, text in (
         ("converted", "were not stored as RGB"),
         ("truncated", "ended early and were completed"),

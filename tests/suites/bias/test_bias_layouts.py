@@ -11,9 +11,10 @@ from harness.core.classes import load_classes
 from harness.core.errors import UserError
 from suites.bias import background, context, texture
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
-from suites.bias.heads import BiasSettings, TextureSettings, other_head
+from suites.bias.heads import other_head
 from suites.bias.images import Geometry, predict, read_image
 from suites.bias.maps import ClassMap
+from suites.bias.settings import BiasSettings, TextureSettings
 from suites.texture_bias import TextureBias
 from tests.suites.bias.conftest import with_answers
 
