@@ -36,6 +36,7 @@ app = typer.Typer(
 
 _EXAMPLES = "Examples:\n\n  python -m harness {0}\n\n  python -m harness {1}"
 
+
 @app.command(
     epilog=_EXAMPLES.format("run --generator lbgen --suite all", "run --generator real,sd15 --suite bias --seeds 3")
 )
@@ -82,7 +83,9 @@ def _tell(found: Any, report: Any, quiet: bool) -> None:
         print(f"not run: {entry.what}: {entry.reason}", file=out)
     if report is None:
         done = f"nothing to do: all {len(found.plan.cells)} cells are done"
-        print(done if found.plan.cells else "nothing was run: no cell could be planned, see the reasons above", file=out)
+        print(
+            done if found.plan.cells else "nothing was run: no cell could be planned, see the reasons above", file=out
+        )
         return
     if report.failures:
         print(f"\n{len(report.failures)} cells did not finish:", file=out)
@@ -125,7 +128,9 @@ def list_(
 
 
 @app.command(epilog=_EXAMPLES.format("describe lbgen", "describe texture-bias"))
-def describe(name: Annotated[str, typer.Argument(help="A generator, suite or profile.")], as_json: JsonOption = False) -> None:
+def describe(
+    name: Annotated[str, typer.Argument(help="A generator, suite or profile.")], as_json: JsonOption = False
+) -> None:
     """Explain a generator, suite or profile: what it is, formula, conventions, settings, citation."""
     from harness.cli.describe import show_card
 

@@ -50,7 +50,9 @@ def _print_facts(found: RunPlan, selection: Selection, facts: dict[str, Any]) ->
     if found.plan.cells:
         _print_table(facts["kinds"])
     if selection.external is not None and selection.external.baseline is None:
-        print(f"checkpoint: not opened yet; the run's first cell checks that it is a {selection.external.arch} with these classes")
+        print(
+            f"checkpoint: not opened yet; the run's first cell checks that it is a {selection.external.arch} with these classes"
+        )
     for line in facts["sizes"]:
         print(f"sizes: {line}")
     for what, number in facts["costs"].items():

@@ -50,18 +50,28 @@ def code_hash(*roots: str) -> str:
     Of a member of a class, members that it reaches through ``self`` are those of that class, inherited ones included.
     It is kept in the user's cache for as long as no source file of the packages concerned changes.
     """
-    tops = tuple(sorted({*PROJECT, *(root.partition(".")[0].partition(":")[0] for root in roots)}))
-    state, name = _state(tops), " ".join(("code", *sorted(set(roots))))
-    kept = HashCache(cache_folder() / "code.json")
+    names = tuple(sorted(set(roots)))
+    tops = tuple(sorted({*PROJECT, *(name.partition(".")[0].partition(":")[0] for name in names)}))
+    return f"{SCHEME}:{_kept_hash(cache_folder() / 'code.json', names, tops, _state(tops))[:16]}"
+
+
+@cache
+def _kept_hash(place: Path, names: Sequence[str], tops: Sequence[str], state: str) -> str:
+    kept, name = _table(place), " ".join(("code", *names))
     found = kept.get(name, state)
     if found is None:
         from harness.core.closure import closure_hash
 
-        found = closure_hash(roots, tops)
+        found = closure_hash(names, tops)
         with suppress(OSError):  # without a cache it is worked out again
-            cache_folder().mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
         kept.put(name, state, found)
-    return f"{SCHEME}:{found[:16]}"
+    return found
+
+
+@cache
+def _table(place: Path) -> HashCache:
+    return HashCache(place)
 
 
 @cache

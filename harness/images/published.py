@@ -151,7 +151,9 @@ def _content(info: tarfile.TarInfo, found: Mapping[PurePosixPath, tarfile.TarInf
         target = PurePosixPath(info.name).parent / info.linkname if info.issym() else PurePosixPath(info.linkname)
         linked, passed = found.get(PurePosixPath(os.path.normpath(target))), passed + 1
         if linked is None or linked.isdir() or passed > len(found):
-            raise UserError(f"the link {info.name} in {tar} leads nowhere", f"it holds no file {target}", "pack it again")
+            raise UserError(
+                f"the link {info.name} in {tar} leads nowhere", f"it holds no file {target}", "pack it again"
+            )
         info = linked
     return info
 
@@ -287,7 +289,9 @@ class EntryReader:
                 try:
                     values = file.read_row_group(group, columns=[column]).column(column).to_pylist()
                 except (OSError, ValueError) as error:
-                    raise UserError(f"{path} is damaged", f"row group {group} cannot be read", "fetch it again") from error
+                    raise UserError(
+                        f"{path} is damaged", f"row group {group} cannot be read", "fetch it again"
+                    ) from error
                 self._group = (key, [each["bytes"] if isinstance(each, dict) else each for each in values])
             return self._group[1][row - (ends[group - 1] if group else 0)]
 

@@ -146,7 +146,12 @@ def write_pets(root: Path, trainval: int, test: int) -> None:
             rows["trainval" if index < trainval else "test"].append(f"{name} {label + 1} {species} {within[species]}")
     for part, lines in rows.items():
         save_lines(root / "annotations" / f"{part}.txt", lines)
-    header = ["#Image CLASS-ID SPECIES BREED ID", "#ID: 1:37 class ids", "#SPECIES: 1:Cat 2:Dog", "#BREED ID: 1-25:Cat 1:12:Dog"]
+    header = [
+        "#Image CLASS-ID SPECIES BREED ID",
+        "#ID: 1:37 class ids",
+        "#SPECIES: 1:Cat 2:Dog",
+        "#BREED ID: 1-25:Cat 1:12:Dog",
+    ]
     save_lines(root / "annotations" / "list.txt", header + sorted(rows["trainval"] + rows["test"]))
 
 
