@@ -48,7 +48,6 @@ class SD15(Generator[SamplerSettings]):
         differences=("per-image seeds: the paper's synthesis is unseeded",),
     )
     Settings = SamplerSettings
-    modules = ("generators.diffusion",)
     sources = ("base",)
 
     def missing(self, settings: SamplerSettings) -> str:

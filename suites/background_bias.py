@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from harness.api import ColumnKind, Context, Item, Score, Suite, SuiteCard, Units, classifier
-from suites.bias.heads import BiasSettings
+from suites.bias.settings import BiasSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,6 @@ class BackgroundBias(Suite[BackgroundSettings]):
         "correct": "flag",
     }
     row_key = ("image",)
-    modules = ("suites.bias",)
     data_inspectors: ClassVar[Mapping[str, str]] = {"in9": "suites.bias.inspect:in9"}
     origins: ClassVar[Mapping[str, str]] = {"in9": "github: MadryLab/backgrounds_challenge"}
 

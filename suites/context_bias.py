@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.api import ColumnKind, Context, Item, Score, Suite, SuiteCard, Units, classifier
-from suites.bias.heads import BiasSettings
+from suites.bias.settings import BiasSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,6 @@ class ContextBias(Suite[BiasSettings]):
         "chance": "number",
     }
     row_key = ("image",)
-    modules = ("suites.bias",)
     data_inspectors: ClassVar[Mapping[str, str]] = {"focus": "suites.bias.inspect:focus"}
     origins: ClassVar[Mapping[str, str]] = {"focus": "Univ. of Maryland, linked from github: priyathamkat/focus"}
 

@@ -88,7 +88,6 @@ class FewShot(Suite[FewShotSettings]):
         "seed": "integer",
     }
     row_key = ("item", "seed")
-    modules = ("suites.transfer",)
 
     def items(self, settings: FewShotSettings, arch: str) -> Sequence[Item]:
         """Return one evaluation per data set and amount."""

@@ -89,7 +89,6 @@ class InDomain(Suite[InDomainSettings]):
     columns: ClassVar[Mapping[str, ColumnKind]] = {"item": "text", "label": "integer", "predicted": "integer"}
     row_key = ("item",)
     own_size = True
-    modules = ("suites.transfer",)
     data_inspectors: ClassVar[Mapping[str, str]] = {DATA: "suites.transfer.inspect:validation"}
     origins: ClassVar[Mapping[str, str]] = {DATA: "ILSVRC 2012 validation images and devkit, image-net.org"}
 

@@ -78,7 +78,6 @@ class LinearProbe(Suite[LinearProbeSettings]):
         "seed": "integer",
     }
     row_key = ("item", "seed")
-    modules = ("suites.transfer",)
     data_inspectors: ClassVar[Mapping[str, str]] = dict.fromkeys(DATASETS, "suites.transfer.inspect:transfer")
     origins: ClassVar[Mapping[str, str]] = ORIGINS
 

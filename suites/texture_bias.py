@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.api import ColumnKind, Context, Item, Score, Suite, SuiteCard, Units, classifier
-from suites.bias.heads import TextureSettings
+from suites.bias.settings import TextureSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,6 @@ class TextureBias(Suite[TextureSettings]):
         "answer": "text",
     }
     row_key = ("image",)
-    modules = ("suites.bias",)
     data_inspectors: ClassVar[Mapping[str, str]] = {"cue-conflict": "suites.bias.inspect:cue_conflict"}
     origins: ClassVar[Mapping[str, str]] = {"cue-conflict": "github: bethgelab/model-vs-human, release v0.1"}
 

@@ -55,7 +55,6 @@ class GenRobustBase(Generator[S]):
         groups=("genrobust",),
     )
     Settings: ClassVar[type[Settings]] = GenRobustSettings
-    modules = ("generators.genrobust", "generators.diffusion", "generators.sd15")
     sources: ClassVar[tuple[str, ...]] = ("base", "safety_checker")
 
     def missing(self, settings: S) -> str:

@@ -108,7 +108,6 @@ class LbGen(Generator[LbGenSettings]):
     )
     Settings: ClassVar[type[Settings]] = LbGenSettings
     variant: ClassVar[Literal["paper", "released"]] = "paper"
-    modules = ("generators.lbgen", "generators.diffusion", "generators.sd15")
     sources = ("base", "clip", "quality")
     fit_fields = _FIT
     shared_fields = ("base",)

@@ -55,7 +55,6 @@ class Published(Generator[ImportSettings]):
     """Base of the imports: scan once, check, list."""
 
     Settings: ClassVar[type[Settings]] = ImportSettings
-    modules = ("generators.published",)
     sources = ("clip",)
     import_callable_path = "generators.published.work:import_dataset"
 

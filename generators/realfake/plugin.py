@@ -60,7 +60,6 @@ class RealFakeReimpl(Generator[RealFakeSettings]):
         modes=("train+regenerate",),
     )
     Settings = RealFakeSettings
-    modules = ("generators.realfake", "generators.diffusion")
     sources = ("base", "clip", "captioner")
     fit_fields = FIT
     shared_fields = SHARED

@@ -72,6 +72,7 @@ def _harness(
     """A benchmark and evaluation harness for the bias of training data."""
 
 
+
 @app.command(
     epilog=examples("run --generator lbgen --suite all", "run --generator real,sd15 --suite '*-bias' --seeds 3")
 )

@@ -1,15 +1,27 @@
-"""Code by name: ``module:attribute`` loaded, and hashes of modules, which notice a forgotten version bump."""
+"""Code by name: ``module:attribute`` loaded, and the identity of the code that some work runs.
+
+The identity is a hash over the definitions that the work reaches: functions, classes and constants of this project (and of a
+plugin's own package), followed by name from where it starts, imports within functions included. Comments, docstrings,
+annotations, formatting, the words of an error, and where a definition lies are no part of it. Not followed are other packages
+(their names count, their code does not), look-ups by name in a registry, and the modules of ``closure.NO_PART``.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from harness.core.errors import UserError
+from harness.core.hashcache import HashCache
+from harness.core.resources import cache_folder, package_places
+
+PROJECT = ("harness", "generators", "suites", "leaderboard")
+SCHEME = "syntax-1"
+"""What a hash begins with. Hashes of another scheme cannot be compared: raised when the rules here or in ``syntax`` change."""
 
 
 def load_attribute(location: str) -> object:
@@ -27,26 +39,52 @@ def load_attribute(location: str) -> object:
         ) from error
 
 
+def comparable(code_hash: str) -> bool:
+    """Return whether a hash was made by the present rules."""
+    return code_hash.startswith(f"{SCHEME}:")
+
+
+def code_hash(*roots: str) -> str:
+    """Return the identity of the code that is reached from ``module:function``, ``module:Class`` or ``module:Class.member``.
+
+    Of a member of a class, members that it reaches through ``self`` are those of that class, inherited ones included.
+    It is kept in the user's cache for as long as no source file of the packages concerned changes.
+    """
+    names = tuple(sorted(set(roots)))
+    tops = tuple(sorted({*PROJECT, *(name.partition(".")[0].partition(":")[0] for name in names)}))
+    return f"{SCHEME}:{_kept_hash(cache_folder() / 'code.json', names, tops, _state(tops))[:16]}"
+
+
 @cache
-def code_hash(module_name: str) -> str:
-    """Return the hash of a plugin's source: its package folder if it is a package, else its file."""
-    spec = importlib.util.find_spec(module_name)
-    if spec is None or spec.origin is None:
-        return ""
-    files = sorted(Path(spec.origin).parent.rglob("*.py")) if spec.submodule_search_locations else [Path(spec.origin)]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+def _kept_hash(place: Path, names: Sequence[str], tops: Sequence[str], state: str) -> str:
+    kept, name = _table(place), " ".join(("code", *names))
+    found = kept.get(name, state)
+    if found is None:
+        from harness.core.closure import closure_hash
+
+        found = closure_hash(names, tops)
+        with suppress(OSError):  # without a cache it is worked out again
+            place.parent.mkdir(parents=True, exist_ok=True)
+        kept.put(name, state, found)
+    return found
 
 
-def modules_hash(modules: Sequence[str]) -> str:
-    """Return the fingerprint of some modules, such as those of a package that one kind of work runs."""
-    return hashlib.sha256(" ".join(map(code_hash, modules)).encode()).hexdigest()[:16]
+@cache
+def _table(place: Path) -> HashCache:
+    return HashCache(place)
 
 
-def callable_hash(work: str) -> str:
-    """Return the fingerprint of the package that holds ``module:function``, or of the module where it is in none."""
-    module = work.partition(":")[0]
-    package = module.rpartition(".")[0]
-    return code_hash(package if "." in package else module)
+@cache
+def _state(tops: Sequence[str]) -> str:
+    """Return what the file system says of all source files of some packages, and of this Python."""
+    digest = hashlib.sha256(SCHEME.encode())
+    for top in tops:
+        for path in _sources(top):
+            stat = path.stat()
+            digest.update(f"{path}\0{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _sources(top: str) -> Iterator[Path]:
+    for place in package_places(top):
+        yield from [place] if place.is_file() else sorted(place.rglob("*.py"))

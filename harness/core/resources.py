@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.resources
+import importlib.util
+import os
+from functools import cache
 from pathlib import Path
 
 from harness.core.errors import DataMissing
@@ -47,3 +50,21 @@ def local_source(location: str) -> Path | None:
     ):
         return None
     return resolve_path(plain)
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: ``$HARNESS_CACHE``, or a folder of the user's cache."""
+    base = os.environ.get("HARNESS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "databias-harness"
+    return Path(base).expanduser()
+
+
+@cache
+def package_places(name: str) -> tuple[Path, ...]:
+    """Return the folders of a top-level package, or the file of a module; none where there is no source. Imports nothing."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # a module without a spec, such as a notebook
+        return ()
+    if spec is not None and spec.submodule_search_locations is not None:
+        return tuple(map(Path, spec.submodule_search_locations))
+    return (Path(spec.origin),) if spec is not None and spec.origin and spec.origin.endswith(".py") else ()

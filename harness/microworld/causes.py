@@ -89,9 +89,7 @@ class Causes:
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Causes:
         """Return the causes of the images selected by an integer, boolean or slice index."""
-        return Causes(
-            self.shape[index], self.texture[index], self.scene[index], self.light[index], self.weather[index]
-        )
+        return Causes(self.shape[index], self.texture[index], self.scene[index], self.light[index], self.weather[index])
 
 
 def draw_causes(shapes: IntArray, seeds: NDArray[np.uint64], doses: Doses) -> Causes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.backbones import baseline as baselines
 from harness.backbones.recipe import PretrainSettings
 from harness.core.classes import ClassList, load_classes
-from harness.core.code import code_hash, modules_hash
+from harness.core.code import code_hash
 from harness.core.errors import DataMissing, UserError
 from harness.core.identity import content_key
 from harness.plan.datasets import common_form, copy_mb, estimated, image_count
@@ -27,12 +27,6 @@ COPIED_PER_SECOND = 60.0
 COPY_VERSION = 2
 """2 rounds the offsets of the centre crop as torchvision does."""
 PRETRAIN_VERSION = 1
-_COPY_CODE = tuple(f"harness.images.{name}" for name in ("copy", "shards", "common"))
-_TRAINING_CODE = tuple(
-    f"harness.backbones.{name}"
-    for name in ("train", "augment", "randaugment", "randomness", "recipe", "ranks", "state", "small")
-)
-_ORIGINALS_CODE = ("harness.backbones.originals", *_COPY_CODE)
 EXTERNAL_VERSION = 3
 CHECKPOINT = "checkpoint"
 """Name under which the file of a checkpoint from outside is found."""
@@ -50,6 +44,7 @@ def pretrained(
     recipe = PretrainSettings.from_mapping({"arch": arch, **values}).record()
     originals = builder.profile.dataset.copy_px == ORIGINALS
     images = dataset if originals else _training_copy(builder, dataset, classes)
+    work = f"harness.run.tasks:pretrain{'_on_originals' if originals else ''}"
     cell = builder.plan.add(
         Cell(
             "pretrain",
@@ -58,10 +53,10 @@ def pretrained(
             {"settings": recipe, "classes": classes.key(), **(common_form(builder.profile) if originals else {})},
             {"dataset" if originals else "copy": images.key},
             {"train_seed": seeds[1]},
-            "harness.run.tasks:pretrain",
+            work,
             f"{dataset.label} {arch} train {seeds[1]}",
             data=dataset.data if originals else (),
-            code_hash=modules_hash((*_TRAINING_CODE, *(_ORIGINALS_CODE if originals else ()))),
+            code_hash=code_hash(work),
             resources=builder.expected("pretrain", arch, Resources(threads=threads, devices=devices)),
         )
     )
@@ -70,6 +65,7 @@ def pretrained(
 
 
 def _training_copy(builder: Builder, dataset: Cell, classes: ClassList) -> Cell:
+    work = "harness.run.tasks:training_copy"
     count = builder.profile.dataset.common_count * len(classes) or image_count(builder.profile, classes)
     workload = Workload(count, "images", COPIED_PER_SECOND)
     need = estimated(Resources(disk_mb=copy_mb(builder.profile, classes)), workload)
@@ -80,10 +76,10 @@ def _training_copy(builder: Builder, dataset: Cell, classes: ClassList) -> Cell:
             COPY_VERSION,
             {"copy_px": builder.profile.dataset.copy_px, "classes": classes.key(), **common_form(builder.profile)},
             {"dataset": dataset.key},
-            callable_path="harness.run.tasks:training_copy",
+            callable_path=work,
             label=dataset.label,
             data=dataset.data,
-            code_hash=modules_hash(_COPY_CODE),
+            code_hash=code_hash(work),
             resources=builder.expected("extract", "training-copy", need),
         )
     )
@@ -99,6 +95,7 @@ def imported(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
         raise DataMissing(f"checkpoint {external.path} does not exist", "no such file", "correct --checkpoint")
     classes, mark = load_classes(external.classes), builder.fingerprints.file(external.path)
     _announce(builder, external)
+    work = "harness.run.tasks:import_checkpoint_file"
     # A data set of one file: where it lies is not part of what it is, nor where its preprocessing was found.
     builder.plan.sources[CHECKPOINT] = DataSource(CHECKPOINT, str(external.path), mark, {"warnings": external.warnings})
     params = {
@@ -114,10 +111,10 @@ def imported(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
             "outside",
             EXTERNAL_VERSION,
             params,
-            callable_path="harness.run.tasks:import_checkpoint_file",
+            callable_path=work,
             label=external.path.name,
             data=(CHECKPOINT,),
-            code_hash=code_hash("harness.backbones"),
+            code_hash=code_hash(work),
         )
     )
     name, size = f"checkpoint:{external.path.stem}-{mark[:6]}", external.feed.image_size
@@ -145,9 +142,16 @@ def baseline_of(builder: Builder, external: ExternalCheckpoint, baseline: baseli
     }
     seeds = {"train_seed": 0} if network else {}
     name = f"{baseline.name} {external.arch}" if network else baseline.name
-    work, mark = "harness.run.tasks:make_baseline", code_hash("harness.backbones.baseline")
+    work = "harness.run.tasks:make_baseline"
     cell = Cell(
-        "pretrain", "baseline", baselines.VERSION, params, seeds=seeds, callable_path=work, label=name, code_hash=mark
+        "pretrain",
+        "baseline",
+        baselines.VERSION,
+        params,
+        seeds=seeds,
+        callable_path=work,
+        label=name,
+        code_hash=code_hash(work),
     )
     arch = external.arch if network else "baseline"
     return PlannedSubject(builder.plan.add(cell), name, arch, 0, 0, (), classes, "none", baseline.kind)

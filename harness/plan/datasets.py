@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.core.classes import ClassList
-from harness.core.code import callable_hash
+from harness.core.code import code_hash
 from harness.core.settings import Settings
 from harness.images.request import shards
-from harness.plugins import registry
+from harness.plugins.code import fit_code, synthesis_code
 from harness.plugins.common import Workload
 from harness.plugins.generator import Generator
 from harness.store.cells import Cell, Resources
@@ -80,7 +80,7 @@ def dataset_cell(
             data,
             () if generator.imports else shards(classes, size.images_per_class, size.chunk),
             builder.expected("synthesise", card.id, _synthesis(builder.profile, generator, settings, classes)),
-            registry.plugin_code_hash(generator),
+            synthesis_code(generator),
         )
     )
 
@@ -136,7 +136,7 @@ def _needs(builder: Builder, generator: Generator, settings: Settings, classes: 
                 callable_path=need.callable_path,
                 label=f"{need.name} of {', '.join(need.data)}",
                 data=need.data,
-                code_hash=callable_hash(need.callable_path),
+                code_hash=code_hash(need.callable_path),
                 resources=builder.expected("extract", need.name, estimated(need.resources, workload)),
                 cost=str(workload or ""),
             )
@@ -172,7 +172,7 @@ def _fit(
             inputs,
             seeds={"generator_seed": generator_seed},
             callable_path="harness.run.tasks:fit",
-            code_hash=registry.plugin_code_hash(generator),
+            code_hash=fit_code(generator),
             resources=builder.expected("fit", card.id, estimated(generator.fit_resources(settings), workload)),
             cost=str(workload or ""),
             label=f"{card.id} seed {generator_seed}",

@@ -151,7 +151,9 @@ class Planner:
         for name in ids:
             generator, by_name = registry.generators().get(name), name in asked
             if generator.card.fallback and name in replaceable and not self._given(generator.card.data):
-                self.plan.note(f"{name} -> {generator.card.fallback}: no folder given (--data {generator.card.data[0]}=PATH)")
+                self.plan.note(
+                    f"{name} -> {generator.card.fallback}: no folder given (--data {generator.card.data[0]}=PATH)"
+                )
                 generator = registry.generators().get(generator.card.fallback)
             by_name = by_name or found.get(generator.card.id, (generator, False))[1]
             found[generator.card.id] = (generator, by_name)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.core.code import callable_hash
+from harness.core.code import code_hash
 from harness.core.settings import Settings, parse_settings
 from harness.plan.model import PlannedSubject
-from harness.plugins import registry
 from harness.plugins.border import planned_items, plugin_errors
+from harness.plugins.code import rows_code, score_code
 from harness.plugins.common import DerivedInput
 from harness.plugins.suite import Item, NotPlanned, Suite
 from harness.store.cells import Cell
@@ -107,8 +107,9 @@ def _evaluate(
             item.data,
             (),
             builder.expected("evaluate", card.id, item.resources),
-            registry.plugin_code_hash(suite),
+            rows_code(suite, values),
             cost,
+            score_code(suite),
         )
     )
 
@@ -124,7 +125,7 @@ def _extract(builder: Builder, need: DerivedInput, subject: PlannedSubject, inpu
             callable_path=need.callable_path,
             label=f"{need.name} {subject.cell.label}",
             data=need.data,
-            code_hash=callable_hash(need.callable_path),
+            code_hash=code_hash(need.callable_path),
             resources=builder.expected("extract", need.name, need.resources),
         )
     )

@@ -88,8 +88,6 @@ class Generator(ABC, Generic[S]):
     shared_fields: ClassVar[tuple[str, ...]] = ()
     """Settings that shape both (the base model)."""
 
-    modules: ClassVar[tuple[str, ...]] = ()
-    """Packages whose code counts as the generator's own, for noticing a forgotten version bump."""
     inherits: ClassVar[str] = ""
     """Generator whose settings in the profile hold here too (a variant of it)."""
     overrides: ClassVar[tuple[str, ...]] = ()

@@ -9,7 +9,6 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Generic, Literal, TypeVar, cast
 
-from harness.core.code import modules_hash
 from harness.core.errors import UserError
 from harness.core.names import did_you_mean, is_pattern, matches
 from harness.plugins.common import DataReport
@@ -182,11 +181,6 @@ def generators() -> Registry[Generator]:
 def suites() -> Registry[Suite]:
     """Return the registry of suites."""
     return Registry("suite", "harness.suites", Suite)  # type: ignore[type-abstract]
-
-
-def plugin_code_hash(plugin: Generator | Suite) -> str:
-    """Return the fingerprint of the module that defines a plugin and of the packages it names as its own."""
-    return modules_hash((type(plugin).__module__, *plugin.modules))
 
 
 Inspector = Callable[[str, Path, object], DataReport]

@@ -80,8 +80,6 @@ class Suite(ABC, Generic[S]):
     card: ClassVar[SuiteCard]
     Settings: ClassVar[type[Settings]] = NoSettings
     sources: ClassVar[tuple[str, ...]] = ()
-    modules: ClassVar[tuple[str, ...]] = ()
-    """Packages whose code counts as the suite's own, for noticing a forgotten version bump."""
     data_inspectors: ClassVar[Mapping[str, str]] = {}
     """Data set name to ``module:function``, called with (name, root, card), that returns a ``DataReport`` or raises a
     ``UserError``; ``doctor`` and every evaluation call it. It reads lists and counts files, and decodes at most a few of them."""

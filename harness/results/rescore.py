@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import CorruptArtifact, DataMissing, UserError
-from harness.core.files import write_json
-from harness.core.identity import content_key, file_sha256
+from harness.core.identity import content_key
 from harness.plan.profile import load_profile
-from harness.run.scoring import (
-    CARDS,
-    MEASURED,
-    RECORD,
-    ROWS,
-    UNITS,
-    Measured,
-    Scored,
-    lineage,
-    score_rows,
-    write_scored,
-)
+from harness.run.scoring import CARDS, RECORD, read_record, rescore_artifact, sealed
 from harness.store.artifacts import MANIFEST, Artifact, read_manifest
 from harness.store.cells import KINDS
 from harness.store.data import find_data
-from harness.store.records import Record
 
 
 @dataclass(frozen=True)
@@ -77,72 +63,9 @@ def _rescore_one(store: Path, folder: Path, profile: str) -> Rescored:
 
 
 def _rescored(store: Path, folder: Path, profile: str) -> Rescored:
-    import pandas as pd
-
     manifest = read_manifest(folder) or {}
-    artifact, spec = Artifact(folder, manifest), manifest["spec"]
-    rows = pd.read_parquet(artifact.path(ROWS))
-    cards = artifact.json(CARDS) if CARDS in manifest["files"] else _cards(spec, profile)
-    code = dict(manifest.get("provenance", {}).get("code", {}))
-    # What was kept beside the rows is read, never looked up again: an old artifact has none, and stays as it is.
-    measured = Measured.from_json(artifact.json(MEASURED)) if MEASURED in manifest["files"] else None
-    scored = score_rows(spec, manifest["key"], rows, cards, lineage(store, spec["inputs"]), code, measured)
-    before = _read(folder / RECORD)
-    complete = {RECORD, UNITS, CARDS} <= manifest["files"].keys()
-    whole = complete and all(
-        (folder / name).is_file() and file_sha256(folder / name) == manifest["files"][name]["sha256"]
-        for name in (RECORD, UNITS)
-    )
-    if whole and _sealed(manifest) and before is not None and scored.record.to_json() == before.to_json():
-        return Rescored(folder, manifest.get("label", ""), "unchanged")
-    _replace(folder, manifest, scored, cards)
-    return Rescored(folder, manifest.get("label", ""), _outcome(before, scored.record))
-
-
-def _read(path: Path) -> Record | None:
-    """Return the record as it stands, or None where it cannot be read; its rows decide anyway."""
-    try:
-        return Record.from_json(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UserError):
-        return None
-
-
-def _outcome(before: Record | None, after: Record) -> str:
-    if before is None:
-        return "metrics changed: the old record could not be read"
-    old, new = ({metric.name: metric for metric in record.metrics} for record in (before, after))
-    names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    names += ["checks"] if before.checks != after.checks else []
-    return "metrics changed: " + ", ".join(names) if names else "metrics as before, record brought up to date"
-
-
-def _sealed(manifest: Mapping[str, Any]) -> bool:
-    """Return whether a manifest's list of files is the one it was sealed with."""
-    marks = {name: entry["sha256"] for name, entry in manifest["files"].items()}
-    return bool(manifest.get("content") == content_key(marks))
-
-
-def _replace(folder: Path, manifest: Mapping[str, Any], scored: Scored, cards: Mapping[str, Any]) -> None:
-    """Put what the rows say in place of what is there.
-
-    Raises:
-        CorruptArtifact: the manifest's list of files was edited, and the rows do not give back what it was sealed with.
-    """
-    files = dict(manifest["files"])
-    with tempfile.TemporaryDirectory() as temporary:
-        made = Path(temporary)
-        write_scored(made, scored, cards)
-        for name in (RECORD, UNITS, CARDS):
-            files[name] = {"bytes": (made / name).stat().st_size, "sha256": file_sha256(made / name)}
-    content = content_key({name: entry["sha256"] for name, entry in files.items()})
-    if content != manifest.get("content") and not _sealed(manifest):
-        raise CorruptArtifact(
-            f"artifact {folder.name} is damaged",
-            "its manifest was edited: the list of files is not what it was sealed with",
-            "run the same command again: it is moved aside and rebuilt",
-        )
-    write_scored(folder, scored, cards)
-    write_json(folder / MANIFEST, {**manifest, "files": files, "content": content})
+    cards = None if CARDS in manifest["files"] else _cards(manifest["spec"], profile)
+    return Rescored(folder, manifest.get("label", ""), rescore_artifact(store, folder, cards))
 
 
 def _cards(spec: Mapping[str, Any], profile: str) -> dict[str, Any]:
@@ -194,10 +117,10 @@ def _inconsistent(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     name, problems = f"{folder.parent.name}/{folder.name}", []
     if content_key(manifest["spec"]) != manifest["key"]:
         problems.append(f"{name}: its spec was edited: it is not what its key is the hash of")
-    if not _sealed(manifest):
+    if not sealed(manifest):
         problems.append(f"{name}: its manifest was edited: the list of files is not what it was sealed with")
     if folder.parent.name == "evaluate":
-        record = _read(folder / RECORD)
+        record = read_record(folder / RECORD)
         if record is None:
             problems.append(f"{name}: its record is missing or cannot be read")
         elif record.key != manifest["key"]:

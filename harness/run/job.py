@@ -74,7 +74,7 @@ def execute(job: Job, progress: Progress = silent, rank: int = 0, world_size: in
         work(ctx)
         return
     with _full_disk_explained(out), lock(store.root / "locks" / f"{cell.key[:16]}{job.shard}.lock"):
-        if store.state(cell) in ("done", "stale"):
+        if store.state(cell) in ("done", "stale", "rescore"):
             return
         started, spent = time.time(), stopwatch()
         if job.shard:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.core.code import comparable
+from harness.core.errors import CorruptArtifact, UserError
 from harness.core.files import write_bytes, write_json, write_text
+from harness.core.identity import content_key, file_sha256
 from harness.core.settings import parse_settings
 from harness.plugins import registry
 from harness.plugins.border import checked_score, plugin_errors
+from harness.plugins.code import score_code
 from harness.plugins.suite import Item
 from harness.stats.difference import Units
 from harness.stats.units_file import pack
-from harness.store.artifacts import read_manifest
+from harness.store.artifacts import MANIFEST, SCORE_HASH, Artifact, read_manifest
 from harness.store.records import Comparability, Record, Subject
 
 ROWS, RECORD, UNITS, CARDS, MEASURED = "rows.parquet", "record.json", "units.npz", "cards.json", "measured.json"
@@ -125,3 +130,90 @@ def lineage(store: Path, inputs: Mapping[str, str], trail: str = "") -> dict[str
 def artifacts(store: Path, key: str) -> list[Path]:
     """Return the folders of a store whose names end in a key, set-aside ones left out."""
     return sorted(store.glob(f"*/*-{key[:16]}"))
+
+
+UNCHANGED = "unchanged"
+
+
+def rescore_artifact(store: Path, folder: Path, cards: Mapping[str, Any] | None = None) -> str:
+    """Score the rows of a finished evaluation anew; record, units and manifest are replaced where they differ.
+
+    Args:
+        store: The store, for what the evaluation was made from.
+        folder: The evaluation's folder.
+        cards: Data set name to its card, of an artifact that did not keep them.
+
+    Returns:
+        ``unchanged``, ``metrics as before, record brought up to date`` or ``metrics changed: ...``.
+
+    Raises:
+        CorruptArtifact: rows or cards differ from the manifest, or the manifest was edited.
+    """
+    import pandas as pd
+
+    manifest = read_manifest(folder) or {}
+    artifact, spec, files = Artifact(folder, manifest), manifest["spec"], manifest["files"]
+    rows = pd.read_parquet(artifact.path(ROWS))
+    cards = artifact.json(CARDS) if cards is None else cards
+    code = dict(manifest.get("provenance", {}).get("code", {}))
+    # What was kept beside the rows is read, never looked up again: an old artifact has none, and stays as it is.
+    measured = Measured.from_json(artifact.json(MEASURED)) if MEASURED in files else None
+    scored = score_rows(spec, manifest["key"], rows, cards, lineage(store, spec["inputs"]), code, measured)
+    before, now = read_record(folder / RECORD), dict(manifest)
+    if comparable(manifest["fingerprint"]):
+        now[SCORE_HASH] = score_code(registry.suites().get(str(spec["name"])))
+    whole = {RECORD, UNITS, CARDS} <= files.keys() and all(
+        (folder / name).is_file() and file_sha256(folder / name) == files[name]["sha256"] for name in (RECORD, UNITS)
+    )
+    if not (whole and sealed(manifest) and before is not None and scored.record.to_json() == before.to_json()):
+        _replace(folder, now, scored, cards)
+        return _outcome(before, scored.record)
+    if now != manifest:
+        _replace(folder, now, scored, cards)
+    return UNCHANGED
+
+
+def read_record(path: Path) -> Record | None:
+    """Return the record as it stands, or None where it cannot be read; its rows decide anyway."""
+    try:
+        return Record.from_json(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UserError):
+        return None
+
+
+def _outcome(before: Record | None, after: Record) -> str:
+    if before is None:
+        return "metrics changed: the old record could not be read"
+    old, new = ({metric.name: metric for metric in record.metrics} for record in (before, after))
+    names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    names += ["checks"] if before.checks != after.checks else []
+    return "metrics changed: " + ", ".join(names) if names else "metrics as before, record brought up to date"
+
+
+def sealed(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a manifest's list of files is the one it was sealed with."""
+    hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+    return bool(manifest.get("content") == content_key(hashes))
+
+
+def _replace(folder: Path, manifest: Mapping[str, Any], scored: Scored, cards: Mapping[str, Any]) -> None:
+    """Replace an evaluation's record, units and manifest.
+
+    Raises:
+        CorruptArtifact: the manifest's list of files was edited, and the rows do not give back what it was sealed with.
+    """
+    files = dict(manifest["files"])
+    with tempfile.TemporaryDirectory() as temporary:
+        made = Path(temporary)
+        write_scored(made, scored, cards)
+        for name in (RECORD, UNITS, CARDS):
+            files[name] = {"bytes": (made / name).stat().st_size, "sha256": file_sha256(made / name)}
+    content = content_key({name: entry["sha256"] for name, entry in files.items()})
+    if content != manifest.get("content") and not sealed(manifest):
+        raise CorruptArtifact(
+            f"artifact {folder.name} is damaged",
+            "its manifest was edited: the list of files is not what it was sealed with",
+            "run the same command again: it is moved aside and rebuilt",
+        )
+    write_scored(folder, scored, cards)
+    write_json(folder / MANIFEST, {**manifest, "files": files, "content": content})

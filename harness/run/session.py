@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.core.errors import UserError
+from harness.core.errors import CorruptArtifact, UserError
 from harness.core.files import write_text
 from harness.plan.model import Plan, Selection
 from harness.plan.planner import Planner
@@ -41,6 +41,10 @@ def plan_run(selection: Selection, store: Store, stale: Stale = "stop") -> RunPl
     """Plan a selection and look at which cells are done."""
     plan = Planner(selection, store=store.root).build()
     states = {key: store.state(cell) for key, cell in plan.cells.items()}
+    if (rescored := Counter(states.values())["rescore"]) and stale != "reuse":
+        plan.note(
+            f"the code that scores {rescored} finished evaluations has changed: they are re-scored from their stored rows"
+        )
     used = {key for cell in plan.cells.values() for key in cell.inputs.values()}
     todo = {
         key for key in plan.cells if not _usable(states[key], stale) and (key not in used or states[key] == "corrupt")
@@ -57,7 +61,7 @@ def plan_run(selection: Selection, store: Store, stale: Stale = "stop") -> RunPl
 
 
 def _usable(state: State, stale: Stale) -> bool:
-    return state == "done" or (state == "stale" and stale != "redo")
+    return state in ("done", "rescore") or (state == "stale" and stale != "redo")
 
 
 def run(
@@ -81,12 +85,14 @@ def run(
     announce(found.plan)
     old = [found.plan.cells[key] for key, state in found.states.items() if state == "stale"]
     if old and stale == "stop":
-        raise _stale_error(old)
+        raise _stale_error(old, store)
     _prepare(store, quiet)
+    if stale != "reuse" and _rescore(found, store):
+        found = plan_run(selection, store, stale)
     for key in sorted(found.wanted):
         if found.states[key] in ("corrupt", "stale"):
             cell = found.plan.cells[key]
-            print(f"note: {cell.folder} is {found.states[key]}: set aside, made anew", file=sys.stderr)
+            print(f"note: {cell.folder} is {found.states[key]}: moved aside and rebuilt", file=sys.stderr)
             store.discard(cell, salvage=found.states[key] == "corrupt")
     if not found.wanted:
         return found, None
@@ -97,6 +103,25 @@ def run(
         store, slots or default_slots, device, ProgressReporter(store, len(found.wanted), quiet=quiet)
     )
     return found, executor.run(found.plan, found.wanted)
+
+
+def _rescore(found: RunPlan, store: Store) -> bool:
+    """Make records of stored rows where only the code that scores has changed; returns whether there were any.
+
+    One whose rows are damaged is moved aside, to be measured again.
+    """
+    cells = [found.plan.cells[key] for key, state in found.states.items() if state == "rescore"]
+    if not cells:
+        return False
+    from harness.run.scoring import rescore_artifact
+
+    for cell in cells:
+        try:
+            print(f"re-scored {cell.label}: {rescore_artifact(store.root, store.folder(cell))}", file=sys.stderr)
+        except CorruptArtifact as error:
+            print(f"note: {error.what}: {error.why}: moved aside and rebuilt", file=sys.stderr)
+            store.discard(cell)
+    return True
 
 
 def choose_device(device: str) -> tuple[str, int]:
@@ -129,12 +154,21 @@ def _prepare(store: Store, quiet: bool) -> None:
         print(f"warning: folder ./{name} shadows the installed package {name!r}", file=sys.stderr)
 
 
-def _stale_error(old: list[Cell]) -> UserError:
+def _stale_error(old: list[Cell], store: Store) -> UserError:
     kinds = Counter(cell.kind for cell in old)
     shown = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kind in kinds)
     listed = "; ".join(cell.folder for cell in old[:3]) + (" ..." if len(old) > 3 else "")
     return UserError(
         f"{len(old)} artifacts are stale ({shown})",
-        f"the code has changed under the same version number: {listed}",
-        "--stale reuse keeps them (recorded on the board), --stale redo makes them anew",
+        f"{_why_stale(old, store)}: {listed}",
+        "--stale reuse keeps them, --stale redo rebuilds them",
     )
+
+
+def _why_stale(old: list[Cell], store: Store) -> str:
+    older = sum(store.of_older_rules(cell) for cell in old)
+    changed = "the code has changed under the same version number"
+    unknown = "an older version made them, so that it cannot be told whether the code that made them has changed since"
+    if not older:
+        return changed
+    return unknown if older == len(old) else f"of {len(old) - older} {changed}; of {older} {unknown}"

@@ -22,7 +22,7 @@ from harness.plugins.border import checked_rows, guarded, plugin_errors
 from harness.plugins.context import Context
 from harness.plugins.inputs import INDEX, open_images
 from harness.run.facts import measured_with
-from harness.run.scoring import ROWS, lineage, score_rows, write_scored
+from harness.run.scoring import ROWS, Measured, lineage, score_rows, write_scored
 
 _QUEUE = 32
 
@@ -192,28 +192,36 @@ def _training_images(ctx: Context) -> Any:
 
 
 def pretrain(ctx: Context) -> None:
-    """Train a backbone on a training copy, or on the original files."""
-    from harness.backbones.originals import Originals
-    from harness.backbones.recipe import PretrainSettings
-    from harness.backbones.train import Hooks, Progress, train
+    """Train a backbone on a training copy."""
     from harness.images.copy import TrainingCopy
 
-    settings, seed = PretrainSettings.from_mapping(ctx.params["settings"]), ctx.seed("pretrain")
-    if "copy" in ctx.inputs:
-        copy = ctx.inputs["copy"]
-        copy.verify()
-        data: Originals | TrainingCopy = TrainingCopy.open(copy.folder)
-    else:
-        data = Originals(_training_images(ctx), ctx.classes.ids, settings, seed, ctx.cell.resources.threads)
+    copy = ctx.inputs["copy"]
+    copy.verify()
+    _train(ctx, TrainingCopy.open(copy.folder))
+
+
+def pretrain_on_originals(ctx: Context) -> None:
+    """Train a backbone on the original files."""
+    from harness.backbones.originals import Originals
+    from harness.backbones.recipe import PretrainSettings
+
+    settings = PretrainSettings.from_mapping(ctx.params["settings"])
+    images, threads = _training_images(ctx), ctx.cell.resources.threads
+    _train(ctx, Originals(images, ctx.classes.ids, settings, ctx.seed("pretrain"), threads))
+
+
+def _train(ctx: Context, data: Any) -> None:
+    from harness.backbones.recipe import PretrainSettings
+    from harness.backbones.train import Hooks, Progress, train
 
     def progress(at: Progress) -> None:
         ctx.progress(at.step, at.steps, f"steps, loss {at.loss:.2f}")
 
     train(
-        settings,
+        PretrainSettings.from_mapping(ctx.params["settings"]),
         data,
         ctx.out,
-        seed=seed,
+        seed=ctx.seed("pretrain"),
         state_file=ctx.scratch / "state.pt",
         device=ctx.device.partition(":")[0],
         hooks=Hooks(progress=progress),
@@ -241,17 +249,22 @@ def import_checkpoint_file(ctx: Context) -> None:
 
 
 def evaluate(ctx: Context) -> None:
-    """Measure rows, keep them, and write what their score makes: the record, and the units for paired comparisons."""
+    """Measure rows, and make of them the record and the units for paired comparisons."""
+    rows, measured = measure(ctx)
+    cards = {name: dict(ctx.card(name)) for name in ctx.cell.data}
+    inputs = lineage(ctx.out.parent.parent, ctx.cell.inputs)
+    scored = score_rows(ctx.cell.spec, ctx.cell.key, rows, cards, inputs, dict(code_version()), measured)
+    write_scored(ctx.out, scored, cards, measured)
+
+
+def measure(ctx: Context) -> tuple[Any, Measured]:
+    """Measure rows and keep them; return them with facts of the network and the data. Scores can be made of both at any time."""
     suite = registry.suites().get(ctx.cell.name)
     with plugin_errors(suite):
         rows = suite.rows(ctx)
     rows = checked_rows(suite, rows)
     write_rows_table(ctx.out / ROWS, rows)
-    inputs = lineage(ctx.out.parent.parent, ctx.cell.inputs)
-    cards = {name: dict(ctx.card(name)) for name in ctx.cell.data}
-    measured = measured_with(ctx, suite, inputs)
-    scored = score_rows(ctx.cell.spec, ctx.cell.key, rows, cards, inputs, dict(code_version()), measured)
-    write_scored(ctx.out, scored, cards, measured)
+    return rows, measured_with(ctx, suite, lineage(ctx.out.parent.parent, ctx.cell.inputs))
 
 
 def write_rows_table(path: Path, rows: Any) -> None:

@@ -15,11 +15,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import numpy.typing as npt
-
+from harness.core.lazy import LazyModule
 from harness.stats.estimate import (
     LEVEL,
     REPLICATES,
@@ -30,6 +28,12 @@ from harness.stats.estimate import (
     totals_of,
 )
 from harness.stats.student import quantile, tail
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    np = LazyModule("numpy")
 
 _ROUNDING = 1e-9
 """Relative size below which what is left of equal numbers is rounding."""

@@ -16,12 +16,19 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+from harness.core.lazy import LazyModule
 
-FloatArray = npt.NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    FloatArray = npt.NDArray[np.float64]
+else:
+    np, FloatArray = LazyModule("numpy"), Any
+
+
 Statistic = Callable[[FloatArray], FloatArray]
 """Maps totals of shape (replicates, strata, features) to one value per replicate; NaN where undefined."""
 

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from harness.core.lazy import LazyModule
 from harness.stats.estimate import LEVEL, normal_quantile
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(120)
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = LazyModule("numpy")
+
 _REACH = 40.0  # standard errors beyond which nothing is left of the tail
+
+
+@cache
+def _rule() -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes and weights of Gauss-Legendre quadrature on [-1, 1]."""
+    nodes, weights = np.polynomial.legendre.leggauss(120)
+    return nodes, weights
 
 
 def tail(t: float, df: float) -> float:
@@ -21,9 +33,10 @@ def tail(t: float, df: float) -> float:
         return 1 - tail(-t, df)
     # t = sqrt(df) tan(a) turns the density into a constant times cos(a)^(df - 1).
     start, stop = math.atan(t / math.sqrt(df)), math.atan(math.inf if df < 30 else (t + _REACH) / math.sqrt(df))
-    angles = (stop - start) / 2 * _NODES + (stop + start) / 2
+    nodes, weights = _rule()
+    angles = (stop - start) / 2 * nodes + (stop + start) / 2
     factor = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(math.pi)
-    return float(factor * (stop - start) / 2 * (_WEIGHTS @ np.cos(angles) ** (df - 1)))
+    return float(factor * (stop - start) / 2 * (weights @ np.cos(angles) ** (df - 1)))
 
 
 def quantile(df: float, level: float = LEVEL) -> float:

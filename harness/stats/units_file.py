@@ -7,13 +7,17 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Literal
 
 from harness.core.errors import UserError
+from harness.core.lazy import LazyModule
 from harness.stats.difference import Units
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    np = LazyModule("numpy")
 
 PACK_SCHEMA = 1
 

@@ -5,7 +5,8 @@
     STORE/status.json        what the last run did
 
 An artifact is *missing*, *partial* (a folder without manifest: work to be resumed), *done*, *stale* (done by other code
-under the same version number) or *corrupt* (bytes that differ from the manifest).
+under the same version number), *rescore* (an evaluation whose rows are done and were scored by other code) or *corrupt* (bytes
+that differ from the manifest).
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.core.code import comparable
 from harness.core.cost import carry_over
 from harness.core.errors import CorruptArtifact
 from harness.core.files import remove_tree, write_json
 from harness.core.identity import content_key, file_sha256
 from harness.store.cells import Cell
 
-State = Literal["missing", "partial", "done", "stale", "corrupt"]
+State = Literal["missing", "partial", "done", "stale", "rescore", "corrupt"]
 MANIFEST = "manifest.json"
+SCORE_HASH = "score_fingerprint"
+"""Entry of an evaluation's manifest: the code that made its record of its rows."""
 SCRATCH = "scratch"
 """Folder for checkpoints and claims inside an artifact; gone when the artifact is done."""
 
@@ -117,7 +121,14 @@ class Store:
             path = folder / name
             if not path.is_file() or path.stat().st_size != entry["bytes"]:
                 return "corrupt"
-        return "done" if manifest["fingerprint"] == cell.code_hash else "stale"
+        if manifest["fingerprint"] != cell.code_hash:
+            return "stale"
+        return "done" if manifest.get(SCORE_HASH, "") == cell.score_hash else "rescore"
+
+    def of_older_rules(self, cell: Cell) -> bool:
+        """Return whether nothing can be told of the code of an artifact, because an older version hashed it by other rules."""
+        manifest = read_manifest(self.folder(cell))
+        return manifest is not None and not comparable(manifest["fingerprint"])
 
     def open(self, cell: Cell) -> Artifact:
         """Return a finished artifact.
@@ -149,6 +160,7 @@ class Store:
             "spec": cell.spec,
             "label": cell.label,
             "fingerprint": cell.code_hash,
+            **({SCORE_HASH: cell.score_hash} if cell.score_hash else {}),
             "files": files,
             "content": content_key({name: entry["sha256"] for name, entry in files.items()}),
             **facts,

@@ -55,9 +55,12 @@ class Cell:
     """Parts that any number of workers may make side by side; derived from ``params``."""
     resources: Resources = field(default_factory=Resources)
     code_hash: str = ""
-    """Hash of the plugin's modules; detects a forgotten version bump, no part of the identity."""
+    """Hash of the code that the work runs, of an evaluation until its rows are there; detects a forgotten version bump, no part
+    of the identity."""
     cost: str = ""
     """What it will process, in words, for the plan; no part of the identity."""
+    score_hash: str = ""
+    """Of an evaluation, hash of the code that makes a record of its rows; no part of the identity."""
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -16,7 +15,7 @@ from harness.core.errors import DataMissing, UserError
 from harness.core.files import lock, write_text
 from harness.core.fingerprints import Fingerprints
 from harness.core.identity import canonical_json
-from harness.core.resources import local_source, read_resource
+from harness.core.resources import cache_folder, local_source, read_resource
 from harness.core.settings import Settings
 from harness.store.cells import Cell
 
@@ -68,12 +67,6 @@ class DataSource:
         return asdict(self)
 
 
-def cache_folder() -> Path:
-    """Return where embedded data sets are kept: ``$HARNESS_CACHE``, or a folder of the user's cache."""
-    base = os.environ.get("HARNESS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "databias-harness"
-    return Path(base).expanduser()
-
-
 def find_data(name: str, settings: DataSettings, fingerprints: Fingerprints | None = None) -> DataSource | str:
     """Return the data set, or in words why it is not there. Writes nothing but the cache of ``fingerprints``."""
     card = load_card(settings.card)
@@ -81,7 +74,9 @@ def find_data(name: str, settings: DataSettings, fingerprints: Fingerprints | No
         writer_name = settings.writer_name or name
         identity = cast(Callable[[str], str], load_attribute(settings.identity))(writer_name)
         mark = hashlib.sha256(identity.encode()).hexdigest()
-        root = cache_folder() / f"{writer_name}-{mark[:12]}-{_writing_code(settings.writer)[:8]}"
+        # What other code has left is never read as what this one writes.
+        code = code_hash(settings.writer).rpartition(":")[2]
+        root = cache_folder() / f"{writer_name}-{mark[:12]}-{code[:8]}"
         return DataSource(name, str(root), _mark(mark, card), card, settings.writer, writer_name)
     if not settings.root:
         return f"no root for data set {name!r}: give --data {name}=PATH"
@@ -94,12 +89,6 @@ def find_data(name: str, settings: DataSettings, fingerprints: Fingerprints | No
         return f"data set {name!r}: {error.what}: {error.why}"
     except OSError as error:
         return f"data set {name!r}: {error.filename or root} cannot be read: {error.strerror}"
-
-
-def _writing_code(writer: str) -> str:
-    """Return the hash of the code that writes an embedded data set: what other code has left is never read as what this one writes."""
-    module = writer.partition(":")[0]
-    return code_hash(module.rpartition(".")[0] or module)
 
 
 def _found(root: Path, card: Mapping[str, Any], fingerprints: Fingerprints) -> str:

@@ -35,7 +35,7 @@ from harness.api import (
 )
 from suites.bias.cards import In9Card
 from suites.bias.checks import floor_check
-from suites.bias.heads import BiasSettings, head_columns, name_coverage, restrict_logits
+from suites.bias.heads import head_columns, name_coverage, restrict_logits
 from suites.bias.images import (
     Classifier,
     Geometry,
@@ -45,6 +45,7 @@ from suites.bias.images import (
     reading_notes,
 )
 from suites.bias.maps import ClassMap, HeadMap
+from suites.bias.settings import BiasSettings
 
 VARIATIONS = ("original", "mixed_same", "mixed_rand")
 """Needed for BG_Gap and its companions."""

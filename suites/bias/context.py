@@ -40,9 +40,10 @@ from harness.api import (
     wilson,
 )
 from suites.bias.cards import FocusCard
-from suites.bias.heads import BiasSettings, coverage_of, head_columns, name_coverage, restrict_logits
+from suites.bias.heads import coverage_of, head_columns, name_coverage, restrict_logits
 from suites.bias.images import Classifier, Geometry, Progress, Rows, is_clip, predict, reading_notes
 from suites.bias.maps import ClassMap
+from suites.bias.settings import BiasSettings
 
 DATABASE = "annotations.db"
 PLACES = ("", "focus", "FOCUS")

@@ -1,4 +1,4 @@
-"""What a head can express: settings of the bias suites, coverage of restricted heads, heads restrict_logits to a list.
+"""What a head can express: coverage of restricted heads, heads restricted to a list.
 
 A head that lacks the classes of some category (ImageNet-100 heads lack most) has no TI, CB_avg or BG_Gap. On request it
 is measured on the images it covers, under names that carry the coverage: `TI@7of16`.
@@ -12,46 +12,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from harness.api import Score, Settings, UserError, load_classes
+from harness.api import Score, UserError, load_classes
 from suites.bias.cards import BiasCard
 from suites.bias.images import Classifier, Rows
 from suites.bias.maps import HeadMap
-
-
-class BiasSettings(Settings):
-    """Settings of the bias suites."""
-
-    restricted: bool = Field(
-        default=False, description="measure a head that lacks categories on the images it covers, as e.g. TI@7of16"
-    )
-    head: str = Field(
-        default="",
-        description="class list to whose classes the logits are restrict_logits, e.g. imagenet100, so that a 1000-way head "
-        "can be set beside a 100-way one",
-    )
-    batch_size: int = Field(default=64, ge=1, description="images a step; changes no decision")
-    threads: int = Field(default=1, ge=1, description="decoding threads; change no decision")
-
-    def wording(self) -> str:
-        """Return what the settings add to the protocol."""
-        return f"; logits restrict_logits to {self.head}" if self.head else ""
-
-
-class TextureSettings(BiasSettings):
-    """Settings of texture bias."""
-
-    resize: int = Field(
-        default=0,
-        ge=0,
-        description="pixels to which the shorter side is resized before a centre crop of the network's size, e.g. 256, a "
-        "protocol of its own; 0: images as stored",
-    )
-
-    def geometry(self) -> str:
-        """Return how images reach the network, in words."""
-        return f"shorter side {self.resize}, centre crop of the network's size" if self.resize else "images as stored"
 
 
 def head_columns(head: HeadMap, label: npt.NDArray[np.int64], classes: Sequence[str], card: BiasCard) -> Rows:

@@ -36,9 +36,10 @@ from harness.api import (
 )
 from suites.bias.cards import CueConflictCard
 from suites.bias.checks import floor_check
-from suites.bias.heads import TextureSettings, head_columns, name_coverage, restrict_logits
+from suites.bias.heads import head_columns, name_coverage, restrict_logits
 from suites.bias.images import Classifier, Geometry, Progress, Rows, predict, reading_notes
 from suites.bias.maps import ClassMap
+from suites.bias.settings import TextureSettings
 
 PLACES = ("", "cue-conflict", "style-transfer-preprocessed-512")
 MANIFEST = "cue_conflict_manifest.csv"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from suites.perception import bridge
 from suites.perception.backbone import check_strict, resolve, save_backbone, save_weights, toolbox_state
 from suites.perception.cards import AdeCard, ade_classes, ade_stems, check_count, settle_ade
@@ -83,6 +81,7 @@ def ade_cost(settings: AdeSettings, fraction: float) -> Cost:
 
 def ade_rows(path: Path) -> pd.DataFrame:
     """Turn the counts the evaluation wrote into one row per image and class."""
+    import numpy as np
     import pandas as pd
 
     with np.load(path) as content:

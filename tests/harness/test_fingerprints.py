@@ -227,7 +227,7 @@ def test_embedded_data_lie_in_a_folder_of_the_code_that_writes_them(tmp_path: Pa
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
     settings = load_profile("micro", [], []).profile.data["in-val"]
     mine = data.find_data("in-val", settings)
-    monkeypatch.setattr(data, "code_hash", lambda package: "0" * 16 if package == "harness.microworld" else "")
+    monkeypatch.setattr(data, "code_hash", lambda work: "0" * 16 if work == "harness.microworld.datasets:write" else "")
     other = data.find_data("in-val", settings)
     assert isinstance(mine, data.DataSource) and isinstance(other, data.DataSource)
     assert mine.data_hash == other.data_hash and mine.root != other.root and other.root.endswith("-00000000")

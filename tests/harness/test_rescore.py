@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,11 @@ from harness.results.rescore import rescore, verify
 from harness.run.scoring import lineage, score_rows, write_scored
 from harness.run.tasks import write_rows_table
 from harness.stats.units_file import unpack
-from harness.store.artifacts import Store
+from harness.store.artifacts import SCORE_HASH, Store
 from harness.store.cells import Cell
 from harness.store.records import SCHEMA, Record
 from suites.texture_bias import TextureBias
+from tests.harness.conftest import Run
 
 CATEGORIES = ("a", "b", "c")
 CARDS = {"cue-conflict": {"name": "toy", "categories": {name: [f"n{i}"] for i, name in enumerate(CATEGORIES)},
@@ -185,3 +188,61 @@ def test_results_of_schema_1_are_brought_up_to_date_with_the_same_numbers(store:
 def test_an_empty_folder_has_nothing_to_rescore(tmp_path: Path) -> None:
     with pytest.raises(DataMissing, match="no results"):
         rescore(tmp_path)
+
+
+def test_a_changed_score_is_applied_to_stored_rows_and_a_changed_measurement_stops_the_run(
+    harness: Run, plugins: Path, tmp_path: Path
+) -> None:
+    """A comment changes nothing, an edited interval is re-scored without measuring, edited rows are stale."""
+    own, store = shutil.copytree(plugins, tmp_path / "own"), tmp_path / "s"
+    environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(own), os.environ.get("PYTHONPATH"))))}
+    command = ("run", "--generator", "noise", "--suite", "brightness", "--profile", str(own / "toy.toml"))
+
+    def run(old: str = "", new: str = "", *more: str) -> tuple[int, str]:
+        module = own / "fakeplug.py"
+        module.write_text(module.read_text().replace(old, new))
+        done = harness(*command, "--store", str(store), *more, **environment)
+        return done.returncode, done.stderr
+
+    assert run()[0] == 0
+    (folder,) = (store / "evaluate").iterdir()
+    before = Record.from_json((folder / "record.json").read_text())
+    measured = (folder / "rows.parquet").stat()
+    assert "nothing to do" in run("def rows", "# a comment\n    def rows")[1]
+    code, said = run("value - 0.01", "value - 0.02", "--stale", "reuse")
+    assert code == 0 and "re-scored" not in said, "the user asked for the old record"
+    code, said = run()
+    assert code == 0 and "metrics changed: brightness" in said and "nothing to do" in said, said
+    after = Record.from_json((folder / "record.json").read_text())
+    (old,), (new,) = before.metrics, after.metrics
+    assert old.estimate.low - new.estimate.low == pytest.approx(0.01) and old.estimate.value == new.estimate.value
+    now = (folder / "rows.parquet").stat()
+    assert (now.st_ino, now.st_mtime_ns) == (measured.st_ino, measured.st_mtime_ns) and verify(store) == []
+    assert "re-scored" not in run()[1]
+    (folder / "rows.parquet").write_bytes(b"x" * measured.st_size)
+    code, said = run("value - 0.02", "value - 0.03")
+    assert code == 0 and "moved aside and rebuilt" in said and "1 cells in" in said, said
+    code, said = run(".mean()) / 255", ".max()) / 255")
+    assert code == 2 and "1 artifacts are stale (1 evaluate)" in said and "code has changed" in said
+
+
+def test_an_artifact_of_older_rules_is_said_to_be_of_unknown_code(harness: Run, plugins: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    command = (
+        "run",
+        "--generator",
+        "noise",
+        "--suite",
+        "brightness",
+        "--profile",
+        str(plugins / "toy.toml"),
+        "--store",
+        str(store),
+    )
+    assert harness(*command).returncode == 0
+    for path in (store / "evaluate").glob("*/manifest.json"):
+        manifest = {k: v for k, v in json.loads(path.read_text()).items() if k != SCORE_HASH}
+        path.write_text(json.dumps(manifest | {"fingerprint": "0123456789abcdef"}))
+    stopped = harness(*command)
+    assert stopped.returncode == 2 and "an older version made them" in stopped.stderr
+    assert "the code has changed" not in stopped.stderr and harness(*command, "--stale", "reuse").returncode == 0

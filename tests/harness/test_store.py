@@ -56,6 +56,13 @@ def test_stale_is_another_code_under_the_same_version(tmp_path: Path) -> None:
     assert store.state(replace(CELL, code_hash="g")) == "stale"
 
 
+def test_other_scoring_code_asks_for_a_rescore_and_other_measuring_code_for_more(tmp_path: Path) -> None:
+    store, cell = Store(tmp_path), replace(CELL, score_hash="s")
+    execute(order(store, cell))
+    assert store.state(cell) == "done" and store.state(replace(cell, score_hash="t")) == "rescore"
+    assert store.state(replace(cell, score_hash="t", code_hash="g")) == "stale"
+
+
 @pytest.mark.parametrize("code_hash", ["f", "g"])
 def test_only_what_this_code_made_is_salvaged(tmp_path: Path, code_hash: str) -> None:
     store, cell = Store(tmp_path), replace(CELL, shards=("one",))
@@ -167,9 +174,9 @@ def test_scratch_half_removed_by_a_kill_is_never_taken_for_a_checkpoint(
     scratch = tmp_path / "scratch"
     (scratch / "step-7").mkdir(parents=True)
     monkeypatch.setattr(files.shutil, "rmtree", lambda *args, **kwargs: None)
-    files.drop(scratch)
+    files.remove_tree(scratch)
     assert not scratch.exists() and (tmp_path / ".scratch.gone").is_dir()
     monkeypatch.undo()
     scratch.mkdir()
-    files.drop(scratch)
+    files.remove_tree(scratch)
     assert list(tmp_path.iterdir()) == [] and shutil.rmtree

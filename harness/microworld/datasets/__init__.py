@@ -24,46 +24,50 @@ RENDERER_VERSION = 2
 
 _TRANSFER = {"trainval": 24, "test": 44}
 
-PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
-    "web-train": {"version": 1, "per_class": 100, "dose": 0.6},
-    "in-val": {"version": 1, "per_class": 50, "dose": 0.6},
-    "balanced-val": {"version": 1, "per_class": 50, "dose": 0.0},
-    "aircraft": {"version": 1, **_TRANSFER},
-    "cars196": {"version": 1, **_TRANSFER},
-    "dtd": {"version": 1, **_TRANSFER},
-    "eurosat": {"version": 1, **_TRANSFER},
-    "flowers": {"version": 1, **_TRANSFER},
-    "pets": {"version": 1, **_TRANSFER},
-    "food101": {"version": 1, **_TRANSFER},
-    "sun397": {"version": 1, **_TRANSFER},
-    "cue-conflict": {"version": 3, "per_pair": 5},
-    "focus": {"version": 1, "per_cell": 15},
-    "in9": {"version": 1, "per_label": 45},
-    "coco": {"version": 1, "train": 80, "val": 50},
-    "ade20k": {"version": 2, "train": 120, "val": 120},
-})
+PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "web-train": {"version": 1, "per_class": 100, "dose": 0.6},
+        "in-val": {"version": 1, "per_class": 50, "dose": 0.6},
+        "balanced-val": {"version": 1, "per_class": 50, "dose": 0.0},
+        "aircraft": {"version": 1, **_TRANSFER},
+        "cars196": {"version": 1, **_TRANSFER},
+        "dtd": {"version": 1, **_TRANSFER},
+        "eurosat": {"version": 1, **_TRANSFER},
+        "flowers": {"version": 1, **_TRANSFER},
+        "pets": {"version": 1, **_TRANSFER},
+        "food101": {"version": 1, **_TRANSFER},
+        "sun397": {"version": 1, **_TRANSFER},
+        "cue-conflict": {"version": 3, "per_pair": 5},
+        "focus": {"version": 1, "per_cell": 15},
+        "in9": {"version": 1, "per_label": 45},
+        "coco": {"version": 1, "train": 80, "val": 50},
+        "ade20k": {"version": 2, "train": 120, "val": 120},
+    }
+)
 """What determines the content of each set; the version is bumped when the content changes with equal parameters."""
 
 NAMES: tuple[str, ...] = tuple(PARAMETERS)
 
-_SUMMARIES: Mapping[str, str] = MappingProxyType({
-    "web-train": "training images of the web world: every cause is correlated with the class",
-    "in-val": "validation images of the web world",
-    "balanced-val": "validation images of the balanced world: no cause but the shape tells the class",
-    "aircraft": "aircraft seen from above, in the layout of FGVC Aircraft",
-    "cars196": "cars seen from the side, in the layout of Stanford Cars (split distribution)",
-    "dtd": "full-frame textures, in the layout of DTD",
-    "eurosat": "land seen from above, in the layout of EuroSAT RGB",
-    "flowers": "rosettes, in the layout of Oxford Flowers-102",
-    "pets": "faces of cats and dogs, in the layout of Oxford-IIIT Pets",
-    "food101": "silhouettes of food, in the layout of Food-101",
-    "sun397": "buildings that name a place, in nested folders, in the layout of SUN397",
-    "cue-conflict": "shape of one class, texture preferred by another, in the layout of the cue-conflict stimuli",
-    "focus": "objects in common and uncommon circumstances, in the layout of FOCUS",
-    "in9": "one foreground on several backgrounds, in the layout of the backgrounds challenge",
-    "coco": "one to three objects with boxes and masks, in the layout of COCO 2017",
-    "ade20k": "scene parts and one large object, in the layout of ADEChallengeData2016",
-})
+_SUMMARIES: Mapping[str, str] = MappingProxyType(
+    {
+        "web-train": "training images of the web world: every cause is correlated with the class",
+        "in-val": "validation images of the web world",
+        "balanced-val": "validation images of the balanced world: no cause but the shape tells the class",
+        "aircraft": "aircraft seen from above, in the layout of FGVC Aircraft",
+        "cars196": "cars seen from the side, in the layout of Stanford Cars (split distribution)",
+        "dtd": "full-frame textures, in the layout of DTD",
+        "eurosat": "land seen from above, in the layout of EuroSAT RGB",
+        "flowers": "rosettes, in the layout of Oxford Flowers-102",
+        "pets": "faces of cats and dogs, in the layout of Oxford-IIIT Pets",
+        "food101": "silhouettes of food, in the layout of Food-101",
+        "sun397": "buildings that name a place, in nested folders, in the layout of SUN397",
+        "cue-conflict": "shape of one class, texture preferred by another, in the layout of the cue-conflict stimuli",
+        "focus": "objects in common and uncommon circumstances, in the layout of FOCUS",
+        "in9": "one foreground on several backgrounds, in the layout of the backgrounds challenge",
+        "coco": "one to three objects with boxes and masks, in the layout of COCO 2017",
+        "ade20k": "scene parts and one large object, in the layout of ADEChallengeData2016",
+    }
+)
 
 
 def identity(name: str) -> str:
@@ -113,8 +117,11 @@ def write(name: str, root: Path) -> None:
 
 def _parameters(name: str) -> Mapping[str, Any]:
     if name not in PARAMETERS:
-        raise UserError(f"no embedded data set is called {name!r}", f"there are: {', '.join(NAMES)}",
-                        f"{did_you_mean(name, NAMES)}give one of these names, or the folder of a real data set")
+        raise UserError(
+            f"no embedded data set is called {name!r}",
+            f"there are: {', '.join(NAMES)}",
+            f"{did_you_mean(name, NAMES)}give one of these names, or the folder of a real data set",
+        )
     return PARAMETERS[name]
 
 

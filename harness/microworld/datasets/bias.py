@@ -67,8 +67,11 @@ def write_cue_conflict(root: Path, per_pair: int) -> None:
     are the mean of all scenes in plain daylight: networks that rely on scenes would answer any single one.
     """
     for shape, name in enumerate(SHAPES):
-        pairs = [(texture, (texture * per_pair + k) % SHAPE_SOURCES, (shape + k) % TEXTURE_SOURCES)
-                 for texture in range(len(TEXTURES)) for k in range(per_pair)]
+        pairs = [
+            (texture, (texture * per_pair + k) % SHAPE_SOURCES, (shape + k) % TEXTURE_SOURCES)
+            for texture in range(len(TEXTURES))
+            for k in range(per_pair)
+        ]
         shape_seeds = seeds(("cue shape", shape, i) for _, i, _ in pairs)
         texture_seeds = seeds(("cue texture", texture, j) for texture, _, j in pairs)
         shapes = np.full(len(pairs), shape)
@@ -166,8 +169,10 @@ def write_focus(root: Path, per_cell: int) -> None:
         )  # fmt: skip
         names = [_query_file(category, c, rng, numbers) for c, rng in zip(contexts, generators, strict=True)]
         save_images([root / name for name in names], pixels(render(causes, own).images))
-        table += [(f"/{name}", category, c.time_word, c.weather_word, ", ".join(sorted(c.places)), "no")
-                  for name, c in zip(names, contexts, strict=True)]
+        table += [
+            (f"/{name}", category, c.time_word, c.weather_word, ", ".join(sorted(c.places)), "no")
+            for name, c in zip(names, contexts, strict=True)
+        ]
     _save_annotations(root / "annotations.db", table)
 
 
@@ -227,6 +232,8 @@ def write_backgrounds(root: Path, per_label: int) -> None:
         save("no_fg", stems, np.where(solid, 0.0, original.images))
         for variation, source in (("mixed_same", same), ("mixed_rand", other)):
             swapped = render(replace(causes, scene=partner_scene(source)), own, background_seeds=behind)
-            names = [f"fg_{stem}_bg_{class_id(int(shape))}_{90000 + number + index:05d}"
-                     for index, (stem, shape) in enumerate(zip(stems, source, strict=True))]
+            names = [
+                f"fg_{stem}_bg_{class_id(int(shape))}_{90000 + number + index:05d}"
+                for index, (stem, shape) in enumerate(zip(stems, source, strict=True))
+            ]
             save(variation, names, swapped.images)

@@ -14,13 +14,18 @@ def _airstrip(x: Field, y: Field) -> Field:
 
 
 def _barns(x: Field, y: Field) -> Field:
-    return union(box(x, y, (-0.45, -0.4), (0.4, 0.28)), box(x, y, (0.5, -0.1), (0.26, 0.6)),
-                  box(x, y, (-0.3, 0.5), (0.5, 0.24)))
+    return union(
+        box(x, y, (-0.45, -0.4), (0.4, 0.28)), box(x, y, (0.5, -0.1), (0.26, 0.6)), box(x, y, (-0.3, 0.5), (0.5, 0.24))
+    )
 
 
 def _delta(x: Field, y: Field) -> Field:
-    return union(capsule(x, y, (0.0, -0.9), (0.0, -0.1), 0.15), capsule(x, y, (0.0, -0.1), (-0.65, 0.8), 0.13),
-                  capsule(x, y, (0.0, -0.1), (0.05, 0.88), 0.1), capsule(x, y, (0.0, -0.1), (0.7, 0.72), 0.13))
+    return union(
+        capsule(x, y, (0.0, -0.9), (0.0, -0.1), 0.15),
+        capsule(x, y, (0.0, -0.1), (-0.65, 0.8), 0.13),
+        capsule(x, y, (0.0, -0.1), (0.05, 0.88), 0.1),
+        capsule(x, y, (0.0, -0.1), (0.7, 0.72), 0.13),
+    )
 
 
 def _hall(x: Field, y: Field) -> Field:
@@ -58,15 +63,27 @@ def _reservoir(x: Field, y: Field) -> Field:
 
 
 LAND: Mapping[str, Outline] = {
-    "Airstrip": _airstrip, "Barns": _barns, "Delta": _delta, "Hall": _hall, "Island": _island, "Meander": _meander,
-    "Orchard": _orchard, "Quay": _quay, "Reservoir": _reservoir, "Roundabout": _roundabout,
+    "Airstrip": _airstrip,
+    "Barns": _barns,
+    "Delta": _delta,
+    "Hall": _hall,
+    "Island": _island,
+    "Meander": _meander,
+    "Orchard": _orchard,
+    "Quay": _quay,
+    "Reservoir": _reservoir,
+    "Roundabout": _roundabout,
 }
 
 
 def _lighthouse(x: Field, y: Field) -> Field:
     tower = polygon(x, y, ((-0.2, -0.45), (0.2, -0.45), (0.34, 0.9), (-0.34, 0.9)))
-    return union(tower, box(x, y, (0.0, -0.52), (0.36, 0.06)), box(x, y, (0.0, -0.66), (0.17, 0.14)),
-                 polygon(x, y, ((-0.26, -0.76), (0.0, -0.98), (0.26, -0.76))))
+    return union(
+        tower,
+        box(x, y, (0.0, -0.52), (0.36, 0.06)),
+        box(x, y, (0.0, -0.66), (0.17, 0.14)),
+        polygon(x, y, ((-0.26, -0.76), (0.0, -0.98), (0.26, -0.76))),
+    )
 
 
 def _windmill(x: Field, y: Field) -> Field:
@@ -83,8 +100,10 @@ def _arch_bridge(x: Field, y: Field) -> Field:
 def _suspension_bridge(x: Field, y: Field) -> Field:
     side = np.abs(x)
     deck, pylon = box(x, y, (0.0, 0.4), (0.95, 0.08)), box(side, y, (0.5, 0.0), (0.08, 0.75))
-    cable = np.maximum(np.abs(y + 0.65 - 0.9 * (1.0 - side / 0.5) ** 2 * (side < 0.5) - 1.9 * np.maximum(side - 0.5, 0.0)) - 0.08,
-                       side - 0.95)
+    cable = np.maximum(
+        np.abs(y + 0.65 - 0.9 * (1.0 - side / 0.5) ** 2 * (side < 0.5) - 1.9 * np.maximum(side - 0.5, 0.0)) - 0.08,
+        side - 0.95,
+    )
     return union(deck, pylon, 0.7 * cable)
 
 
@@ -127,8 +146,12 @@ def _water_tower(x: Field, y: Field) -> Field:
 def _radio_tower(x: Field, y: Field) -> Field:
     side = np.abs(x)
     legs = capsule(side, y, (0.05, -0.9), (0.5, 0.9), 0.08)
-    return union(legs, box(x, y, (0.0, 0.45), (0.38, 0.07)), box(x, y, (0.0, 0.0), (0.3, 0.07)),
-                 box(x, y, (0.0, -0.45), (0.42, 0.07)))
+    return union(
+        legs,
+        box(x, y, (0.0, 0.45), (0.38, 0.07)),
+        box(x, y, (0.0, 0.0), (0.3, 0.07)),
+        box(x, y, (0.0, -0.45), (0.42, 0.07)),
+    )
 
 
 def _house(x: Field, y: Field) -> Field:
@@ -137,9 +160,17 @@ def _house(x: Field, y: Field) -> Field:
 
 
 PLACES: Mapping[str, Outline] = {
-    "b/bridge/arch": _arch_bridge, "b/bridge/suspension": _suspension_bridge, "c/castle": _castle,
-    "c/church/outdoor": _church, "h/house": _house, "i/igloo": _igloo, "l/lighthouse": _lighthouse,
-    "t/temple": _temple, "t/tent": _tent, "t/tower/radio": _radio_tower, "t/tower/water": _water_tower,
+    "b/bridge/arch": _arch_bridge,
+    "b/bridge/suspension": _suspension_bridge,
+    "c/castle": _castle,
+    "c/church/outdoor": _church,
+    "h/house": _house,
+    "i/igloo": _igloo,
+    "l/lighthouse": _lighthouse,
+    "t/temple": _temple,
+    "t/tent": _tent,
+    "t/tower/radio": _radio_tower,
+    "t/tower/water": _water_tower,
     "w/windmill": _windmill,
 }
 """Buildings that name a place, by their path below the image folder."""

@@ -31,8 +31,11 @@ def outline_polygon(mask: NDArray[np.bool_]) -> list[int] | None:
         corner = following[corner]
     if len(line) != len(following):
         return None
-    bends = [here for before, here, after in zip([line[-1], *line[:-1]], line, [*line[1:], line[0]], strict=True)
-             if (here[0] - before[0], here[1] - before[1]) != (after[0] - here[0], after[1] - here[1])]
+    bends = [
+        here
+        for before, here, after in zip([line[-1], *line[:-1]], line, [*line[1:], line[0]], strict=True)
+        if (here[0] - before[0], here[1] - before[1]) != (after[0] - here[0], after[1] - here[1])
+    ]
     return [value for corner in bends for value in corner]
 
 

@@ -97,8 +97,14 @@ def _draw_view(stream: str, index: int, composition: _Composition) -> _View:
     visible = tuple(solid[number] & ~solid[number + 1 :].any(axis=0) for number in range(count))
     rim = _crop(np.any((masks > 0.3) & (masks < 0.7), axis=0))
     scene = SCENES[int(causes.scene[0])]
-    return _View(pixels(_crop(image))[0], tuple(int(shape) for shape in causes.shape), visible, rim, scene,
-                 _scene_parts(scene, own[:1]))
+    return _View(
+        pixels(_crop(image))[0],
+        tuple(int(shape) for shape in causes.shape),
+        visible,
+        rim,
+        scene,
+        _scene_parts(scene, own[:1]),
+    )
 
 
 def _scene_parts(scene: str, own: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -119,8 +125,10 @@ def _scene_parts(scene: str, own: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 def write_coco(root: Path, train: int, val: int) -> None:
     """Write images and ``instances_*2017.json``: polygons for objects without holes, run lengths for the others."""
-    categories = [{"supercategory": "shape", "id": number, "name": name}
-                  for number, name in zip(CATEGORY_IDS, SHAPES, strict=True)]
+    categories = [
+        {"supercategory": "shape", "id": number, "name": name}
+        for number, name in zip(CATEGORY_IDS, SHAPES, strict=True)
+    ]
     for part, count in (("train", train), ("val", val)):
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
@@ -131,9 +139,13 @@ def write_coco(root: Path, train: int, val: int) -> None:
             save_image(root / f"{part}2017" / name, view.image)
             images.append({"id": number, "file_name": name, "width": WIDTH_PX, "height": HEIGHT_PX, "license": 1})
             annotations += _instances(view, number, len(annotations) + 1)
-        content = {"info": {"description": "embedded world", "version": "1.0"},
-                   "licenses": [{"id": 1, "name": "that of this software", "url": ""}],
-                   "images": images, "annotations": annotations, "categories": categories}
+        content = {
+            "info": {"description": "embedded world", "version": "1.0"},
+            "licenses": [{"id": 1, "name": "that of this software", "url": ""}],
+            "images": images,
+            "annotations": annotations,
+            "categories": categories,
+        }
         save_json(root / "annotations" / f"instances_{part}2017.json", content)
 
 
@@ -147,11 +159,17 @@ def _instances(view: _View, image_id: int, first_id: int) -> list[dict[str, Any]
         down, across = np.nonzero(mask)
         left, top = int(across.min()), int(down.min())
         polygon = outline_polygon(mask)
-        rows.append({
-            "id": first_id + len(rows), "image_id": image_id, "category_id": CATEGORY_IDS[shape], "iscrowd": 0,
-            "area": area, "bbox": [left, top, int(across.max()) + 1 - left, int(down.max()) + 1 - top],
-            "segmentation": [polygon] if polygon else {"size": [HEIGHT_PX, WIDTH_PX], "counts": run_lengths(mask)},
-        })
+        rows.append(
+            {
+                "id": first_id + len(rows),
+                "image_id": image_id,
+                "category_id": CATEGORY_IDS[shape],
+                "iscrowd": 0,
+                "area": area,
+                "bbox": [left, top, int(across.max()) + 1 - left, int(down.max()) + 1 - top],
+                "segmentation": [polygon] if polygon else {"size": [HEIGHT_PX, WIDTH_PX], "counts": run_lengths(mask)},
+            }
+        )
     return rows
 
 
@@ -173,8 +191,10 @@ def write_ade(root: Path, train: int, val: int) -> None:
                 area += np.bincount(labels.ravel(), minlength=len(area))
     ratio = area / area.sum()
     table = ["Idx\tRatio\tTrain\tVal\tStuff\tName"]
-    table += [f"{i}\t{ratio[i]:.4f}\t{pictures_with[0, i]}\t{pictures_with[1, i]}\t{int(name in STUFF)}\t{name}"
-              for i, name in enumerate(ADE_CLASSES, start=1)]
+    table += [
+        f"{i}\t{ratio[i]:.4f}\t{pictures_with[0, i]}\t{pictures_with[1, i]}\t{int(name in STUFF)}\t{name}"
+        for i, name in enumerate(ADE_CLASSES, start=1)
+    ]
     save_lines(root / "objectInfo150.txt", table)
     save_lines(root / "sceneCategories.txt", scenes)
 

@@ -22,8 +22,9 @@ def aeroplane(span: float, sweep: float, wing: float, tail: float, body: float, 
 
     def outline(x: Field, y: Field) -> Field:
         side = np.abs(x)
-        blade = polygon(side, y, ((0.0, wing - 0.2), (span, wing + sweep - 0.06), (span, wing + sweep + 0.1),
-                                   (0.0, wing + 0.2)))
+        blade = polygon(
+            side, y, ((0.0, wing - 0.2), (span, wing + sweep - 0.06), (span, wing + sweep + 0.1), (0.0, wing + 0.2))
+        )
         rudder = polygon(side, y, ((0.0, 0.55), (tail, 0.68 + 0.4 * sweep), (tail, 0.82 + 0.4 * sweep), (0.0, 0.85)))
         parts = [capsule(x, y, (0.0, -0.9 + body), (0.0, 0.9 - body), body), blade, rudder]
         for index in range(engines // 2):
@@ -46,12 +47,25 @@ def car(nose: float, roof: Point, height: float, body: float, wheel: float, bed:
     def outline(x: Field, y: Field) -> Field:
         belt, sill = 0.15 - body, 0.15 + body
         rear = belt + (0.35 * body if bed else 0.0)
-        hull = polygon(x, y, ((-0.92, sill), (-0.92, belt + nose), (roof[0] - 0.22, belt), (roof[0], belt - height),
-                               (roof[1], belt - height), (roof[1] + 0.16, rear), (0.92, rear), (0.92, sill)))
+        hull = polygon(
+            x,
+            y,
+            (
+                (-0.92, sill),
+                (-0.92, belt + nose),
+                (roof[0] - 0.22, belt),
+                (roof[0], belt - height),
+                (roof[1], belt - height),
+                (roof[1] + 0.16, rear),
+                (0.92, rear),
+                (0.92, sill),
+            ),
+        )
         window = box(x, y, (sum(roof) / 2, belt - 0.42 * height), ((roof[1] - roof[0]) / 2 - 0.02, 0.25 * height))
         axle = sill + 0.02
-        return union(cut(hull, window), ellipse(x, y, (-0.55, axle), (wheel, wheel)),
-                      ellipse(x, y, (0.55, axle), (wheel, wheel)))
+        return union(
+            cut(hull, window), ellipse(x, y, (-0.55, axle), (wheel, wheel)), ellipse(x, y, (0.55, axle), (wheel, wheel))
+        )
 
     return outline
 
@@ -98,8 +112,11 @@ def _mushroom(x: Field, y: Field) -> Field:
 
 
 def _pear(x: Field, y: Field) -> Field:
-    return union(ellipse(x, y, (0.0, 0.35), (0.6, 0.55)), ellipse(x, y, (0.0, -0.2), (0.36, 0.5)),
-                  capsule(x, y, (0.0, -0.6), (0.12, -0.92), 0.06))
+    return union(
+        ellipse(x, y, (0.0, 0.35), (0.6, 0.55)),
+        ellipse(x, y, (0.0, -0.2), (0.36, 0.5)),
+        capsule(x, y, (0.0, -0.6), (0.12, -0.92), 0.06),
+    )
 
 
 def _carrot(x: Field, y: Field) -> Field:
@@ -120,8 +137,12 @@ def _ice_cream(x: Field, y: Field) -> Field:
 
 def _cupcake(x: Field, y: Field) -> Field:
     cup = polygon(x, y, ((-0.62, 0.1), (0.62, 0.1), (0.42, 0.9), (-0.42, 0.9)))
-    return union(cup, ellipse(x, y, (0.0, -0.05), (0.78, 0.28)), ellipse(x, y, (0.0, -0.38), (0.52, 0.26)),
-                  ellipse(x, y, (0.0, -0.68), (0.25, 0.22)))
+    return union(
+        cup,
+        ellipse(x, y, (0.0, -0.05), (0.78, 0.28)),
+        ellipse(x, y, (0.0, -0.38), (0.52, 0.26)),
+        ellipse(x, y, (0.0, -0.68), (0.25, 0.22)),
+    )
 
 
 def _soup_bowl(x: Field, y: Field) -> Field:
@@ -153,8 +174,11 @@ def _tea_pot(x: Field, y: Field) -> Field:
 
 
 def _bread(x: Field, y: Field) -> Field:
-    loaf = union(box(x, y, (0.0, 0.3), (0.68, 0.5), 0.08), ellipse(x, y, (-0.38, -0.25), (0.44, 0.4)),
-                  ellipse(x, y, (0.38, -0.25), (0.44, 0.4)))
+    loaf = union(
+        box(x, y, (0.0, 0.3), (0.68, 0.5), 0.08),
+        ellipse(x, y, (-0.38, -0.25), (0.44, 0.4)),
+        ellipse(x, y, (0.38, -0.25), (0.44, 0.4)),
+    )
     return cut(loaf, capsule(x, y, (-0.3, 0.2), (0.3, 0.2), 0.07))
 
 
@@ -212,7 +236,16 @@ PETS: Mapping[str, Outline] = {
 }
 
 FOODS: Mapping[str, Outline] = {
-    "bread": _bread, "carrot": _carrot, "cherries": _cherries, "cupcake": _cupcake, "drumstick": _drumstick,
-    "fish": _fish, "ice_cream": _ice_cream, "mushroom": _mushroom, "pear": _pear, "pretzel": _pretzel,
-    "soup_bowl": _soup_bowl, "tea_pot": _tea_pot,
+    "bread": _bread,
+    "carrot": _carrot,
+    "cherries": _cherries,
+    "cupcake": _cupcake,
+    "drumstick": _drumstick,
+    "fish": _fish,
+    "ice_cream": _ice_cream,
+    "mushroom": _mushroom,
+    "pear": _pear,
+    "pretzel": _pretzel,
+    "soup_bowl": _soup_bowl,
+    "tea_pot": _tea_pot,
 }

@@ -132,8 +132,15 @@ def _triangular(u: Field, v: Field, rng: np.random.Generator) -> Field:
 
 
 TEXTURES: Mapping[str, Surface] = {
-    "braided": _braided, "bubbly": _bubbly, "cracked": _cracked, "crosshatched": _crosshatched, "fibrous": _fibrous,
-    "honeycombed": _honeycombed, "knitted": _knitted, "mottled": _mottled, "spiralled": _spiralled,
+    "braided": _braided,
+    "bubbly": _bubbly,
+    "cracked": _cracked,
+    "crosshatched": _crosshatched,
+    "fibrous": _fibrous,
+    "honeycombed": _honeycombed,
+    "knitted": _knitted,
+    "mottled": _mottled,
+    "spiralled": _spiralled,
     "triangular": _triangular,
 }
 """Textures that no object of the embedded world has."""

@@ -12,9 +12,10 @@ from harness.core.errors import UserError
 from harness.images.decode import open_picture
 from suites.bias import background, context, texture
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
-from suites.bias.heads import BiasSettings, TextureSettings, other_head
+from suites.bias.heads import other_head
 from suites.bias.images import Geometry, predict
 from suites.bias.maps import ClassMap
+from suites.bias.settings import BiasSettings, TextureSettings
 from suites.texture_bias import TextureBias
 from tests.suites.bias.conftest import with_answers
 

@@ -12,8 +12,9 @@ from harness.plan.profile import load_profile
 from harness.stats.estimate import totals_of
 from suites.bias import background, context, texture
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
-from suites.bias.heads import TextureSettings, restrict_logits
+from suites.bias.heads import restrict_logits
 from suites.bias.maps import ClassMap
+from suites.bias.settings import TextureSettings
 from suites.context_bias import ContextBias
 from tests.suites.bias.conftest import values, with_answers
 
