@@ -240,6 +240,16 @@ def import_checkpoint_file(ctx: Context) -> None:
     )
 
 
+def describe_live_model(ctx: Context) -> None:
+    """Write what stands for a model that lives in this process, and how it is fed; its weights are not written."""
+    from harness.backbones import live
+    from harness.backbones.checkpoint import write_backbone
+
+    identity = ctx.params["identity"]
+    write_backbone(ctx.out, live.find_live(identity).info, {})
+    write_json(ctx.out / live.FILE, {"identity": identity})
+
+
 def evaluate(ctx: Context) -> None:
     """Measure rows, keep them, and write what their score makes: the record, and the units for paired comparisons."""
     suite = registry.suites().get(ctx.cell.name)
