@@ -88,7 +88,7 @@ class InlineExecutor:
         self.board.started(cell, shard, os.getpid())
         self.board.tick()
         try:
-            with _threads(cell.resources.threads):
+            with _as_a_worker(cell.resources.threads):
                 execute(job, progress)
         except BaseException as error:
             reason = error.what if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -105,15 +105,15 @@ class InlineExecutor:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute with the threads that a worker has, because sums of floats depend on them; the caller's number comes back."""
+def _as_a_worker(threads: int) -> Iterator[None]:
+    """Compute with the threads that a worker has, because sums of floats depend on them, and leave the caller's state as it was."""
     import torch
     from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
     try:
-        with threadpool_limits(1):
-            torch.set_num_threads(count)
+        with threadpool_limits(1), torch.random.fork_rng(devices=[]):
+            torch.set_num_threads(threads)
             yield
     finally:
         torch.set_num_threads(before)

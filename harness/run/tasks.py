@@ -241,13 +241,20 @@ def import_checkpoint_file(ctx: Context) -> None:
 
 
 def describe_live_model(ctx: Context) -> None:
-    """Write what stands for a model that lives in this process, and how it is fed; its weights are not written."""
+    """Write what stands for a model that lives in this process, and how it is fed; its weights are not written.
+
+    Raises:
+        UserError: the model does not give one row of logits per image.
+    """
+    import torch
+
     from harness.backbones import live
     from harness.backbones.checkpoint import write_backbone
 
-    identity = ctx.params["identity"]
-    write_backbone(ctx.out, live.find_live(identity).info, {})
-    write_json(ctx.out / live.FILE, {"identity": identity})
+    model, side = live.find_live(ctx.params["identity"]), ctx.params["image_size"]
+    live.live_classifier(model, ctx.device)(torch.full((1, 3, side, side), 0.5))
+    write_backbone(ctx.out, model.info, {})
+    write_json(ctx.out / live.FILE, {"identity": model.identity})
 
 
 def evaluate(ctx: Context) -> None:
