@@ -87,7 +87,9 @@ class _Opaque(torch.nn.Module):
         """
         found: Any = self.call(images)
         if not isinstance(found, torch.Tensor) or found.shape != (len(images), self.outputs):
-            what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
+            what = (
+                f"a tensor of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
+            )
             raise UserError(
                 f"the model returned {what}",
                 f"{len(images)} images and {self.outputs} classes want logits of shape ({len(images)}, {self.outputs})",

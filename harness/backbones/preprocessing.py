@@ -107,7 +107,9 @@ def resolve(
         UserError: a value is not possible, or timm has no such tag.
     """
     own: list[Layer] = [("the profile's recipe", recipe)] if recipe else []
-    stated = stated or _beside(arch, path) or (None if arch in SMALL_NETWORKS or (own and not trained) else _of_timm(arch))
+    stated = (
+        stated or _beside(arch, path) or (None if arch in SMALL_NETWORKS or (own and not trained) else _of_timm(arch))
+    )
     layers: list[Layer] = [*([stated] if stated else []), *own, ("default", asdict(Preprocessing()))]
     chosen: dict[str, Any] = {}
     origins: dict[str, str] = {}

@@ -81,9 +81,10 @@ def evaluate(
 
     Raises:
         DataMissing: there is no such checkpoint file.
-        UserError: the data of a suite named here are not there, or nothing can be measured; an argument contradicts the model, the class list or the profile; ``name`` or ``mean`` and ``std`` are needed;
-            a suite named here cannot measure the model; the model's outputs do not fit the classes. The three parts of the
-            message name options of the command line where these have the names of arguments.
+        UserError: the data of a suite named here are not there, or nothing can be measured; an argument contradicts the model,
+            the class list or the profile; ``name``, or ``mean`` and ``std``, are needed; a suite named here cannot measure the
+            model; the model's outputs do not fit the classes. Messages name options of the command line where these have the
+            names of arguments.
     """
     from harness.plan.model import Selection
     from harness.plan.profile import load_profile
@@ -98,9 +99,18 @@ def evaluate(
     _known("stale", stale, ("stop", "reuse", "redo"))
     roots = [f"{label}={os.fspath(root)}" for label, root in (data or {}).items()]
     chosen, note = choose_profile(profile or "", "a model", classes, roots)
-    sized = load_profile(chosen, [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()], roots).profile
+    sized = load_profile(
+        chosen, [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()], roots
+    ).profile
     place = Store(Path(default_store() if store is None else store).expanduser().resolve())
-    given = {"mean": mean, "std": std, "image_size": image_size, "interpolation": interpolation, "crop": crop, "precision": precision}
+    given = {
+        "mean": mean,
+        "std": std,
+        "image_size": image_size,
+        "interpolation": interpolation,
+        "crop": crop,
+        "precision": precision,
+    }
     wishes = Wishes(classes, {key: value for key, value in given.items() if value is not None}, arch, name, weights)
     with prepared(model, sized, place.root, wishes) as subject:
         subject = replace(subject, notes=(*filter(None, [note]), *subject.notes))

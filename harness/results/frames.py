@@ -100,7 +100,9 @@ def rows_frame(store: Path, wanted: Mapping[str, Any], keys: frozenset[str] | No
         known = sorted({f"{facts['suite']} of {facts['generator']}" for _, facts in artifacts})
         raise DataMissing(
             f"no rows{f' of {asked}' if asked else ''} in {store}",
-            f"there are rows of {'; '.join(known[:12])}{' ...' if len(known) > 12 else ''}" if known else "it holds no evaluation",
+            f"there are rows of {'; '.join(known[:12])}{' ...' if len(known) > 12 else ''}"
+            if known
+            else "it holds no evaluation",
             "correct the name, or evaluate it first",
         )
     return pd.concat([_identified(artifact, facts) for artifact, facts in chosen], ignore_index=True)
@@ -131,4 +133,6 @@ def _identified(artifact: Artifact, facts: Mapping[str, Any]) -> pd.DataFrame:
 
     rows = pd.read_parquet(artifact.path(ROWS))
     rows = rows.rename(columns={name: f"{name}_row" for name in rows.columns if name in IDENTIFYING})
-    return pd.concat([pd.DataFrame({name: [facts[name]] * len(rows) for name in IDENTIFYING}, index=rows.index), rows], axis=1)
+    return pd.concat(
+        [pd.DataFrame({name: [facts[name]] * len(rows) for name in IDENTIFYING}, index=rows.index), rows], axis=1
+    )

@@ -33,23 +33,30 @@ class NotHashable(Exception):
     """Say what of a model cannot be read."""
 
 
-def model_hash(model: Callable[..., Any]) -> str:
+class InTraining(Exception):
+    """Say that a function uses a module in training mode."""
+
+
+def model_hash(model: Callable[..., Any], *, evaluating: bool = False) -> str:
     """Return the SHA-256, 64 hex digits, of a model's weights and code.
 
     Args:
         model: A module, a function, a bound method, a ``functools.partial`` or any other callable object.
+        evaluating: Whether every module it reaches must be in evaluation mode already.
 
     Raises:
         NotHashable: something in it cannot be read.
+        InTraining: a module is in training mode, where batch norm and dropout let an answer depend on its neighbours and on chance.
     """
     try:
-        return _Hasher().hash(model)
+        return _Hasher(evaluating).hash(model)
     except RecursionError as error:
         raise NotHashable("it reaches objects nested too deeply") from error
 
 
 class _Hasher:
-    def __init__(self) -> None:
+    def __init__(self, evaluating: bool = False) -> None:
+        self._evaluating = evaluating
         self._digest = hashlib.sha256()
         self._seen: dict[int, int] = {}
         self._alive: list[Any] = []
@@ -86,7 +93,7 @@ class _Hasher:
             for item in value:
                 self._add(item)
         elif isinstance(value, set | frozenset):
-            self._say("set", *sorted(_Hasher().hash(item) for item in value))
+            self._say("set", *sorted(_Hasher(self._evaluating).hash(item) for item in value))
         elif isinstance(value, types.ModuleType):
             self._say("module file", value.__name__, _own_bytes(getattr(value, "__file__", None)))
         elif isinstance(value, logging.Logger):
@@ -138,6 +145,8 @@ class _Hasher:
         self._say("tensor", tensor.dtype, tuple(tensor.shape), content)
 
     def _module(self, module: Any) -> None:
+        if self._evaluating and module.training:
+            raise InTraining(type(module).__qualname__)
         self._say("module")
         self._class(type(module))
         for group in _STATE:

@@ -94,7 +94,9 @@ class Results:
             )
         names = (self.name, other.name)
         text = board().compare_runs((self.store, self.keys), (other.store, other.keys), names)
-        return pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""]).rename(columns={"column": "metric"})
+        return pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""]).rename(
+            columns={"column": "metric"}
+        )
 
     def _shown(self) -> pd.DataFrame:
         frame = self.table()

@@ -24,7 +24,7 @@ from harness.core.errors import UserError
 from harness.plan.external import external_checkpoint, recipe_for
 from harness.plan.model import ExternalCheckpoint
 from harness.plan.profile import Profile
-from harness.results.model_identity import NotHashable, model_hash
+from harness.results.model_identity import InTraining, NotHashable, model_hash
 
 ARGUMENTS = {name: f"{name}=" for name in NAMES}
 """How a Python caller spells what it chooses."""
@@ -118,7 +118,9 @@ def _of_module(model: torch.nn.Module, profile: Profile, store: Path, wishes: Wi
             "it has no pretrained_cfg of timm that states it, and the same weights give other numbers with another one",
             "give mean= and std= of its inputs (pixels in [0, 1]), three numbers each",
         )
-    stated: Layer | None = stated_by(config, f"the module's pretrained_cfg, {_tagged(config)}") if config.get("mean") else None
+    stated: Layer | None = (
+        stated_by(config, f"the module's pretrained_cfg, {_tagged(config)}") if config.get("mean") else None
+    )
     stated = stated if stated or arch else ("the module", {})
     feed = resolve(arch, None, wishes.chosen, recipe_for(profile, arch), stated=stated, options=ARGUMENTS)
     label, values = base_name(arch) or type(model).__name__, feed.values
@@ -126,17 +128,24 @@ def _of_module(model: torch.nn.Module, profile: Profile, store: Path, wishes: Wi
     if arch and _rebuilds(model, label, len(load_classes(wishes.classes)), values.image_size):
         with _folder(store) as folder:
             path = folder / "model.safetensors"
-            save_file({key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}, path)
+            save_file(
+                {key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}, path
+            )
             yield ExternalCheckpoint(
                 path, label, wishes.classes, values, notes=(feed.line,), warnings=feed.warnings, name=name
             )
         return
-    notes = (feed.line, *([f"timm's {label} does not give the logits of this module: it is measured as it is"] if arch else []))
+    notes = (
+        feed.line,
+        *([f"timm's {label} does not give the logits of this module: it is measured as it is"] if arch else []),
+    )
     try:
         copied = copy.deepcopy(model)
     except Exception as error:  # copying runs the module's own code, which may fail in any way
         raise UserError(
-            f"this {type(model).__name__} cannot be copied", f"{type(error).__name__}: {error}", "give a function that calls it"
+            f"this {type(model).__name__} cannot be copied",
+            f"{type(error).__name__}: {error}",
+            "give a function that calls it",
         ) from error
     info = _info(type(model).__name__, wishes.classes, values, feed.warnings)
     identity = _identity(model, wishes.name)
@@ -155,7 +164,9 @@ def _of_callable(model: Callable[..., Any], wishes: Wishes) -> Iterator[External
             "leave them out, or give the torch.nn.Module that is to be fed with normalised inputs",
         )
     values = Preprocessing(**({"mean": UNCHANGED[0], "std": UNCHANGED[1]} | dict(wishes.chosen)))
-    words = ", ".join(in_words(part, getattr(values, part)) for part in ("image_size", "interpolation", "crop", "precision"))
+    words = ", ".join(
+        in_words(part, getattr(values, part)) for part in ("image_size", "interpolation", "crop", "precision")
+    )
     origin = f"{', '.join(ARGUMENTS[part] for part in wishes.chosen)} given" if wishes.chosen else "default"
     made = re.sub(r"[^\w.+-]+", "-", getattr(model, "__name__", type(model).__name__)).strip("-")
     identity = _identity(model, wishes.name)
@@ -198,9 +209,16 @@ def _rebuilds(model: torch.nn.Module, arch: str, outputs: int, image_size: int) 
             torch.manual_seed(0)
             images = torch.rand(_PROBES, 3, image_size, image_size)
             first, second = (network.float().cpu().eval()(images) for network in (rebuilt, copy.deepcopy(model)))
-        except (UserError, RuntimeError, TypeError, ValueError):  # another architecture, or none that takes plain images
+        except (
+            UserError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ):  # another architecture, or none that takes plain images
             return False
-    return isinstance(second, torch.Tensor) and first.shape == second.shape and torch.allclose(first, second, _RTOL, _ATOL)
+    return (
+        isinstance(second, torch.Tensor) and first.shape == second.shape and torch.allclose(first, second, _RTOL, _ATOL)
+    )
 
 
 @contextmanager
@@ -223,10 +241,18 @@ def _identity(model: Callable[..., Any], name: str) -> str:
     """Return the hash of weights and code, or the name that stands for them.
 
     Raises:
-        UserError: they cannot be hashed, and there is no name.
+        UserError: they cannot be hashed, and there is no name; or a function uses a module in training mode.
     """
     try:
-        return model_hash(model)
+        return model_hash(
+            model, evaluating=not isinstance(model, torch.nn.Module)
+        )  # a module's copy is put in that mode
+    except InTraining as reason:
+        raise UserError(
+            f"the model uses a {reason} in training mode",
+            "its answers would depend on the other images of a batch, or on chance",
+            "call .eval() on it first",
+        ) from reason
     except NotHashable as reason:
         if name:
             return f"name:{name}"
