@@ -104,8 +104,8 @@ def evaluate(
     ).profile
     place = Store(Path(default_store() if store is None else store).expanduser().resolve())
     given = {
-        "mean": mean,
-        "std": std,
+        "mean": None if mean is None else tuple(map(float, mean)),
+        "std": None if std is None else tuple(map(float, std)),
         "image_size": image_size,
         "interpolation": interpolation,
         "crop": crop,
@@ -135,8 +135,7 @@ def _announce(plan: Plan) -> None:
     """Print how the model is fed and what looks wrong, and refuse what was asked for by name and cannot be done.
 
     Raises:
-        DataMissing: data are missing, or there is nothing to do.
-        UserError: a suite cannot measure the model.
+        UserError: data are missing, a suite cannot measure the model, or there is nothing to do.
     """
     for text in (*(f"note: {note}" for note in plan.notes), *(f"warning: {warning}" for warning in plan.warnings)):
         print(text, file=sys.stderr)

@@ -163,7 +163,8 @@ def _of_callable(model: Callable[..., Any], wishes: Wishes) -> Iterator[External
             "it gets pixels in [0, 1] and normalises them by itself",
             "leave them out, or give the torch.nn.Module that is to be fed with normalised inputs",
         )
-    values = Preprocessing(**({"mean": UNCHANGED[0], "std": UNCHANGED[1]} | dict(wishes.chosen)))
+    fed: dict[str, Any] = {"mean": UNCHANGED[0], "std": UNCHANGED[1], **wishes.chosen}
+    values = Preprocessing(**fed)
     words = ", ".join(
         in_words(part, getattr(values, part)) for part in ("image_size", "interpolation", "crop", "precision")
     )

@@ -99,8 +99,9 @@ def run(
     if not found.wanted:
         return found, None
     if executor is None:
-        from harness.run.local import LocalExecutor as executor
+        from harness.run.local import LocalExecutor
 
+        executor = LocalExecutor
     device, default_slots = choose_device(device)
     reporter = ProgressReporter(store, len(found.wanted), quiet=quiet)
     return found, executor(store, slots or default_slots, device, reporter).run(found.plan, found.wanted)
