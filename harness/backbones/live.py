@@ -83,9 +83,18 @@ class _Opaque(torch.nn.Module):
         """Return the logits (B, K) of normalised images (B, 3, H, W).
 
         Raises:
-            UserError: what comes out is not a tensor of that shape.
+            UserError: the model fails, or what comes out is not a tensor of that shape.
         """
-        found: Any = self.call(images)
+        try:
+            found: Any = self.call(images)
+        except UserError:
+            raise
+        except Exception as error:  # a model is its author's code and may fail in any way; the cause stays attached
+            raise UserError(
+                f"the model failed on images of shape {tuple(images.shape)}",
+                f"{type(error).__name__}: {error}",
+                "correct the model; the whole traceback is above this error",
+            ) from error
         if not isinstance(found, torch.Tensor) or found.shape != (len(images), self.outputs):
             what = (
                 f"a tensor of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
