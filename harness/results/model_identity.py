@@ -26,6 +26,8 @@ _BY_NAME = ("torch", "torchvision", "numpy", "builtins")
 _STATE = ("_parameters", "_buffers", "_modules")
 _NO_MATTER = ("training", "pretrained_cfg", "default_cfg", "_non_persistent_buffers_set", "_is_full_backward_hook")
 """Attributes of a module that do not enter its outputs in evaluation mode."""
+_HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
+"""Endings of attributes that hold hooks by a number, which tells nothing but how many there were before in this process."""
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
@@ -151,7 +153,10 @@ class _Hasher:
         self._class(type(module))
         for group in _STATE:
             self._attributes({name: value for name, value in vars(module)[group].items() if value is not None})
-        self._attributes({name: value for name, value in vars(module).items() if name not in (*_STATE, *_NO_MATTER)})
+        for name, value in vars(module).items():
+            if name not in (*_STATE, *_NO_MATTER):
+                self._say(name)
+                self._add(list(value.values()) if name.endswith(_HOOKS) and isinstance(value, Mapping) else value)
 
     def _attributes(self, values: Mapping[str, Any]) -> None:
         self._say("attributes", len(values))
@@ -177,9 +182,8 @@ class _Hasher:
             if source is None and not functions:
                 raise NotHashable(f"the class {base.__module__}.{base.__qualname__}, whose source is not available")
             self._say("source", source or "")
-            for function in functions:
-                if source is None:  # a class of a notebook, of which only the functions can be read
-                    self._say(function.__qualname__, _text(function))
+            for function in functions:  # of a class of a notebook only the functions can be read
+                self._say(function.__qualname__, _text(function))
                 self._variables(function)
 
     def _function(self, function: types.FunctionType) -> None:

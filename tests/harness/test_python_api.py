@@ -362,10 +362,14 @@ def test_the_hash_follows_weights_attributes_hooks_and_variables(monkeypatch: py
     hooked = Linear()
     hooked.register_forward_hook(lambda module, inputs, output: 2 * output)
     assert len({same, *map(model_hash, (Linear(1), Linear(0, 2.0), Linear().double(), hooked))}) == 5
+    twice = [Linear(), Linear()]
+    for model in twice:  # the number under which torch keeps a hook differs
+        model.register_forward_hook(scaled)
+    assert model_hash(twice[0]) == model_hash(twice[1])
     found = set()
     for scale, seed in ((2.0, 0), (3.0, 0), (2.0, 1)):
-        monkeypatch.setattr(sys.modules[__name__], "SCALE", scale)
-        monkeypatch.setattr(sys.modules[__name__], "HELD", Linear(seed))
+        monkeypatch.setitem(scaled.__globals__, "SCALE", scale)
+        monkeypatch.setitem(scaled.__globals__, "HELD", Linear(seed))
         found.add(model_hash(scaled))
         assert model_hash(scaled) in found
     assert len(found) == 3
