@@ -151,9 +151,9 @@ class _Hasher:
             raise InTraining(type(module).__qualname__)
         self._say("module")
         self._class(type(module))
-        for group in _STATE:
-            self._attributes({name: value for name, value in vars(module)[group].items() if value is not None})
-        for name, value in vars(module).items():
+        for group in _STATE:  # in their own order, which is that in which a Sequential calls its parts
+            self._add({name: value for name, value in vars(module)[group].items() if value is not None})
+        for name, value in sorted(vars(module).items()):
             if name not in (*_STATE, *_NO_MATTER):
                 self._say(name)
                 self._add(list(value.values()) if name.endswith(_HOOKS) and isinstance(value, Mapping) else value)

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -362,6 +363,9 @@ def test_the_hash_follows_weights_attributes_hooks_and_variables(monkeypatch: py
     hooked = Linear()
     hooked.register_forward_hook(lambda module, inputs, output: 2 * output)
     assert len({same, *map(model_hash, (Linear(1), Linear(0, 2.0), Linear().double(), hooked))}) == 5
+    parts = {"b": torch.nn.ReLU(), "a": torch.nn.Tanh()}
+    swapped = dict(reversed(parts.items()))
+    assert model_hash(torch.nn.Sequential(OrderedDict(parts))) != model_hash(torch.nn.Sequential(OrderedDict(swapped)))
     twice = [Linear(), Linear()]
     for model in twice:  # the number under which torch keeps a hook differs
         model.register_forward_hook(scaled)
