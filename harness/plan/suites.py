@@ -47,7 +47,7 @@ def measured(
         _evaluate(builder, suite, settings, item, subject, dataset, warnings)
 
 
-def _items(suite: Suite, settings: Settings, subject: PlannedSubject) -> Sequence[Item]:
+def _items(suite: Suite[Any], settings: Settings, subject: PlannedSubject) -> Sequence[Item]:
     """Return the evaluations of a classifier.
 
     Raises:

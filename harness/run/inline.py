@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.core.errors import CorruptArtifact, UserError
+from harness.core.files import lock
 from harness.plan.model import Plan
 from harness.plugins.context import release_shared
 from harness.run.job import Job, execute
@@ -19,6 +20,7 @@ from harness.run.local import LocalExecutor
 from harness.run.progress import ProgressReporter, RunSummary
 from harness.store.artifacts import Store
 from harness.store.cells import Cell
+from harness.store.housekeeping import in_use_path
 
 
 class InlineExecutor:
@@ -41,14 +43,18 @@ class InlineExecutor:
             UserError: a cell failed for a reason the caller can act on; the cells after it have not been started.
             Exception: whatever else a plugin or the model itself raised.
         """
+        todo = [cell for key, cell in plan.cells.items() if key in wanted]
+        self.board.begin(todo, [cell for key, cell in plan.cells.items() if key not in wanted], 1)
         try:
-            for key, cell in plan.cells.items():
-                if key in wanted:
+            with lock(in_use_path(self.store.root), shared=True):
+                for cell in todo:
                     self._do_and_repair(plan, cell)
+        except BaseException:
+            self.board.interrupt()
+            raise
         finally:
             release_shared()
-            summary = self.board.finish()
-        return summary
+        return self.board.finish()
 
     def _do_and_repair(self, plan: Plan, cell: Cell) -> None:
         """Do a cell; if an input turns out to be damaged, set it aside, rebuild it and try once more."""
