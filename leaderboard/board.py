@@ -23,6 +23,9 @@ CSV_NAME, MARKDOWN_NAME, CURVES_NAME = "leaderboard.csv", "leaderboard.md", "few
 PUBLISHED_PROFILES = ("in1k", "in100")
 """Profiles whose numbers may be read beside the paper's."""
 
+Run = tuple[Path, frozenset[str]]
+"""A store, and the keys of some of its evaluations."""
+
 
 class Board:
     """Prints and writes boards."""
@@ -100,6 +103,19 @@ class Board:
 
         mine, beside = self._entries(places, with_recorded)
         return long_table(mine + beside)
+
+    def values_of(self, run: Run) -> list[dict[str, Any]]:
+        """Return one line per value of some evaluations of a store, as ``values`` does of all."""
+        from leaderboard.long import long_table
+
+        return long_table(_evaluations(run))
+
+    def compare_runs(self, first: Run, second: Run, names: tuple[str, str]) -> str:
+        """Return the paired comparison of two groups of evaluations, each of one system in one profile, as CSV."""
+        from leaderboard import compare
+
+        (one,), (other,) = (build_tables(_evaluations(run)) for run in (first, second))
+        return compare.to_csv(compare.compare(one, other, names))
 
     def _entries(self, places: Sequence[Path], with_recorded: bool) -> tuple[list[Entry], list[Entry]]:
         """Return the entries of some places, and the recorded ones beside them."""
@@ -233,6 +249,11 @@ class Board:
         calibration.draw(found, folder / "calibration.png")
         sys.stdout.write(calibration.to_markdown(found))
         print(f"written to {folder}: calibration.md, .csv and .png", file=sys.stderr)
+
+
+def _evaluations(run: Run) -> list[Entry]:
+    store, keys = run
+    return [entry for entry in from_store(store) if entry.record.key in keys]
 
 
 def _candidate(places: Sequence[Path]) -> list[Entry]:

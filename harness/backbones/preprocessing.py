@@ -89,6 +89,8 @@ def resolve(
     recipe: Mapping[str, Any] | None = None,
     *,
     trained: bool = True,
+    stated: Layer | None = None,
+    options: Mapping[str, str] = OPTIONS,
 ) -> Resolved:
     """Return how images reach a network.
 
@@ -98,27 +100,31 @@ def resolve(
         flags: What the command line says, by name of ``Preprocessing``.
         recipe: The profile's recipe for this architecture, where it has one.
         trained: Whether the weights were trained elsewhere; for a network without training the recipe comes first.
+        stated: What the network itself states, with its origin, if that is known already.
+        options: Name of ``Preprocessing`` to how the user spells it, for messages.
 
     Raises:
         UserError: a value is not possible, or timm has no such tag.
     """
     own: list[Layer] = [("the profile's recipe", recipe)] if recipe else []
-    stated = _beside(arch, path) or (None if arch in SMALL_NETWORKS or (own and not trained) else _of_timm(arch))
+    stated = (
+        stated or _beside(arch, path) or (None if arch in SMALL_NETWORKS or (own and not trained) else _of_timm(arch))
+    )
     layers: list[Layer] = [*([stated] if stated else []), *own, ("default", asdict(Preprocessing()))]
     chosen: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for name in NAMES:
         if name in flags:
-            chosen[name], origins[name] = flags[name], OPTIONS[name]
+            chosen[name], origins[name] = flags[name], options[name]
         else:
             origins[name], known = next(layer for layer in layers if name in layer[1])
             chosen[name] = known[name]
     made: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in chosen.items()}
     values = Preprocessing(**made)
-    warnings = _contradictions(values, flags, stated or next(iter(own), None))
-    return Resolved(
-        values, origins, (*warnings, *(_disagreements(values, flags, stated, own[0]) if stated and own else ()))
-    )
+    warnings = _contradictions(values, flags, stated or next(iter(own), None), options)
+    if stated and own:
+        warnings += _disagreements(values, flags, stated, own[0], options)
+    return Resolved(values, origins, warnings)
 
 
 def in_words(name: str, value: Any) -> str:
@@ -134,8 +140,10 @@ def base_name(arch: str) -> str:
     return arch.partition(".")[0]
 
 
-def _contradictions(values: Preprocessing, flags: Mapping[str, Any], stated: Layer | None) -> tuple[str, ...]:
-    """Return one sentence for each value of the command line that differs from what the network states."""
+def _contradictions(
+    values: Preprocessing, flags: Mapping[str, Any], stated: Layer | None, options: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return one sentence for each value that the user chose and that differs from what the network states."""
     if stated is None:
         return ()
     origin, known = stated
@@ -145,7 +153,7 @@ def _contradictions(values: Preprocessing, flags: Mapping[str, Any], stated: Lay
         if name in known and name != "precision" and not _equal(getattr(values, name), known[name])
     ]
     lines = [
-        f"{in_words(name, value)} ({OPTIONS[name]}) instead of {in_words(name, known[name])} ({origin})"
+        f"{in_words(name, value)} ({options[name]}) instead of {in_words(name, known[name])} ({origin})"
         for name, value in odd
     ]
     if known.get("crop_mode", "center") != "center":
@@ -153,7 +161,9 @@ def _contradictions(values: Preprocessing, flags: Mapping[str, Any], stated: Lay
     return tuple(lines)
 
 
-def _disagreements(values: Preprocessing, flags: Mapping[str, Any], stated: Layer, own: Layer) -> tuple[str, ...]:
+def _disagreements(
+    values: Preprocessing, flags: Mapping[str, Any], stated: Layer, own: Layer, options: Mapping[str, str]
+) -> tuple[str, ...]:
     """Return one sentence for each value that the profile's recipe trains this network with and that was not taken.
 
     A backbone of the profile that was copied away from its ``backbone.json`` looks like anybody's.
@@ -161,7 +171,7 @@ def _disagreements(values: Preprocessing, flags: Mapping[str, Any], stated: Laye
     origin, recipe = own
     return tuple(
         f"{in_words(name, getattr(values, name))} ({stated[0]}) was taken; {origin} trains this network with "
-        f"{in_words(name, value)} ({OPTIONS[name]} decides)"
+        f"{in_words(name, value)} ({options[name]} decides)"
         for name, value in recipe.items()
         if name in NAMES and name in stated[1] and name not in flags and not _equal(getattr(values, name), value)
     )
@@ -217,9 +227,6 @@ def _unknown(arch: str) -> NoReturn:
 def _of_timm(arch: str) -> Layer | None:
     """Return what timm states of an architecture; None where it states nothing.
 
-    Some entries state two sizes, of training and of testing, each with its crop. That of training is taken, as timm's own
-    transforms do, unless only the other is the 224 pixels of the public stimuli.
-
     Raises:
         UserError: timm does not know the architecture, or not this tag of it.
     """
@@ -240,15 +247,28 @@ def _of_timm(arch: str) -> Layer | None:
         ) from error
     if config is None:
         return None if base in timm.list_models() else _unknown(arch)
-    size, crop = int(config.input_size[-1]), config.crop_pct
-    if size != STIMULI_PX and config.test_input_size and config.test_input_size[-1] == STIMULI_PX:
-        size, crop = STIMULI_PX, config.test_crop_pct or crop
+    return stated_by(config.to_dict(), f"timm's pretrained_cfg of {base}{f'.{config.tag}' if config.tag else ''}")
+
+
+def stated_by(config: Mapping[str, Any], origin: str) -> Layer:
+    """Return what a ``pretrained_cfg`` of timm states of a network's inputs.
+
+    Some entries state two sizes, of training and of testing, each with its crop. That of training is taken, as timm's own
+    transforms do, unless only the other is the 224 pixels of the public stimuli.
+
+    Args:
+        config: The configuration as a mapping, as networks of timm carry it.
+        origin: Where it was found, in words.
+    """
+    size, crop, tested = int(config["input_size"][-1]), config["crop_pct"], config.get("test_input_size")
+    if size != STIMULI_PX and tested and tested[-1] == STIMULI_PX:
+        size, crop = STIMULI_PX, config.get("test_crop_pct") or crop
     stated = {
-        "mean": tuple(config.mean),
-        "std": tuple(config.std),
+        "mean": tuple(config["mean"]),
+        "std": tuple(config["std"]),
         "image_size": size,
         "crop": float(crop),
-        "crop_mode": config.crop_mode,
-        **({"interpolation": config.interpolation} if config.interpolation in get_args(Interpolation) else {}),
+        "crop_mode": config.get("crop_mode", "center"),
+        **({"interpolation": config["interpolation"]} if config["interpolation"] in get_args(Interpolation) else {}),
     }
-    return f"timm's pretrained_cfg of {base}{f'.{config.tag}' if config.tag else ''}", stated
+    return origin, stated

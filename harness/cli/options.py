@@ -194,6 +194,7 @@ def _external(
     from harness.backbones.baseline import PREFIX, parse_baseline
     from harness.backbones.preprocessing import base_name, resolve
     from harness.core.classes import load_classes
+    from harness.plan.external import external_checkpoint, recipe_for
     from harness.plan.model import ExternalCheckpoint
 
     if str(checkpoint).startswith(PREFIX):
@@ -202,7 +203,7 @@ def _external(
         found = ExternalCheckpoint(checkpoint, base_name(arch), chosen, baseline=baseline)
         if baseline.kind != "untrained":
             return found
-        feed = resolve(arch, None, flags, _recipe(profile, arch), trained=False)
+        feed = resolve(arch, None, flags, recipe_for(profile, arch), trained=False)
         return replace(found, feed=feed.values, notes=(feed.line,), warnings=feed.warnings)
     if not arch or not classes:
         raise UserError(
@@ -210,56 +211,7 @@ def _external(
             "the outputs of a head have no meaning without the ordered list of its classes",
             "for example --checkpoint w.pth --arch resnet50 --classes imagenet1k",
         )
-    path = checkpoint.resolve()
-    _same_classes(path, classes)
-    feed = resolve(arch, path, flags, _recipe(profile, arch))
-    held = _kind(path)
-    if weights and held and weights != held:
-        raise UserError(
-            f"--weights {weights} is not what {path.name} holds",
-            f"backbone.json beside it says that these are the {held} weights",
-            f"leave --weights out, or give {weights}.safetensors",
-        )
-    weights = weights or held
-    return ExternalCheckpoint(
-        path, base_name(arch), classes, feed.values, weights, notes=(feed.line,), warnings=feed.warnings
-    )
-
-
-def _recipe(profile: Any, arch: str) -> dict[str, Any]:
-    """Return what the profile's recipe for an architecture says of its inputs; nothing where the profile does not train it."""
-    if arch not in profile.backbones:
-        return {}
-    from harness.backbones.recipe import PretrainSettings
-
-    values = {key: value for key, value in profile.backbones[arch].items() if key not in ("devices", "threads")}
-    recipe = PretrainSettings.from_mapping({"arch": arch, **values})
-    return {"mean": recipe.mean, "std": recipe.std, "image_size": recipe.image_size}
-
-
-def _kind(path: Path) -> str | None:
-    """Return which weights a file of a backbone folder holds; None for any other file."""
-    from harness.backbones.preprocessing import backbone_facts
-
-    return path.stem if backbone_facts(path) is not None else None
-
-
-def _same_classes(path: Path, classes: str) -> None:
-    """Refuse a class list that contradicts the backbone folder in which a file lies.
-
-    Raises:
-        UserError: the folder lists other classes, or another order.
-    """
-    from harness.backbones.preprocessing import BACKBONE, backbone_facts
-    from harness.core.classes import load_classes
-
-    facts = backbone_facts(path)
-    if facts is not None and facts["classes"] and tuple(facts["classes"]) != load_classes(classes).ids:
-        raise UserError(
-            f"--classes {classes} is not the class list of {path.name}",
-            f"{BACKBONE} beside it lists {len(facts['classes'])} classes, {', '.join(facts['classes'][:3])}, ...",
-            "give the list it was trained with, in its order",
-        )
+    return external_checkpoint(profile, checkpoint.resolve(), arch, classes, flags, weights)
 
 
 def selects(command: Callable[..., None]) -> Callable[..., None]:

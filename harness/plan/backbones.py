@@ -28,6 +28,7 @@ COPY_VERSION = 2
 """2 rounds the offsets of the centre crop as torchvision does."""
 PRETRAIN_VERSION = 1
 EXTERNAL_VERSION = 3
+LIVE_VERSION = 1
 CHECKPOINT = "checkpoint"
 """Name under which the file of a checkpoint from outside is found."""
 
@@ -91,6 +92,8 @@ def imported(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
     Raises:
         DataMissing: it does not exist.
     """
+    if external.identity:
+        return _live(builder, external)
     if not external.path.is_file():
         raise DataMissing(f"checkpoint {external.path} does not exist", "no such file", "correct --checkpoint")
     classes, mark = load_classes(external.classes), builder.fingerprints.file(external.path)
@@ -117,8 +120,35 @@ def imported(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
             code_hash=code_hash(work),
         )
     )
-    name, size = f"checkpoint:{external.path.stem}-{mark[:6]}", external.feed.image_size
+    name, size = f"checkpoint:{external.name or external.path.stem}-{mark[:6]}", external.feed.image_size
     return PlannedSubject(cell, name, external.arch, 0, 0, (), classes, "outside", image_size=size)
+
+
+def _live(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
+    """Add a model that lives in this process: what stands for it and how it is fed; there is no file to import."""
+    classes, digits = load_classes(external.classes), external.identity[:6]
+    _announce(builder, external)
+    params = {
+        "identity": external.identity,
+        "arch": external.arch,
+        "classes": classes.key(),
+        **asdict(external.feed),
+    }
+    cell = builder.plan.add(
+        Cell(
+            "pretrain",
+            "live",
+            LIVE_VERSION,
+            params,
+            callable_path="harness.run.tasks:describe_live_model",
+            label=external.name,
+            code_hash=code_hash("harness.backbones"),
+        )
+    )
+    name = f"checkpoint:{external.name}" + ("" if external.identity == f"name:{external.name}" else f"-{digits}")
+    return PlannedSubject(
+        cell, name, external.arch, 0, 0, (), classes, "outside", image_size=external.feed.image_size, logits_only=True
+    )
 
 
 def _announce(builder: Builder, external: ExternalCheckpoint) -> None:

@@ -30,6 +30,10 @@ class ExternalCheckpoint:
     """What was chosen for the user, with its origin; printed."""
     warnings: tuple[str, ...] = ()
     """What contradicts the network's own statement; printed, and kept in every record."""
+    name: str = ""
+    """What the board calls it, without the digits of its hash; empty: the file's name."""
+    identity: str = ""
+    """Of a model that lives in this process instead of a file: what stands for it in keys. It gives logits only."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class PlannedSubject:
     """Kind of a trivial baseline; empty for a trained network."""
     image_size: int = 0
     """Side of its inputs in pixels, of a checkpoint from outside; 0 where the profile decides."""
+    logits_only: bool = False
+    """Whether it gives logits and nothing else: neither features nor weights."""
 
 
 @dataclass
@@ -92,6 +98,10 @@ class Plan:
     def inputs(self, cell: Cell) -> dict[str, Cell]:
         """Return the cells whose artifacts a cell reads."""
         return {role: self.cells[key] for role, key in cell.inputs.items()}
+
+    def sources_of(self, cell: Cell) -> dict[str, DataSource]:
+        """Return the data sets a cell may open: its own and those an imported dataset among its inputs points to."""
+        return {name: self.sources[name] for one in (cell, *self.inputs(cell).values()) for name in one.data}
 
     def skip(self, what: str, reason: str, asked: bool) -> None:
         """Note something that is not run, once."""

@@ -31,9 +31,9 @@ def measured(
         return
     settings = parse_settings(suite.Settings, builder.profile.suites.get(card.id, {}), card.id)
     try:
-        items = planned_items(suite, settings, subject.arch)
+        items = _items(suite, settings, subject)
     except NotPlanned as reason:
-        builder.plan.skip(f"{card.id} of {subject.arch}", str(reason), False)
+        builder.plan.skip(f"{card.id} of {subject.arch}", str(reason), asked and subject.logits_only)
         return
     size = _other_size(suite, settings, subject)
     for item in items:
@@ -45,6 +45,23 @@ def measured(
         for warning in warnings:
             builder.plan.warn(warning)
         _evaluate(builder, suite, settings, item, subject, dataset, warnings)
+
+
+def _items(suite: Suite[Any], settings: Settings, subject: PlannedSubject) -> Sequence[Item]:
+    """Return the evaluations of a classifier.
+
+    Raises:
+        NotPlanned: the suite does not measure the architecture, or wants more than the logits that the subject gives.
+    """
+    if not subject.logits_only:
+        return planned_items(suite, settings, subject.arch)
+    try:
+        items = planned_items(suite, settings, "")  # no architecture is known of it: the word stands for its class only
+    except NotPlanned:
+        items = ()
+    if not items or any(item.derived_inputs for item in items):
+        raise NotPlanned(f"{suite.card.id} reads features or weights, and {subject.generator} gives logits only")
+    return items
 
 
 def _other_size(suite: Suite, settings: Settings, subject: PlannedSubject) -> str:

@@ -123,3 +123,8 @@ def shared(key: str, build: Callable[[], T]) -> T:
         _CACHE[key] = build()
     _CACHE[key] = _CACHE.pop(key)
     return cast(T, _CACHE[key])
+
+
+def release_shared() -> None:
+    """Let go of everything built by ``shared``: for processes that go on with other work, whose memory it would hold."""
+    _CACHE.clear()

@@ -49,6 +49,7 @@ def open_images(ctx: Context) -> Any:
 
 def classifier(ctx: Context, role: str = "checkpoint") -> Any:
     """Return the backbone of an input artifact on the worker's device; verified, and built once per worker."""
+    from harness.backbones import live
     from harness.backbones.classifier import load_classifier
 
     artifact = ctx.inputs[role]
@@ -58,6 +59,8 @@ def classifier(ctx: Context, role: str = "checkpoint") -> Any:
         if FILE in artifact.files():
             facts = artifact.json(FILE)
             return BaselineClassifier(Baseline(facts["kind"], facts["class"]), facts["classes"])
+        if live.FILE in artifact.files():
+            return live.live_classifier(live.find_live(artifact.json(live.FILE)["identity"]), ctx.device)
         return load_classifier(artifact.folder, device=ctx.device)
 
     return shared(f"classifier/{artifact.key}", build)

@@ -9,6 +9,9 @@ from typing import Any, Protocol, cast
 
 from harness.core.errors import UserError
 
+Run = tuple[Path, frozenset[str]]
+"""A store, and the keys of some of its evaluations."""
+
 
 class LeaderBoard(Protocol):
     """What the engine asks of a leaderboard."""
@@ -21,6 +24,12 @@ class LeaderBoard(Protocol):
 
     def values(self, places: Sequence[Path], with_recorded: bool) -> list[dict[str, Any]]:
         """Return one line per value of the board, for a data frame."""
+
+    def values_of(self, run: Run) -> list[dict[str, Any]]:
+        """Return one line per value of some evaluations of a store."""
+
+    def compare_runs(self, first: Run, second: Run, names: tuple[str, str]) -> str:
+        """Return the paired comparison of two groups of evaluations as CSV."""
 
     def compare(self, first: str, second: str, places: Sequence[Path], style: str) -> str:
         """Return the paired comparison of two systems as text."""

@@ -159,7 +159,7 @@ class LocalExecutor:
         job = Job(
             task.cell,
             self.plan.inputs(task.cell),
-            {name: self.plan.sources[name] for name in self._data(task.cell)},
+            self.plan.sources_of(task.cell),
             str(self.store.root),
             task.shard,
             self.device,
@@ -176,10 +176,6 @@ class LocalExecutor:
                 worker.process.stdin.flush()
         worker.task, worker.started = task, time.monotonic()
         self.board.started(task.cell, task.shard, worker.process.pid)
-
-    def _data(self, cell: Cell) -> tuple[str, ...]:
-        """Return the data sets a cell may open: its own and those an imported dataset points to."""
-        return tuple(dict.fromkeys(name for one in (cell, *self.plan.inputs(cell).values()) for name in one.data))
 
     def _free_worker(self, fresh: bool) -> Worker:
         for worker in self.workers:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from harness.core.errors import CorruptArtifact, UserError
 from harness.core.files import write_text
@@ -19,6 +19,13 @@ from harness.store.artifacts import State, Store
 from harness.store.cells import KINDS, Cell
 
 Stale = Literal["stop", "reuse", "redo"]
+
+
+class Executor(Protocol):
+    """What does the cells of a plan."""
+
+    def run(self, plan: Plan, wanted: frozenset[str]) -> RunSummary:
+        """Do the wanted cells."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +80,11 @@ def run(
     device: str = "auto",
     quiet: bool = False,
     announce: Callable[[Plan], None] = lambda plan: None,
+    executor: Callable[[Store, int, str, ProgressReporter], Executor] | None = None,
 ) -> tuple[RunPlan, RunSummary | None]:
     """Do what is left of a selection. Returns no report where nothing was left.
 
-    ``announce`` is called with the plan before any work begins.
+    ``announce`` is called with the plan before any work begins; ``executor`` does the work, worker processes by default.
 
     Raises:
         UserError: the plan is impossible, or holds stale artifacts and ``stale`` says stop.
@@ -96,13 +104,13 @@ def run(
             store.discard(cell, salvage=found.states[key] == "corrupt")
     if not found.wanted:
         return found, None
-    from harness.run.local import LocalExecutor
+    if executor is None:
+        from harness.run.local import LocalExecutor
 
+        executor = LocalExecutor
     device, default_slots = choose_device(device)
-    executor = LocalExecutor(
-        store, slots or default_slots, device, ProgressReporter(store, len(found.wanted), quiet=quiet)
-    )
-    return found, executor.run(found.plan, found.wanted)
+    reporter = ProgressReporter(store, len(found.wanted), quiet=quiet)
+    return found, executor(store, slots or default_slots, device, reporter).run(found.plan, found.wanted)
 
 
 def _rescore(found: RunPlan, store: Store) -> bool:

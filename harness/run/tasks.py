@@ -248,6 +248,23 @@ def import_checkpoint_file(ctx: Context) -> None:
     )
 
 
+def describe_live_model(ctx: Context) -> None:
+    """Write what stands for a model that lives in this process, and how it is fed; its weights are not written.
+
+    Raises:
+        UserError: the model does not give one row of logits per image.
+    """
+    import torch
+
+    from harness.backbones import live
+    from harness.backbones.checkpoint import write_backbone
+
+    model, side = live.find_live(ctx.params["identity"]), ctx.params["image_size"]
+    live.live_classifier(model, ctx.device)(torch.full((1, 3, side, side), 0.5))
+    write_backbone(ctx.out, model.info, {})
+    write_json(ctx.out / live.FILE, {"identity": model.identity})
+
+
 def evaluate(ctx: Context) -> None:
     """Measure rows, and make of them the record and the units for paired comparisons."""
     rows, measured = measure(ctx)

@@ -1,0 +1,119 @@
+"""Models that live in this process: a module or a callable that is measured as it is, because no file could rebuild it.
+
+They give logits only. The store keeps how they are fed and what they are identified by, never their weights: what is missing of
+their results can be computed only in a process that holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from harness.backbones.checkpoint import BackboneInfo
+from harness.backbones.classifier import Classifier
+from harness.core.errors import UserError
+
+FILE = "live.json"
+"""Marks the artifact of a live model, beside its ``backbone.json``."""
+
+
+@dataclass(frozen=True)
+class LiveModel:
+    """A model of this process.
+
+    Attributes:
+        identity: SHA-256 of its weights and code, or ``name:NAME`` if its caller vouches for it.
+        call: From images (B, 3, H, W), normalised as ``info`` says, to logits (B, K).
+        info: How it is fed and what its outputs mean.
+    """
+
+    identity: str
+    call: Callable[[torch.Tensor], torch.Tensor]
+    info: BackboneInfo
+
+
+_MODELS: dict[str, LiveModel] = {}
+
+
+@contextmanager
+def registered(model: LiveModel) -> Iterator[None]:
+    """Let the work of this process find a model; it is let go of at the end."""
+    _MODELS[model.identity] = model
+    try:
+        yield
+    finally:
+        _MODELS.pop(model.identity, None)
+
+
+def find_live(identity: str) -> LiveModel:
+    """Return a registered model.
+
+    Raises:
+        UserError: this process does not hold it.
+    """
+    if identity not in _MODELS:
+        raise UserError(
+            "a model that was evaluated from Python is not in this process",
+            "its weights are in no file of the store",
+            "call harness.evaluate with it again",
+        )
+    return _MODELS[identity]
+
+
+def live_classifier(model: LiveModel, device: str | torch.device = "cpu") -> Classifier:
+    """Return the classifier of a model; its inputs arrive on ``device``, where a module is moved to."""
+    return Classifier(_Opaque(model.call, len(model.info.classes)), model.info, model.identity, device)
+
+
+class _Opaque(torch.nn.Module):
+    """A module around a callable, with nothing known of its inside."""
+
+    num_prefix_tokens = 0
+    """Nothing is assumed of its features, so that its memory layout stays as it is."""
+
+    def __init__(self, call: Callable[[torch.Tensor], torch.Tensor], outputs: int) -> None:
+        super().__init__()
+        self.call, self.outputs = call, outputs
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the logits (B, K) of normalised images (B, 3, H, W).
+
+        Raises:
+            UserError: the model fails, or what comes out is not a tensor of that shape.
+        """
+        try:
+            found: Any = self.call(images)
+        except UserError:
+            raise
+        except Exception as error:  # a model is its author's code and may fail in any way; the cause stays attached
+            raise UserError(
+                f"the model failed on images of shape {tuple(images.shape)}",
+                f"{type(error).__name__}: {error}",
+                "correct the model; the whole traceback is above this error",
+            ) from error
+        if not isinstance(found, torch.Tensor) or found.shape != (len(images), self.outputs):
+            what = (
+                f"a tensor of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
+            )
+            raise UserError(
+                f"the model returned {what}",
+                f"{len(images)} images and {self.outputs} classes want logits of shape ({len(images)}, {self.outputs})",
+                "return one row of logits per image, in the order of the class list, or give the model's own list with classes=",
+            )
+        return found
+
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Refuse.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            "a model evaluated from Python gives logits only",
+            "features were asked for, and its layers are not known",
+            "save its weights and evaluate the file with arch=, if timm has its architecture",
+        )
