@@ -243,19 +243,30 @@ def test_recipe_T1(tiny_clip):
         torch.testing.assert_close(score(*weights)[2], gradient - alone[name][2], rtol=1e-4, atol=1e-7)
 
 
-def test_reward_gradient_is_the_derivative_of_the_total(tiny_clip):
+@pytest.mark.parametrize("weights", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.1), (1.0, 0.5, 20.0)])
+def test_reward_gradient_is_the_derivative_of_the_total(tiny_clip, weights):
+    """Along the gradient itself, where the slope is the gradient's length and nothing cancels: each term, and all of them."""
+    settings = dataclasses.replace(SETTINGS, **dict(zip(("weight_en", "weight_in", "weight_q"), weights, strict=True)))
     net = Discriminator(tiny_clip.dim, seed=1, activation="leaky_relu")
-    rewards = Rewards(SETTINGS, RewardModels(tiny_clip, BrightQuality()), NAMES, torch.device("cpu"))
+    rewards = Rewards(settings, RewardModels(tiny_clip, BrightQuality()), NAMES, torch.device("cpu"))
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(4))
-    direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(5))
+    gradient = rewards.score(Batch([0, 1], [1, 2], images), net)[1]
+    length = gradient.norm().item()
 
     def total(shift):
-        batch = Batch([0, 1], [1, 2], images + shift * direction)
+        batch = Batch([0, 1], [1, 2], images + shift * gradient / length)
         return rewards.total(rewards.score(batch, net)[0])
 
-    slope = (total(1e-2) - total(-1e-2)) / 2e-2
-    gradient = rewards.score(Batch([0, 1], [1, 2], images), net)[1]
-    assert (gradient * direction).sum().item() == pytest.approx(slope, rel=0.02, abs=1e-4)
+    assert (total(0.1) - total(-0.1)) / 0.2 == pytest.approx(length, rel=0.01)
+
+
+def test_quality_gradient_lowers_l_q_by_the_slope_of_the_rating(tiny_clip):
+    """L_q = 1 - mean(score) / 5 with score 1 + 4 sigmoid(m - 1/2): at the mean pixel m = 1/2 a rating rises by 1 per unit of m."""
+    settings = dataclasses.replace(SETTINGS, weight_en=0.0, weight_in=0.0, weight_q=0.1)
+    rewards = Rewards(settings, RewardModels(Forbidden(), BrightQuality()), NAMES, torch.device("cpu"))
+    values, gradient = rewards.score(Batch([0, 1], [1, 2], torch.full((2, 3, 16, 16), 0.5)), None)
+    assert values["L_q"] == pytest.approx(0.4)
+    assert gradient.flatten().tolist() == pytest.approx([-0.1 / 5 / 2 / (3 * 16 * 16)] * gradient.numel(), rel=1e-5)
 
 
 def test_recipe_E1():

@@ -77,6 +77,22 @@ def test_bootstrap_and_linearised_error_agree(statistic: str) -> None:
     assert drawn.se_items == pytest.approx(linear.se_items, rel=0.06)
 
 
+def test_linearised_error_of_a_stratified_mean_is_the_survey_formula() -> None:
+    """Var = sum of n_h s_h^2 over n^2 with s_h^2 = sum of squares / (n_h - 1): (3 * 1 + 5 * 2.5) / 64."""
+    values = np.array([1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    one = units(np.stack([values, np.ones(8)], axis=1), np.repeat([0, 1], [3, 5]))
+    assert se(one) == pytest.approx(math.sqrt((3 * 1.0 + 5 * 2.5) / 64), rel=1e-12)
+
+
+def test_linearised_error_of_a_ratio_of_strata_is_the_delta_method() -> None:
+    """100 (a / b) with a = 6/8, b = 1/2: variance (100 / b)^2 (v_a + (a / b)^2 v_b), v = p (1 - p) / (n - 1)."""
+    a, b = counts((6, [1, 1]), (2, [0, 1])), counts((2, [1, 1]), (2, [0, 1]))
+    one = units(np.concatenate([b, a]), np.repeat([0, 1], [4, 8]), "relative", scale=100)
+    v_a, v_b = 0.75 * 0.25 / 7, 0.5 * 0.5 / 3
+    assert one.value() == 150
+    assert se(one) == pytest.approx(200 * math.sqrt(v_a + 1.5**2 * v_b), rel=1e-6)
+
+
 def test_pairing_cancels_what_two_systems_share() -> None:
     rng = np.random.default_rng(1)
     first = rng.random(1000) < 0.6

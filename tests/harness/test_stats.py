@@ -160,6 +160,14 @@ def test_undefined_replicates_are_counted_or_cost_the_interval():
     assert few.low is not None and few.reason == "undefined in 1 of 1000 resamples"
 
 
+def test_an_interval_survives_as_many_lost_replicates_as_one_tail_holds():
+    """25 of 1000 at 95 % are one tail; with one more the lower end itself could be among the lost."""
+    drawn = np.linspace(0, 1, 1000)
+    for lost, kept in ((25, True), (26, False)):
+        found = percentile_estimate(0.5, np.r_[drawn[lost:], np.full(lost, np.nan)], n=1, method="m", population="p")
+        assert (found.low is not None) is kept and f"undefined in {lost} of 1000 resamples" in found.reason
+
+
 def test_ten_thousand_replicates_of_a_thousand_distinct_items_are_quick():
     values = np.random.default_rng(5).normal(size=1000)
     start = time.process_time()

@@ -218,6 +218,19 @@ def test_tie_groups_hold_all_between_two_tied_rows(make_store: MakeStore) -> Non
     assert {key.generator: number for key, number in groups.items()} == {"a": 1, "b": 1, "c": 2, "d": 2, "e": 3}
 
 
+def test_a_row_between_two_tied_rows_is_tied_even_if_it_differs_from_the_best(make_store: MakeStore) -> None:
+    """0.86 of 2000 is worse than 0.90 of 2000 (p = 0.0001); 25 of 30, below both, may still be as good as 0.90 (p = 0.3)."""
+    store = make_store("s", {})
+    for name, n, rate in (("a", 2000, 0.9), ("b", 2000, 0.86), ("c", 30, 25 / 30), ("d", 2000, 0.5)):
+        put(store, make_record("in-domain", name, flags(n, rate, 0)), [])
+    (table,) = build_tables(from_store(store))
+    column = table.columns[0]
+    a, b, c, _ = (table.rows[key][column] for key in sorted(table.rows, key=lambda key: key.generator))
+    assert separable(a, b) and not separable(a, c)
+    groups = {key.generator: number for key, number in tie_groups(table, column, "resnet10").items()}
+    assert groups == {"a": 1, "b": 1, "c": 1, "d": 2}
+
+
 def test_bias_is_shown_against_accuracy_and_latex_escapes(make_store: MakeStore) -> None:
     store = make_store("s", {g: {"in-domain": [flags(200, r, 0)], "texture-bias": [flags(200, 0.3, 1)]}
                              for g, r in (("a_1", 0.5), ("b", 0.9))})  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit, logit
 
 pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra 'perception')")
 
@@ -275,3 +276,11 @@ def test_perception_jackknife_of_a_mean() -> None:
     assert turned == pytest.approx((low, high), abs=1e-12)
     grouped = jackknife(mean, names, 40)["mean"]
     assert grouped[1] - grouped[0] == pytest.approx(high - low, rel=0.35)
+
+
+def test_jackknife_of_three_images_is_the_standard_error_of_their_mean_on_the_logit_scale() -> None:
+    """0.2, 0.4, 0.6: standard error sqrt(0.04 / 3), t(2) = 4.302653; the slope of the logit is 1 / (0.4 * 0.6)."""
+    values = np.array([0.2, 0.4, 0.6])
+    low, high = jackknife(lambda w: {"mean": float(w @ values / w.sum())}, ["a", "b", "c"], 1000)["mean"]
+    reach = 4.302653 * np.sqrt(0.04 / 3) / (0.4 * 0.6)
+    assert (low, high) == pytest.approx((expit(logit(0.4) - reach), expit(logit(0.4) + reach)), rel=1e-6)
