@@ -41,7 +41,7 @@ def test_student_tail_and_quantile_agree_with_scipy(df: float) -> None:
     assert quantile(df) == pytest.approx(student.ppf(0.975, df), abs=1e-6)
 
 
-def test_bias_8_12_standard_errors_follow_from_the_stated_counts() -> None:
+def test_standard_errors_follow_from_the_stated_counts() -> None:
     ti = units(counts((620, [1, 1]), (169, [0, 1]), (411, [0, 0])))
     assert ti.value() == pytest.approx(0.785805, abs=1e-6) and 100 * se(ti) == pytest.approx(1.45, abs=0.1)
     sizes, right = (14146, 5974, 674, 21), (10248, 2652, 189, 9)
@@ -50,7 +50,7 @@ def test_bias_8_12_standard_errors_follow_from_the_stated_counts() -> None:
     assert 100 * cb.value() == pytest.approx(53.048, abs=1e-3) and 100 * se(cb) == pytest.approx(5.0, abs=0.3)
 
 
-def test_bias_6_1_background_gap_errors_by_correlation_of_the_two_views() -> None:
+def test_background_gap_errors_by_correlation_of_the_two_views() -> None:
     n, same, rand = 4050, 0.862, 0.789
     nested = units(
         counts((round(n * rand), [0, 1]), (round(n * (same - rand)), [1, 1]), (round(n * (1 - same)), [0, 1])),

@@ -23,7 +23,7 @@ def _context(right: list[list[int]]) -> dict[str, np.ndarray]:
     return {"image": np.array([f"{i}" for i in range(len(k))]), "correct": np.concatenate(right), **flags}
 
 
-def test_bias_8_6_context_units_give_cb_avg_and_its_parts() -> None:
+def test_context_units_give_cb_avg_and_its_parts() -> None:
     rows = _context([[1] * 80 + [0] * 20, [1] * 60 + [0] * 40, [1] * 10 + [0] * 10, [1] * 2 + [0] * 3])
     assert context_units(rows, "CB_avg").value() == pytest.approx((0.75 + 0.625 + 0.5) / 3)
     one = context_units(rows, "CB_1@5of10")

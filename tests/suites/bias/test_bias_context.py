@@ -52,7 +52,7 @@ def model_rows(focus_counts, model):
         (("truck", "night", "foggy", ("grass", "water")), 3),
     ],
 )
-def test_bias_8_7_uncommon_counting(facts, count):
+def test_uncommon_counting(facts, count):
     assert sum(uncommon_flags(Annotation("x.jpg", *facts), CARD)) == count
 
 
@@ -65,7 +65,7 @@ def test_bias_8_7_uncommon_counting(facts, count):
         ("ConvNext", [10952, 3247, 290, 13], 68.579),
     ],
 )
-def test_bias_8_6_known_models(focus_counts, model, correct, cb_avg):
+def test_cb_avg_of_known_models_follows_from_their_counts(focus_counts, model, correct, cb_avg):
     rows = model_rows(focus_counts, model)
     k = uncommon_count(rows)
     assert np.bincount(k).tolist() == SIZES
@@ -80,7 +80,7 @@ def test_bias_8_6_known_models(focus_counts, model, correct, cb_avg):
     assert found["CB_2plus"].n == 695 and result.checks[0].passed
 
 
-def test_bias_8_6_standardised_ratios_and_small_partition(focus_counts):
+def test_standardised_ratios_and_small_partition(focus_counts):
     found = values(score(model_rows(focus_counts, "resnet50"), CARD))
     ratios = [100 * found[f"CB_{k}_standardised"].value for k in (1, 2, 3)]
     assert ratios == pytest.approx([70.71, 46.81, 72.18], abs=0.01)
@@ -90,13 +90,13 @@ def test_bias_8_6_standardised_ratios_and_small_partition(focus_counts):
 
 
 @pytest.mark.parametrize(("category", "cb_avg"), [("car", 241.8), ("dog", 50.3), ("frog", 4.9), ("bird", 51.5)])
-def test_bias_8_6_and_14_constant_classifier_wins_but_is_flagged(focus_counts, category, cb_avg):
+def test_a_constant_classifier_wins_but_is_flagged(focus_counts, category, cb_avg):
     result = score(model_rows(focus_counts, focus_counts["category"] == category), CARD)
     assert 100 * values(result)["CB_avg"].value == pytest.approx(cb_avg, abs=0.05)
     assert not result.checks[0].passed and result.checks[0].threshold == 0.20
 
 
-def test_bias_8_14_chance_level_raises_the_floor(focus_counts):
+def test_chance_level_raises_the_floor(focus_counts):
     rows = model_rows(focus_counts, "resnet50") | {"chance": np.full(sum(SIZES), 1 / 6)}
     check = score(rows, CARD).checks[0]
     assert check.threshold == pytest.approx(5 / 6) and not check.passed
@@ -114,7 +114,7 @@ def toy(correct, total):
     }  # fmt: skip
 
 
-def test_bias_8_6_toy():
+def test_cb_of_a_toy_set():
     found = values(score(toy((80, 60, 10, 2), (100, 100, 20, 5)), CARD))
     assert [found[f"CB_{k}"].value for k in (1, 2, 3)] == pytest.approx([0.75, 0.625, 0.5])
     assert found["CB_avg"].value == pytest.approx(0.625)
@@ -130,7 +130,7 @@ def test_undefined_ratios_say_why():
     assert not blind.checks[0].passed
 
 
-def test_bias_8_12_standard_errors(focus_counts):
+def test_cb_standard_errors(focus_counts):
     first = partition_tables(model_rows(focus_counts, "resnet50"))
     second = partition_tables(model_rows(focus_counts, "vit-b"))
 
@@ -189,7 +189,7 @@ def small_focus(tmp_path, save_image):
     return tmp_path
 
 
-def test_bias_8_8_layout_is_read_by_the_database(small_focus, colour_classifier):
+def test_layout_is_read_by_the_database(small_focus, colour_classifier):
     truncated = small_focus / "cat-night" / "2.jpeg"
     truncated.write_bytes(truncated.read_bytes()[:-60])
     rows = predict_rows(colour_classifier(MODEL), small_focus, SMALL)
@@ -219,13 +219,13 @@ def test_clip_towers_are_given_bicubic_images(small_focus, colour_classifier):
     assert any("non-reference" in note for note in score({**bicubic, "geometry": np.array(["x"] * 6)}, SMALL).notes)
 
 
-def test_bias_8_8_row_count_must_match_the_card(small_focus):
+def test_row_count_must_match_the_card(small_focus):
     with pytest.raises(UserError, match="lists 6 images, expected 20815"):
         read_annotations(small_focus, SMALL.model_copy(update={"expected_images": 20815}))
     assert len(read_annotations(small_focus, SMALL)[1]) == 6
 
 
-def test_bias_8_8_duplicate_bytes_are_detected(small_focus):
+def test_duplicate_bytes_are_detected(small_focus):
     (small_focus / "cat-day" / "1.jpg").write_bytes((small_focus / "car-snow" / "9.jpeg").read_bytes())
     with pytest.raises(UserError, match="1 groups of byte-identical") as caught:
         read_annotations(small_focus, SMALL)
@@ -234,7 +234,7 @@ def test_bias_8_8_duplicate_bytes_are_detected(small_focus):
     assert len(find_duplicates(base, [item.name for item in items])) == 1
 
 
-def test_bias_8_8_missing_and_hopeless_files_are_named(small_focus, colour_classifier):
+def test_missing_and_hopeless_files_are_named(small_focus, colour_classifier):
     victim = small_focus / "cat-day" / "1.jpg"
     victim.write_bytes(b"not an image at all")
     with pytest.raises(UserError, match=r"1\.jpg cannot be decoded"):

@@ -28,7 +28,7 @@ COLOURS = {
 }  # fmt: skip
 
 
-def test_bias_8_2_manifest_structure(manifest):
+def test_the_manifest_holds_1280_stimuli_of_sixteen_categories(manifest):
     items = [parse_name(row["relpath"]) for row in manifest]
     assert len(items) == 1280
     assert sum(item.shape != item.texture for item in items) == 1200
@@ -41,7 +41,7 @@ def test_bias_8_2_manifest_structure(manifest):
         assert (item.texture, item.texture_source) == (row["texture"], row["texture_source"])
 
 
-def test_bias_8_2_experiment_prefix_is_dropped():
+def test_experiment_prefixes_are_dropped_from_stimulus_names():
     item = parse_name("0001_s5n_dnn_0_airplane_00_airplane10-boat3.png")
     assert (item.shape_source, item.texture_source) == ("airplane10", "boat3")
     for wrong in ("airplane10.png", "airplane10-boat3.jpg", "10airplane-3boat.png"):
@@ -49,7 +49,7 @@ def test_bias_8_2_experiment_prefix_is_dropped():
             parse_name(wrong)
 
 
-def test_bias_8_3_every_observer_reproduced_exactly(stimuli, answers, reference_values):
+def test_ti_of_every_observer_is_reproduced_exactly(stimuli, answers, reference_values):
     card = CueConflictCard.load()
     expected = [row for row in reference_values["networks_from_per_image_files"]["rows"] if row["observer"] in answers]
     assert len(expected) == len(answers) == 19
@@ -67,7 +67,7 @@ def test_bias_8_3_every_observer_reproduced_exactly(stimuli, answers, reference_
             assert 100 * same.value == pytest.approx(row["same_class_acc_pct"], abs=1e-4) and same.n == 80
 
 
-def test_bias_8_3_pooled_humans_and_known_counts(stimuli, answers):
+def test_ti_of_pooled_humans_and_of_known_counts(stimuli, answers):
     humans = [name for name in answers if name.startswith("human:")]
     counts = sum(cue_table(with_answers(stimuli, answers[name]))[0].sum(axis=0) for name in humans)
     assert len(humans) == 10 and counts.tolist() == [9236, 398]
@@ -75,7 +75,7 @@ def test_bias_8_3_pooled_humans_and_known_counts(stimuli, answers):
     assert (round(100 * resnet.value, 4), resnet.n) == (78.5805, 789)
 
 
-def test_bias_8_3_error_consistency(stimuli, answers):
+def test_error_consistency_of_published_observers(stimuli, answers):
     right = {name: answer == stimuli["shape"] for name, answer in answers.items()}
     humans = [name for name in right if name.startswith("human:")]
 
@@ -89,7 +89,7 @@ def test_bias_8_3_error_consistency(stimuli, answers):
     assert np.mean([kappa("mvh:resnet50", human) for human in humans]) == pytest.approx(0.067997, abs=1e-6)
 
 
-def test_bias_8_5_toys(stimuli):
+def test_ti_of_toy_observers(stimuli):
     shape, texture = np.asarray(["cat"] * 5), np.asarray(["dog"] * 5)
     rows = {"shape": shape, "texture": texture, "answer": np.asarray(["cat", "dog", "dog", "dog", "car"])}
     assert texture_inclination(rows).value == 0.75
@@ -106,7 +106,7 @@ def test_ti_at_the_border_keeps_an_honest_interval():
     assert estimate.value == 1.0 and estimate.low < 0.6 and estimate.method == "wilson"
 
 
-def test_bias_8_12_standard_errors_and_reproducibility(stimuli, answers):
+def test_ti_standard_errors_and_their_reproducibility(stimuli, answers):
     rows = with_answers(stimuli, answers["mvh:resnet50"])
     table, conflict = cue_table(rows)
     shapes, textures = stimuli["shape_source"][conflict], stimuli["texture_source"][conflict]
@@ -123,7 +123,7 @@ def test_bias_8_12_standard_errors_and_reproducibility(stimuli, answers):
     assert direct == texture_inclination(rows, "two-way", seed=3)
 
 
-def test_bias_8_14_constant_and_random_answers_are_flagged_and_a_network_is_not(stimuli, answers):
+def test_constant_and_random_answers_are_flagged_and_a_network_is_not(stimuli, answers):
     card = CueConflictCard.load()
     assert all(check.passed for check in score(with_answers(stimuli, answers["mvh:resnet50"]), card).checks)
     names = np.asarray(list(card.categories))
@@ -166,7 +166,7 @@ def test_texture_classifier_is_measured_from_files(small_set, colour_classifier)
     assert calls[-1] == (64, 64, "images")
 
 
-def test_bias_8_14_untrained_and_constant_classifiers_are_flagged(small_set, colour_classifier, untrained_network):
+def test_untrained_and_constant_classifiers_are_flagged(small_set, colour_classifier, untrained_network):
     root, card = small_set
     for model in (untrained_network(by_class(COLOURS)), colour_classifier(by_class(COLOURS), gain=0.0)):
         result = score(predict_rows(model, root, card), card)
@@ -174,7 +174,7 @@ def test_bias_8_14_untrained_and_constant_classifiers_are_flagged(small_set, col
         assert verdicts == [False]
 
 
-def test_bias_8_13_saved_rows_give_equal_metrics(small_set, colour_classifier, untrained_network, tmp_path):
+def test_saved_rows_give_equal_metrics(small_set, colour_classifier, untrained_network, tmp_path):
     import pandas as pd
 
     root, card = small_set

@@ -170,7 +170,7 @@ def test_the_only_object_may_have_id_0_and_no_mark_of_a_crowd() -> None:
     assert "iscrowd" not in truth["annotations"][0]  # the dictionary of the run is left as it is
 
 
-def test_perception_9_perfect_and_empty() -> None:
+def test_perfect_detections_give_ap_1_and_none_give_0() -> None:
     """Perfect detections give AP 1, none give AP 0 without a crash, and the empty image is still counted."""
     truth = toy_truth(7)
     truth["annotations"] = [a for a in truth["annotations"] if not a["iscrowd"]]
@@ -188,7 +188,7 @@ def test_perception_9_perfect_and_empty() -> None:
         assert arrange_coco(nothing, kind).n_images == len(truth["images"])
 
 
-def test_perception_9_miou() -> None:
+def test_miou_of_a_case_counted_by_hand() -> None:
     """Equal pictures give mIoU 1; a hand-counted case gives its numbers; absent classes are left out."""
     rows = pd.DataFrame({
         "stem": ["a", "a", "a", "b", "b", "b"], "class_index": [0, 1, 2] * 2, "intersection": [4, 0, 0, 2, 3, 0],

@@ -1,4 +1,4 @@
-"""Acceptance checks "Search", "Metric" and the probes of "Few-shot"."""
+"""The search for C, the metric with its interval, and few-shot probes."""
 
 from __future__ import annotations
 

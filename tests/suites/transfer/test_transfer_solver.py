@@ -1,4 +1,4 @@
-"""Acceptance checks "Solver invariants" and "Solver known answers"."""
+"""The probe's solver: known answers, invariants, and when it may stop."""
 
 from __future__ import annotations
 
