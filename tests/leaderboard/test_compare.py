@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, norm
+from scipy.stats import t as student
 
 from harness.core.errors import DataMissing, UserError
 from harness.core.names import names_in
@@ -401,3 +402,45 @@ def test_names_with_any_characters_are_found_and_cut_nowhere(make_store: MakeSto
     Board().write_baseline(tmp_path / "odd", [store], "a test", (), {})
     _, summary, _ = Board().gate([store], tmp_path / "odd", True, odd)
     assert odd in summary and "lbgen" not in summary.replace("baseline", "")
+
+
+def test_an_unpaired_difference_is_welchs_with_the_errors_of_both_intervals_and_the_pooled_spread_of_seeds() -> None:
+    """Errors (0.04 / 3.92) and (0.08 / 3.92); spreads 0.03 of 2 and 0.01 of 1 degrees of freedom over three and two seeds."""
+    first = Value(Estimate(0.80, 0.78, 0.82, 100, "m", "p"), True, ((0, 0), (1, 1), (2, 2)), Spread(0.03, 2))
+    second = Value(Estimate(0.75, 0.71, 0.79, 80, "m", "p"), True, ((0, 0), (1, 1)), Spread(0.01, 1))
+    items = np.hypot(0.04, 0.08) / (2 * norm.ppf(0.975))
+    seeds = np.sqrt((2 * 0.03**2 + 0.01**2) / 3 * (1 / 3 + 1 / 2))
+    error = np.hypot(items, seeds)
+    found = unpaired(first, second)
+    assert found is not None and (found.value, found.df, found.n) == (pytest.approx(0.05), 3, 80)
+    assert (found.se_items, found.se_seeds) == pytest.approx((items, seeds))
+    assert (found.low, found.high) == pytest.approx((0.05 - student.ppf(0.975, 3) * error, 0.05 + student.ppf(0.975, 3) * error))
+    p = student.sf(0.05 / error, 3)
+    assert (found.p, found.p_higher, found.p_lower) == pytest.approx((2 * p, p, 1 - p), abs=1e-7)
+    back = unpaired(second, first)
+    assert back is not None and (back.value, back.p_lower) == (pytest.approx(-0.05), pytest.approx(p, abs=1e-7))
+    alone = unpaired(replace(first, spread=None), replace(second, spread=None))
+    assert alone is not None and alone.se_seeds is None and alone.p == pytest.approx(2 * norm.sf(0.05 / items))
+    assert (alone.low, alone.high) == pytest.approx((0.05 - 1.96 * items, 0.05 + 1.96 * items), abs=1e-5)
+    assert unpaired(first, replace(second, estimate=replace(second.estimate, low=None, high=None))) is None
+
+
+def test_values_without_any_error_differ_by_their_sign() -> None:
+    point = Value(Estimate(0.5, 0.5, 0.5, 10, "m", "p"), True, ((0, 0),))
+    higher = replace(point, estimate=Estimate(0.6, 0.6, 0.6, 10, "m", "p"))
+    results = [unpaired(*pair) for pair in ((point, point), (higher, point), (point, higher))]
+    assert [(d.p_higher, d.p) for d in results if d] == [(0.5, 1.0), (0.0, 0.0), (1.0, 0.0)]
+    assert separable(higher, point) and not separable(point, point)
+    nothing = replace(point, estimate=Estimate(None, None, None, 0, "m", "p", "why"))
+    assert not separable(nothing, point) and not separable(point, nothing)
+
+
+def test_lower_is_better_and_invalid_or_lonely_rows_have_no_group(make_store: MakeStore) -> None:
+    store = make_store("s", {name: {"texture-bias": [flags(400, rate, 0)]} for name, rate in (("a", 0.9), ("b", 0.2), ("c", 0.5))})
+    failed = make_record("texture-bias", "d", flags(400, 0.1, 0), checks=(Check("floor", False, 0.1, 0.5, "m"),))
+    put(store, failed, [])
+    (table,) = build_tables(from_store(store))
+    column = table.columns[0]
+    groups = {key.generator: number for key, number in tie_groups(table, column, "resnet10").items()}
+    assert groups == {"b": 1, "c": 2, "a": 3}
+    assert tie_groups(table, column, "vit") == {} == tie_groups(table, replace(column, better="neither"), "resnet10")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.core.errors import DataMissing, UserError
-from suites.bias.background import VARIATIONS, foreground_key, predict_rows, read_views, score
+from suites.bias.background import VARIATIONS, foreground_key, pair_tables, predict_rows, read_views, score
 from suites.bias.cards import In9Card
 from tests.suites.bias.conftest import values
 
@@ -182,3 +182,34 @@ def test_saved_rows_give_equal_metrics(small_in9, untrained_network, tmp_path):
     rows = predict_rows(untrained_network(COLOURS), small_in9, SMALL)
     pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet", index=False)
     assert score(pd.read_parquet(tmp_path / "rows.parquet"), SMALL) == score(rows, SMALL)
+
+
+def test_a_background_record_says_of_each_number_how_and_for_whom():
+    rows = counted_rows(80, 70, 60, n=90) | {"converted": np.arange(270) < 3}
+    result = score(rows, CARD)
+    facts = {m.name: (m.unit, m.better, m.role, m.estimate.method, m.estimate.n, m.beside) for m in result.metrics}
+    pairs = "bootstrap (foreground pairs, within class)"
+    assert facts == {
+        "BG_Gap": ("points", "lower", "primary", pairs, 90, ("mixed_same",)),
+        "relative_gap": ("fraction", "lower", "companion", pairs, 90, ()),
+        **{name: ("fraction", "higher", "companion", "wilson", 90, ()) for name in VARIATIONS},
+    }
+    assert {m.estimate.population for m in result.metrics} == {"new foregrounds"}
+    found = values(result)
+    assert [found[name].value for name in VARIATIONS] == pytest.approx([80 / 90, 70 / 90, 60 / 90])
+    assert (found["BG_Gap"].value, found["relative_gap"].value) == pytest.approx((1000 / 90, 1 / 7))
+    assert result.notes == ("3 files were not stored as RGB",)
+    (check,) = result.checks
+    assert (check.name, check.passed, check.threshold) == ("Mixed-Same accuracy", True, CARD.min_mixed_same)
+
+
+def test_pairs_are_matched_by_foreground_and_kept_by_class():
+    rows = {
+        "variation": ["mixed_same", "mixed_same", "mixed_same", "mixed_rand", "mixed_rand", "mixed_rand", "original"],
+        "foreground": ["c", "a", "b", "b", "c", "a", "a"], "label": [0, 1, 0, 0, 0, 1, 1], "correct": [1, 1, 0, 1, 0, 1, 0],
+    }  # fmt: skip
+    tables = pair_tables(rows)
+    assert [table.tolist() for table in tables] == [[[0, 1, 1], [1, 0, 1]], [[1, 1, 1]]]
+    for column, value in (("foreground", ["c", "a", "b", "b", "c", "d", "a"]), ("foreground", ["a", "a", "b", "b", "a", "a", "a"])):
+        with pytest.raises(ValueError, match="not paired one to one"):
+            pair_tables(rows | {column: value})

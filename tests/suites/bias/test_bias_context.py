@@ -22,6 +22,7 @@ from suites.bias.context import (
     predict_rows,
     read_annotations,
     score,
+    standardised,
     uncommon_count,
     uncommon_flags,
 )
@@ -290,3 +291,57 @@ def test_reading_does_not_write_beside_the_data(small_focus):
     before = sorted(path.name for path in small_focus.iterdir())
     read_annotations(small_focus, SMALL)
     assert sorted(path.name for path in small_focus.iterdir()) == before
+
+
+def test_a_context_record_says_of_each_number_how_and_for_whom():
+    result = score(toy((80, 60, 10, 2), (100, 100, 20, 40)), CARD)
+    facts = {m.name: (m.unit, m.better, m.role, m.estimate.method, m.estimate.n, m.beside) for m in result.metrics}
+    bootstrapped = "bootstrap (image, within partition)"
+    assert facts == {
+        "CB_avg": ("fraction", "higher", "primary", bootstrapped, 160, ("Acc_0",)),
+        "CB_12": ("fraction", "higher", "companion", bootstrapped, 120, ()),
+        "CB_1": ("fraction", "higher", "companion", bootstrapped, 100, ("Acc_0",)),
+        "CB_2": ("fraction", "higher", "companion", bootstrapped, 20, ("Acc_0",)),
+        "CB_3": ("fraction", "higher", "companion", bootstrapped, 40, ()),
+        "CB_2plus": ("fraction", "higher", "companion", bootstrapped, 60, ()),
+        "CB_1_standardised": ("fraction", "higher", "companion", bootstrapped, 100, ()),
+        "CB_2_standardised": ("fraction", "higher", "companion", bootstrapped, 20, ()),
+        "CB_3_standardised": ("fraction", "higher", "companion", bootstrapped, 40, ()),
+        **{f"Acc_{k}": ("fraction", "higher", "companion", "wilson", n, ()) for k, n in enumerate((100, 100, 20, 40))},
+    }
+    assert {m.estimate.population for m in result.metrics} == {"new images of each partition"}
+    found = values(result)
+    assert [found[f"Acc_{k}"].value for k in range(4)] == pytest.approx([0.8, 0.6, 0.5, 0.05])
+    assert found["CB_2plus"].value == pytest.approx(12 / 60 / 0.8)
+    assert found["CB_avg"].value == pytest.approx((0.75 + 0.625 + 0.0625) / 3)
+    (check,) = result.checks
+    assert (check.name, check.passed, check.value, check.threshold) == ("Acc_0", True, 0.8, CARD.min_acc0)
+
+
+def test_small_partitions_are_remarked_upon_by_their_size():
+    """Below 100 images low n, below 30 not reportable alone; the smallest one is named."""
+    sizes = ((99, "P1 has 99 images: low n"), (100, ""), (29, "P1 has 29 images: not reportable alone"), (30, "P1 has 30 images: low n"))
+    for n, remark in sizes:
+        found = values(score(toy((80, 20, 120, 120), (150, n, 200, 200)), CARD))
+        assert [found[name].reason for name in ("CB_1", "CB_12", "Acc_1", "CB_2")] == [remark, remark, remark, ""], n
+
+
+def test_standardised_ratio_is_one_where_context_changes_nothing_within_a_category():
+    """Cats 90 % and dogs 30 % right everywhere; uncommon images are mostly dogs, so that CB_1 falls and its standardised form not."""
+    category = np.repeat(["cat", "dog", "cat", "dog"], [100, 100, 10, 90])
+    correct = np.concatenate([np.arange(n) < right for n, right in ((100, 90), (100, 30), (10, 9), (90, 27))])
+    k = np.repeat([0, 1], [200, 100])
+    totals = np.stack([part.sum(axis=0) for part in partition_tables({
+        "category": category, "correct": correct, "uncommon_time": k, "uncommon_weather": 0 * k, "uncommon_location": 0 * k,
+    })])[None]  # fmt: skip
+    assert standardised(totals, 1)[0] == pytest.approx(1.0)
+    assert cb(totals, (1,))[0] == pytest.approx(0.36 / 0.6)
+    assert totals[0, :2].tolist() == [[100, 100, 90, 30], [10, 90, 9, 27]]
+
+
+def test_a_category_without_a_right_answer_in_common_context_leaves_the_standardised_ratio_undefined():
+    rows = toy((80, 60, 10, 2), (100, 100, 120, 105))
+    last = np.flatnonzero(uncommon_count(rows) == 1)[-1]
+    rows["category"][last] = "dog"
+    found = values(score(rows, CARD))["CB_1_standardised"]
+    assert found.value is None and found.reason == "a category has no images, or none correct, in common context"

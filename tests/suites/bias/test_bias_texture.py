@@ -232,3 +232,62 @@ def test_broken_outputs_are_refused(small_set, colour_classifier):
         predict_rows(Broken(by_class(COLOURS)), root, card)
     with pytest.raises(UserError, match="7 outputs but lists 8"):
         predict_rows(TooWide(by_class(COLOURS)), root, card)
+
+
+# --- what a record says of each number ------------------------------------------------------------------------
+
+
+def small_rows():
+    """Six conflict images (three shape answers, two texture answers, one neither) and two of equal cues, one right."""
+    rows = {
+        "shape": ["cat", "cat", "cat", "dog", "dog", "dog", "cat", "dog"],
+        "texture": ["dog", "dog", "dog", "cat", "cat", "cat", "cat", "dog"],
+        "answer": ["cat", "cat", "dog", "dog", "cat", "car", "cat", "car"],
+        "shape_source": ["cat1", "cat1", "cat2", "dog1", "dog1", "dog2", "cat1", "dog1"],
+        "texture_source": ["dog1", "dog2", "dog1", "cat1", "cat1", "cat2", "cat1", "dog1"],
+        "tied": [True] + [False] * 7, "converted": [True, True] + [False] * 6, "truncated": [False] * 7 + [True],
+    }  # fmt: skip
+    return {name: np.asarray(column) for name, column in rows.items()}
+
+
+def test_a_texture_record_says_of_each_number_how_and_for_whom():
+    result = score(small_rows(), CueConflictCard.load())
+    facts = {m.name: (m.unit, m.better, m.role, m.estimate.population, m.estimate.method, m.estimate.n) for m in result.metrics}
+    images = "these sources, new images"
+    assert facts == {
+        "TI": ("fraction", "lower", "primary", images, "bootstrap (image)", 5),
+        "TI_shape_sources": ("fraction", "lower", "companion", "new shape sources", "bootstrap (shape source)", 5),
+        "TI_two_way": ("fraction", "lower", "companion", "new stimuli", "bootstrap (two-way)", 5),
+        "shape_bias": ("fraction", "higher", "companion", images, "bootstrap (image)", 5),
+        "texture_rate": ("fraction", "neither", "companion", images, "wilson", 6),
+        "shape_rate": ("fraction", "neither", "companion", images, "wilson", 6),
+        "neither_rate": ("fraction", "neither", "companion", images, "wilson", 6),
+        "cue_coverage": ("fraction", "higher", "companion", images, "wilson", 6),
+        "same_category_accuracy": ("fraction", "higher", "companion", images, "wilson", 2),
+    }
+    found = values(result)
+    expected = (("TI", 2 / 5), ("shape_bias", 3 / 5), ("texture_rate", 2 / 6), ("shape_rate", 3 / 6), ("neither_rate", 1 / 6),
+                ("cue_coverage", 5 / 6), ("same_category_accuracy", 1 / 2))  # fmt: skip
+    for name, value in expected:
+        assert found[name].value == pytest.approx(value), name
+    assert (found["shape_bias"].low, found["shape_bias"].high) == pytest.approx((1 - found["TI"].high, 1 - found["TI"].low))
+    assert result.metrics[0].beside == ("cue_coverage", "same_category_accuracy")
+    assert result.notes == (
+        "s = 3, t = 2, neither = 1, of 6 conflict images", "2 files were not stored as RGB",
+        "1 files ended early and were completed", "1 answers were tied; the first category in map order was taken",
+    )  # fmt: skip
+    checks = [(c.name, c.passed, c.threshold, c.value) for c in result.checks]
+    assert checks == [("cue coverage", True, 0.4, 5 / 6), ("same-category accuracy", True, 0.5, 0.5)]
+
+
+def test_ti_without_any_cue_answer_is_undefined_and_answers_of_people_stay_with_their_stimulus():
+    rows = small_rows()
+    nothing = texture_inclination(rows | {"answer": np.full(8, "car")}, "shape source")
+    assert (nothing.value, nothing.population, nothing.method) == (None, "new shape sources", "bootstrap (shape source)")
+    assert nothing.reason == "no conflict image was answered with its shape or its texture"
+    border = texture_inclination(rows | {"answer": rows["shape"]}, "two-way")
+    assert (border.value, border.n, border.method, border.population) == (0.0, 6, "wilson", "new stimuli")
+    many = {name: np.repeat(column, 30) for name, column in rows.items()}
+    plain, people = (texture_inclination(many | extra, "image") for extra in ({}, {"stimulus": np.repeat(np.arange(8), 30)}))
+    assert plain.value == people.value and people.n == 150 and people.method == "bootstrap (image)"
+    assert people.high - people.low > 3 * (plain.high - plain.low), "thirty people saw each of five images"
