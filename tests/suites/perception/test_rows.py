@@ -21,6 +21,7 @@ from suites.perception.metrics import (
     arrange_coco,
     coco_summary,
     jackknife,
+    left_out,
     precision_summary,
 )
 from suites.perception.settings import AdeSettings
@@ -284,3 +285,60 @@ def test_jackknife_of_three_images_is_the_standard_error_of_their_mean_on_the_lo
     low, high = jackknife(lambda w: {"mean": float(w @ values / w.sum())}, ["a", "b", "c"], 1000)["mean"]
     reach = 4.302653 * np.sqrt(0.04 / 3) / (0.4 * 0.6)
     assert (low, high) == pytest.approx((expit(logit(0.4) - reach), expit(logit(0.4) + reach)), rel=1e-6)
+
+
+def test_intervals_at_the_ends_of_the_scale_are_cut_there() -> None:
+    """At 0 and 1 there is no logit: 1 -+ half; and one image has no interval at all."""
+
+    def ends(values: Any, most: int = 1000) -> tuple[float, float]:
+        chosen = iter(np.asarray(values, dtype=np.float64))  # the whole last: the others are left out in turn
+        names = [f"image {i}" for i in range(len(values) - 1)]
+        return jackknife(lambda w: {"x": float(next(chosen))}, names, most)["x"]
+
+    half = 4.302653 * np.sqrt(2 / 3 * 2 * 0.05**2)
+    assert ends([0.9, 1.0, 0.95, 1.0]) == pytest.approx((1 - 4.302653 * np.sqrt(2 / 3 * 0.005), 1.0), rel=1e-6)
+    assert ends([0.0, 0.05, 0.1, 0.0]) == pytest.approx((0.0, half), rel=1e-6)
+    assert np.isnan(ends([0.5, 0.5])).all()
+    assert ends([0.0, 1.0, 0.5, 1e-6])[0] < 1e-300, "no overflow where half is a million times the value"
+
+
+def test_groups_of_images_follow_from_names_alone() -> None:
+    names = [f"image {i}" for i in range(50)]
+    labels, found = left_out(lambda w: {"kept": float(w.sum())}, names, 7)
+    assert set(labels) <= {f"group {i}" for i in range(7)} and len(labels) == len(found["kept"])
+    assert (50 - found["kept"]).sum() == 50 and found["kept"].max() < 50
+    again, other = left_out(lambda w: {"kept": float(w.sum())}, names[::-1], 7)
+    assert again == labels and (other["kept"] == found["kept"]).all()
+    each, single = left_out(lambda w: {"kept": float(w.sum())}, names, 50)
+    assert sorted(each) == sorted(names) and (single["kept"] == 49).all(), "as many as allowed: each by itself"
+
+
+def test_precision_of_a_case_counted_by_hand() -> None:
+    """Two objects; hits at ranks 1 and 3 of three detections: precision 1 up to recall 1/2, then 2/3."""
+    rows = pd.DataFrame([
+        {"image_id": 1, "category_id": 1, "iou_type": "bbox", "area": "all", "n_gt": 1, "scores": [0.9, 0.2], "matches": [1023, 0],
+         "ignored": [0, 0]},
+        {"image_id": 2, "category_id": 1, "iou_type": "bbox", "area": "all", "n_gt": 1, "scores": [0.5, 0.3], "matches": [0, 1],
+         "ignored": [0, 0]},
+        {"image_id": 2, "category_id": 2, "iou_type": "bbox", "area": "all", "n_gt": 0, "scores": [0.7], "matches": [0],
+         "ignored": [0]},
+        {"image_id": 2, "category_id": 3, "iou_type": "bbox", "area": "all", "n_gt": 2, "scores": [], "matches": [], "ignored": []},
+    ])  # fmt: skip
+    arranged = arrange_coco(rows, "bbox")
+    found = arranged.precision()
+    assert found.shape == (10, 101, 3) and np.isnan(found[:, :, 1]).all() and (found[:, :, 2] == 0).all()
+    assert found[0, :51, 0] == pytest.approx(1.0) and found[0, 51:, 0] == pytest.approx(2 / 3)
+    assert found[1, :51, 0] == pytest.approx(1.0) and (found[1, 51:, 0] == 0).all(), "the second hit is one at IoU 0.5 alone"
+    half, full = 51 / 101, (51 + 50 * 2 / 3) / 101
+    expected = {"AP": (full + 9 * half) / 10 / 2, "AP50": full / 2, "AP75": half / 2}
+    assert arranged.summary() == pytest.approx(expected)
+    alone = arranged.summary(np.array([1.0, 0.0]))
+    assert alone["AP50"] == pytest.approx(1.0), "without image 2 only the first object is left, and no category 3"
+    assert np.isnan(list(arranged.summary(np.zeros(2)).values())).all()
+
+
+def test_ade_numbers_without_labelled_pixels_are_undefined() -> None:
+    rows = pd.DataFrame({"stem": ["a", "b"], "class_index": [0, 0], "intersection": [1, 0], "union": [2, 0], "labelled": [1, 0]})
+    arranged = arrange_ade(rows)
+    assert ade_summary(arranged) == {"mIoU": 0.5, "aAcc": 1.0, "mAcc": 1.0}
+    assert np.isnan(list(ade_summary(arranged, np.array([0.0, 1.0])).values())).all()

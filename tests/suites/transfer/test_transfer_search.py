@@ -319,3 +319,24 @@ def test_transfer_few_shot_never_sees_the_rest():
     spoilt[rest] = 1e6
     again = run_few_shot(replace(train, x=spoilt), tx, ProbeSettings(), seed=2, fraction=0.2)
     assert again.probe.c == few.probe.c and np.array_equal(again.probe.predictions, few.probe.predictions)
+
+
+def test_transfer_metrics_say_how_and_for_whom():
+    labels, predicted = np.array([0] * 60 + [1] * 40), np.array([0] * 45 + [1] * 15 + [1] * 10 + [0] * 30)
+    single = top1(labels, predicted)
+    assert (single.value, single.n, single.method, single.population) == (0.55, 100, "wilson", "new test images")
+    nothing, none = top1([], []), mean_per_class([], [])
+    assert nothing.reason == none.reason == "no test images" and nothing.population == none.population == "new test images"
+    mean = mean_per_class(labels, predicted)
+    assert (mean.value, mean.n, mean.population) == (pytest.approx((0.75 + 0.25) / 2), 100, "new test images")
+    assert mean.method == "bootstrap (image within class)"
+    error = np.sqrt(0.75 * 0.25 / 60 + 0.25 * 0.75 / 40) / 2
+    assert (mean.low, mean.high) == pytest.approx((0.5 - 1.96 * error, 0.5 + 1.96 * error), abs=0.15 * error)
+    twice = top1(np.tile(labels, 2), np.tile(predicted, 2), np.tile(np.arange(100), 2), seed=3)
+    assert (twice.n, twice.method, twice.population) == (100, "bootstrap (image)", "new test images")
+    error = np.sqrt(0.55 * 0.45 / 100)
+    assert (twice.low, twice.high) == pytest.approx((0.55 - 1.96 * error, 0.55 + 1.96 * error), abs=0.15 * error)
+    other = top1(np.tile(labels, 2), np.tile(predicted, 2), np.tile(np.arange(100), 2), seed=4)
+    copied = mean_per_class(np.tile(labels, 2), np.tile(predicted, 2), np.tile(np.arange(100), 2), seed=3)
+    assert (other.low, other.high) != (twice.low, twice.high) and copied.n == 100
+    assert (copied.low, copied.high) == pytest.approx((mean.low, mean.high), abs=0.02), "copies bring no certainty"
