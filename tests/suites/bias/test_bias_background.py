@@ -192,7 +192,7 @@ def test_a_background_record_says_of_each_number_how_and_for_whom():
     assert facts == {
         "BG_Gap": ("points", "lower", "primary", pairs, 90, ("mixed_same",)),
         "relative_gap": ("fraction", "lower", "companion", pairs, 90, ()),
-        **{name: ("fraction", "higher", "companion", "wilson", 90, ()) for name in VARIATIONS},
+        **dict.fromkeys(VARIATIONS, ("fraction", "higher", "companion", "wilson", 90, ())),
     }
     assert {m.estimate.population for m in result.metrics} == {"new foregrounds"}
     found = values(result)
