@@ -14,6 +14,7 @@ from generators.lbgen.adjoint import autograd_trajectory, image_pullback, staged
 from generators.lbgen.encoders import OpenClipEncoder, load_open_clip
 from generators.lbgen.sampler import (
     SampleNoise,
+    Step,
     alpha_bars,
     ancestral_steps,
     draw_start,
@@ -320,3 +321,51 @@ def test_noise_is_replayable_and_independent_of_neighbours():
         assert torch.equal(first[1:2], alone.draw())
         assert not torch.equal(first[0], first[1])
     assert not torch.equal(SampleNoise(5, 8, [1], (4,)).draw(), SampleNoise(5, 7, [1], (4,)).draw())
+
+
+def test_sampling_is_the_recursion_and_keeps_what_stands_before_the_asked_steps():
+    """x' = a x + b eps + sigma z with eps = 3 x + t and a z of its own per step."""
+    steps = [Step(7, 2.0, 0.5, 0.1), Step(3, 1.5, -1.0, 0.2), Step(1, 1.0, 1.0, 0.0)]
+    asked, noise = [], iter(torch.tensor([[10.0], [20.0], [30.0]], dtype=torch.float64))
+
+    def predict(latents, timestep):
+        asked.append(timestep)
+        return 3 * latents + timestep
+
+    first = torch.ones(1, dtype=torch.float64)
+    found = sample_trajectory(predict, steps, first, lambda: next(noise), keep=(0, 2))
+    x1 = 2 * 1 + 0.5 * (3 + 7) + 0.1 * 10
+    x2 = 1.5 * x1 - (3 * x1 + 3) + 0.2 * 20
+    assert found.final.item() == pytest.approx(x2 + 3 * x2 + 1)
+    assert {index: each.item() for index, each in found.kept.items()} == pytest.approx({0: 1.0, 2: x2})
+    assert asked == [7, 3, 1] and not found.final.requires_grad
+    still = sample_trajectory(predict, steps[:1], first)
+    assert still.final.item() == 7.0 and still.kept == {}, "without noise"
+
+
+def test_the_last_step_adds_next_to_no_noise_and_others_the_posterior_variance():
+    bars = alpha_bars(SD15_SCHEDULER)
+    assert STEPS[-1].sigma == pytest.approx(1e-10) and STEPS[-1].timestep == 1
+    for step in STEPS[:-1]:
+        bar, before = bars[step.timestep].item(), bars[step.timestep - 20].item()
+        assert step.sigma**2 == pytest.approx((1 - bar / before) * (1 - before) / (1 - bar), rel=1e-9)
+    other = alpha_bars({"beta_start": 0.01, "beta_end": 0.04, "num_train_timesteps": 3})
+    assert other.tolist() == pytest.approx([0.99, 0.99 * (1 - 0.15**2), 0.99 * (1 - 0.15**2) * 0.96])
+    few = ancestral_steps(2, {"beta_start": 0.01, "beta_end": 0.04, "num_train_timesteps": 4, "steps_offset": 1})
+    assert [step.timestep for step in few] == [3, 1]
+
+
+def test_starts_belong_to_seed_and_step_and_stay_in_their_range():
+    draws = [draw_start(3, step, 50, 5) for step in range(200)]
+    assert draws == [draw_start(3, step, 50, 5) for step in range(200)] and set(draws) == set(range(10))
+    assert draws != [draw_start(4, step, 50, 5) for step in range(200)]
+    for start in (-1, 10):
+        with pytest.raises(ValueError, match=r"outside \[0, 10\)"):
+            trained_steps(50, 5, start)
+    assert start_choices(1, 1) == 1 and trained_steps(50, 5, 9) == (9, 19, 29, 39, 49)
+
+
+def test_noise_is_standard_normal_of_the_asked_shape():
+    drawn = SampleNoise(5, 7, [0, 1], (4, 32, 32)).draw()
+    assert drawn.shape == (2, 4, 32, 32) and drawn.dtype == torch.float32
+    assert drawn.mean().abs() < 0.05 and drawn.std().item() == pytest.approx(1, abs=0.05)
