@@ -26,7 +26,7 @@ from harness.stats.estimate import Estimate
 from harness.store.records import Check, Metric
 from leaderboard.baseline import gated
 from leaderboard.board import Board
-from leaderboard.gate import Finding, Report, decide, judge, to_junit, to_markdown
+from leaderboard.gate import decide
 from leaderboard.moderate import digamma, shrink_seed_variances, trigamma
 from leaderboard.simulate import TWELVE, simulate_gate
 from leaderboard.sources import from_store, gather, shipped
@@ -344,68 +344,3 @@ def test_other_terms_and_other_networks_are_named_and_never_passed(make_store: M
     assert why(comparability=replace(plain.comparability, suite_version=2)) == "not comparable: suite version differs"
     assert why(comparability=replace(plain.comparability, data={"d": "g"}, protocol="q")) == "not comparable: data, protocol differ"
     assert why(comparability=replace(plain.comparability, recipe="long")) == "not comparable: pre-training recipe differs"
-
-
-# --- verdicts of known differences ----------------------------------------------------------------------------------------
-
-
-def finding(p_worse: float, *, better: str = "higher", seeds: bool = True) -> Finding:
-    """Return a metric whose one-sided p of being worse is known."""
-    p_lower, p_higher = (p_worse, 1 - p_worse) if better == "higher" else (1 - p_worse, p_worse)
-    d = Difference(-0.01, -0.02, 0.0, 0.005, 0.001 if seeds else None, 99, 0.5, p_higher, p_lower, 100, "m")
-    return Finding("lbgen resnet10 x", better, "pass", "", 100.0, 0.8, 0.79, d, runs=("lbgen", "resnet10"))
-
-
-@pytest.mark.parametrize(
-    ("p", "verdict", "why"),
-    [
-        (0.049, "fail", "worse, beyond test items and seeds"),
-        (0.051, "inconclusive", "perhaps worse: adjusted p below 0.2"),
-        (0.199, "inconclusive", "perhaps worse: adjusted p below 0.2"),
-        (0.201, "pass", "no loss beyond chance"),
-    ],
-)
-@pytest.mark.parametrize("better", ["higher", "lower"])
-def test_verdicts_follow_from_the_one_sided_p_of_worse(p: float, verdict: str, why: str, better: str) -> None:
-    (one,) = judge([finding(p, better=better)])
-    assert (one.verdict, one.why, one.p) == (verdict, why, pytest.approx(p))
-
-
-def test_p_values_are_holm_adjusted_over_what_was_tested_and_no_more() -> None:
-    untested = Finding("lbgen resnet10 y", "higher", "inconclusive", "the candidate has not measured it")
-    found = judge([finding(0.02), untested, finding(0.9), finding(0.04, better="lower")])
-    assert [one.p for one in found] == [pytest.approx(0.06), None, pytest.approx(0.9), pytest.approx(0.08)]
-    assert [one.verdict for one in found] == ["inconclusive", "inconclusive", "pass", "inconclusive"]
-    assert found[1] == untested and Report(tuple(found), {}).verdict == "inconclusive"
-
-
-@pytest.mark.parametrize(("p", "verdict"), [(0.049, "inconclusive"), (0.051, "pass")])
-def test_without_a_seed_spread_nothing_fails_and_the_plain_p_warns(p: float, verdict: str) -> None:
-    found = judge([finding(p, seeds=False), finding(0.9, seeds=False)])
-    assert found[0].verdict == verdict and "no seed spread was measured" in found[0].why and found[1].verdict == "pass"
-
-
-def test_exit_codes_of_reports() -> None:
-    passed, doubtful, failed = (Report(tuple(judge([finding(p)])), {}) for p in (0.9, 0.1, 0.01))
-    assert [(each.exit_code(False), each.exit_code(True)) for each in (passed, doubtful, failed)] == [(0, 0), (0, 3), (3, 3)]
-    assert [each.verdict for each in (passed, doubtful, failed)] == ["pass", "inconclusive", "fail"]
-
-
-def test_texts_of_a_report_hold_its_numbers() -> None:
-    lost = Finding("lbgen resnet10 z", "lower", "fail", "undefined: <none>", 100.0, 0.3)
-    report = Report((*judge([finding(0.9), finding(0.08, better="lower")]), lost), {"reason": "first"})
-    text = to_markdown(report)
-    assert text.startswith("## Gate: ❌ fail\n") and "1 worse, 1 inconclusive, 1 passed." in text
-    assert "over 2 metrics" in text and "Baseline: first" in text and text.index("lbgen resnet10 z") < text.index("<details>")
-    assert "| lbgen resnet10 x ↑ | 80.0 | 79.0 | -1.00 | 0.50 | 0.10 | 0.9 | ✅ pass: no loss beyond chance |" in text
-    assert "| lbgen resnet10 z ↓ | 30.0 | – | – | – | – | – | ❌ fail: undefined: <none> |" in text
-    (bare,) = judge([finding(0.9, seeds=False)])
-    quiet = to_markdown(Report((bare,), {}))
-    assert "| -1.00 | 0.50 | – | 0.9 | ✅" in quiet and "<details><summary>1 passed</summary>" in quiet
-    for strict, doubtful in ((False, "skipped"), (True, "error")):
-        suite = ElementTree.fromstring(to_junit(report, strict))
-        assert {name: suite.attrib[name] for name in ("tests", "failures", "errors", "skipped")} == {
-            "tests": "3", "failures": "1", "errors": str(int(strict)), "skipped": str(int(not strict)),
-        }  # fmt: skip
-        assert [[child.tag for child in case] for case in suite] == [[], [doubtful], ["failure"]]
-        assert suite[2][0].attrib["message"] == "undefined: <none>" and suite[2].attrib["classname"] == "gate"
