@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 
 from suites.transfer.objective import WOLFE, Line, Point, losses, point_at, with_best_bias
 from suites.transfer.search import ProbeSettings, SearchPoint, _Trial, _warnings, at_range_end, normalised
-from suites.transfer.solver import Fit, Problem, Start, _direction, _predicted, _Stop
+from suites.transfer.solver import Fit, Problem, Start, _direction, _Stop, _warm_start
 from suites.transfer.splits import Fold
 
 LAM = 0.03
@@ -70,7 +70,7 @@ def test_a_point_has_the_value_and_the_gradient_of_the_objective(problem, theta)
     point = here(problem, theta)
     assert point.value == pytest.approx(value_of(problem, theta), rel=1e-12)
     np.testing.assert_allclose(point.gradient, numeric_gradient(problem, theta), atol=1e-8)
-    assert point.steepest == pytest.approx(float(point.gradient.abs().max()))
+    assert point.max_gradient == pytest.approx(float(point.gradient.abs().max()))
     ratio = float(point.gradient[:-1].norm() / (LAM * theta[:-1].norm()))
     assert point.gap(LAM) == pytest.approx(ratio**2)
     nothing = Point(problem.zero, point.logits, point.residual, 0.0, torch.zeros_like(theta))
@@ -141,7 +141,7 @@ def test_a_prediction_is_the_minimum_along_the_path_and_then_along_the_point(pro
     """Both searches leave at most a hundredth of their slope, and what is found is no worse than either start."""
     starts = [problem.solve(c) for c in (0.1, 1.0)]
     lam = 1 / (10.0 * problem.n)
-    point, pairs = _predicted(problem, lam, starts)
+    point, pairs = _warm_start(problem, lam, starts)
     assert point.value == pytest.approx(value_of(problem, point.theta, lam), rel=1e-10)
     values = [value_of(problem, start.theta, lam) for start in starts]
     assert point.value < min(values) and len(pairs) == len(starts[1].pairs)
@@ -151,9 +151,9 @@ def test_a_prediction_is_the_minimum_along_the_path_and_then_along_the_point(pro
     middle = last + before.search(1e-2) * before.direction
     slope = float((here(problem, middle, lam).gradient * middle).sum())
     assert abs(along) <= 0.0101 * abs(slope) * float(point.theta.norm() / middle.norm())
-    only, none = _predicted(problem, lam, starts[1:])
+    only, none = _warm_start(problem, lam, starts[1:])
     assert only.value < values[1] and len(none) == len(pairs)
-    moved, _ = _predicted(problem, lam, [starts[0], Start(starts[1].lam, starts[1].theta)])
+    moved, _ = _warm_start(problem, lam, [starts[0], Start(starts[1].lam, starts[1].theta)])
     torch.testing.assert_close(moved.theta, point.theta)
 
 
@@ -174,16 +174,13 @@ def test_solutions_of_another_fitting_set_start_where_they_stand():
         assert fit.objective == pytest.approx(solution.value * 20) and fit.c == 1.0
 
 
-@pytest.mark.parametrize(("steepest", "gap", "reached"), [(1.0, 1.0, True), (1.01, 1.0, False), (1.0, 1.01, False)])
-def test_a_fit_stops_where_both_the_gradient_and_the_gap_allow(problem, steepest, gap, reached):
-    class At:
-        def __init__(self):
-            self.steepest = steepest
-
-        def gap(self, lam):
-            return gap * lam
-
-    assert _Stop(1.0, LAM, 10).reached(At(), LAM) is reached
+@pytest.mark.parametrize(("largest", "gap", "reached"), [(1.0, 1.0, True), (1.01, 1.0, False), (1.0, 1.01, False)])
+def test_a_fit_stops_where_both_the_gradient_and_the_gap_allow(problem, theta, monkeypatch, largest, gap, reached):
+    monkeypatch.setattr(Point, "max_gradient", largest)
+    monkeypatch.setattr(Point, "gap", lambda self, lam: gap * lam / LAM)
+    stop = _Stop(1.0, 1.0, 10)
+    assert stop.reached(problem, LAM, here(problem, theta)) is reached
+    assert stop.gap_at(problem, LAM, here(problem, theta)) == gap
 
 
 # --- search --------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from harness.core.errors import UserError
 from suites.transfer.objective import Line, point_at
-from suites.transfer.solver import Fit, Mode, Problem, Start, _predicted, thread_limit
+from suites.transfer.solver import Fit, Mode, Problem, Start, _warm_start, thread_limit
 
 
 def fit(x, y, c, mode: Mode = "converged") -> Fit:
@@ -154,7 +154,7 @@ def test_transfer_solver_carries_the_curvature_of_one_lambda_to_another_exactly(
 
     for old, new in ((0.2, 0.03), (0.03, 0.2)):
         start = Start(old, points[-1], pairs=deque(pairs(old)))
-        _, carried = _predicted(problem, new, [start])
+        _, carried = _warm_start(problem, new, [start])
         for (s, g, curvature), (step, change, product) in zip(carried, pairs(new), strict=True):
             assert np.array_equal(s, step)
             np.testing.assert_allclose(g, change, rtol=1e-9, atol=1e-12)
