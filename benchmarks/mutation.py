@@ -22,6 +22,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +34,8 @@ AREAS = {"harness/stats": "statistics", "generators/lbgen/sampler": "sampler", "
 SURVIVED, NO_TEST = "survived", "no test"
 STATUS = {0: SURVIVED, 33: NO_TEST, 5: NO_TEST}  # every other exit code: killed, by a test, a crash or the time limit
 OPEN = "not judged"
+COMMIT = "commit.txt"
+"""In the copy: what it is a copy of."""
 
 
 def mutated(module: str) -> bool:
@@ -51,7 +54,10 @@ def area_of(module: str) -> str:
 
 def copy_tree() -> None:
     """Copy the tracked files; those that are to be mutated get their decorators written as calls."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed, commit = (
+        subprocess.run(["git", *what], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for what in (("ls-files", "-z"), ("describe", "--always", "--dirty"))
+    )
     for name in filter(None, listed.split("\0")):
         source, target = ROOT / name, COPY / name
         if not source.is_file():
@@ -62,6 +68,7 @@ def copy_tree() -> None:
             content = undecorated(content.decode()).encode()
         if not target.is_file() or target.read_bytes() != content:
             target.write_bytes(content)
+    (COPY / COMMIT).write_text(commit.strip())
 
 
 def undecorated(code: str) -> str:
@@ -113,11 +120,17 @@ def results() -> Iterator[tuple[str, str, int | None]]:
             yield module, name, code
 
 
+@cache
+def functions(module: str) -> dict[str, ast.FunctionDef]:
+    """Return the functions of a file with all its mutants, by name."""
+    code = (COPY / "mutants" / module).read_text()
+    return {node.name: node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef)}
+
+
 def change_of(module: str, name: str) -> tuple[str, str, str]:
     """Return the function of a mutant, the line it changes and the changed line."""
-    code = (COPY / "mutants" / module).read_text()
     function, number = re.fullmatch(r"(.+)__mutmut_(\d+)", name.rpartition(".")[2]).groups()  # type: ignore[union-attr]
-    found = {node.name: node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef)}
+    found = functions(module)
     old, new = (
         ast.unparse(ast.Module(found[f"{function}__mutmut_{kind}"].body, [])).splitlines() for kind in ("orig", number)
     )
@@ -136,10 +149,9 @@ def judged() -> dict[tuple[str, ...], str]:
 
 def report() -> None:
     """Write docs/mutation.md."""
-    before, counts, rows = judged(), {}, []
-    for module, name, code in results():
-        if code is None:  # not run
-            continue
+    before, counts, rows, every = judged(), {}, [], list(results())
+    run = [each for each in every if each[2] is not None]
+    for module, name, code in run:
         status = STATUS.get(code, "killed")
         if status != "killed":
             key = tuple(each.replace("|", "\\|") for each in (module, *change_of(module, name)))
@@ -147,14 +159,11 @@ def report() -> None:
             status = "equivalent" if judgement.startswith("equivalent") else SURVIVED
             rows.append(f"| {' | '.join(f'`{each}`' for each in key)} | {judgement} |")
         counts.setdefault(module, Counter())[status] += 1
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-    REPORT.write_text(page(commit, counts, rows))
+    REPORT.write_text(page((COPY / COMMIT).read_text(), f"{len(run)} of {len(every)}", counts, rows))
     print(REPORT.read_text().split("## Mutants")[0])
 
 
-def page(commit: str, counts: dict[str, Counter[str]], rows: Sequence[str]) -> str:
+def page(commit: str, share: str, counts: dict[str, Counter[str]], rows: Sequence[str]) -> str:
     """Return the text of the report."""
     areas = {area: [module for module in counts if area_of(module) == area] for area in dict.fromkeys(AREAS.values())}
     lines = [
@@ -169,7 +178,7 @@ def page(commit: str, counts: dict[str, Counter[str]], rows: Sequence[str]) -> s
         numbers = (sum(count.values()), count["killed"], count["equivalent"], count[SURVIVED])
         lines.append(f"| {area} | {names} | {' | '.join(map(str, numbers))} | {rate} |")
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return HEAD.format(commit=commit, date=today, table="\n".join(lines)) + "\n".join(rows) + "\n"
+    return HEAD.format(commit=commit, date=today, share=share, table="\n".join(lines)) + "\n".join(rows) + "\n"
 
 
 HEAD = """# Mutation report
@@ -179,7 +188,7 @@ assignment or condition at a time in the code that makes numbers and runs the te
 does it again; what it changes about mutmut stands in `benchmarks/mutation.py`. Strings, and constants outside of functions, are
 not changed.
 
-Commit {commit}, {date}. The kill rate leaves out mutants that change no result ("equivalent").
+Commit {commit}, {date}; {share} mutants were run. The kill rate leaves out mutants that change no result ("equivalent").
 
 {table}
 
