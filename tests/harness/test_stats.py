@@ -193,7 +193,9 @@ def test_student_mean_known_quantile():
     estimate = student_mean([1.0, 2.0, 3.0], population="new training seeds")
     assert estimate.value == 2.0
     assert estimate.high - 2.0 == pytest.approx(4.302653 / math.sqrt(3), rel=1e-5)
-    assert student_mean([1.0], population="p").low is None
+    assert estimate.low == pytest.approx(4.0 - estimate.high) and (estimate.n, estimate.method) == (3, "student t")
+    one = student_mean([1.0], population="p")
+    assert (one.value, one.low, one.n, one.method, one.population) == (1.0, None, 1, "student t", "p")
     assert not student_mean([], population="p").defined
 
 
@@ -220,6 +222,8 @@ def test_kappa_of_perfect_chance_and_opposite_agreement():
     assert cohen_kappa([1, 1, 0, 0], [1, 0, 1, 0]) == 0.0
     assert cohen_kappa([1, 0], [0, 1]) == -1.0
     assert cohen_kappa([1, 1], [1, 1]) is None
+    assert cohen_kappa([1, 1, 1, 0], [1, 1, 0, 0]) == pytest.approx((3 / 4 - 1 / 2) / (1 - 1 / 2))
+    assert cohen_kappa([2, 0, 3, 0], [1, 0, 1, 0]) == 1.0, "anything but zero is true"
 
 
 # --- known values -----------------------------------------------------------------------------------------------------

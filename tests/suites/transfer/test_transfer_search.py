@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness.core.errors import UserError
+from harness.stats.estimate import resample_strata
 from suites.transfer.fewshot import TrainingSet, run_few_shot
 from suites.transfer.metrics import mean_per_class, top1
 from suites.transfer.search import (
@@ -263,6 +264,12 @@ def test_transfer_metric_two_class_toy():
     assert top1(labels, predicted).value == pytest.approx(0.9)
     assert mean_per_class(labels, predicted).value == pytest.approx(0.5)
     assert top1([], []).value is None and mean_per_class([], []).reason
+    three = mean_per_class([0] * 5 + [1] * 3 + [2] * 2, [0] * 5 + [1, 0, 0] + [0, 0])
+    assert three.value == pytest.approx((1 + 1 / 3 + 0) / 3)
+    right = np.array([1, 0, 0])  # the only class with an error: 2,000 draws of its three images
+    drawn = resample_strata([np.ones((5, 2)), np.stack([right, np.ones(3)], axis=1), np.eye(2)[[1, 1]]], 0, 2000)
+    expected = np.quantile(((drawn[..., 0] / drawn[..., 1]).mean(axis=1)), [0.025, 0.975])
+    assert (three.low, three.high) == pytest.approx(expected, abs=1e-12)
 
 
 def test_transfer_metric_intervals_and_seeds():
