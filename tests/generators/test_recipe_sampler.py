@@ -23,6 +23,7 @@ from generators.lbgen.sampler import (
     trained_steps,
 )
 from harness.core.errors import UserError
+from harness.core.identity import derive_seed
 
 STEPS = ancestral_steps(50, SD15_SCHEDULER)
 
@@ -359,6 +360,8 @@ def test_starts_belong_to_seed_and_step_and_stay_in_their_range():
     draws = [draw_start(3, step, 50, 5) for step in range(200)]
     assert draws == [draw_start(3, step, 50, 5) for step in range(200)] and set(draws) == set(range(10))
     assert draws != [draw_start(4, step, 50, 5) for step in range(200)]
+    generator = torch.Generator().manual_seed(derive_seed("lbgen-start", 3, 7))
+    assert draws[7] == int(torch.randint(10, (1,), generator=generator)), "artifacts of other versions hold these draws"
     for start in (-1, 10):
         with pytest.raises(ValueError, match=r"outside \[0, 10\)"):
             trained_steps(50, 5, start)
@@ -368,4 +371,6 @@ def test_starts_belong_to_seed_and_step_and_stay_in_their_range():
 def test_noise_is_standard_normal_of_the_asked_shape():
     drawn = SampleNoise(5, 7, [0, 1], (4, 32, 32)).draw()
     assert drawn.shape == (2, 4, 32, 32) and drawn.dtype == torch.float32
+    generator = torch.Generator().manual_seed(derive_seed("lbgen-noise", 5, 7, 1))
+    assert torch.equal(drawn[1], torch.randn((4, 32, 32), generator=generator))
     assert drawn.mean().abs() < 0.05 and drawn.std().item() == pytest.approx(1, abs=0.05)

@@ -70,10 +70,12 @@ def test_the_gradient_of_all_terms_is_that_of_finite_differences(judge: Discrimi
 def test_terms_have_their_formulas_and_the_total_their_weights(judge: Discriminator) -> None:
     made, seen = rewards(), batch()
     values, _ = made.score(seen, judge)
+    minimax = rewards(adversarial="saturating").score(batch(), judge)[0]
     features = IMAGES.flatten(1) @ MATRIX
     assert seen.features is not None and torch.equal(seen.features, features)
     logits = judge(features).flatten().tolist()
     assert values["L_en"] == pytest.approx(sum(math.log1p(math.exp(z)) for z in logits) / 2)
+    assert minimax["L_en"] == pytest.approx(-sum(math.log1p(math.exp(-z)) for z in logits) / 2)
     own = torch.stack([TEXTS["photo of kite"], TEXTS["photo of tench"]])
     cosines = (features * own).sum(1) / features.norm(dim=1) / own.norm(dim=1)
     assert values["L_in"] == pytest.approx(1 - cosines.mean().item())

@@ -22,7 +22,7 @@ from harness.stats.difference import (
     pooled_spread,
     with_seeds,
 )
-from harness.stats.estimate import mcnemar_exact
+from harness.stats.estimate import mcnemar_exact, resample_strata
 from harness.stats.student import quantile, tail
 from harness.stats.units_file import pack, unpack
 
@@ -284,6 +284,9 @@ def test_exact_mcnemar_replaces_the_p_value_and_leaves_the_bootstrap_interval() 
     error = math.sqrt((90 - 30**2 / 400) / 400 / 399)
     assert (found.value, found.p, found.method) == (pytest.approx(0.075), mcnemar_exact(60, 30), "paired bootstrap, exact McNemar")
     assert (found.low, found.high) == pytest.approx((0.075 - 1.96 * error, 0.075 + 1.96 * error), abs=0.06 * error)
+    (drawn,) = resample_strata([np.stack([flags[0], np.ones(400), flags[1], np.ones(400)], axis=1)], 0).transpose(1, 0, 2)
+    ends = np.quantile((drawn[:, 0] - drawn[:, 2]) / 400, [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx(ends, abs=1e-12)
     halves = [[[Part("x", units(np.stack([side, np.full(400, 2.0)], axis=1)))]] for side in flags]
     assert difference(*halves).method == "paired bootstrap", "no share of flags"
 

@@ -195,7 +195,7 @@ def test_student_mean_known_quantile():
     assert estimate.high - 2.0 == pytest.approx(4.302653 / math.sqrt(3), rel=1e-5)
     assert estimate.low == pytest.approx(4.0 - estimate.high) and (estimate.n, estimate.method) == (3, "student t")
     one = student_mean([1.0], population="p")
-    assert (one.value, one.low, one.n, one.method, one.population) == (1.0, None, 1, "student t", "p")
+    assert (one.value, one.low, one.n, one.method, one.population) == (1.0, None, 1, "student t", "p") and one.reason
     assert not student_mean([], population="p").defined
 
 
@@ -330,3 +330,8 @@ def test_bootstraps_report_items_and_take_the_level():
     assert (two.n, two.method, two.population) == (200, "bootstrap (two-way)", "p")
     narrow = bootstrap_two_way(mean_statistic, counted(values), *cross, seed=5, population="p", level=0.5, n=3)
     assert narrow.n == 3 and narrow.high - narrow.low < 0.5 * (two.high - two.low)
+
+
+def test_ratios_broadcast_and_are_undefined_over_nothing():
+    found = ratio(np.array([1.0]), np.array([2.0, 0.0, -4.0]))
+    assert found[[0, 2]].tolist() == [0.5, -0.25] and np.isnan(found[1])

@@ -15,7 +15,7 @@ from scipy.stats import t as student
 
 from harness.core.errors import DataMissing, UserError
 from harness.core.names import names_in
-from harness.stats.difference import Spread, difference, flag_units, with_seeds
+from harness.stats.difference import Part, Spread, difference, flag_units, with_seeds
 from harness.stats.estimate import Estimate, holm, mcnemar_exact
 from harness.store.records import SCHEMA, Check, Record
 from leaderboard.board import Board
@@ -23,7 +23,7 @@ from leaderboard.compare import compare, networks_apart, systems
 from leaderboard.simulate import TWELVE, simulate_runs
 from leaderboard.sources import Entry, from_store, gather, shipped
 from leaderboard.tables import Value, build_tables, varied
-from leaderboard.ties import significantly_different, unpaired
+from leaderboard.ties import significantly_different, tie_groups, unpaired
 from tests.leaderboard.conftest import MakeStore, flags, make_record, put
 
 
@@ -227,8 +227,8 @@ def test_a_row_between_two_tied_rows_is_tied_even_if_it_differs_from_the_best(ma
     (table,) = build_tables(from_store(store))
     column = table.columns[0]
     a, b, c, _ = (table.rows[key][column] for key in sorted(table.rows, key=lambda key: key.generator))
-    assert separable(a, b) and not separable(a, c)
-    groups = {key.generator: number for key, number in tie_groups(table, column, "resnet10").items()}
+    assert significantly_different(a, b) and not significantly_different(a, c)
+    groups = {key.generator: number for key, number in table.ties(column, "resnet10").items()}
     assert groups == {"a": 1, "b": 1, "c": 1, "d": 2}
 
 
@@ -430,9 +430,9 @@ def test_values_without_any_error_differ_by_their_sign() -> None:
     higher = replace(point, estimate=Estimate(0.6, 0.6, 0.6, 10, "m", "p"))
     results = [unpaired(*pair) for pair in ((point, point), (higher, point), (point, higher))]
     assert [(d.p_higher, d.p) for d in results if d] == [(0.5, 1.0), (0.0, 0.0), (1.0, 0.0)]
-    assert separable(higher, point) and not separable(point, point)
+    assert significantly_different(higher, point) and not significantly_different(point, point)
     nothing = replace(point, estimate=Estimate(None, None, None, 0, "m", "p", "why"))
-    assert not separable(nothing, point) and not separable(point, nothing)
+    assert not significantly_different(nothing, point) and not significantly_different(point, nothing)
 
 
 def test_lower_is_better_and_invalid_or_lonely_rows_have_no_group(make_store: MakeStore) -> None:
@@ -441,6 +441,20 @@ def test_lower_is_better_and_invalid_or_lonely_rows_have_no_group(make_store: Ma
     put(store, failed, [])
     (table,) = build_tables(from_store(store))
     column = table.columns[0]
-    groups = {key.generator: number for key, number in tie_groups(table, column, "resnet10").items()}
+    groups = {key.generator: number for key, number in table.ties(column, "resnet10").items()}
     assert groups == {"b": 1, "c": 2, "a": 3}
-    assert tie_groups(table, column, "vit") == {} == tie_groups(table, replace(column, better="neither"), "resnet10")
+    assert table.ties(column, "vit") == {} == table.ties(replace(column, better="neither", metric="other"), "resnet10")
+    one = Value(Estimate(0.5, 0.4, 0.6, 10, "m", "p"), True)
+    assert tie_groups({"a": one}, True) == {} and tie_groups({"a": one, "b": one}, True) == {"a": 1, "b": 1}
+
+
+def test_ranks_use_the_linearised_error_and_intervals_may_begin_at_nothing() -> None:
+    """Five of 1,000 answers lost and none won: t = 2.24, p = 0.025, where the exact test of single runs has 0.06."""
+    right = np.ones(1000, dtype=bool)
+    names = [str(i) for i in range(1000)]
+    values = [Value(Estimate(rate, rate, rate, 1000, "m", "p"), True, ((0, 0),), parts=((Part("x", flag_units("m", names, flags)),),))
+              for rate, flags in ((1.0, right), (0.995, np.arange(1000) >= 5))]  # fmt: skip
+    assert mcnemar_exact(5, 0) == 0.0625 and significantly_different(*values)
+    low = Value(Estimate(0.05, 0.0, 0.1, 10, "m", "p"), True, ((0, 0),))
+    found = unpaired(low, low)
+    assert found is not None and found.se_items == pytest.approx(0.1 * 2**0.5 / (2 * norm.ppf(0.975)))

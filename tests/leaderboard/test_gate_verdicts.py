@@ -62,23 +62,23 @@ def test_exit_codes_of_reports() -> None:
 
 
 def test_texts_of_a_report_hold_its_numbers() -> None:
-    lost = Finding("lbgen resnet10 z", "lower", "fail", "undefined: <none>", 100.0, 0.3)
+    lost = Finding("lbgen resnet10 z", "lower", "fail", "undefined: none", 100.0, 0.3)
     report = Report((*judge([finding(0.9), finding(0.08, better="lower")]), lost), {"reason": "first"})
     text = to_markdown(report)
     assert text.startswith("## Gate: ❌ fail\n") and "1 worse, 1 inconclusive, 1 passed." in text
     assert "over 2 metrics" in text and "Baseline: first" in text and text.index("lbgen resnet10 z") < text.index("<details>")
     assert "| lbgen resnet10 x ↑ | 80.0 | 79.0 | -1.00 | 0.50 | 0.10 | 0.9 | ✅ pass: no loss beyond chance |" in text
-    assert "| lbgen resnet10 z ↓ | 30.0 | – | – | – | – | – | ❌ fail: undefined: <none> |" in text
-    (bare,) = judge([finding(0.9, seeds=False)])
+    assert "| lbgen resnet10 z ↓ | 30.0 | – | – | – | – | – | ❌ fail: undefined: none |" in text
+    odd, (bare,) = replace(lost, why='<"&>'), judge([finding(0.9, seeds=False)])
     quiet = to_markdown(Report((bare,), {}))
     assert "| -1.00 | 0.50 | – | 0.9 | ✅" in quiet and "<details><summary>1 passed</summary>" in quiet
     for strict, doubtful in ((False, "skipped"), (True, "error")):
-        suite = ElementTree.fromstring(to_junit(report, strict))
+        suite = ElementTree.fromstring(to_junit(replace(report, findings=(*report.findings[:2], odd)), strict))
         assert {name: suite.attrib[name] for name in ("tests", "failures", "errors", "skipped")} == {
             "tests": "3", "failures": "1", "errors": str(int(strict)), "skipped": str(int(not strict)),
         }  # fmt: skip
         assert [[child.tag for child in case] for case in suite] == [[], [doubtful], ["failure"]]
-        assert suite[2][0].attrib["message"] == "undefined: <none>" and suite[2].attrib["classname"] == "gate"
+        assert suite[2][0].attrib["message"] == '<"&>' and suite[2].attrib["classname"] == "gate"
 
 
 # --- which value of the candidate is held against which of the baseline ----------------------------------------------------
@@ -107,6 +107,19 @@ def test_the_counterpart_is_the_same_network_from_the_same_images() -> None:
     assert counterpart(old, [fewer], [old]) == (None, "the candidate has not measured it")
 
 
+def test_values_without_seeds_in_their_keys_are_the_same_network_by_its_set_up() -> None:
+    """Records of newer versions name the set-up of the checkpoint, which other seeds of the same recipe share."""
+
+    def of(key: str, image: str) -> Gated:
+        one = one_value(0.7, image=image)
+        (entry,) = one.value.sources
+        record = replace(entry.record, setups={"checkpoint": content_key(key)})
+        return replace(one, value=replace(one.value, sources=(replace(entry, record=record),)))
+
+    old, same, other = of("a", "i"), of("a", "j"), of("b", "k")
+    assert counterpart(old, [other, same], [old, other]) == (same.value, "")
+
+
 def test_other_terms_are_shown_where_there_is_one_value_and_the_shortest_difference_is_named() -> None:
     old = one_value()
     terms = one_value(0.7, data="g")
@@ -120,6 +133,8 @@ def test_other_networks_are_shown_where_there_is_one_value_and_named() -> None:
     old, longer = one_value(network={"image_size": 224}), one_value(0.7, recipe="long")
     assert counterpart(old, [longer], [old]) == (longer.value, "not comparable: pre-training recipe differs")
     assert counterpart(old, [longer, one_value(0.6, recipe="short")], [old]) == (None, "not comparable: pre-training recipe differs")
+    other = one_value(0.7, recipe="long", network={"image_size": 256})
+    assert counterpart(old, [other], [old])[1] == "not comparable: pre-training recipe differs", "which implies the rest"
     wider = one_value(0.7, network={"image_size": 256})
     assert counterpart(old, [wider], [old]) == (wider.value, "not comparable: image size differs")
     unsaid = one_value(0.7)

@@ -125,10 +125,15 @@ def test_cb_of_a_toy_set():
 def test_undefined_ratios_say_why():
     empty = values(score(toy((80, 60, 10, 0), (100, 100, 20, 0)), CARD))
     assert empty["CB_avg"].value is None and empty["CB_avg"].reason == "no images in P3"
+    assert (empty["CB_avg"].method, empty["CB_avg"].n) == ("bootstrap (image, within partition)", 120)
     assert empty["CB_12"].defined and not empty["Acc_3"].defined
     blind = score(toy((0, 60, 10, 2), (100, 100, 20, 5)), CARD)
     assert values(blind)["CB_1"].reason == "no image in common context is correct"
+    assert (values(blind)["CB_1"].method, values(blind)["CB_1"].n) == ("bootstrap (image, within partition)", 100)
     assert not blind.checks[0].passed
+    (check,) = score(toy((0, 60, 10, 2), (0, 100, 20, 5)), CARD).checks
+    assert (check.passed, check.value, check.threshold) == (False, None, CARD.min_acc0)
+    assert check.meaning == blind.checks[0].meaning == "accuracy in common context is above a floor and a multiple of chance"
 
 
 def test_cb_standard_errors(focus_counts):

@@ -276,8 +276,21 @@ def test_a_texture_record_says_of_each_number_how_and_for_whom():
         "s = 3, t = 2, neither = 1, of 6 conflict images", "2 files were not stored as RGB",
         "1 files ended early and were completed", "1 answers were tied; the first category in map order was taken",
     )  # fmt: skip
-    checks = [(c.name, c.passed, c.threshold, c.value) for c in result.checks]
-    assert checks == [("cue coverage", True, 0.4, 5 / 6), ("same-category accuracy", True, 0.5, 0.5)]
+    checks = [(c.name, c.passed, c.threshold, c.value, c.meaning) for c in result.checks]
+    assert checks == [
+        ("cue coverage", True, 0.4, 5 / 6, "answers name one of the two cues"),
+        ("same-category accuracy", True, 0.5, 0.5, "answers are right where the cues agree"),
+    ]
+
+
+def test_the_seed_of_a_score_reaches_every_interval_and_an_undefined_ti_leaves_its_complement_undefined():
+    rows = {name: np.tile(column, 20) for name, column in small_rows().items()}
+    found = values(score(rows, CueConflictCard.load(), seed=3))
+    units = {"TI": "image", "TI_shape_sources": "shape source", "TI_two_way": "two-way"}
+    assert {name: found[name] for name in units} == {name: texture_inclination(rows, unit, 3) for name, unit in units.items()}
+    assert found["TI_two_way"] != texture_inclination(rows, "two-way", 0)
+    nothing = values(score(rows | {"answer": np.full(160, "car")}, CueConflictCard.load()))
+    assert nothing["TI"].value is nothing["shape_bias"].value is nothing["shape_bias"].low is None
 
 
 def test_ti_without_any_cue_answer_is_undefined_and_answers_of_people_stay_with_their_stimulus():

@@ -10,7 +10,8 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from suites.transfer.objective import WOLFE, Line, Point, losses, point_at, with_best_bias
+from suites.transfer import search
+from suites.transfer.objective import WOLFE, Line, Point, at_rounding, losses, point_at, with_best_bias
 from suites.transfer.search import ProbeSettings, SearchPoint, _Trial, _warnings, at_range_end, normalised
 from suites.transfer.solver import Fit, Problem, Start, _direction, _Stop, _warm_start
 from suites.transfer.splits import Fold
@@ -111,6 +112,25 @@ def test_a_line_search_takes_the_unit_step_where_it_may_and_finds_nothing_at_the
     assert abs(line.at(1.0)[1]) <= -0.9999 * line.slope and line.search(0.9999) == 1.0
     level = Line(problem, LAM, theta, problem.relative(theta), 0 * way, 0 * problem.relative(way))
     assert level.slope == 0 and level.search(WOLFE) is None
+
+
+def test_a_line_search_is_newtons_and_needs_few_trials(problem, theta, monkeypatch):
+    way = -30.0 * here(problem, theta).gradient
+    line = Line(problem, LAM, theta, problem.relative(theta), way, problem.relative(way))
+    trials, at = [], Line.at
+    monkeypatch.setattr(Line, "at", lambda self, length: trials.append(length) or at(self, length))
+    assert line.search(1e-9) is not None and len(trials) <= 12, "halving would need thirty"
+
+
+def test_only_what_arithmetic_cannot_see_counts_as_rounding(problem, theta):
+    """One entry of the gradient in W decides, the last row of W too; the bias does not."""
+    point = here(problem, theta)
+    for row, seen in ((0, True), (-2, True), (-1, False)):
+        gradient = torch.zeros_like(theta)
+        gradient[row, 0] = 1e-3
+        nearly = Point(theta, point.logits, point.residual, point.value, gradient)
+        assert at_rounding(problem, LAM, nearly) is not seen
+    assert at_rounding(problem, LAM, Point(theta, point.logits, point.residual, point.value, 1e-18 * point.gradient))
 
 
 def test_the_best_bias_has_no_gradient_and_leaves_the_weights(problem, theta):
@@ -232,3 +252,21 @@ def test_warnings_name_the_worst_point_and_the_end_of_the_range():
     assert end == "chosen C=1e-05 is at an end of the search range 1e-5 to 1e6; the optimum may lie outside"
     assert _warnings(1e-5, (), fit) == (), "a fixed C is no choice"
     assert at_range_end(10**5.9) and at_range_end(10**-4.9) and not at_range_end(10**5.8) and not at_range_end(10**-4.8)
+
+
+def test_a_bare_start_keeps_the_point_alone(problem):
+    found = problem.solve(1.0)
+    assert found.logits is not None and len(found.pairs) > 0
+    assert (found.bare.logits, len(found.bare.pairs), found.bare.lam) == (None, 0, found.lam)
+    assert torch.equal(found.bare.theta, found.theta)
+
+
+def test_a_search_hands_on_its_seed_and_the_refit_starts_from_the_first_fold(monkeypatch):
+    x, y = data(60, 4)
+    seeds, starts, solve = [], [], Problem.solve
+    monkeypatch.setattr(search, "_tpe", lambda trial, seed, progress: seeds.append(seed) or (trial(0.5),))
+    monkeypatch.setattr(Problem, "solve", lambda self, c, given=(), **rest: starts.append(len(given)) or solve(self, c, given, **rest))
+    fold = Fold(np.arange(0, 40), np.arange(40, 60))
+    for options in ({}, {"seed": 7}):
+        search.fit_probe(x, y, x, (fold,), ProbeSettings(search="tpe30"), **options)
+    assert seeds == [0, 7] and starts == [0, 1, 1] * 2, "the trial, then the refit at either tolerance"

@@ -128,9 +128,11 @@ def test_transfer_search_tpe_golden_sequence():
         correct = round(1000 - 40 * (np.log10(c) - 1.7) ** 2)
         return SearchPoint(c, correct, 1000, 1, 0.0, 0.0, True)
 
+    told = []
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
-        found = [point.c for point in _tpe(trial, 3, lambda done, total: None)]
+        found = [point.c for point in _tpe(trial, 3, lambda done, total: told.append((done, total)))]
+    assert told == [(done, 30) for done in range(1, 31)]
     assert len(found) == 30 and found[: len(golden)] == pytest.approx(golden, rel=1e-5)
 
 

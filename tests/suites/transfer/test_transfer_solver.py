@@ -220,8 +220,9 @@ def test_transfer_solver_line_search_finds_the_minimum_at_any_scale(scale):
 def test_transfer_solver_stuck_at_zero_is_an_error(monkeypatch):
     x, y = toy()
     monkeypatch.setattr(Line, "search", lambda self, wolfe: None)
-    with pytest.raises(UserError, match="zero classifier"):
-        Problem(x, y).solve(1.0)
+    with pytest.raises(UserError, match="zero classifier") as caught:
+        Problem(x, y).solve(2.0)
+    assert "C n = 300, max|gradient| " in caught.value.why and "scale of the features" in caught.value.fix
     nothing = Problem(np.ones((6, 3)), np.array([0, 0, 0, 1, 1, 2]))
     found = nothing.solve(1.0)  # no feature says anything: the class frequencies are the optimum
     assert found.converged and found.gap == 0
