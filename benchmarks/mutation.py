@@ -34,6 +34,8 @@ AREAS = {"harness/stats": "statistics", "generators/lbgen/sampler": "sampler", "
 SURVIVED, NO_TEST = "survived", "no test"
 STATUS = {0: SURVIVED, 33: NO_TEST, 5: NO_TEST}  # every other exit code: killed, by a test, a crash or the time limit
 OPEN = "not judged"
+AROUND = 40
+"""Characters shown on either side of a change."""
 COMMIT = "commit.txt"
 """In the copy: what it is a copy of."""
 
@@ -128,16 +130,29 @@ def functions(module: str) -> dict[str, ast.FunctionDef]:
 
 
 def change_of(module: str, name: str) -> tuple[str, str, str]:
-    """Return the function of a mutant, the line it changes and the changed line."""
+    """Return the function of a mutant, the code it changes and what it makes of it, with a few words around."""
     function, number = re.fullmatch(r"(.+)__mutmut_(\d+)", name.rpartition(".")[2]).groups()  # type: ignore[union-attr]
-    found = functions(module)
-    old, new = (
-        ast.unparse(ast.Module(found[f"{function}__mutmut_{kind}"].body, [])).splitlines() for kind in ("orig", number)
-    )
-    start = next((i for i, pair in enumerate(zip(old, new, strict=False)) if pair[0] != pair[1]), 0)
-    end = next((i for i, pair in enumerate(zip(old[::-1], new[::-1], strict=False)) if pair[0] != pair[1]), 0)
-    lines = (" ".join(map(str.strip, side[start : len(side) - end])) for side in (old, new))
-    return function.removeprefix("x_").removeprefix("xǁ").replace("ǁ", "."), *(line or "(nothing)" for line in lines)
+    old, new = (text_of(functions(module)[f"{function}__mutmut_{kind}"]) for kind in ("orig", number))
+    start = shared(old, new)
+    end = min(shared(old[::-1], new[::-1]), min(len(old), len(new)) - start)
+    left, right = max(0, start - AROUND), max(0, end - AROUND)
+    sides = (side[left : len(side) - right].strip().replace("\n", " ; ") for side in (old, new))
+    return function.removeprefix("x_").removeprefix("xǁ").replace("ǁ", "."), *sides
+
+
+def shared(first: str, second: str) -> int:
+    """Return how many characters two texts have in common at their start."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), min(len(first), len(second)))
+
+
+def text_of(function: ast.FunctionDef) -> str:
+    """Return the code of a function without its name and docstring."""
+    body = [
+        node for node in function.body if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant)
+    ]
+    lines = ast.unparse(ast.Module(body, [])).splitlines()
+    return "\n".join([f"({ast.unparse(function.args)})", *map(str.strip, lines)])
 
 
 def judged() -> dict[tuple[str, ...], str]:
