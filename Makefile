@@ -7,13 +7,13 @@ STORE ?= store
 LOWEST ?= build/lowest
 # What depends on outside libraries' files and numbers: loading, sampling, adapters, towers, backbones, detection rows.
 LOWEST_TESTS := tests/harness/test_weights.py tests/harness/backbones tests/generators/test_recipe_synthesis.py \
-	tests/generators/test_diffusion_sampling.py tests/generators/test_recipe_lora.py tests/generators/test_recipe_Q.py \
+	tests/generators/test_diffusion_sampling.py tests/generators/test_recipe_lora.py tests/generators/test_qalign_scorer.py \
 	tests/generators/test_genrobust.py tests/suites/perception/test_rows.py
 # With CI=true the slow and Slurm tests run too.
 SELECT := $(if $(filter true,$(CI)),not long and not gpu,not slow and not long and not gpu and not slurm)
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-lowest lint types check wheel towers board clean
+.PHONY: help env run test test-lowest lint types check mutation wheel towers board clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,11 @@ test-lowest:  ## Loading and sampling on the lowest versions that pyproject.toml
 	$(LOWEST)/bin/uv pip install --quiet --resolution lowest-direct --python $(LOWEST)/bin/python -e '.[perception,test]'
 	$(LOWEST)/bin/uv pip list --python $(LOWEST)/bin/python
 	$(LOWEST)/bin/python -m pytest -m "not slow and not long and not gpu and not slurm" $(LOWEST_TESTS)
+
+mutation: env  ## Change formulas one at a time: do tests notice? (hours; EVERY=5 takes a fifth) Writes docs/mutation.md
+	$(VENV)/bin/uv pip install --quiet --python $(PY) -c constraints.txt -e '.[mutation]'
+	$(PY) benchmarks/mutation.py run $(or $(EVERY),1)
+	$(PY) benchmarks/mutation.py report
 
 wheel: env  ## Build the wheel into dist/
 	$(PY) -m build --wheel --installer uv

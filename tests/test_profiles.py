@@ -123,7 +123,7 @@ def write_roots(root: Path, classes: Sequence[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("profile", CLASSES)
-def test_issue_3_5_a_plan_without_data_is_complete_and_says_what_to_do(profile: str, tmp_path: Path) -> None:
+def test_a_plan_without_data_is_complete_and_says_what_to_do(profile: str, tmp_path: Path) -> None:
     selection = ("plan", "--profile", profile, "--generator", "real,sd15,lbgen", "--suite", "all")
     done = harness_command(tmp_path, *selection)
     assert done.returncode == 0, done.stderr
@@ -148,7 +148,7 @@ def test_issue_3_5_a_plan_without_data_is_complete_and_says_what_to_do(profile: 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.profile)
-def test_issue_3_5_profile_runs_to_the_end_on_tiny_images(case: Case, tmp_path: Path) -> None:
+def test_a_profile_runs_to_the_end_on_tiny_images(case: Case, tmp_path: Path) -> None:
     arguments = ["--profile", case.profile, *settings(case, tmp_path / "data")]
     for command in case.commands:
         plan_is_complete(case, harness_command(tmp_path, "plan", *command, *arguments), "all" in command)

@@ -1,4 +1,4 @@
-"""Synthesis: recipe check Y3, independence of the batch, the pipeline's checks and the ordered encoder."""
+"""Synthesis: the calls of the UNet, independence of the batch, the pipeline's checks and the ordered encoder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CountingUNet:
         return self.unet(latents, timestep, encoder_hidden_states=encoder_hidden_states)
 
 
-def test_recipe_Y3(tiny_parts, request_of_nine):
+def test_sampling_calls_the_unet_51_times_with_the_empty_string_beside_the_prompt(tiny_parts, request_of_nine):
     text, uncond, noise = request_of_nine
     counter = CountingUNet(tiny_parts.unet)
     parts = copy.copy(tiny_parts)
@@ -49,7 +49,7 @@ def test_recipe_Y3(tiny_parts, request_of_nine):
     assert all(image.std() > 2 for image in images), "no image is blacked out"
 
 
-def test_recipe_Y3_equals_the_stock_pipeline(tiny_parts, tiny_pipeline_dir):
+def test_sampling_equals_the_stock_pipeline(tiny_parts, tiny_pipeline_dir):
     from diffusers import StableDiffusionPipeline
 
     stock = StableDiffusionPipeline.from_pretrained(tiny_pipeline_dir, safety_checker=None)

@@ -1,4 +1,4 @@
-"""Acceptance checks of the generators by their numbers, their cards, and how names are selected."""
+"""Names, templates and prompts of the generators, their cards, and how names are selected."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def words(template: str) -> set[str]:
     return set(re.findall(r"[a-z]+", template.replace("{name}", "")))
 
 
-def test_generators_1_name_tables() -> None:
+def test_name_tables_have_their_published_hashes() -> None:
     classes = load_classes("imagenet1k")
     assert len(classes) == 1000
     digest = hashlib.sha256("\n".join(classes.names).encode()).hexdigest()
@@ -52,7 +52,7 @@ def test_generators_1_name_tables() -> None:
     assert max(Counter(names).values()) == 1
 
 
-def test_generators_1_both_text_only_generators_say_the_same_name(tiny_parts: Any) -> None:
+def test_both_text_only_generators_say_the_same_name(tiny_parts: Any) -> None:
     """What sd15 and lbGen's synthesis asks for and GenRobust's bare-name prompt are one string; samples bear it."""
     ctx: Any = SimpleNamespace(params={"settings": {"sampling_steps": 1, "guidance": 2.0, "scheduler": "pndm"}})
     classes = load_classes("imagenet1k")
@@ -65,7 +65,7 @@ def test_generators_1_both_text_only_generators_say_the_same_name(tiny_parts: An
         assert photo.prompt == f"a photo of a {classes.names[index]}" and (photo.image != bare.image).any()
 
 
-def test_generators_2_templates() -> None:
+def test_templates_are_open_clips_eighty() -> None:
     import open_clip
 
     found = templates()
@@ -79,7 +79,7 @@ def test_generators_2_templates() -> None:
     assert sum(bool(words(each) & set(DEGRADED)) for each in found) == 10
 
 
-def test_generators_2_draws_are_uniform_and_belong_to_the_image() -> None:
+def test_drawn_templates_are_uniform_and_belong_to_the_image() -> None:
     request = Request(0, "n01440764", "tench", 0, 8000, 512, 0)
     drawn = Counter(choose_template(request.seed(index, "template")) for index in range(8000))
     statistic = sum((drawn[each] - 100) ** 2 / 100 for each in templates())
@@ -97,7 +97,7 @@ def test_realfake_texts() -> None:
     assert realfake.NEGATIVE == "distorted, unrealistic, blurry, out of frame, cropped, deformed"
 
 
-def test_generators_8_every_card_prints_inputs_and_both_flags(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_generator_card_prints_inputs_and_both_flags(capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = registry.generators().available()
     assert not bad and len(good) >= 14
     for generator in good:

@@ -197,7 +197,7 @@ def encoded(pixels: np.ndarray) -> bytes:
 DECISIONS = ("unknown-folders", "undecodable", "near-constant", "wrong-suffix", "across-classes")
 
 
-def test_generators_7_importer_finds_every_fault_and_asks(make: Make, tmp_path: Path) -> None:
+def test_the_importer_finds_every_fault_and_asks(make: Make, tmp_path: Path) -> None:
     root = tmp_path / "broken"
     broken(root)
     settings = ["generators.folder.documented_px=16", "generators.folder.documented_total=12"]

@@ -32,7 +32,7 @@ def residuals() -> tuple[torch.Tensor, torch.Tensor]:
     return (noise + shift).double(), noise.double()
 
 
-def test_generators_3_loss() -> None:
+def test_realfake_loss_of_residuals_set_by_hand() -> None:
     predicted, noise = residuals()
     ratios = torch.tensor([2.0, 10.0], dtype=torch.float64)  # weights 1 and 0.5
     assert float(realfake_loss(predicted, noise, ratios, matching=0)) == pytest.approx(0.0225, abs=1e-7)
@@ -40,7 +40,7 @@ def test_generators_3_loss() -> None:
     assert float(realfake_loss(predicted, noise, ratios)) == pytest.approx(0.0225675, abs=1e-7)
 
 
-def test_generators_3_gradient_by_hand() -> None:
+def test_realfake_gradient_by_hand() -> None:
     """dL/de_b = 2 w_b r_b / (B N) + 0.003 * 2 w_b S / N with S = sum_b w_b r_b = 0.15 and N pixels of an image."""
     predicted, noise = residuals()
     predicted.requires_grad_(True)
@@ -53,14 +53,14 @@ def test_generators_3_gradient_by_hand() -> None:
     assert torch.allclose(predicted.grad[1], torch.tensor(second, dtype=torch.float64), atol=1e-8)
 
 
-def test_generators_3_the_sum_counts_not_the_mean() -> None:
+def test_the_matching_term_takes_the_sum_of_residuals_not_their_mean() -> None:
     """Eight equal residuals r: (8 r)^2, so 0.003 on the sum is 0.192 on the squared batch mean."""
     predicted, noise = torch.full((8, 4, 2, 2), 0.1), torch.zeros(8, 4, 2, 2)
     term = 0.003 * float(matching_term(predicted, noise, torch.ones(8)))
     assert term == pytest.approx(0.192 * 0.1**2, rel=1e-6)
 
 
-def test_generators_5_min_snr() -> None:
+def test_min_snr_weights_by_hand() -> None:
     weights = min_snr_weights(torch.tensor([10.0, 2.0, 5.0, 0.01, 500.0]))
     assert weights.tolist() == pytest.approx([0.5, 1.0, 1.0, 1.0, 0.01])
 
@@ -80,7 +80,7 @@ class CountingUnet:
         return SimpleNamespace(sample=torch.zeros_like(latents))
 
 
-def test_generators_4_thirty_scheduled_twentytwo_executed(tiny_parts: Any) -> None:
+def test_of_thirty_scheduled_steps_twentytwo_are_executed(tiny_parts: Any) -> None:
     import dataclasses
 
     unet = CountingUnet()
@@ -109,7 +109,7 @@ def test_unipc_ends_where_it_did_when_the_images_were_made(tiny_parts: Any) -> N
     assert float(scheduler.sigmas[-1]) == pytest.approx(0.029, abs=5e-4) and float(scheduler.sigmas[-2]) > 0.1
 
 
-def test_generators_4_visual_token_is_the_feature_bit_for_bit() -> None:
+def test_the_visual_token_is_the_feature_bit_for_bit() -> None:
     hidden, feature = torch.randn(3, 77, 768), torch.randn(3, 768).half()
     joined = with_visual_token(hidden, feature.float())
     assert torch.equal(joined[:, 76], feature.float()) and torch.equal(joined[:, :76], hidden[:, :76])

@@ -1,4 +1,4 @@
-"""lbGen recipe, acceptance checks L1 and L2: the LoRA and its file."""
+"""The LoRA of lbGen's recipe and its file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def unet_output(unet):
 
 
 @pytest.mark.parametrize(("rank", "count"), [(128, 25_509_888), (32, 6_377_472)])
-def test_recipe_L1(rank, count):
+def test_the_lora_has_the_papers_layers_and_number_of_parameters(rank, count):
     from diffusers import UNet2DConditionModel
 
     with torch.device("meta"):
@@ -59,7 +59,7 @@ def test_recipe_L1(rank, count):
     assert {name.rsplit(".lora.", 1)[1] for name in lora} == {"down.weight", "up.weight"}
 
 
-def test_recipe_L1_initial_values(tiny_pipeline_dir):
+def test_the_lora_starts_at_zero_with_seeded_down_weights(tiny_pipeline_dir):
     unet = load_pipeline(tiny_pipeline_dir).unet
     lora = add_lora(unet, 64, seed=0)
     downs = torch.cat([each.flatten() for name, each in lora.items() if name.endswith("down.weight")])
@@ -71,7 +71,7 @@ def test_recipe_L1_initial_values(tiny_pipeline_dir):
     assert all(torch.equal(lora[name], again[name]) for name in lora)
 
 
-def test_recipe_L2(adapted, tiny_pipeline_dir, tmp_path):
+def test_diffusers_reads_the_lora_file_to_the_same_outputs(adapted, tiny_pipeline_dir, tmp_path):
     from diffusers import StableDiffusionPipeline
 
     parts, lora = adapted
@@ -87,7 +87,7 @@ def test_recipe_L2(adapted, tiny_pipeline_dir, tmp_path):
     assert (after - before).abs().max() > 1e-2
 
 
-def test_recipe_L2_reload_is_the_identity(adapted, tiny_pipeline_dir, tmp_path):
+def test_a_saved_and_restored_lora_is_the_same_bytes(adapted, tiny_pipeline_dir, tmp_path):
     _, lora = adapted
     save_lora(tmp_path / "one.safetensors", lora)
     fresh = load_pipeline(tiny_pipeline_dir).unet

@@ -1,4 +1,4 @@
-"""lbGen recipe, acceptance checks D1-D7, I1, I2, P1-P3, E2: losses, discriminator, preprocessing."""
+"""Losses, discriminator and preprocessing of lbGen's recipe, by hand and against outside code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def logits(*values):
     return torch.tensor(values, dtype=torch.float64)[:, None]
 
 
-def test_recipe_D1():
+def test_the_discriminator_has_its_stated_number_of_parameters():
     for dim, count in ((768, 2311), (512, 1543)):
         net = Discriminator(dim)
         assert net(torch.zeros(5, dim)).shape == (5, 1)
@@ -43,7 +43,7 @@ def test_discriminator_initialisation_is_seeded_and_leaves_the_global_stream():
     assert not torch.equal(one.layers[0].weight, other.layers[0].weight)
 
 
-def test_recipe_D2():
+def test_losses_of_a_zero_discriminator_are_logarithms_of_two():
     net = Discriminator(16).double()
     for each in net.parameters():
         torch.nn.init.zeros_(each)
@@ -61,7 +61,7 @@ def test_recipe_D2():
         ("relu", 0.0, 0.370867266, 1.870867266, 0.693147181),
     ],
 )
-def test_recipe_D3(activation, low, apart, swapped, loss_low):
+def test_losses_of_a_discriminator_set_by_hand(activation, low, apart, swapped, loss_low):
     net = Discriminator(768, activation=activation).double()
     first, last = net.layers[0], net.layers[2]
     torch.nn.init.constant_(first.weight, 1 / 768)
@@ -77,7 +77,7 @@ def test_recipe_D3(activation, low, apart, swapped, loss_low):
     assert alignment_loss(down).item() == pytest.approx(loss_low, rel=1e-6)
 
 
-def test_recipe_D4():
+def test_losses_and_gradient_of_logits_set_by_hand():
     assert discriminator_loss(logits(2, 0), logits(-1, 1)).item() == pytest.approx(0.611649642, rel=1e-6)
     image = logits(0, 1, -1, 3).requires_grad_(True)
     loss = alignment_loss(image)
@@ -86,7 +86,7 @@ def test_recipe_D4():
     assert gradient.flatten().tolist() == pytest.approx([0.125, 0.182764645, 0.067235355, 0.238143532], rel=1e-6)
 
 
-def test_recipe_D4_signs():
+def test_a_generator_step_lowers_image_logits_and_a_discriminator_step_raises_them():
     image, text = logits(0.3, -0.7).requires_grad_(True), logits(1.1, 0.2).requires_grad_(True)
     for form in ("non-saturating", "saturating"):
         (down,) = torch.autograd.grad(alignment_loss(image, form), image)
@@ -107,13 +107,13 @@ def test_paper_value_is_minus_twice_the_discriminator_loss():
     assert entire_alignment_value(image, text).item() == pytest.approx(-2 * discriminator_loss(image, text).item())
 
 
-def test_recipe_D5():
+def test_the_adversarial_loss_depends_on_the_length_of_features():
     net = Discriminator(16, seed=3).double()
     features = torch.randn(6, 16, generator=torch.Generator().manual_seed(0)).double()
     assert alignment_loss(net(2 * features)).item() != pytest.approx(alignment_loss(net(features)).item(), rel=1e-3)
 
 
-def test_recipe_D6():
+def test_negatives_are_uniform_over_the_other_names():
     names = ["tench", "missile", "hen", "missile", "crane"]
     for own, others in ((0, {1, 2, 3, 4}), (1, {0, 2, 4}), (3, {0, 2, 4})):
         counts = Counter(negative_class(names, own, 9, step, sample) for step in range(750) for sample in range(4))
@@ -126,7 +126,7 @@ def test_recipe_D6():
         negative_class(["missile", "missile"], 0, 9, 0, 0)
 
 
-def test_recipe_I1():
+def test_individual_loss_is_one_minus_the_cosine():
     features = torch.eye(4, dtype=torch.float64)
     assert individual_loss(features, features).item() == pytest.approx(0)
     assert individual_loss(features, -features).item() == pytest.approx(2)
@@ -135,7 +135,7 @@ def test_recipe_I1():
     assert individual_loss(3 * image, 0.1 * text).item() == pytest.approx(individual_loss(image, text).item())
 
 
-def test_recipe_I2():
+def test_individual_loss_pairs_each_image_with_its_own_caption():
     image, text = torch.randn(2, 4, 9, generator=torch.Generator().manual_seed(1)).double()
     permuted = individual_loss(image, text[[1, 0, 3, 2]]).item()
     assert permuted != pytest.approx(individual_loss(image, text).item(), rel=1e-3)
@@ -148,7 +148,7 @@ def test_quality_loss_range():
 
 
 @pytest.mark.parametrize("size", [224, 448])
-def test_recipe_P1(size):
+def test_preprocessing_of_flat_images_is_their_normalised_value(size):
     image = torch.full((1, 3, 512, 512), 0.5, dtype=torch.float64)
     for value, expected in (
         (0.5, (0.069036860, 0.161393355, 0.332838610)),
@@ -165,13 +165,13 @@ def test_recipe_P1(size):
     ("size", "expected"),
     [(224, (373570.23, 384045.19, 363888.07)), (448, (1494280.93, 1536180.78, 1455552.28))],
 )
-def test_recipe_P2(size, expected):
+def test_gradient_of_preprocessing_sums_to_what_resizing_keeps(size, expected):
     image = torch.rand(2, 3, 512, 512, generator=torch.Generator().manual_seed(0)).double().requires_grad_(True)
     (gradient,) = torch.autograd.grad(preprocess(image, size).sum(), image)
     assert gradient.sum((0, 2, 3)).tolist() == pytest.approx(list(expected), rel=1e-6)
 
 
-def test_recipe_P3():
+def test_preprocessing_agrees_with_open_clips_on_8_bit_images():
     """Against the reference transform on an 8-bit image (PIL bicubic, uint8 in between)."""
     from open_clip import image_transform
     from PIL import Image
@@ -185,7 +185,7 @@ def test_recipe_P3():
     assert not torch.equal(ours, reference)
 
 
-def test_recipe_E2():
+def test_the_first_adamw_steps_have_the_size_of_the_learning_rate():
     settings = RecipeSettings()
     element = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
     generator = torch.optim.AdamW(

@@ -1,4 +1,4 @@
-"""lbGen recipe, acceptance checks S1-S4 and G1-G7, G9: sampler and placement of the gradient."""
+"""The training sampler of lbGen's recipe, and which of its steps carry gradient."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from generators.lbgen.adjoint import autograd_trajectory, image_pullback, staged
 from generators.lbgen.encoders import OpenClipEncoder, load_open_clip
 from generators.lbgen.sampler import (
     SampleNoise,
+    Step,
     alpha_bars,
     ancestral_steps,
     draw_start,
@@ -22,6 +23,7 @@ from generators.lbgen.sampler import (
     trained_steps,
 )
 from harness.core.errors import UserError
+from harness.core.identity import derive_seed
 
 STEPS = ancestral_steps(50, SD15_SCHEDULER)
 
@@ -45,17 +47,17 @@ class CountingUNet:
         return guided_noise(self, latents, timestep, cond, torch.ones(2, 3), 2.0)
 
 
-def test_recipe_S1():
+def test_training_steps_are_fifty_even_timesteps_from_981():
     assert [step.timestep for step in STEPS] == list(range(981, 0, -20))
 
 
-def test_recipe_S1_synthesis(tiny_parts):
+def test_synthesis_takes_51_pndm_calls_for_fifty_steps(tiny_parts):
     timesteps = make_scheduler(tiny_parts, "pndm", 50).timesteps.tolist()
     assert timesteps == [981, 961, 961, *range(941, 0, -20)]
     assert len(timesteps) == 51
 
 
-def test_recipe_S2():
+def test_alpha_bars_have_the_known_values_of_stable_diffusion():
     expected = {
         1: 0.998296028,
         21: 0.980380748,
@@ -70,7 +72,7 @@ def test_recipe_S2():
         assert bars[timestep].item() == pytest.approx(value, rel=1e-6)
 
 
-def test_recipe_S3():
+def test_coefficients_of_steps_have_their_known_values():
     expected = {
         981: (1.122851701, -0.232935777),
         961: (1.118964106, -0.226105112),
@@ -88,7 +90,7 @@ def test_recipe_S3():
 
 
 @pytest.mark.parametrize("count", [50, 20, 10])
-def test_recipe_S4(tiny_parts, count, monkeypatch):
+def test_steps_equal_the_ddpm_scheduler_of_diffusers(tiny_parts, count, monkeypatch):
     scheduler = make_scheduler(tiny_parts, "ddpm", count)
     module = "diffusers.schedulers.scheduling_ddpm.randn_tensor"
     latents, noise, fresh = torch.randn(3, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -103,7 +105,7 @@ def test_recipe_S4(tiny_parts, count, monkeypatch):
 
 
 @pytest.mark.parametrize("start", [0, 4, 9])
-def test_recipe_G1(start):
+def test_only_trained_steps_carry_gradient_in_both_ways_of_taking_it(start):
     trained = trained_steps(50, 5, start)
     assert trained == tuple(start + 10 * k for k in range(5))
     latents = torch.randn(3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -125,7 +127,7 @@ def test_recipe_G1(start):
     assert all(call[2] and call[3] for call in replayed)
 
 
-def test_recipe_G2():
+def test_starts_are_uniform_and_trained_steps_even():
     draws = [draw_start(3, step, 50, 5) for step in range(4000)]
     counts = torch.bincount(torch.tensor(draws), minlength=10).double()
     assert len(counts) == 10
@@ -145,7 +147,7 @@ def test_recipe_G2():
 
 
 @pytest.mark.parametrize("latent_jacobian", [True, False])
-def test_recipe_G3(latent_jacobian):
+def test_the_latent_jacobian_is_taken_in_all_trained_steps_but_the_first_or_nowhere(latent_jacobian):
     trained = trained_steps(50, 5, 3)
     latents = torch.randn(1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     expected = list(trained[1:]) if latent_jacobian else []
@@ -188,7 +190,7 @@ def both_gradients(predict, parameters, trained, latents, **kwargs):
     return trajectory.final, staged, torch.autograd.grad(final.sum(), parameters)
 
 
-def test_recipe_G4():
+def test_gradient_of_a_constant_noise_has_its_closed_form():
     c = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     latents = torch.ones(1, dtype=torch.float64)
     for start, expected in enumerate(G4):
@@ -201,7 +203,7 @@ def test_recipe_G4():
     assert staged[0].item() == pytest.approx(-24.916899239, rel=1e-6)
 
 
-def test_recipe_G4_per_step():
+def test_gradient_of_a_constant_noise_per_step_has_its_closed_form():
     c = torch.zeros(50, dtype=torch.float64, requires_grad=True)
     index = {step.timestep: i for i, step in enumerate(STEPS)}
     _, staged, _ = both_gradients(
@@ -215,7 +217,7 @@ def test_recipe_G4_per_step():
     assert staged[0].sum().item() == pytest.approx(sum(terms))
 
 
-def test_recipe_G5():
+def test_gradient_through_guidance_weighs_both_halves_by_its_scale():
     halves = torch.zeros(2, dtype=torch.float64, requires_grad=True)
 
     def unet(latents, timestep, encoder_hidden_states):
@@ -234,7 +236,7 @@ def test_recipe_G5():
     ("start", "with_jacobian", "without"),
     [(0, -7.600876584, -7.703060062), (5, -6.582770311, -6.662564998), (9, -5.474582130, -5.529320877)],
 )
-def test_recipe_G6(start, with_jacobian, without):
+def test_gradient_of_a_linear_noise_with_and_without_the_latent_jacobian(start, with_jacobian, without):
     c = torch.tensor(0.05, dtype=torch.float64, requires_grad=True)
     for latent_jacobian, expected in ((True, with_jacobian), (False, without)):
         final, staged, whole = both_gradients(
@@ -250,7 +252,7 @@ def test_recipe_G6(start, with_jacobian, without):
 
 
 @pytest.mark.parametrize("latent_jacobian", [True, False])
-def test_recipe_G7(tiny_pipeline_dir, tiny_clip_dir, latent_jacobian):
+def test_staged_gradient_equals_autograd_through_unet_decoder_and_clip(tiny_pipeline_dir, tiny_clip_dir, latent_jacobian):
     """A real UNet with LoRA, decoder and CLIP in float64: staged equals end-to-end autograd."""
     parts = load_pipeline(tiny_pipeline_dir, dtype=torch.float64)
     loaded = load_open_clip(f"local-dir:{tiny_clip_dir}")
@@ -299,7 +301,7 @@ def test_recipe_G7(tiny_pipeline_dir, tiny_clip_dir, latent_jacobian):
 
 
 @pytest.mark.parametrize("outer", [True, False])
-def test_recipe_G9(outer):
+def test_grad_mode_of_the_caller_neither_matters_nor_changes(outer):
     unet = CountingUNet()
     latents = torch.ones(1, 4, 2, 2)
     with torch.set_grad_enabled(outer):
@@ -320,3 +322,55 @@ def test_noise_is_replayable_and_independent_of_neighbours():
         assert torch.equal(first[1:2], alone.draw())
         assert not torch.equal(first[0], first[1])
     assert not torch.equal(SampleNoise(5, 8, [1], (4,)).draw(), SampleNoise(5, 7, [1], (4,)).draw())
+
+
+def test_sampling_is_the_recursion_and_keeps_what_stands_before_the_asked_steps():
+    """x' = a x + b eps + sigma z with eps = 3 x + t and a z of its own per step."""
+    steps = [Step(7, 2.0, 0.5, 0.1), Step(3, 1.5, -1.0, 0.2), Step(1, 1.0, 1.0, 0.0)]
+    asked, noise = [], iter(torch.tensor([[10.0], [20.0], [30.0]], dtype=torch.float64))
+
+    def predict(latents, timestep):
+        asked.append(timestep)
+        return 3 * latents + timestep
+
+    first = torch.ones(1, dtype=torch.float64)
+    found = sample_trajectory(predict, steps, first, lambda: next(noise), keep=(0, 2))
+    x1 = 2 * 1 + 0.5 * (3 + 7) + 0.1 * 10
+    x2 = 1.5 * x1 - (3 * x1 + 3) + 0.2 * 20
+    assert found.final.item() == pytest.approx(x2 + 3 * x2 + 1)
+    assert {index: each.item() for index, each in found.kept.items()} == pytest.approx({0: 1.0, 2: x2})
+    assert asked == [7, 3, 1] and not found.final.requires_grad
+    still = sample_trajectory(predict, steps[:1], first)
+    assert still.final.item() == 7.0 and still.kept == {}, "without noise"
+
+
+def test_the_last_step_adds_next_to_no_noise_and_others_the_posterior_variance():
+    bars = alpha_bars(SD15_SCHEDULER)
+    assert STEPS[-1].sigma == pytest.approx(1e-10) and STEPS[-1].timestep == 1
+    for step in STEPS[:-1]:
+        bar, before = bars[step.timestep].item(), bars[step.timestep - 20].item()
+        assert step.sigma**2 == pytest.approx((1 - bar / before) * (1 - before) / (1 - bar), rel=1e-9)
+    other = alpha_bars({"beta_start": 0.01, "beta_end": 0.04, "num_train_timesteps": 3})
+    assert other.tolist() == pytest.approx([0.99, 0.99 * (1 - 0.15**2), 0.99 * (1 - 0.15**2) * 0.96])
+    few = ancestral_steps(2, {"beta_start": 0.01, "beta_end": 0.04, "num_train_timesteps": 4, "steps_offset": 1})
+    assert [step.timestep for step in few] == [3, 1]
+
+
+def test_starts_belong_to_seed_and_step_and_stay_in_their_range():
+    draws = [draw_start(3, step, 50, 5) for step in range(200)]
+    assert draws == [draw_start(3, step, 50, 5) for step in range(200)] and set(draws) == set(range(10))
+    assert draws != [draw_start(4, step, 50, 5) for step in range(200)]
+    generator = torch.Generator().manual_seed(derive_seed("lbgen-start", 3, 7))
+    assert draws[7] == int(torch.randint(10, (1,), generator=generator)), "artifacts of other versions hold these draws"
+    for start in (-1, 10):
+        with pytest.raises(ValueError, match=r"outside \[0, 10\)"):
+            trained_steps(50, 5, start)
+    assert start_choices(1, 1) == 1 and trained_steps(50, 5, 9) == (9, 19, 29, 39, 49)
+
+
+def test_noise_is_standard_normal_of_the_asked_shape():
+    drawn = SampleNoise(5, 7, [0, 1], (4, 32, 32)).draw()
+    assert drawn.shape == (2, 4, 32, 32) and drawn.dtype == torch.float32
+    generator = torch.Generator().manual_seed(derive_seed("lbgen-noise", 5, 7, 1))
+    assert torch.equal(drawn[1], torch.randn((4, 32, 32), generator=generator))
+    assert drawn.mean().abs() < 0.05 and drawn.std().item() == pytest.approx(1, abs=0.05)

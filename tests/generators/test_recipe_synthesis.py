@@ -1,4 +1,4 @@
-"""Synthesis: files, bytes, restarts (lbGen recipe, checks Y1, Y2, Y4) through the same work functions as a run."""
+"""Synthesis: files, bytes, restarts, through the same work functions as a run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def make(store: Store, one: Cell) -> dict[str, str]:
     }
 
 
-def test_recipe_Y1(tmp_path: Path) -> None:
+def test_files_sizes_and_bytes_do_not_depend_on_chunks_or_their_order(tmp_path: Path) -> None:
     """File names, size and mode; the same bytes whatever the chunks and the order of shards."""
     one, other = cell("sd15", 5, 5), cell("sd15", 5, 2)
     first = make(Store(tmp_path / "a"), one)
@@ -76,14 +76,14 @@ def test_recipe_Y1(tmp_path: Path) -> None:
     assert len(set(first.values())) == len(first), "two images are equal"
 
 
-def test_recipe_Y1_full_count() -> None:
+def test_a_full_data_set_is_twenty_shards_of_65_images_per_class() -> None:
     """1300 images of 1000 classes at full scale: 20 shards of 65 each, none left over."""
     profile = load_profile("in1k").profile
     names = shards(load_classes("imagenet1k"), profile.dataset.images_per_class, profile.dataset.chunk)
     assert len(names) == 20_000 and names[0] == "n01440764_00000_00065" and names[19] == "n01440764_01235_01300"
 
 
-def test_recipe_Y2() -> None:
+def test_class_lists_have_their_published_hashes_and_two_duplicate_names() -> None:
     """Class lists by their published hashes; the two duplicate names are reported."""
     full, hundred = load_classes("imagenet1k"), load_classes("imagenet100")
     text = "".join(f"{i} {n}\n" for i, n in zip(full.ids, full.names, strict=True))
@@ -101,7 +101,7 @@ def test_recipe_Y2() -> None:
     assert hundred.duplicate_names() == {}
 
 
-def test_recipe_Y4(tmp_path: Path) -> None:
+def test_a_worker_that_dies_leaves_no_half_shard_and_the_restart_makes_what_is_missing(tmp_path: Path) -> None:
     """A worker that dies in the middle of a shard leaves no file under a final name; the restart makes just what is missing."""
     one, store = cell("sd15", 4, 2), Store(tmp_path)
     execute(Job(one, {}, {}, str(tmp_path), one.shards[0]))
@@ -122,8 +122,8 @@ def test_recipe_Y4(tmp_path: Path) -> None:
     assert make(Store(tmp_path / "calm"), one) == rows
 
 
-def test_generators_6_null_adapter_equals_sd15_byte_for_byte(tmp_path: Path) -> None:
-    """lbGen with a LoRA of zeros makes the images of sd15 (generators, check 6)."""
+def test_a_lora_of_zeros_makes_the_images_of_sd15_byte_for_byte(tmp_path: Path) -> None:
+    """lbGen with a LoRA of zeros makes the images of sd15."""
     import torch
 
     from generators.diffusion.lora_io import add_lora, save_lora

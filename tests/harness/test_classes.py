@@ -1,4 +1,4 @@
-"""Class lists: what the outputs of a head mean (in-domain part of the transfer protocol's acceptance checks)."""
+"""Class lists: what the outputs of a head mean."""
 
 from __future__ import annotations
 

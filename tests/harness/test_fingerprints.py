@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -112,20 +113,24 @@ def test_a_large_data_set_is_sampled_as_the_docstring_says(tmp_path: Path, monke
     ]  # fmt: skip
 
 
-def test_a_model_is_hashed_whole(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(bytes(40 * 2**20))
+@pytest.mark.parametrize("place", [0, 20 * 2**20, 40 * 2**20 - 1], ids=["first byte", "middle", "last byte"])
+def test_every_byte_of_a_large_model_or_data_file_counts(tmp_path: Path, place: int) -> None:
+    """Times and sizes stay the same; one byte of 40 MiB differs."""
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(bytes(40 * 2**20))
     prints = Fingerprints.beside(tmp_path / "store")
-    before, stat = (
-        (prints.model(tmp_path), prints.file(tmp_path / "model.safetensors")),
-        (tmp_path / "model.safetensors").stat(),
-    )
-    with (tmp_path / "model.safetensors").open("r+b") as stream:
-        stream.seek(20 * 2**20)
+
+    def hashes() -> tuple[str, str, str]:
+        return prints.model(tmp_path), prints.file(path), prints.data(tmp_path)
+
+    before, stat = hashes(), path.stat()
+    with path.open("r+b") as stream:
+        stream.seek(place)
         stream.write(b"\1")
-    os.utime(tmp_path / "model.safetensors", ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    after = prints.model(tmp_path), prints.file(tmp_path / "model.safetensors")
-    assert before[0] != after[0] and before[1] != after[1]
-    assert prints.model(tmp_path / "model.safetensors") == after[1]
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    after = hashes()
+    assert not set(before) & set(after)
+    assert prints.model(path) == after[1] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_golden_fingerprints(tmp_path: Path) -> None:

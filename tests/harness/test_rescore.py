@@ -87,7 +87,7 @@ def test_an_unchanged_store_is_byte_equal_after_rescoring(store: Store) -> None:
     assert contents(store) == before and verify(store.root) == []
 
 
-def test_bias_8_13_records_name_what_they_were_made_from(store: Store) -> None:
+def test_records_name_what_they_were_made_from(store: Store) -> None:
     path = next(store.root.glob("evaluate/*/record.json"))
     record = Record.from_json(path.read_text())
     assert set(record.inputs) == {"checkpoint", "checkpoint/copy"} and record.inputs["checkpoint/copy"] == "c" * 64

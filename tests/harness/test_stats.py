@@ -13,6 +13,7 @@ from harness.stats.estimate import (
     Estimate,
     bootstrap,
     bootstrap_two_way,
+    cluster_sums,
     holm,
     mcnemar_exact,
     mean_over,
@@ -158,6 +159,14 @@ def test_undefined_replicates_are_counted_or_cost_the_interval():
     assert few.low is not None and few.reason == "undefined in 1 of 1000 resamples"
 
 
+def test_an_interval_survives_as_many_lost_replicates_as_one_tail_holds():
+    """25 of 1000 at 95 % are one tail; with one more the lower end itself could be among the lost."""
+    drawn = np.linspace(0, 1, 1000)
+    for lost, kept in ((25, True), (26, False)):
+        found = percentile_estimate(0.5, np.r_[drawn[lost:], np.full(lost, np.nan)], n=1, method="m", population="p")
+        assert (found.low is not None) is kept and f"undefined in {lost} of 1000 resamples" in found.reason
+
+
 def test_ten_thousand_replicates_of_a_thousand_distinct_items_are_quick():
     values = np.random.default_rng(5).normal(size=1000)
     start = time.process_time()
@@ -194,3 +203,114 @@ def test_holm_steps_down_in_the_given_order():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+# --- known values -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("k", "n", "level"), [(0, 7, 0.95), (3, 7, 0.95), (7, 7, 0.95), (40, 300, 0.95), (40, 300, 0.8)])
+def test_wilson_is_scipys(k, n, level):
+    from scipy.stats import binomtest
+
+    theirs = binomtest(k, n).proportion_ci(level, "wilson")
+    ours = wilson(k, n, level=level, population="new images")
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert (ours.value, ours.n, ours.method, ours.population, ours.reason) == (k / n, n, "wilson", "new images", "")
+    assert proportion([True] * k + [False] * (n - k), level=level, population="new images") == ours
+
+
+def test_undefined_estimates_keep_what_is_known_of_them():
+    nothing = wilson(0, 0, population="new images")
+    assert (nothing.n, nothing.method, nothing.population) == (0, "wilson", "new images")
+    for wrong in ((-1, 4), (1, 0)):
+        with pytest.raises(ValueError, match="successes of"):
+            wilson(*wrong)
+    none = undefined("why", population="p")
+    assert (none.value, none.low, none.high, none.n, none.method, none.reason) == (None, None, None, 0, "none", "why")
+    found = percentile_estimate(math.nan, np.ones(3), n=4, method="m", population="p", undefined_reason="why")
+    assert (found.value, found.n, found.method, found.population, found.reason) == (None, 4, "m", "p", "why")
+
+
+def test_an_estimate_may_be_a_point_and_its_remark_may_be_left_out_of_a_record():
+    point = Estimate(0.5, 0.5, 0.5, 1, "m", "p")
+    record = point.to_dict()
+    del record["reason"]
+    assert Estimate.from_dict(record) == point and point.defined
+    del record["n"]
+    with pytest.raises(ValueError, match="not an Estimate record"):
+        Estimate.from_dict(record)
+    for name in ("low", "high"):
+        with pytest.raises(ValueError, match=name):
+            Estimate(**{"value": 0.5, "low": 0.5, "high": 0.5, name: math.inf}, n=1, method="m", population="p")
+    assert (Estimate(0.5, 0.25, 1.0, 1, "m", "p").scaled(0).high, point.scaled(2).value) == (0, 1.0)
+
+
+def test_mean_over_keeps_the_asymmetry_of_its_parts():
+    """MOVER: each end is the root of the squared distances of the parts' own ends, over their number."""
+    found = mean_over([Estimate(0.2, 0.1, 0.4, 10, "m", "p"), Estimate(0.6, 0.5, 0.65, 20, "m", "p")])
+    assert (found.value, found.n, found.population, found.method) == (pytest.approx(0.4), 30, "p", "mean of 2 sets (MOVER)")
+    assert found.low == pytest.approx(0.4 - math.hypot(0.1, 0.1) / 2)
+    assert found.high == pytest.approx(0.4 + math.hypot(0.2, 0.05) / 2) and found.reason == ""
+    other = mean_over([Estimate(0.2, 0.1, 0.4, 10, "m", "p"), Estimate(0.6, None, None, 20, "m", "q")], population="both")
+    assert (other.value, other.n, other.population) == (pytest.approx(0.4), 30, "both") and "no interval" in other.reason
+    gone = mean_over([undefined("x", population="p", n=3), Estimate(0.6, 0.5, 0.7, 20, "m", "q")])
+    assert (gone.value, gone.n, gone.population, gone.reason) == (None, 23, "p + q", "1 of 2 parts undefined: x")
+    assert (mean_over([]).population, mean_over([], population="p").population, mean_over([]).method) == ("none", "p", "mean")
+
+
+def test_percentile_ends_of_even_replicates():
+    drawn = np.linspace(0, 1, 1001)
+    found = percentile_estimate(0.4, drawn, n=7, method="m", population="p")
+    assert (found.value, found.low, found.high) == (0.4, pytest.approx(0.025), pytest.approx(0.975))
+    assert (found.n, found.method, found.population, found.reason) == (7, "m", "p", "")
+    half = percentile_estimate(0.4, drawn, n=7, method="m", population="p", level=0.5)
+    assert (half.low, half.high) == (pytest.approx(0.25), pytest.approx(0.75))
+    same = percentile_estimate(0.4, np.full(10, 0.4), n=7, method="m", population="p")
+    assert same.low == same.high == 0.4 and "degenerate" in same.reason
+
+
+def test_cluster_sums_add_rows_of_equal_names_in_the_order_of_names():
+    found = cluster_sums([[1, 10], [2, 20], [4, 40]], ["b", "a", "b"])
+    assert found.tolist() == [[2.0, 20.0], [5.0, 50.0]]
+    assert cluster_sums([1, 2, 4], ["b", "a", "b"]).tolist() == [[2.0], [5.0]]
+
+
+def test_resampling_draws_as_many_units_as_there_are_whatever_the_block(monkeypatch):
+    from harness.stats import estimate
+
+    table = counted(np.arange(5.0))
+    drawn = resample_strata([table, np.zeros((0, 2))], seed=3, replicates=7)
+    assert drawn.shape == (7, 2, 2) and (drawn[:, 0, 1] == 5).all() and (drawn[:, 1] == 0).all()
+    monkeypatch.setattr(estimate, "_DRAW_LIMIT", 10)  # two replicates a block
+    assert (resample_strata([table, np.zeros((0, 2))], seed=3, replicates=7) == drawn).all()
+    assert np.isnan(ratio(drawn[:, 1, 0], drawn[:, 1, 1])).all()
+
+
+def test_resampling_two_ways_draws_rows_and_columns_by_themselves():
+    """With one row the columns alone vary: the total is that of the drawn columns."""
+    totals = resample_two_way(counted([1.0, 2.0, 4.0]), ["r"] * 3, ["a", "b", "c"], seed=0, replicates=500)
+    assert totals.shape == (500, 1, 2) and (totals[..., 1] == 3).all()
+    assert set(totals[:, 0, 0]) == {3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0}
+    lone = resample_two_way(counted([1.0, 2.0]), ["r", "s"], ["a", "b"], seed=0, replicates=500)
+    # Rows (2, 0), (1, 1), (0, 2) times columns likewise: an item weighs the product.
+    assert {tuple(row) for row in lone[:, 0].tolist()} == {(4.0, 4.0), (8.0, 4.0), (2.0, 2.0), (4.0, 2.0), (3.0, 2.0), (0.0, 0.0)}
+
+
+def test_bootstraps_report_items_and_take_the_level():
+    values = np.random.default_rng(1).normal(size=200)
+    plain = bootstrap(mean_statistic, [counted(values)], seed=5, population="p")
+    assert (plain.n, plain.method, plain.population, plain.value) == (200, "bootstrap", "p", pytest.approx(values.mean()))
+    error = values.std() / math.sqrt(200)
+    assert (plain.low, plain.high) == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.1 * error)
+    half = bootstrap(mean_statistic, [counted(values)], seed=5, population="p", level=0.5, n=3, method="m")
+    assert (half.n, half.method) == (3, "m") and half.high - half.low == pytest.approx(2 * 0.6745 * error, rel=0.05)
+    cross = [np.repeat(np.arange(20), 10), np.tile(np.arange(10), 20)]
+    two = bootstrap_two_way(mean_statistic, counted(values), *cross, seed=5, population="p")
+    assert (two.n, two.method, two.population) == (200, "bootstrap (two-way)", "p")
+    narrow = bootstrap_two_way(mean_statistic, counted(values), *cross, seed=5, population="p", level=0.5, n=3)
+    assert narrow.n == 3 and narrow.high - narrow.low < 0.5 * (two.high - two.low)
+
+
+def test_ratios_broadcast_and_are_undefined_over_nothing():
+    found = ratio(np.array([1.0]), np.array([2.0, 0.0, -4.0]))
+    assert found[[0, 2]].tolist() == [0.5, -0.25] and np.isnan(found[1])

@@ -153,6 +153,21 @@ def test_atomic_path_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert target.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x.txt"]
 
 
+def interrupted(ctx: object) -> None:
+    """Find what a killed attempt left half written, and finish."""
+    out = ctx.out  # type: ignore[attr-defined]
+    write_text(out / "parts" / "b.txt", "hello")
+    for place in (out / ".a.txt.123.tmp", out / "parts" / ".b.txt.123.tmp"):
+        place.write_text("half")
+
+
+def test_what_a_killed_attempt_left_half_written_is_in_no_manifest(tmp_path: Path) -> None:
+    store, cell = Store(tmp_path), replace(CELL, work="tests.harness.test_store:interrupted")
+    execute(order(store, cell))
+    assert set(store.open(cell).manifest["files"]) == {"parts/b.txt"}
+    assert {path.name for path in store.folder(cell).rglob("*") if path.is_file()} == {"b.txt", MANIFEST}
+
+
 def test_second_order_finds_the_work_done(tmp_path: Path) -> None:
     store = Store(tmp_path)
     execute(order(store))

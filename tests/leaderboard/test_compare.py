@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, norm
+from scipy.stats import t as student
 
 from harness.core.errors import DataMissing, UserError
 from harness.core.names import names_in
-from harness.stats.difference import Spread, difference, flag_units, with_seeds
+from harness.stats.difference import Part, Spread, difference, flag_units, with_seeds
 from harness.stats.estimate import Estimate, holm, mcnemar_exact
 from harness.store.records import SCHEMA, Check, Record
 from leaderboard.board import Board
@@ -22,7 +23,7 @@ from leaderboard.compare import compare, networks_apart, systems
 from leaderboard.simulate import TWELVE, simulate_runs
 from leaderboard.sources import Entry, from_store, gather, shipped
 from leaderboard.tables import Value, build_tables, varied
-from leaderboard.ties import significantly_different, unpaired
+from leaderboard.ties import significantly_different, tie_groups, unpaired
 from tests.leaderboard.conftest import MakeStore, flags, make_record, put
 
 
@@ -218,6 +219,19 @@ def test_tie_groups_hold_all_between_two_tied_rows(make_store: MakeStore) -> Non
     assert {key.generator: number for key, number in groups.items()} == {"a": 1, "b": 1, "c": 2, "d": 2, "e": 3}
 
 
+def test_a_row_between_two_tied_rows_is_tied_even_if_it_differs_from_the_best(make_store: MakeStore) -> None:
+    """0.86 of 2000 is worse than 0.90 of 2000 (p = 0.0001); 25 of 30, below both, may still be as good as 0.90 (p = 0.3)."""
+    store = make_store("s", {})
+    for name, n, rate in (("a", 2000, 0.9), ("b", 2000, 0.86), ("c", 30, 25 / 30), ("d", 2000, 0.5)):
+        put(store, make_record("in-domain", name, flags(n, rate, 0)), [])
+    (table,) = build_tables(from_store(store))
+    column = table.columns[0]
+    a, b, c, _ = (table.rows[key][column] for key in sorted(table.rows, key=lambda key: key.generator))
+    assert significantly_different(a, b) and not significantly_different(a, c)
+    groups = {key.generator: number for key, number in table.ties(column, "resnet10").items()}
+    assert groups == {"a": 1, "b": 1, "c": 1, "d": 2}
+
+
 def test_bias_is_shown_against_accuracy_and_latex_escapes(make_store: MakeStore) -> None:
     store = make_store("s", {g: {"in-domain": [flags(200, r, 0)], "texture-bias": [flags(200, 0.3, 1)]}
                              for g, r in (("a_1", 0.5), ("b", 0.9))})  # fmt: skip
@@ -388,3 +402,59 @@ def test_names_with_any_characters_are_found_and_cut_nowhere(make_store: MakeSto
     Board().write_baseline(tmp_path / "odd", [store], "a test", (), {})
     _, summary, _ = Board().gate([store], tmp_path / "odd", True, odd)
     assert odd in summary and "lbgen" not in summary.replace("baseline", "")
+
+
+def test_an_unpaired_difference_is_welchs_with_the_errors_of_both_intervals_and_the_pooled_spread_of_seeds() -> None:
+    """Errors (0.04 / 3.92) and (0.08 / 3.92); spreads 0.03 of 2 and 0.01 of 1 degrees of freedom over three and two seeds."""
+    first = Value(Estimate(0.80, 0.78, 0.82, 100, "m", "p"), True, ((0, 0), (1, 1), (2, 2)), Spread(0.03, 2))
+    second = Value(Estimate(0.75, 0.71, 0.79, 80, "m", "p"), True, ((0, 0), (1, 1)), Spread(0.01, 1))
+    items = np.hypot(0.04, 0.08) / (2 * norm.ppf(0.975))
+    seeds = np.sqrt((2 * 0.03**2 + 0.01**2) / 3 * (1 / 3 + 1 / 2))
+    error = np.hypot(items, seeds)
+    found = unpaired(first, second)
+    assert found is not None and (found.value, found.df, found.n) == (pytest.approx(0.05), 3, 80)
+    assert (found.se_items, found.se_seeds) == pytest.approx((items, seeds))
+    assert (found.low, found.high) == pytest.approx((0.05 - student.ppf(0.975, 3) * error, 0.05 + student.ppf(0.975, 3) * error))
+    p = student.sf(0.05 / error, 3)
+    assert (found.p, found.p_higher, found.p_lower) == pytest.approx((2 * p, p, 1 - p), abs=1e-7)
+    back = unpaired(second, first)
+    assert back is not None and (back.value, back.p_lower) == (pytest.approx(-0.05), pytest.approx(p, abs=1e-7))
+    alone = unpaired(replace(first, spread=None), replace(second, spread=None))
+    assert alone is not None and alone.se_seeds is None and alone.p == pytest.approx(2 * norm.sf(0.05 / items))
+    assert (alone.low, alone.high) == pytest.approx((0.05 - 1.96 * items, 0.05 + 1.96 * items), abs=1e-5)
+    assert unpaired(first, replace(second, estimate=replace(second.estimate, low=None, high=None))) is None
+
+
+def test_values_without_any_error_differ_by_their_sign() -> None:
+    point = Value(Estimate(0.5, 0.5, 0.5, 10, "m", "p"), True, ((0, 0),))
+    higher = replace(point, estimate=Estimate(0.6, 0.6, 0.6, 10, "m", "p"))
+    results = [unpaired(*pair) for pair in ((point, point), (higher, point), (point, higher))]
+    assert [(d.p_higher, d.p) for d in results if d] == [(0.5, 1.0), (0.0, 0.0), (1.0, 0.0)]
+    assert significantly_different(higher, point) and not significantly_different(point, point)
+    nothing = replace(point, estimate=Estimate(None, None, None, 0, "m", "p", "why"))
+    assert not significantly_different(nothing, point) and not significantly_different(point, nothing)
+
+
+def test_lower_is_better_and_invalid_or_lonely_rows_have_no_group(make_store: MakeStore) -> None:
+    store = make_store("s", {name: {"texture-bias": [flags(400, rate, 0)]} for name, rate in (("a", 0.9), ("b", 0.2), ("c", 0.5))})
+    failed = make_record("texture-bias", "d", flags(400, 0.1, 0), checks=(Check("floor", False, 0.1, 0.5, "m"),))
+    put(store, failed, [])
+    (table,) = build_tables(from_store(store))
+    column = table.columns[0]
+    groups = {key.generator: number for key, number in table.ties(column, "resnet10").items()}
+    assert groups == {"b": 1, "c": 2, "a": 3}
+    assert table.ties(column, "vit") == {} == table.ties(replace(column, better="neither", metric="other"), "resnet10")
+    one = Value(Estimate(0.5, 0.4, 0.6, 10, "m", "p"), True)
+    assert tie_groups({"a": one}, True) == {} and tie_groups({"a": one, "b": one}, True) == {"a": 1, "b": 1}
+
+
+def test_ranks_use_the_linearised_error_and_intervals_may_begin_at_nothing() -> None:
+    """Five of 1,000 answers lost and none won: t = 2.24, p = 0.025, where the exact test of single runs has 0.06."""
+    right = np.ones(1000, dtype=bool)
+    names = [str(i) for i in range(1000)]
+    values = [Value(Estimate(rate, rate, rate, 1000, "m", "p"), True, ((0, 0),), parts=((Part("x", flag_units("m", names, flags)),),))
+              for rate, flags in ((1.0, right), (0.995, np.arange(1000) >= 5))]  # fmt: skip
+    assert mcnemar_exact(5, 0) == 0.0625 and significantly_different(*values)
+    low = Value(Estimate(0.05, 0.0, 0.1, 10, "m", "p"), True, ((0, 0),))
+    found = unpaired(low, low)
+    assert found is not None and found.se_items == pytest.approx(0.1 * 2**0.5 / (2 * norm.ppf(0.975)))

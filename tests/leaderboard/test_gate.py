@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 from scipy.special import digamma as scipy_digamma
 from scipy.special import polygamma
 
@@ -151,7 +152,7 @@ def test_updating_needs_a_reason_and_known_metrics(make_store: MakeStore, tmp_pa
         gate(old, "--baseline", tmp_path / "b", "--update")
     with pytest.raises(UserError, match="cannot gate TI"):
         gate(old, "--baseline", tmp_path / "b", "--update", "--reason", "r", "--metrics", "TI")
-    with pytest.raises(UserError, match="go with --update"):
+    with pytest.raises(UserError, match="need --update"):
         gate(old, "--baseline", tmp_path / "b", "--reason", "r")
 
 
@@ -201,7 +202,7 @@ def test_verify_looks_at_baselines(make_store: MakeStore, tmp_path: Path, capsys
     old, base = make_store("old", {"lbgen": {"in-domain": runs(0.8, 0)}}), tmp_path / "b"
     gate(old, "--baseline", base, "--update", "--reason", "r")
     app(["verify", str(base)], standalone_mode=False)
-    assert "every byte" in capsys.readouterr().err
+    assert "all files match their manifests" in capsys.readouterr().err
     (base / "units.npz").write_bytes((base / "units.npz").read_bytes()[:-9])
     with pytest.raises(SystemExit) as caught:
         app(["verify", str(base)])
@@ -252,9 +253,8 @@ def test_identical_code_seldom_fails_and_a_planted_loss_is_found() -> None:
 
 @pytest.mark.parametrize("x", [0.3, 1.0, 2.5, 40.0])
 def test_digamma_and_trigamma_agree_with_scipy(x: float) -> None:
-    assert digamma(x) == pytest.approx(scipy_digamma(x), abs=1e-7) and trigamma(x) == pytest.approx(
-        polygamma(1, x), rel=1e-6
-    )
+    assert digamma(x) == pytest.approx(scipy_digamma(x), abs=5e-9)
+    assert trigamma(x) == pytest.approx(polygamma(1, x), rel=5e-8)
 
 
 def test_spreads_that_differ_by_chance_alone_are_pooled_and_others_keep_their_own() -> None:
@@ -269,8 +269,25 @@ def test_spreads_that_differ_by_chance_alone_are_pooled_and_others_keep_their_ow
     kept = [d.se_runs or 0 for d in shrink_seed_variances(apart, range(4))]
     assert kept == pytest.approx([d.se_runs for d in apart], rel=0.05)
     assert shrink_seed_variances(alike[:3], range(3)) == alike[:3]
+    four = shrink_seed_variances(alike[:4], range(4))
+    assert [d.df_seeds for d in four] == [30] * 4, "four are enough: all that the runs know and a metric's own"
     same_runs = [d.df_seeds for d in shrink_seed_variances(alike, ["the same runs"] * 200)]
     assert same_runs == [12] * 200, "alike, but measured on the same runs: half the weight is a metric's own"
+
+
+def test_moderated_spreads_are_those_of_smyth_2004_solved_with_scipy() -> None:
+    """Section 6.2 of the paper: the log variances' mean and variance give the prior, posterior variances are weighted by d.f."""
+    ratios, dfs = np.array([0.2, 0.7, 1.1, 2.5, 9.0, 40.0]), np.array([3.0, 4.0, 6.0, 3.0, 5.0, 8.0])
+    plain = Difference(0.1, 0, 0, 1.0, None, 500, 1, 0.5, 0.5, 500, "m", 500, se_noise=2.0)
+    found = shrink_seed_variances([with_seeds(plain, 2 * r**0.5, df) for r, df in zip(ratios, dfs, strict=True)], range(6))
+    logs = np.log(ratios) - scipy_digamma(dfs / 2) + np.log(dfs / 2)
+    excess = logs.var(ddof=1) - polygamma(1, dfs / 2).mean()
+    prior = 2 * brentq(lambda half: polygamma(1, half) - excess, 1e-3, 1e3)
+    common = np.exp(logs.mean() + scipy_digamma(prior / 2) - np.log(prior / 2))
+    assert 1 < prior < 3, "neither all alike nor all apart"
+    assert [d.df_seeds for d in found] == pytest.approx(list(prior + dfs), rel=1e-5)
+    posterior = (prior * common + dfs * ratios) / (prior + dfs)
+    assert [(d.se_runs or 0) ** 2 / 4 for d in found] == pytest.approx(list(posterior), rel=1e-5)
 
 
 def test_one_metric_that_alone_changed_is_not_excused_by_the_others(make_store: MakeStore) -> None:

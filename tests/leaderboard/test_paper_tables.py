@@ -1,4 +1,4 @@
-"""Acceptance check "Paper tables" of the transfer protocol: averages over exactly the eight transfer columns."""
+"""Tables of the paper: averages over exactly the eight transfer columns."""
 
 from __future__ import annotations
 

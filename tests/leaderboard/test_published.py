@@ -17,7 +17,7 @@ WRONG = {(1, "ResNet50", f"IN-{name}") for name in ("Real", "SD1.5", "GenRobust"
 }
 
 
-def test_transfer_9_averages_are_recomputed_and_the_seven_wrong_ones_are_flagged() -> None:
+def test_published_averages_are_recomputed_and_the_seven_wrong_ones_are_flagged() -> None:
     every = {(row.table, row.backbone, row.data): row for row in rows()}
     for name, mean in MEANS.items():
         assert every[name].mean == pytest.approx(mean, abs=1e-9)
@@ -39,7 +39,7 @@ def test_transfer_9_averages_are_recomputed_and_the_seven_wrong_ones_are_flagged
         ("ResNet50", "IN-lbGen", "IN-SD1.5", "BG_Gap", {"borderline"}),
     ],
 )
-def test_bias_6_2_published_differences_are_judged(
+def test_published_differences_are_judged(
     backbone: str, first: str, second: str, metric: str, verdicts: set[str]
 ) -> None:
     (one,) = [

@@ -23,11 +23,12 @@ def _context(right: list[list[int]]) -> dict[str, np.ndarray]:
     return {"image": np.array([f"{i}" for i in range(len(k))]), "correct": np.concatenate(right), **flags}
 
 
-def test_bias_8_6_context_units_give_cb_avg_and_its_parts() -> None:
+def test_context_units_give_cb_avg_and_its_parts() -> None:
     rows = _context([[1] * 80 + [0] * 20, [1] * 60 + [0] * 40, [1] * 10 + [0] * 10, [1] * 2 + [0] * 3])
     assert context_units(rows, "CB_avg").value() == pytest.approx((0.75 + 0.625 + 0.5) / 3)
     one = context_units(rows, "CB_1@5of10")
-    assert one.value() == pytest.approx(0.75) and len(one.ids) == 200
+    assert one.value() == pytest.approx(0.75) and one.ids == tuple(str(i) for i in range(200)) and one.metric == "CB_1@5of10"
+    assert one.strata.tolist() == [0] * 100 + [1] * 100
 
 
 def test_background_units_keep_both_views_of_a_foreground() -> None:
@@ -57,6 +58,25 @@ def test_perception_units_stand_for_ap_and_miou() -> None:
         one = coco_units(pd.DataFrame(rows), "bbox", "m")
         assert one.value() == pytest.approx(arrange_coco(pd.DataFrame(rows), "bbox").summary()["AP"])
         assert len(one.ids) == min(images, GROUPS) or images > GROUPS > len(one.ids) > GROUPS / 2
+
+
+def test_ap_units_are_tukeys_pseudo_values_shifted_to_ap() -> None:
+    """n AP - (n - 1) AP without the image, whose mean is then AP itself."""
+    from suites.perception.metrics import arrange_coco
+    from suites.perception.units import coco_units
+
+    rng = np.random.default_rng(1)
+    rows = pd.DataFrame([
+        {"image_id": i, "category_id": 1, "iou_type": "bbox", "area": "all", "n_gt": 1, "scores": [float(rng.random())],
+         "matches": [int(rng.integers(0, 1024))], "ignored": [0]} for i in range(6)
+    ])  # fmt: skip
+    arranged = arrange_coco(rows, "bbox")
+    whole = arranged.summary()["AP"]
+    pseudo = np.array([6 * whole - 5 * arranged.summary((np.arange(6) != i).astype(float))["AP"] for i in range(6)])
+    one = coco_units(rows, "bbox", "m")
+    assert one.ids == tuple("012345") and (one.metric, one.statistic, one.scale) == ("m", "share", 1.0)
+    np.testing.assert_allclose(one.features[:, 0], pseudo + whole - pseudo.mean())
+    assert (one.features[:, 1] == 1).all() and (one.strata == 0).all()
 
 
 @pytest.mark.parametrize("module", ["texture_bias:TextureBias", "in_domain:InDomain", "coco:Coco", "ade20k:ADE20K"])

@@ -166,7 +166,7 @@ def test_without_any_augmentation_the_image_is_only_normalised() -> None:
     plain = settings(randaugment_ops=0, mixup=0.0, cutmix=0.0, erasing=0.0, crop_area=(1.0, 1.0), smoothing=0.0)
     images = np.full((2, 32, 32, 3), 128, dtype=np.uint8)
     x, targets = Augment(plain, 3, 0, torch.device("cpu"))(images, np.array([2, 0]), np.arange(2), 0, 0)
-    expected = torch.tensor([0.0741, 0.2052, 0.4265])  # transfer protocol, acceptance check "Transform"
+    expected = torch.tensor([0.0741, 0.2052, 0.4265])  # 128 / 255 less the mean, over the standard deviation
     torch.testing.assert_close(x, expected[None, :, None, None].expand(2, 3, 32, 32), rtol=0, atol=1e-4)
     assert targets.tolist() == [[0, 0, 1], [1, 0, 0]]
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from harness.backbones.classifier import load_classifier
 from harness.backbones.ranks import Ranks
 from harness.backbones.recipe import PretrainSettings
+from harness.backbones.state import TrainingState
 from harness.backbones.train import Hooks, Progress, train
 from harness.core.errors import TrainingFailed, UserError
 from harness.images.copy import TrainingCopy
@@ -131,6 +132,17 @@ def test_ema_follows_its_definition(tmp_path: Path) -> None:
     for key in ("conv1.0.weight", "bn1.running_mean"):
         expected = 0.75 * states[0]["ema"][key] + 0.25 * states[1]["model"][key]
         torch.testing.assert_close(states[1]["ema"][key], expected)
+
+
+def test_ema_decay_rises_as_one_plus_step_over_ten_plus_step_up_to_its_end() -> None:
+    """Steps 1, 2, 3 have decays 2/11, 3/12 and, cut at ``ema_decay``, 0.3 in place of 4/13."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    state = TrainingState(replace(SETTINGS, ema_decay=0.3, ema_warmup=True), model, ("a", "b"), 16, seed=0)
+    expected = model.weight.item()
+    for decay in (2 / 11, 3 / 12, 0.3):
+        state.update(model(torch.ones(1, 1)).square().sum(), 0.1)
+        expected = decay * expected + (1 - decay) * model.weight.item()
+        assert state.ema["weight"].item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_shares_partition_the_batch_and_keep_mixing_partners_together() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.core.errors import DataMissing, UserError
-from suites.bias.background import VARIATIONS, foreground_key, predict_rows, read_views, score
+from suites.bias.background import VARIATIONS, foreground_key, pair_tables, predict_rows, read_views, score
 from suites.bias.cards import In9Card
 from tests.suites.bias.conftest import values
 
@@ -26,7 +26,7 @@ def counted_rows(original, same, rand, n=4050, classes=9):
     return {name: np.asarray(column) for name, column in columns.items()}
 
 
-def test_bias_8_9_known_counts():
+def test_gap_of_known_counts():
     result = score(counted_rows(3865, 3525, 3295), CARD)
     found = values(result)
     accuracies = [100 * found[name].value for name in VARIATIONS]
@@ -45,7 +45,7 @@ def test_paired_interval_is_narrower_than_independent_samples():
     assert 0.3 < (nested.high - nested.low) / 3.92 < 0.7 * independent
 
 
-def test_bias_8_14_constant_classifier_has_no_gap_and_is_flagged():
+def test_constant_classifier_has_no_gap_and_is_flagged():
     rows = counted_rows(0, 0, 0)
     result = score(rows | {"correct": rows["label"] == 4}, CARD)
     found = values(result)
@@ -68,7 +68,7 @@ def test_score_does_not_depend_on_row_order():
     assert score({name: column[order] for name, column in rows.items()}, CARD) == score(rows, CARD)
 
 
-def test_bias_8_10_foreground_keys():
+def test_foreground_keys_of_file_names():
     assert foreground_key("n02085936_00123", "original") == "n02085936_00123"
     for variation in ("mixed_same", "mixed_rand"):
         name = "fg_n02085936_00123_bg_n01614925_00456"
@@ -110,7 +110,7 @@ def small_in9(tmp_path, save_image):
     return tmp_path
 
 
-def test_bias_8_9_folders_with_spaces_and_label_order(small_in9, colour_classifier):
+def test_folders_with_spaces_and_label_order(small_in9, colour_classifier):
     rows = predict_rows(colour_classifier(COLOURS), small_in9, SMALL)
     folders = [name.split("/")[2] for name in rows["image"]]
     assert sorted(set(zip(folders, rows["label"].tolist(), strict=True))) == [
@@ -123,7 +123,7 @@ def test_bias_8_9_folders_with_spaces_and_label_order(small_in9, colour_classifi
     assert result.checks[0].passed
 
 
-def test_bias_8_9_unmapped_answer_is_wrong_and_never_fish(small_in9, colour_classifier):
+def test_unmapped_answer_is_wrong_and_never_fish(small_in9, colour_classifier):
     class Unmapped(colour_classifier):
         def __call__(self, images):
             logits = super().__call__(images)
@@ -136,14 +136,14 @@ def test_bias_8_9_unmapped_answer_is_wrong_and_never_fish(small_in9, colour_clas
     assert not score(rows, SMALL).checks[0].passed
 
 
-def test_bias_8_10_wrong_background_part_of_mixed_rand_is_not_used(small_in9):
+def test_wrong_background_part_of_mixed_rand_is_not_used(small_in9):
     base = small_in9 / "bg_challenge" / "mixed_rand" / "val" / "00_dog"
     first = min(base.iterdir())
     first.rename(first.with_name(first.name.split("_bg_")[0] + "_bg_n01234567_99999.JPEG"))
     assert len(read_views(small_in9, SMALL)[1]) == 36
 
 
-def test_bias_8_10_duplicate_and_unmatched_keys_are_errors(small_in9):
+def test_duplicate_and_unmatched_keys_are_errors(small_in9):
     base = small_in9 / "bg_challenge" / "mixed_rand" / "val" / "00_dog"
     first, second = sorted(base.iterdir())[:2]
     kept = second.read_bytes()
@@ -176,9 +176,40 @@ def test_damaged_layouts_are_refused(small_in9):
         read_views(small_in9, SMALL)
 
 
-def test_bias_8_13_saved_rows_give_equal_metrics(small_in9, untrained_network, tmp_path):
+def test_saved_rows_give_equal_metrics(small_in9, untrained_network, tmp_path):
     import pandas as pd
 
     rows = predict_rows(untrained_network(COLOURS), small_in9, SMALL)
     pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet", index=False)
     assert score(pd.read_parquet(tmp_path / "rows.parquet"), SMALL) == score(rows, SMALL)
+
+
+def test_a_background_record_says_of_each_number_how_and_for_whom():
+    rows = counted_rows(80, 70, 60, n=90) | {"converted": np.arange(270) < 3}
+    result = score(rows, CARD)
+    facts = {m.name: (m.unit, m.better, m.role, m.estimate.method, m.estimate.n, m.beside) for m in result.metrics}
+    pairs = "bootstrap (foreground pairs, within class)"
+    assert facts == {
+        "BG_Gap": ("points", "lower", "primary", pairs, 90, ("mixed_same",)),
+        "relative_gap": ("fraction", "lower", "companion", pairs, 90, ()),
+        **dict.fromkeys(VARIATIONS, ("fraction", "higher", "companion", "wilson", 90, ())),
+    }
+    assert {m.estimate.population for m in result.metrics} == {"new foregrounds"}
+    found = values(result)
+    assert [found[name].value for name in VARIATIONS] == pytest.approx([80 / 90, 70 / 90, 60 / 90])
+    assert (found["BG_Gap"].value, found["relative_gap"].value) == pytest.approx((1000 / 90, 1 / 7))
+    assert result.notes == ("3 files were not stored as RGB",)
+    (check,) = result.checks
+    assert (check.name, check.passed, check.threshold) == ("Mixed-Same accuracy", True, CARD.min_mixed_same)
+
+
+def test_pairs_are_matched_by_foreground_and_kept_by_class():
+    rows = {
+        "variation": ["mixed_same", "mixed_same", "mixed_same", "mixed_rand", "mixed_rand", "mixed_rand", "original"],
+        "foreground": ["c", "a", "b", "b", "c", "a", "a"], "label": [0, 1, 0, 0, 0, 1, 1], "correct": [1, 1, 0, 1, 0, 1, 0],
+    }  # fmt: skip
+    tables = pair_tables(rows)
+    assert [table.tolist() for table in tables] == [[[0, 1, 1], [1, 0, 1]], [[1, 1, 1]]]
+    for column, value in (("foreground", ["c", "a", "b", "b", "c", "d", "a"]), ("foreground", ["a", "a", "b", "b", "a", "a", "a"])):
+        with pytest.raises(ValueError, match="not paired one to one"):
+            pair_tables(rows | {column: value})

@@ -51,7 +51,7 @@ def test_uniform_answers_depend_on_the_image_only_and_reach_all_classes():
         BaselineClassifier(Baseline("humans"), ["c0"])(images)
 
 
-def test_bias_8_5_constant_dog_answers_dog(tmp_path):
+def test_constant_dog_answers_dog(tmp_path):
     """One image per ordered pair of the public categories, scored by the 1000-way map."""
     root, card = cue_set(tmp_path)
     dog = BaselineClassifier(Baseline("constant", "n02086240"), IN1K)
@@ -62,7 +62,7 @@ def test_bias_8_5_constant_dog_answers_dog(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["constant", "uniform"])
-def test_bias_8_14_baselines_are_flagged_by_every_suite(kind, tmp_path):
+def test_baselines_are_flagged_by_every_suite(kind, tmp_path):
     model = BaselineClassifier(parse_baseline(f"baseline:{kind}", IN1K), IN1K)
     cues, cue_card = cue_set(tmp_path / "cues")
     focus, focus_card = focus_set(tmp_path / "focus")
@@ -72,7 +72,7 @@ def test_bias_8_14_baselines_are_flagged_by_every_suite(kind, tmp_path):
         assert not all(check.passed for check in result.checks)
 
 
-def test_bias_8_3_people_as_rows(tmp_path, manifest):
+def test_people_are_rows_with_their_published_ti(tmp_path, manifest):
     names = [row["relpath"] for row in manifest]
     for name in names:
         path = tmp_path / name
@@ -131,7 +131,7 @@ def test_one_corrupt_file_loses_its_suite_only_and_is_named(tmp_path):
     assert "1 cells did not finish" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_bias_8_11_profile_in100_runs_to_the_end_with_restricted_names(in100_run):
+def test_profile_in100_runs_to_the_end_with_restricted_names(in100_run):
     done, records, root = in100_run
     assert done.returncode == 0, done.stderr
     primary = {
@@ -147,7 +147,7 @@ def test_bias_8_11_profile_in100_runs_to_the_end_with_restricted_names(in100_run
     assert not any(all(check["passed"] for check in record["checks"]) for record in records.values())
 
 
-def test_bias_8_13_rows_of_a_run_give_the_record_again(in100_run):
+def test_rows_of_a_run_give_the_record_again(in100_run):
     import pandas as pd
 
     _, records, root = in100_run

@@ -22,6 +22,7 @@ from suites.bias.context import (
     predict_rows,
     read_annotations,
     score,
+    standardised,
     uncommon_count,
     uncommon_flags,
 )
@@ -52,7 +53,7 @@ def model_rows(focus_counts, model):
         (("truck", "night", "foggy", ("grass", "water")), 3),
     ],
 )
-def test_bias_8_7_uncommon_counting(facts, count):
+def test_uncommon_counting(facts, count):
     assert sum(uncommon_flags(Annotation("x.jpg", *facts), CARD)) == count
 
 
@@ -65,7 +66,7 @@ def test_bias_8_7_uncommon_counting(facts, count):
         ("ConvNext", [10952, 3247, 290, 13], 68.579),
     ],
 )
-def test_bias_8_6_known_models(focus_counts, model, correct, cb_avg):
+def test_cb_avg_of_known_models_follows_from_their_counts(focus_counts, model, correct, cb_avg):
     rows = model_rows(focus_counts, model)
     k = uncommon_count(rows)
     assert np.bincount(k).tolist() == SIZES
@@ -80,7 +81,7 @@ def test_bias_8_6_known_models(focus_counts, model, correct, cb_avg):
     assert found["CB_2plus"].n == 695 and result.checks[0].passed
 
 
-def test_bias_8_6_standardised_ratios_and_small_partition(focus_counts):
+def test_standardised_ratios_and_small_partition(focus_counts):
     found = values(score(model_rows(focus_counts, "resnet50"), CARD))
     ratios = [100 * found[f"CB_{k}_standardised"].value for k in (1, 2, 3)]
     assert ratios == pytest.approx([70.71, 46.81, 72.18], abs=0.01)
@@ -90,13 +91,13 @@ def test_bias_8_6_standardised_ratios_and_small_partition(focus_counts):
 
 
 @pytest.mark.parametrize(("category", "cb_avg"), [("car", 241.8), ("dog", 50.3), ("frog", 4.9), ("bird", 51.5)])
-def test_bias_8_6_and_14_constant_classifier_wins_but_is_flagged(focus_counts, category, cb_avg):
+def test_a_constant_classifier_wins_but_is_flagged(focus_counts, category, cb_avg):
     result = score(model_rows(focus_counts, focus_counts["category"] == category), CARD)
     assert 100 * values(result)["CB_avg"].value == pytest.approx(cb_avg, abs=0.05)
     assert not result.checks[0].passed and result.checks[0].threshold == 0.20
 
 
-def test_bias_8_14_chance_level_raises_the_floor(focus_counts):
+def test_chance_level_raises_the_floor(focus_counts):
     rows = model_rows(focus_counts, "resnet50") | {"chance": np.full(sum(SIZES), 1 / 6)}
     check = score(rows, CARD).checks[0]
     assert check.threshold == pytest.approx(5 / 6) and not check.passed
@@ -114,7 +115,7 @@ def toy(correct, total):
     }  # fmt: skip
 
 
-def test_bias_8_6_toy():
+def test_cb_of_a_toy_set():
     found = values(score(toy((80, 60, 10, 2), (100, 100, 20, 5)), CARD))
     assert [found[f"CB_{k}"].value for k in (1, 2, 3)] == pytest.approx([0.75, 0.625, 0.5])
     assert found["CB_avg"].value == pytest.approx(0.625)
@@ -124,13 +125,18 @@ def test_bias_8_6_toy():
 def test_undefined_ratios_say_why():
     empty = values(score(toy((80, 60, 10, 0), (100, 100, 20, 0)), CARD))
     assert empty["CB_avg"].value is None and empty["CB_avg"].reason == "no images in P3"
+    assert (empty["CB_avg"].method, empty["CB_avg"].n) == ("bootstrap (image, within partition)", 120)
     assert empty["CB_12"].defined and not empty["Acc_3"].defined
     blind = score(toy((0, 60, 10, 2), (100, 100, 20, 5)), CARD)
     assert values(blind)["CB_1"].reason == "no image in common context is correct"
+    assert (values(blind)["CB_1"].method, values(blind)["CB_1"].n) == ("bootstrap (image, within partition)", 100)
     assert not blind.checks[0].passed
+    (check,) = score(toy((0, 60, 10, 2), (0, 100, 20, 5)), CARD).checks
+    assert (check.passed, check.value, check.threshold) == (False, None, CARD.min_acc0)
+    assert check.meaning == blind.checks[0].meaning == "accuracy in common context is above a floor and a multiple of chance"
 
 
-def test_bias_8_12_standard_errors(focus_counts):
+def test_cb_standard_errors(focus_counts):
     first = partition_tables(model_rows(focus_counts, "resnet50"))
     second = partition_tables(model_rows(focus_counts, "vit-b"))
 
@@ -189,7 +195,7 @@ def small_focus(tmp_path, save_image):
     return tmp_path
 
 
-def test_bias_8_8_layout_is_read_by_the_database(small_focus, colour_classifier):
+def test_layout_is_read_by_the_database(small_focus, colour_classifier):
     truncated = small_focus / "cat-night" / "2.jpeg"
     truncated.write_bytes(truncated.read_bytes()[:-60])
     rows = predict_rows(colour_classifier(MODEL), small_focus, SMALL)
@@ -219,13 +225,13 @@ def test_clip_towers_are_given_bicubic_images(small_focus, colour_classifier):
     assert any("non-reference" in note for note in score({**bicubic, "geometry": np.array(["x"] * 6)}, SMALL).notes)
 
 
-def test_bias_8_8_row_count_must_match_the_card(small_focus):
+def test_row_count_must_match_the_card(small_focus):
     with pytest.raises(UserError, match="lists 6 images, expected 20815"):
         read_annotations(small_focus, SMALL.model_copy(update={"expected_images": 20815}))
     assert len(read_annotations(small_focus, SMALL)[1]) == 6
 
 
-def test_bias_8_8_duplicate_bytes_are_detected(small_focus):
+def test_duplicate_bytes_are_detected(small_focus):
     (small_focus / "cat-day" / "1.jpg").write_bytes((small_focus / "car-snow" / "9.jpeg").read_bytes())
     with pytest.raises(UserError, match="1 groups of byte-identical") as caught:
         read_annotations(small_focus, SMALL)
@@ -234,7 +240,7 @@ def test_bias_8_8_duplicate_bytes_are_detected(small_focus):
     assert len(find_duplicates(base, [item.name for item in items])) == 1
 
 
-def test_bias_8_8_missing_and_hopeless_files_are_named(small_focus, colour_classifier):
+def test_missing_and_hopeless_files_are_named(small_focus, colour_classifier):
     victim = small_focus / "cat-day" / "1.jpg"
     victim.write_bytes(b"not an image at all")
     with pytest.raises(UserError, match=r"1\.jpg cannot be read as an image"):
@@ -292,3 +298,57 @@ def test_reading_does_not_write_beside_the_data(small_focus):
     before = sorted(path.name for path in small_focus.iterdir())
     read_annotations(small_focus, SMALL)
     assert sorted(path.name for path in small_focus.iterdir()) == before
+
+
+def test_a_context_record_says_of_each_number_how_and_for_whom():
+    result = score(toy((80, 60, 10, 2), (100, 100, 20, 40)), CARD)
+    facts = {m.name: (m.unit, m.better, m.role, m.estimate.method, m.estimate.n, m.beside) for m in result.metrics}
+    bootstrapped = "bootstrap (image, within partition)"
+    assert facts == {
+        "CB_avg": ("fraction", "higher", "primary", bootstrapped, 160, ("Acc_0",)),
+        "CB_12": ("fraction", "higher", "companion", bootstrapped, 120, ()),
+        "CB_1": ("fraction", "higher", "companion", bootstrapped, 100, ("Acc_0",)),
+        "CB_2": ("fraction", "higher", "companion", bootstrapped, 20, ("Acc_0",)),
+        "CB_3": ("fraction", "higher", "companion", bootstrapped, 40, ()),
+        "CB_2plus": ("fraction", "higher", "companion", bootstrapped, 60, ()),
+        "CB_1_standardised": ("fraction", "higher", "companion", bootstrapped, 100, ()),
+        "CB_2_standardised": ("fraction", "higher", "companion", bootstrapped, 20, ()),
+        "CB_3_standardised": ("fraction", "higher", "companion", bootstrapped, 40, ()),
+        **{f"Acc_{k}": ("fraction", "higher", "companion", "wilson", n, ()) for k, n in enumerate((100, 100, 20, 40))},
+    }
+    assert {m.estimate.population for m in result.metrics} == {"new images of each partition"}
+    found = values(result)
+    assert [found[f"Acc_{k}"].value for k in range(4)] == pytest.approx([0.8, 0.6, 0.5, 0.05])
+    assert found["CB_2plus"].value == pytest.approx(12 / 60 / 0.8)
+    assert found["CB_avg"].value == pytest.approx((0.75 + 0.625 + 0.0625) / 3)
+    (check,) = result.checks
+    assert (check.name, check.passed, check.value, check.threshold) == ("Acc_0", True, 0.8, CARD.min_acc0)
+
+
+def test_small_partitions_are_remarked_upon_by_their_size():
+    """Below 100 images low n, below 30 not reportable alone; the smallest one is named."""
+    sizes = ((99, "P1 has 99 images: low n"), (100, ""), (29, "P1 has 29 images: not reportable alone"), (30, "P1 has 30 images: low n"))
+    for n, remark in sizes:
+        found = values(score(toy((80, 20, 120, 120), (150, n, 200, 200)), CARD))
+        assert [found[name].reason for name in ("CB_1", "CB_12", "Acc_1", "CB_2")] == [remark, remark, remark, ""], n
+
+
+def test_standardised_ratio_is_one_where_context_changes_nothing_within_a_category():
+    """Cats 90 % and dogs 30 % right everywhere; uncommon images are mostly dogs, so that CB_1 falls and its standardised form not."""
+    category = np.repeat(["cat", "dog", "cat", "dog"], [100, 100, 10, 90])
+    correct = np.concatenate([np.arange(n) < right for n, right in ((100, 90), (100, 30), (10, 9), (90, 27))])
+    k = np.repeat([0, 1], [200, 100])
+    totals = np.stack([part.sum(axis=0) for part in partition_tables({
+        "category": category, "correct": correct, "uncommon_time": k, "uncommon_weather": 0 * k, "uncommon_location": 0 * k,
+    })])[None]  # fmt: skip
+    assert standardised(totals, 1)[0] == pytest.approx(1.0)
+    assert cb(totals, (1,))[0] == pytest.approx(0.36 / 0.6)
+    assert totals[0, :2].tolist() == [[100, 100, 90, 30], [10, 90, 9, 27]]
+
+
+def test_a_category_without_a_right_answer_in_common_context_leaves_the_standardised_ratio_undefined():
+    rows = toy((80, 60, 10, 2), (100, 100, 120, 105))
+    last = np.flatnonzero(uncommon_count(rows) == 1)[-1]
+    rows["category"][last] = "dog"
+    found = values(score(rows, CARD))["CB_1_standardised"]
+    assert found.value is None and found.reason == "a category has no images, or none correct, in common context"

@@ -29,7 +29,7 @@ def test_stored_geometry_changes_nothing_and_refuses_other_sizes():
         Geometry("stored", 256).apply(Image.fromarray(pixels), "x")
 
 
-def test_bias_8_17_batch_size_changes_no_decision(tmp_path, save_image, untrained_network):
+def test_batch_size_changes_no_decision(tmp_path, save_image, untrained_network):
     names = [save_image(tmp_path / f"{i}.png", (i * 9, 255 - i * 9, 40), noise=i + 1).name for i in range(23)]
     model = untrained_network([f"c{i}" for i in range(10)])
     runs = [predict(model, tmp_path, names, Geometry("stored", 24), batch_size=size) for size in (1, 7, 64)]

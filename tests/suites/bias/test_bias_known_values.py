@@ -22,7 +22,7 @@ REFERENCE = os.environ.get("HARNESS_REFERENCE", "")
 WANTED = "*cue-conflict-decisions.csv"
 
 
-def test_bias_8_3_ti_of_every_network_from_its_counts(reference_values):
+def test_ti_of_every_network_from_its_counts(reference_values):
     rows = reference_values["networks_from_per_image_files"]["rows"]
     assert len(rows) == 35
     for row in rows:
@@ -36,7 +36,7 @@ def test_bias_8_3_ti_of_every_network_from_its_counts(reference_values):
         assert ti == pytest.approx(row["TI_pct"], abs=1e-4), row["model"]
 
 
-def test_bias_8_6_cb_of_all_public_runs_from_their_counts(reference_values):
+def test_cb_of_all_public_runs_from_their_counts(reference_values):
     rows = reference_values["focus"]["rows"]
     assert len(rows) == 37
     for row in rows:
@@ -45,7 +45,7 @@ def test_bias_8_6_cb_of_all_public_runs_from_their_counts(reference_values):
         assert 100 * cb(totals, (1, 2))[0] == pytest.approx(row["CB_1_2_pct"], abs=1e-3), row["model"]
 
 
-def test_bias_8_9_gaps_of_all_public_runs_from_their_counts(reference_values):
+def test_gaps_of_all_public_runs_from_their_counts(reference_values):
     rows = reference_values["in9"]["rows"]
     assert len(rows) == 37
     for row in rows:
@@ -66,7 +66,7 @@ def all_answers(manifest):
         return in_order(list(csv.DictReader(file)), manifest)
 
 
-def test_bias_8_3_all_columns_of_the_decisions(stimuli, all_answers, reference_values):
+def test_ti_of_all_columns_of_the_decisions(stimuli, all_answers, reference_values):
     card = CueConflictCard.load()
     rows = {row["observer"]: row for row in reference_values["networks_from_per_image_files"]["rows"]}
     assert set(all_answers) == set(rows)
@@ -80,7 +80,7 @@ def test_bias_8_3_all_columns_of_the_decisions(stimuli, all_answers, reference_v
         assert same == pytest.approx(expected["same_class_acc_pct"], abs=1e-4)
 
 
-def test_bias_8_12_paired_error_of_sibling_networks(stimuli, all_answers):
+def test_paired_error_of_sibling_networks(stimuli, all_answers):
     first, conflict = cue_table(with_answers(stimuli, all_answers["tvs:resnet50"]))
     second, _ = cue_table(with_answers(stimuli, all_answers["tvs:resnet101"]))
     both, difference = np.hstack([first, second]), paired(ti_statistic)
@@ -92,7 +92,7 @@ def test_bias_8_12_paired_error_of_sibling_networks(stimuli, all_answers):
     assert value == pytest.approx(-4.05, abs=0.01)
 
 
-def test_bias_8_12_paired_error_of_networks_that_ship(stimuli, answers):
+def test_paired_error_of_networks_that_ship(stimuli, answers):
     """Pairing helps most between networks that answer alike; unpaired the two errors add up."""
     names = [name for name in answers if name.startswith("mvh:swag-vit")]
     for first, second in itertools.pairwise(names):

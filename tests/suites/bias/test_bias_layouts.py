@@ -224,7 +224,7 @@ def test_other_size_equals_torchvision():
     assert (Geometry("resize-crop", 24, 48, "bicubic").apply(image, "x") == expected).all()
 
 
-def test_bias_8_17_batch_size_and_threads_change_no_metric(cues, swaps, untrained_network):
+def test_batch_size_and_threads_change_no_metric(cues, swaps, untrained_network):
     model = untrained_network(HEAD)
     runs = [TextureSettings(batch_size=size, threads=threads) for size, threads in ((64, 1), (1, 1), (5, 3))]
     cue_rows = [texture.predict_rows(model, cues, CUES, settings=settings) for settings in runs]
@@ -238,7 +238,7 @@ def test_bias_8_17_batch_size_and_threads_change_no_metric(cues, swaps, untraine
     assert len({texture.score(rows, CUES) for rows in same}) == 1  # equal rows: bit-equal metrics
 
 
-def test_bias_8_17_threads_keep_order_and_flags(tmp_path, save_image, untrained_network):
+def test_threads_keep_order_and_flags(tmp_path, save_image, untrained_network):
     model = untrained_network(HEAD)
     names = [save_image(tmp_path / f"{i}.jpeg", (i * 6, 255 - i * 6, 9), size=(90, 72), noise=i + 1).name
              for i in range(40)]  # fmt: skip

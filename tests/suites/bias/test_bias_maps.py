@@ -24,7 +24,7 @@ def bound(card_type, classes=IMAGENET):
 
 
 @pytest.mark.parametrize("card_type", COUNTS)
-def test_bias_8_1_counts_indices_and_wnids_agree(card_type, class_indices):
+def test_counts_indices_and_wnids_agree(card_type, class_indices):
     head = bound(card_type)
     assert [len(members) for members in head.members] == COUNTS[card_type]
     facts = class_indices[KEYS[card_type]]
@@ -36,14 +36,14 @@ def test_bias_8_1_counts_indices_and_wnids_agree(card_type, class_indices):
     assert head.uncovered == ()
 
 
-def test_bias_8_1_in9_oddities_are_unmapped():
+def test_in9_oddities_are_unmapped():
     table = bound(In9Card).lookup()
     assert (table >= 0).sum() == 370 and (table < 0).sum() == 630
     assert (table[[171, 172, *range(80, 87), *range(281, 286), *range(25, 33)]] == -1).all()
     assert table[0] == 8 and table[151] == 0
 
 
-def test_bias_8_4_mean_not_sum_decides():
+def test_mean_not_sum_decides():
     head = bound(CueConflictCard)
     dogs = head.members[head.categories.index("dog")]
     cleaver = head.members[head.categories.index("knife")]
@@ -58,7 +58,7 @@ def test_bias_8_4_mean_not_sum_decides():
     assert head.categories[answer[0]] == "knife" and not tied[0]
 
 
-def test_bias_8_4_vanishing_mass_still_decides():
+def test_vanishing_mass_still_decides():
     head = bound(CueConflictCard)
     mapped = head.lookup() >= 0
     cat = list(head.members[head.categories.index("cat")])
@@ -81,7 +81,7 @@ def test_decision_is_the_mean_of_softmax_probabilities():
     assert tied[0] and constant[0] == 0
 
 
-def test_bias_8_11_head_order_does_not_matter_and_list_is_required():
+def test_head_order_does_not_matter_and_list_is_required():
     logits = np.random.default_rng(1).normal(scale=3, size=(100, 1000))
     order = np.random.default_rng(2).permutation(1000)
     shuffled = bound(CueConflictCard, [IMAGENET[i] for i in order])
@@ -95,7 +95,7 @@ def test_bias_8_11_head_order_does_not_matter_and_list_is_required():
         bound(CueConflictCard, ("n02690373", "n02690373"))
 
 
-def test_bias_8_11_imagenet100_head_is_refused_with_the_missing_categories():
+def test_imagenet100_head_is_refused_with_the_missing_categories():
     classes = load_classes("imagenet100").ids
     missing = {CueConflictCard: 9, In9Card: 1, FocusCard: 5}
     for card_type, count in missing.items():

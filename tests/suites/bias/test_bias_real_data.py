@@ -47,7 +47,7 @@ def network(tmp_path, name, normalisation="imagenet"):
     return load_classifier(tmp_path / normalisation)
 
 
-def test_bias_8_15_stimuli_are_those_of_the_manifest(manifest):
+def test_stimuli_are_those_of_the_manifest(manifest):
     base, stimuli = texture.read_stimuli(wanted("HARNESS_DATA", "cue-conflict"), CueConflictCard.load())
     expected = {row["relpath"]: row["sha256"] for row in manifest}
     assert {s.name: hashlib.sha256((base / s.name).read_bytes()).hexdigest() for s in stimuli} == expected
@@ -58,7 +58,7 @@ def test_bias_8_15_stimuli_are_those_of_the_manifest(manifest):
     assert np.sqrt(square - mean**2) == pytest.approx([0.22596, 0.22072, 0.22309], abs=1e-4)
 
 
-def test_bias_8_16_texture_and_background_of_torchvision_v1(tmp_path):
+def test_texture_and_background_of_torchvision_v1(tmp_path):
     cues, in9 = wanted("HARNESS_DATA", "cue-conflict"), wanted("HARNESS_DATA", "in9")
     model = network(tmp_path, V1)
     card = CueConflictCard.load()
@@ -70,7 +70,7 @@ def test_bias_8_16_texture_and_background_of_torchvision_v1(tmp_path):
     assert found["BG_Gap"].value == pytest.approx(7.3, abs=0.3)
 
 
-def test_bias_8_16_texture_and_context_of_timm_a1(tmp_path):
+def test_texture_and_context_of_timm_a1(tmp_path):
     cues, focus = wanted("HARNESS_DATA", "cue-conflict"), wanted("HARNESS_DATA", "focus")
     model = network(tmp_path, A1)
     table, _ = texture.cue_table(texture.predict_rows(model, cues, CueConflictCard.load()))
@@ -83,7 +83,7 @@ def test_bias_8_16_texture_and_context_of_timm_a1(tmp_path):
 
 
 @pytest.mark.gpu
-def test_bias_8_17_device_changes_at_most_two_decisions(tmp_path):
+def test_device_changes_at_most_two_decisions(tmp_path):
     root, model = wanted("HARNESS_DATA", "cue-conflict"), network(tmp_path, V1)
     import torch
 
@@ -97,7 +97,7 @@ def test_bias_8_17_device_changes_at_most_two_decisions(tmp_path):
     assert (on_cpu["answer"] != on_gpu["answer"]).sum() <= 2
 
 
-def test_bias_8_18_geometry_and_normalisation_are_live(tmp_path):
+def test_geometry_and_normalisation_are_live(tmp_path):
     """Resizing to 256 and cropping 224 should move TI by about a point, a wrong normalisation by about three."""
     root, card = wanted("HARNESS_DATA", "cue-conflict"), CueConflictCard.load()
     model = network(tmp_path, V1)

@@ -27,7 +27,7 @@ def head_of(name, classes=IN100):
 
 
 @pytest.mark.parametrize(("name", "covered", "total"), [("cue_conflict", 7, 16), ("in9", 8, 9), ("focus", 5, 10)])
-def test_bias_8_11_coverage_of_the_cmc_list_is_computed(name, covered, total, in100_coverage):
+def test_coverage_of_the_cmc_list_is_computed(name, covered, total, in100_coverage):
     facts, card = in100_coverage[name], CARDS[name]
     for classes in (IN100, in100_coverage["in100_order_in_file"]):
         head = head_of(name, classes)
@@ -38,7 +38,7 @@ def test_bias_8_11_coverage_of_the_cmc_list_is_computed(name, covered, total, in
 
 
 @pytest.mark.parametrize(("name", "metric"), [("cue_conflict", "TI"), ("in9", "BG_Gap"), ("focus", "CB_avg")])
-def test_bias_8_11_standard_metrics_refuse_and_list_what_is_missing(name, metric, in100_coverage):
+def test_standard_metrics_refuse_and_list_what_is_missing(name, metric, in100_coverage):
     with pytest.raises(UserError, match=f"{metric} is undefined") as caught:
         head_of(name).require(metric)
     assert all(category in caught.value.why for category in in100_coverage[name]["uncovered"])
@@ -48,7 +48,7 @@ def test_bias_8_11_standard_metrics_refuse_and_list_what_is_missing(name, metric
         head_of(name, ["n02123045"]).require(metric, restricted=True)
 
 
-def test_bias_8_11_images_that_a_restricted_head_sees(manifest, focus_counts, in100_coverage):
+def test_images_that_a_restricted_head_sees(manifest, focus_counts, in100_coverage):
     covered = set(head_of("cue_conflict").covered)
     seen = [row for row in manifest if {row["shape"], row["texture"]} <= covered]
     facts = in100_coverage["cue_conflict"]
@@ -65,7 +65,7 @@ def names_of(score, role="primary"):
     return [metric.name for metric in score.metrics if metric.role == role]
 
 
-def test_bias_8_11_ti_carries_its_coverage(stimuli, answers):
+def test_ti_carries_its_coverage(stimuli, answers):
     kept = np.isin(stimuli["shape"], head_of("cue_conflict").covered)
     kept &= np.isin(stimuli["texture"], head_of("cue_conflict").covered)
     rows = {name: column[kept] for name, column in with_answers(stimuli, answers["mvh:resnet50"]).items()}
@@ -82,7 +82,7 @@ def test_bias_8_11_ti_carries_its_coverage(stimuli, answers):
     assert "covers 7 of 16 categories" in score.notes[0] and "dog 17" in score.notes[0] and "cat 1" in score.notes[0]
 
 
-def test_bias_8_11_cb_avg_is_undefined_with_its_six_images(focus_counts):
+def test_cb_avg_is_undefined_with_its_six_images(focus_counts):
     head = head_of("focus")
     kept = np.isin(focus_counts["category"], head.covered)
     rows = {name: column[kept] for name, column in focus_counts.items()}
@@ -108,7 +108,7 @@ def test_bias_8_11_cb_avg_is_undefined_with_its_six_images(focus_counts):
         assert units.apply(totals_of(units.tables()))[0] == pytest.approx(found[units.metric].value)
 
 
-def test_bias_8_11_gap_carries_its_coverage():
+def test_gap_carries_its_coverage():
     n = 3600
     label = np.arange(n) % 8
     rows = {
@@ -146,7 +146,7 @@ def four_colours(tmp_path, save_image):
     return tmp_path, CueConflictCard.load(changes | {"image_size": 24, "expected_images": 16, "expected_conflict": 12})
 
 
-def test_bias_8_11_restricted_head_is_measured_on_covered_images_only(four_colours, colour_classifier):
+def test_restricted_head_is_measured_on_covered_images_only(four_colours, colour_classifier):
     root, card = four_colours
     with pytest.raises(UserError, match="covers 3 of 4"):
         texture.predict_rows(colour_classifier(HEAD), root, card)
@@ -156,7 +156,7 @@ def test_bias_8_11_restricted_head_is_measured_on_covered_images_only(four_colou
     assert values(score)["TI@3of4"].value == 1.0 and values(score)["TI@3of4"].n == 6
 
 
-def test_bias_8_11_permuting_head_and_list_together_changes_nothing(four_colours, colour_classifier):
+def test_permuting_head_and_list_together_changes_nothing(four_colours, colour_classifier):
     root, card = four_colours
     first = texture.predict_rows(colour_classifier(HEAD), root, card, settings=RESTRICTED)
     other = {name: HEAD[name] for name in reversed(HEAD)}
@@ -165,7 +165,7 @@ def test_bias_8_11_permuting_head_and_list_together_changes_nothing(four_colours
     assert texture.score(first, card) == texture.score(again, card)
 
 
-def test_bias_8_11_head_without_a_list_is_rejected(four_colours, colour_classifier):
+def test_head_without_a_list_is_rejected(four_colours, colour_classifier):
     root, card = four_colours
     nameless = colour_classifier(HEAD)
     nameless.classes = ()

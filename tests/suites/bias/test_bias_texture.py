@@ -28,7 +28,7 @@ COLOURS = {
 }  # fmt: skip
 
 
-def test_bias_8_2_manifest_structure(manifest):
+def test_the_manifest_holds_1280_stimuli_of_sixteen_categories(manifest):
     items = [parse_name(row["relpath"]) for row in manifest]
     assert len(items) == 1280
     assert sum(item.shape != item.texture for item in items) == 1200
@@ -41,7 +41,7 @@ def test_bias_8_2_manifest_structure(manifest):
         assert (item.texture, item.texture_source) == (row["texture"], row["texture_source"])
 
 
-def test_bias_8_2_experiment_prefix_is_dropped():
+def test_experiment_prefixes_are_dropped_from_stimulus_names():
     item = parse_name("0001_s5n_dnn_0_airplane_00_airplane10-boat3.png")
     assert (item.shape_source, item.texture_source) == ("airplane10", "boat3")
     for wrong in ("airplane10.png", "airplane10-boat3.jpg", "10airplane-3boat.png"):
@@ -49,7 +49,7 @@ def test_bias_8_2_experiment_prefix_is_dropped():
             parse_name(wrong)
 
 
-def test_bias_8_3_every_observer_reproduced_exactly(stimuli, answers, reference_values):
+def test_ti_of_every_observer_is_reproduced_exactly(stimuli, answers, reference_values):
     card = CueConflictCard.load()
     expected = [row for row in reference_values["networks_from_per_image_files"]["rows"] if row["observer"] in answers]
     assert len(expected) == len(answers) == 19
@@ -67,7 +67,7 @@ def test_bias_8_3_every_observer_reproduced_exactly(stimuli, answers, reference_
             assert 100 * same.value == pytest.approx(row["same_class_acc_pct"], abs=1e-4) and same.n == 80
 
 
-def test_bias_8_3_pooled_humans_and_known_counts(stimuli, answers):
+def test_ti_of_pooled_humans_and_of_known_counts(stimuli, answers):
     humans = [name for name in answers if name.startswith("human:")]
     counts = sum(cue_table(with_answers(stimuli, answers[name]))[0].sum(axis=0) for name in humans)
     assert len(humans) == 10 and counts.tolist() == [9236, 398]
@@ -75,7 +75,7 @@ def test_bias_8_3_pooled_humans_and_known_counts(stimuli, answers):
     assert (round(100 * resnet.value, 4), resnet.n) == (78.5805, 789)
 
 
-def test_bias_8_5_toys(stimuli):
+def test_ti_of_toy_observers(stimuli):
     shape, texture = np.asarray(["cat"] * 5), np.asarray(["dog"] * 5)
     rows = {"shape": shape, "texture": texture, "answer": np.asarray(["cat", "dog", "dog", "dog", "car"])}
     assert texture_inclination(rows).value == 0.75
@@ -92,7 +92,7 @@ def test_ti_at_the_border_keeps_an_honest_interval():
     assert estimate.value == 1.0 and estimate.low < 0.6 and estimate.method == "wilson"
 
 
-def test_bias_8_12_standard_errors_and_reproducibility(stimuli, answers):
+def test_ti_standard_errors_and_their_reproducibility(stimuli, answers):
     rows = with_answers(stimuli, answers["mvh:resnet50"])
     table, conflict = cue_table(rows)
     shapes, textures = stimuli["shape_source"][conflict], stimuli["texture_source"][conflict]
@@ -109,7 +109,7 @@ def test_bias_8_12_standard_errors_and_reproducibility(stimuli, answers):
     assert direct == texture_inclination(rows, "two-way", seed=3)
 
 
-def test_bias_8_14_constant_and_random_answers_are_flagged_and_a_network_is_not(stimuli, answers):
+def test_constant_and_random_answers_are_flagged_and_a_network_is_not(stimuli, answers):
     card = CueConflictCard.load()
     assert all(check.passed for check in score(with_answers(stimuli, answers["mvh:resnet50"]), card).checks)
     names = np.asarray(list(card.categories))
@@ -152,7 +152,7 @@ def test_texture_classifier_is_measured_from_files(small_set, colour_classifier)
     assert calls[-1] == (64, 64, "images")
 
 
-def test_bias_8_14_untrained_and_constant_classifiers_are_flagged(small_set, colour_classifier, untrained_network):
+def test_untrained_and_constant_classifiers_are_flagged(small_set, colour_classifier, untrained_network):
     root, card = small_set
     for model in (untrained_network(by_class(COLOURS)), colour_classifier(by_class(COLOURS), gain=0.0)):
         result = score(predict_rows(model, root, card), card)
@@ -160,7 +160,7 @@ def test_bias_8_14_untrained_and_constant_classifiers_are_flagged(small_set, col
         assert verdicts == [False]
 
 
-def test_bias_8_13_saved_rows_give_equal_metrics(small_set, colour_classifier, untrained_network, tmp_path):
+def test_saved_rows_give_equal_metrics(small_set, colour_classifier, untrained_network, tmp_path):
     import pandas as pd
 
     root, card = small_set
@@ -218,3 +218,75 @@ def test_broken_outputs_are_refused(small_set, colour_classifier):
         predict_rows(Broken(by_class(COLOURS)), root, card)
     with pytest.raises(UserError, match="7 outputs but lists 8"):
         predict_rows(TooWide(by_class(COLOURS)), root, card)
+
+
+# --- what a record says of each number ------------------------------------------------------------------------
+
+
+def small_rows():
+    """Six conflict images (three shape answers, two texture answers, one neither) and two of equal cues, one right."""
+    rows = {
+        "shape": ["cat", "cat", "cat", "dog", "dog", "dog", "cat", "dog"],
+        "texture": ["dog", "dog", "dog", "cat", "cat", "cat", "cat", "dog"],
+        "answer": ["cat", "cat", "dog", "dog", "cat", "car", "cat", "car"],
+        "shape_source": ["cat1", "cat1", "cat2", "dog1", "dog1", "dog2", "cat1", "dog1"],
+        "texture_source": ["dog1", "dog2", "dog1", "cat1", "cat1", "cat2", "cat1", "dog1"],
+        "tied": [True] + [False] * 7, "converted": [True, True] + [False] * 6, "truncated": [False] * 7 + [True],
+    }  # fmt: skip
+    return {name: np.asarray(column) for name, column in rows.items()}
+
+
+def test_a_texture_record_says_of_each_number_how_and_for_whom():
+    result = score(small_rows(), CueConflictCard.load())
+    facts = {m.name: (m.unit, m.better, m.role, m.estimate.population, m.estimate.method, m.estimate.n) for m in result.metrics}
+    images = "these sources, new images"
+    assert facts == {
+        "TI": ("fraction", "lower", "primary", images, "bootstrap (image)", 5),
+        "TI_shape_sources": ("fraction", "lower", "companion", "new shape sources", "bootstrap (shape source)", 5),
+        "TI_two_way": ("fraction", "lower", "companion", "new stimuli", "bootstrap (two-way)", 5),
+        "shape_bias": ("fraction", "higher", "companion", images, "bootstrap (image)", 5),
+        "texture_rate": ("fraction", "neither", "companion", images, "wilson", 6),
+        "shape_rate": ("fraction", "neither", "companion", images, "wilson", 6),
+        "neither_rate": ("fraction", "neither", "companion", images, "wilson", 6),
+        "cue_coverage": ("fraction", "higher", "companion", images, "wilson", 6),
+        "same_category_accuracy": ("fraction", "higher", "companion", images, "wilson", 2),
+    }
+    found = values(result)
+    expected = (("TI", 2 / 5), ("shape_bias", 3 / 5), ("texture_rate", 2 / 6), ("shape_rate", 3 / 6), ("neither_rate", 1 / 6),
+                ("cue_coverage", 5 / 6), ("same_category_accuracy", 1 / 2))  # fmt: skip
+    for name, value in expected:
+        assert found[name].value == pytest.approx(value), name
+    assert (found["shape_bias"].low, found["shape_bias"].high) == pytest.approx((1 - found["TI"].high, 1 - found["TI"].low))
+    assert result.metrics[0].beside == ("cue_coverage", "same_category_accuracy")
+    assert result.notes == (
+        "s = 3, t = 2, neither = 1, of 6 conflict images", "2 files were not stored as RGB",
+        "1 files ended early and were completed", "1 answers were tied; the first category in map order was taken",
+    )  # fmt: skip
+    checks = [(c.name, c.passed, c.threshold, c.value, c.meaning) for c in result.checks]
+    assert checks == [
+        ("cue coverage", True, 0.4, 5 / 6, "answers name one of the two cues"),
+        ("same-category accuracy", True, 0.5, 0.5, "answers are right where the cues agree"),
+    ]
+
+
+def test_the_seed_of_a_score_reaches_every_interval_and_an_undefined_ti_leaves_its_complement_undefined():
+    rows = {name: np.tile(column, 20) for name, column in small_rows().items()}
+    found = values(score(rows, CueConflictCard.load(), seed=3))
+    units = {"TI": "image", "TI_shape_sources": "shape source", "TI_two_way": "two-way"}
+    assert {name: found[name] for name in units} == {name: texture_inclination(rows, unit, 3) for name, unit in units.items()}
+    assert found["TI_two_way"] != texture_inclination(rows, "two-way", 0)
+    nothing = values(score(rows | {"answer": np.full(160, "car")}, CueConflictCard.load()))
+    assert nothing["TI"].value is nothing["shape_bias"].value is nothing["shape_bias"].low is None
+
+
+def test_ti_without_any_cue_answer_is_undefined_and_answers_of_people_stay_with_their_stimulus():
+    rows = small_rows()
+    nothing = texture_inclination(rows | {"answer": np.full(8, "car")}, "shape source")
+    assert (nothing.value, nothing.population, nothing.method) == (None, "new shape sources", "bootstrap (shape source)")
+    assert nothing.reason == "no conflict image was answered with its shape or its texture"
+    border = texture_inclination(rows | {"answer": rows["shape"]}, "two-way")
+    assert (border.value, border.n, border.method, border.population) == (0.0, 6, "wilson", "new stimuli")
+    many = {name: np.repeat(column, 30) for name, column in rows.items()}
+    plain, people = (texture_inclination(many | extra, "image") for extra in ({}, {"stimulus": np.repeat(np.arange(8), 30)}))
+    assert plain.value == people.value and people.n == 150 and people.method == "bootstrap (image)"
+    assert people.high - people.low > 3 * (plain.high - plain.low), "thirty people saw each of five images"

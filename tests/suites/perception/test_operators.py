@@ -64,7 +64,7 @@ def call_forward(features: torch.Tensor, rois: torch.Tensor, size: int, **keywor
 
 
 @pytest.mark.parametrize(("ratio", "aligned"), CASES)
-def test_perception_4_roi_align(ratio: int, aligned: bool) -> None:
+def test_roi_align_and_its_gradient_equal_numpy_pooling(ratio: int, aligned: bool) -> None:
     """Forward and gradient equal the NumPy pooling for both sampling modes and both alignments."""
     rng = np.random.default_rng(0)
     features = rng.standard_normal((2, 3, 11, 14))
@@ -91,7 +91,7 @@ def test_perception_4_roi_align(ratio: int, aligned: bool) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_perception_4_half_types(dtype: torch.dtype) -> None:
+def test_operators_of_half_types_compute_in_float32(dtype: torch.dtype) -> None:
     """Half types compute in float32: the result is the rounded float32 result, forward and backward."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2, 3, 11, 14, generator=generator).to(dtype)
@@ -125,7 +125,7 @@ def greedy_nms(boxes: Floats, order: npt.NDArray[np.int64], threshold: float, of
 
 
 @pytest.mark.parametrize("offset", [0, 1])
-def test_perception_4_nms_tie_order(offset: int) -> None:
+def test_nms_keeps_tied_boxes_in_torchs_sort_order(offset: int) -> None:
     """With many tied scores the kept indices follow torch's default descending sort, as mmcv's do."""
     rng = np.random.default_rng(1)
     differs_from_stable = 0
@@ -142,12 +142,12 @@ def test_perception_4_nms_tie_order(offset: int) -> None:
         assert differs_from_stable > 0
 
 
-def test_perception_4_nms_of_nothing() -> None:
+def test_nms_of_no_boxes_keeps_none() -> None:
     """No boxes, no indices."""
     assert bridge.nms(torch.zeros(0, 4), torch.zeros(0), 0.5).tolist() == []
 
 
-def test_perception_4_compiled_mmcv() -> None:
+def test_operators_equal_a_compiled_mmcv_where_there_is_one() -> None:
     """Where a compiled mmcv is present, both operators equal it exactly, ties included."""
     if importlib.util.find_spec("mmcv") is None or importlib.util.find_spec("mmcv._ext") is None:
         pytest.skip("no compiled mmcv here: mmcv._ext is not installed")
@@ -168,7 +168,7 @@ def test_perception_4_compiled_mmcv() -> None:
     assert torch.equal(call_forward(features, rois, 3, **keywords), output)
 
 
-def test_perception_3_unknown_operators() -> None:
+def test_unknown_operators_resolve_and_name_themselves_when_called() -> None:
     """Any public name resolves; calling an unknown one names it; dunder names do not resolve."""
     module = bridge.operator_module()
     assert module.__spec__ is not None and module.__spec__.name == "mmcv._ext"

@@ -37,7 +37,7 @@ GOLDEN_ADE = "186c5c390676134e8353ad2bb459459df16dd3daaf0580a2ea1e79793514bbaa"
 GOLDEN_COCO = "445c5e743337c4b85737d6ef3788b3ceac3c74b8f34fd552263619f81f18cff2"
 
 
-def test_perception_1_without_toolboxes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_toolboxes_the_suites_are_not_planned_and_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any of the packages the suites are listed as not planned, and a run says what to install."""
     for name in PACKAGES:
         monkeypatch.setitem(sys.modules, name, None)
@@ -50,7 +50,7 @@ def test_perception_1_without_toolboxes(monkeypatch: pytest.MonkeyPatch) -> None
     assert "mmdet" in caught.value.why and "mmsegmentation 1.2.2" in caught.value.fix
 
 
-def test_perception_1_import_is_light() -> None:
+def test_importing_and_planning_load_neither_torch_nor_a_toolbox() -> None:
     """Importing the suites and planning them loads neither torch nor a toolbox."""
     code = (
         "import sys, harness, suites.coco, suites.ade20k\n"
@@ -89,7 +89,7 @@ def test_perception_items(monkeypatch: pytest.MonkeyPatch) -> None:
     ]  # fmt: skip
 
 
-def test_perception_7_subsets() -> None:
+def test_subsets_have_their_sizes_nest_and_never_change() -> None:
     """Sizes, nesting and golden hashes of the hash-ordered subsets."""
     coco, ade = range(118_287), [f"ADE_train_{i:08d}" for i in range(1, 20_211)]
     for ids, sizes in ((coco, (59_144, 23_657, 11_829)), (ade, (10_105, 4_042, 2_021))):
@@ -106,7 +106,7 @@ def test_perception_7_subsets() -> None:
         subset(range(3), 0.0, 0)
 
 
-def test_perception_8_fractions_in_configs() -> None:
+def test_a_tenth_of_the_data_shortens_the_ade20k_schedule_and_not_the_coco_one() -> None:
     """At 0.1 the ADE20K run has 16,000 iterations and horizon; the COCO config knows no fraction but the list."""
     target = Target(ARCHES["resnet50"], tuple(str(i) for i in range(150)))
     tenth = ade_config(AdeSettings(), ADE20K_CARD, target, Places(), 0, 0.1)
@@ -123,7 +123,7 @@ def test_perception_8_fractions_in_configs() -> None:
     assert whole == part and config_hash(whole) == config_hash(part)
 
 
-def test_perception_8_recipes() -> None:
+def test_named_recipes_have_the_published_schedules_and_explicit_keys_win() -> None:
     """The named recipes have the published schedules and optimizers; explicit keys win over the recipe."""
     config = coco_config(CocoSettings(), CocoCard(), RESNET50, Places(), 0)
     assert config["train_cfg"]["max_epochs"] == 24
@@ -156,7 +156,7 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def test_perception_8_coco_equals_stock_config() -> None:
+def test_the_detection_config_is_mmdets_own() -> None:
     """The default detection config is mmdet's own but for the backbone file and the dumped evaluation."""
     config = coco_config(CocoSettings(), CocoCard(), RESNET50, Places(), 0)
     model = stock("mmdet", "models/mask-rcnn_r50_fpn.py")["model"]
@@ -177,7 +177,7 @@ def test_perception_8_coco_equals_stock_config() -> None:
     assert config["train_dataloader"]["batch_sampler"] == loader["batch_sampler"]
 
 
-def test_perception_8_ade_equals_stock_config() -> None:
+def test_the_segmentation_config_is_mmsegmentations_own_but_for_resnet() -> None:
     """The default segmentation config is mmsegmentation's own but for ResNet in place of V1c and 150 classes."""
     target = Target(ARCHES["resnet50"], tuple(str(i) for i in range(150)))
     config = ade_config(AdeSettings(), ADE20K_CARD, target, Places(), 0, 1.0)
@@ -261,7 +261,7 @@ def test_perception_cards(tmp_path: Path) -> None:
         ade_classes(tmp_path, ADE20K_CARD)
 
 
-def test_perception_5_keys() -> None:
+def test_backbone_keys_are_unwrapped_renamed_and_clashes_refused() -> None:
     """Wrapper prefixes go, only the classifier is dropped, the stem is renamed, clashes are refused."""
     import torch
 

@@ -43,7 +43,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the request to the kernel exists on Linux only")
-def test_perception_10_workers_end_with_a_killed_run(tmp_path: Path) -> None:
+def test_loading_workers_end_with_a_killed_run(tmp_path: Path) -> None:
     """After SIGKILL of the loading process its workers, blocked on a full pipe, are gone at once."""
     if missing_packages():
         pytest.skip(f"perception packages are not installed: {', '.join(missing_packages())}")

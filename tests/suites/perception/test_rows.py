@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit, logit
 
 pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra 'perception')")
 
@@ -20,6 +21,7 @@ from suites.perception.metrics import (
     arrange_coco,
     coco_summary,
     jackknife,
+    left_out,
     precision_summary,
 )
 from suites.perception.settings import AdeSettings
@@ -169,7 +171,7 @@ def test_the_only_object_may_have_id_0_and_no_mark_of_a_crowd() -> None:
     assert "iscrowd" not in truth["annotations"][0]  # the dictionary of the run is left as it is
 
 
-def test_perception_9_perfect_and_empty() -> None:
+def test_perfect_detections_give_ap_1_and_none_give_0() -> None:
     """Perfect detections give AP 1, none give AP 0 without a crash, and the empty image is still counted."""
     truth = toy_truth(7)
     truth["annotations"] = [a for a in truth["annotations"] if not a["iscrowd"]]
@@ -187,7 +189,7 @@ def test_perception_9_perfect_and_empty() -> None:
         assert arrange_coco(nothing, kind).n_images == len(truth["images"])
 
 
-def test_perception_9_miou() -> None:
+def test_miou_of_a_case_counted_by_hand() -> None:
     """Equal pictures give mIoU 1; a hand-counted case gives its numbers; absent classes are left out."""
     rows = pd.DataFrame({
         "stem": ["a", "a", "a", "b", "b", "b"], "class_index": [0, 1, 2] * 2, "intersection": [4, 0, 0, 2, 3, 0],
@@ -275,3 +277,68 @@ def test_perception_jackknife_of_a_mean() -> None:
     assert turned == pytest.approx((low, high), abs=1e-12)
     grouped = jackknife(mean, names, 40)["mean"]
     assert grouped[1] - grouped[0] == pytest.approx(high - low, rel=0.35)
+
+
+def test_jackknife_of_three_images_is_the_standard_error_of_their_mean_on_the_logit_scale() -> None:
+    """0.2, 0.4, 0.6: standard error sqrt(0.04 / 3), t(2) = 4.302653; the slope of the logit is 1 / (0.4 * 0.6)."""
+    values = np.array([0.2, 0.4, 0.6])
+    low, high = jackknife(lambda w: {"mean": float(w @ values / w.sum())}, ["a", "b", "c"], 1000)["mean"]
+    reach = 4.302653 * np.sqrt(0.04 / 3) / (0.4 * 0.6)
+    assert (low, high) == pytest.approx((expit(logit(0.4) - reach), expit(logit(0.4) + reach)), rel=1e-6)
+
+
+def test_intervals_at_the_ends_of_the_scale_are_cut_there() -> None:
+    """At 0 and 1 there is no logit: 1 -+ half; and one image has no interval at all."""
+
+    def ends(values: Any, most: int = 1000) -> tuple[float, float]:
+        chosen = iter(np.asarray(values, dtype=np.float64))  # the whole last: the others are left out in turn
+        names = [f"image {i}" for i in range(len(values) - 1)]
+        return jackknife(lambda w: {"x": float(next(chosen))}, names, most)["x"]
+
+    half = 4.302653 * np.sqrt(2 / 3 * 2 * 0.05**2)
+    assert ends([0.9, 1.0, 0.95, 1.0]) == pytest.approx((1 - 4.302653 * np.sqrt(2 / 3 * 0.005), 1.0), rel=1e-6)
+    assert ends([0.0, 0.05, 0.1, 0.0]) == pytest.approx((0.0, half), rel=1e-6)
+    assert np.isnan(ends([0.5, 0.5])).all()
+    assert ends([0.0, 1.0, 0.5, 1e-6])[0] < 1e-300, "no overflow where half is a million times the value"
+
+
+def test_groups_of_images_follow_from_names_alone() -> None:
+    names = [f"image {i}" for i in range(50)]
+    labels, found = left_out(lambda w: {"kept": float(w.sum())}, names, 7)
+    assert set(labels) <= {f"group {i}" for i in range(7)} and len(labels) == len(found["kept"])
+    assert (50 - found["kept"]).sum() == 50 and found["kept"].max() < 50
+    again, other = left_out(lambda w: {"kept": float(w.sum())}, names[::-1], 7)
+    assert again == labels and (other["kept"] == found["kept"]).all()
+    each, single = left_out(lambda w: {"kept": float(w.sum())}, names, 50)
+    assert sorted(each) == sorted(names) and (single["kept"] == 49).all(), "as many as allowed: each by itself"
+
+
+def test_precision_of_a_case_counted_by_hand() -> None:
+    """Two objects; hits at ranks 1 and 3 of three detections: precision 1 up to recall 1/2, then 2/3."""
+    rows = pd.DataFrame([
+        {"image_id": 1, "category_id": 1, "iou_type": "bbox", "area": "all", "n_gt": 1, "scores": [0.9, 0.2], "matches": [1023, 0],
+         "ignored": [0, 0]},
+        {"image_id": 2, "category_id": 1, "iou_type": "bbox", "area": "all", "n_gt": 1, "scores": [0.5, 0.3], "matches": [0, 1],
+         "ignored": [0, 0]},
+        {"image_id": 2, "category_id": 2, "iou_type": "bbox", "area": "all", "n_gt": 0, "scores": [0.7], "matches": [0],
+         "ignored": [0]},
+        {"image_id": 2, "category_id": 3, "iou_type": "bbox", "area": "all", "n_gt": 2, "scores": [], "matches": [], "ignored": []},
+    ])  # fmt: skip
+    arranged = arrange_coco(rows, "bbox")
+    found = arranged.precision()
+    assert found.shape == (10, 101, 3) and np.isnan(found[:, :, 1]).all() and (found[:, :, 2] == 0).all()
+    assert found[0, :51, 0] == pytest.approx(1.0) and found[0, 51:, 0] == pytest.approx(2 / 3)
+    assert found[1, :51, 0] == pytest.approx(1.0) and (found[1, 51:, 0] == 0).all(), "the second hit is one at IoU 0.5 alone"
+    half, full = 51 / 101, (51 + 50 * 2 / 3) / 101
+    expected = {"AP": (full + 9 * half) / 10 / 2, "AP50": full / 2, "AP75": half / 2}
+    assert arranged.summary() == pytest.approx(expected)
+    alone = arranged.summary(np.array([1.0, 0.0]))
+    assert alone["AP50"] == pytest.approx(1.0), "without image 2 only the first object is left, and no category 3"
+    assert np.isnan(list(arranged.summary(np.zeros(2)).values())).all()
+
+
+def test_ade_numbers_without_labelled_pixels_are_undefined() -> None:
+    rows = pd.DataFrame({"stem": ["a", "b"], "class_index": [0, 0], "intersection": [1, 0], "union": [2, 0], "labelled": [1, 0]})
+    arranged = arrange_ade(rows)
+    assert ade_summary(arranged) == {"mIoU": 0.5, "aAcc": 1.0, "mAcc": 1.0}
+    assert np.isnan(list(ade_summary(arranged, np.array([0.0, 1.0])).values())).all()

@@ -23,7 +23,7 @@ def read(folder: Path, name: str) -> Any:
     return json.loads((folder / name).read_text())
 
 
-def test_perception_2_coco_trains_and_evaluates(toy: Path) -> None:
+def test_coco_trains_and_evaluates_on_twelve_pictures(toy: Path) -> None:
     """Two epochs on twelve pictures give rows for boxes and masks of all four validation pictures."""
     rows = pd.read_parquet(toy / "coco_out/rows.parquet")
     assert set(rows["iou_type"]) == {"bbox", "segm"} and set(rows["image_id"]) == {1, 2, 3, 4}
@@ -38,7 +38,7 @@ def test_perception_2_coco_trains_and_evaluates(toy: Path) -> None:
     assert [mark[0] for mark in marks] == list(range(13)) and {mark[1] for mark in marks} == {12}
 
 
-def test_perception_2_ade_trains_and_evaluates(toy: Path) -> None:
+def test_ade20k_trains_and_evaluates_on_eight_pictures(toy: Path) -> None:
     """Six iterations on eight pictures give one row per validation picture and class, equal to mmseg's numbers."""
     rows = pd.read_parquet(toy / "ade_out/rows.parquet")
     assert len(rows) == 3 * 3 and set(rows["stem"]) == {f"ADE_val_{i:08d}" for i in (1, 2, 3)}
@@ -48,7 +48,7 @@ def test_perception_2_ade_trains_and_evaluates(toy: Path) -> None:
     assert ade_summary(arrange_ade(rows)) == pytest.approx(expected, abs=1e-6)
 
 
-def test_perception_3_recorded_calls(toy: Path) -> None:
+def test_a_training_step_calls_nms_and_roi_align_as_often_as_it_should(toy: Path) -> None:
     """Per training step: one nms a picture; roi_align once per level for boxes and masks, once a picture for targets."""
     content = read(toy, "coco_out/calls.json")
     calls, marks = content["calls"], content["marks"]
@@ -66,20 +66,20 @@ def test_perception_3_recorded_calls(toy: Path) -> None:
     assert read(toy, "ade_out/calls.json")["calls"] == []
 
 
-def test_perception_3_unsupported_operator(toy: Path) -> None:
+def test_mmcvs_wrapper_of_an_unsupported_operator_names_it(toy: Path) -> None:
     """mmcv's own wrapper of an unsupported operator fails when called, with the operator's name."""
     facts = read(toy, "operators.json")
     assert "softnms" in facts["softnms"] and facts["modulated"] is True
 
 
 @pytest.mark.parametrize("toolbox", ["mmdet", "mmseg"])
-def test_perception_5_resnet50_keys(toy: Path, toolbox: str) -> None:
+def test_torchvisions_resnet50_fits_both_toolboxes(toy: Path, toolbox: str) -> None:
     """torchvision's ResNet50 fits the plain ResNet of both toolboxes; only the classifier is left over."""
     facts = read(toy, f"{toolbox}.json")
     assert facts["missing"] == [] and facts["unexpected"] == ["fc.bias", "fc.weight"]
 
 
-def test_perception_5_v1c_is_refused(toy: Path) -> None:
+def test_the_v1c_backbone_is_refused(toy: Path) -> None:
     """The stock V1c backbone misses 18 tensors, which the strict check refuses."""
     assert read(toy, "mmseg.json")["v1c"].startswith("18 missing: ")
 
@@ -92,13 +92,13 @@ def test_a_run_does_not_go_on_from_a_checkpoint_that_lacks_a_tensor(toy: Path, t
 
 @pytest.mark.parametrize("toolbox", ["mmdet", "mmseg"])
 @pytest.mark.parametrize("arch", ["resnet10", "resnet18"])
-def test_perception_5_features_equal(toy: Path, toolbox: str, arch: str) -> None:
+def test_toolbox_backbones_compute_the_networks_own_features(toy: Path, toolbox: str, arch: str) -> None:
     """The toolbox backbone computes the classification network's feature maps."""
     facts = read(toy, f"{toolbox}.json")["features"]
     assert facts[arch] < 1e-5 and facts[f"{arch}_size"] > 0.1
 
 
-def test_perception_6_frozen_parts(toy: Path) -> None:
+def test_frozen_parts_stay_and_the_last_stage_moves(toy: Path) -> None:
     """After the run stem, pooling and first stage equal the input file, all statistics too; the last stage moved."""
     import torch
 
@@ -112,7 +112,7 @@ def test_perception_6_frozen_parts(toy: Path) -> None:
 
 
 @pytest.mark.parametrize("task", ["coco", "ade"])
-def test_perception_10_resume_after_kill(toy: Path, task: str) -> None:
+def test_a_killed_run_resumes_to_the_same_weights_and_rows(toy: Path, task: str) -> None:
     """A run killed by SIGKILL and started again ends with the weights and rows of an uninterrupted one."""
     whole, again = (
         load_file(toy / f"{task}_out/weights.safetensors"),
@@ -152,7 +152,7 @@ def test_perception_unknown_label_is_named(toy: Path) -> None:
     assert "ade_l/images/training/ADE_train_" in why and "label 7 is above the 3 classes" in why and "\n" not in why
 
 
-def test_perception_9_miou_equals_mmsegmentation(toy: Path) -> None:
+def test_miou_equals_mmsegmentations_own(toy: Path) -> None:
     """From rows: mmsegmentation's own numbers to 1e-6, unrounded; 1 for perfect predictions; absent classes left out."""
     facts = read(toy, "metric.json")
     assert facts["noisy"]["ours"] == pytest.approx(facts["noisy"]["theirs"], abs=1e-6)
@@ -161,7 +161,7 @@ def test_perception_9_miou_equals_mmsegmentation(toy: Path) -> None:
 
 
 @pytest.mark.slow
-def test_perception_6_resnet50(tmp_path: Path, start: Callable[..., Mapping[str, Any]]) -> None:
+def test_all_53_norm_layers_of_a_resnet50_stay_frozen(tmp_path: Path, start: Callable[..., Mapping[str, Any]]) -> None:
     """With ResNet50 the same holds for all 53 norm layers."""
     import torch
 
@@ -177,7 +177,7 @@ def test_perception_6_resnet50(tmp_path: Path, start: Callable[..., Mapping[str,
 
 @pytest.mark.long
 @pytest.mark.gpu
-def test_perception_11_calibration(tmp_path: Path) -> None:
+def test_torchvisions_resnet50_reaches_mmdets_published_box_ap(tmp_path: Path) -> None:
     """torchvision's ResNet50 (IMAGENET1K_V1) reaches mmdet's published box AP, 38.2 +- 0.3, with recipe sgd-1x."""
     import torch
 

@@ -1,4 +1,4 @@
-"""Acceptance checks "Data" of the transfer protocol: public layouts, counts, errors."""
+"""Data sets of the transfer protocol: public layouts, counts, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Acceptance checks "In-domain": class folders, the flat archive with its devkit, and restriction."""
+"""In-domain accuracy: class folders, the flat archive with its devkit, and restriction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Acceptance check "Features", and what batch size, workers and world size may not change."""
+"""Features of known images, and what batch size, workers and world size may not change."""
 
 from __future__ import annotations
 

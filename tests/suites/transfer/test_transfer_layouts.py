@@ -1,4 +1,4 @@
-"""Acceptance checks "Data": layouts in circulation with their awkward cases, split oracles, and what `doctor` says."""
+"""Data sets of the transfer protocol: layouts in circulation with their awkward cases, split oracles, and what `doctor` says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Acceptance checks "Search", "Metric" and the probes of "Few-shot"."""
+"""The search for C, the metric with its interval, and few-shot probes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness.core.errors import UserError
+from harness.stats.estimate import resample_strata
 from suites.transfer.fewshot import TrainingSet, run_few_shot
 from suites.transfer.metrics import mean_per_class, top1
 from suites.transfer.search import (
@@ -127,9 +128,11 @@ def test_transfer_search_tpe_golden_sequence():
         correct = round(1000 - 40 * (np.log10(c) - 1.7) ** 2)
         return SearchPoint(c, correct, 1000, 1, 0.0, 0.0, True)
 
+    told = []
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
-        found = [point.c for point in _tpe(trial, 3, lambda done, total: None)]
+        found = [point.c for point in _tpe(trial, 3, lambda done, total: told.append((done, total)))]
+    assert told == [(done, 30) for done in range(1, 31)]
     assert len(found) == 30 and found[: len(golden)] == pytest.approx(golden, rel=1e-5)
 
 
@@ -263,6 +266,12 @@ def test_transfer_metric_two_class_toy():
     assert top1(labels, predicted).value == pytest.approx(0.9)
     assert mean_per_class(labels, predicted).value == pytest.approx(0.5)
     assert top1([], []).value is None and mean_per_class([], []).reason
+    three = mean_per_class([0] * 5 + [1] * 3 + [2] * 2, [0] * 5 + [1, 0, 0] + [0, 0])
+    assert three.value == pytest.approx((1 + 1 / 3 + 0) / 3)
+    right = np.array([1, 0, 0])  # the only class with an error: 2,000 draws of its three images
+    drawn = resample_strata([np.ones((5, 2)), np.stack([right, np.ones(3)], axis=1), np.eye(2)[[1, 1]]], 0, 2000)
+    expected = np.quantile(((drawn[..., 0] / drawn[..., 1]).mean(axis=1)), [0.025, 0.975])
+    assert (three.low, three.high) == pytest.approx(expected, abs=1e-12)
 
 
 def test_transfer_metric_intervals_and_seeds():
@@ -319,3 +328,24 @@ def test_transfer_few_shot_never_sees_the_rest():
     spoilt[rest] = 1e6
     again = run_few_shot(replace(train, x=spoilt), tx, ProbeSettings(), seed=2, fraction=0.2)
     assert again.probe.c == few.probe.c and np.array_equal(again.probe.predictions, few.probe.predictions)
+
+
+def test_transfer_metrics_say_how_and_for_whom():
+    labels, predicted = np.array([0] * 60 + [1] * 40), np.array([0] * 45 + [1] * 15 + [1] * 10 + [0] * 30)
+    single = top1(labels, predicted)
+    assert (single.value, single.n, single.method, single.population) == (0.55, 100, "wilson", "new test images")
+    nothing, none = top1([], []), mean_per_class([], [])
+    assert nothing.reason == none.reason == "no test images" and nothing.population == none.population == "new test images"
+    mean = mean_per_class(labels, predicted)
+    assert (mean.value, mean.n, mean.population) == (pytest.approx((0.75 + 0.25) / 2), 100, "new test images")
+    assert mean.method == "bootstrap (image within class)"
+    error = np.sqrt(0.75 * 0.25 / 60 + 0.25 * 0.75 / 40) / 2
+    assert (mean.low, mean.high) == pytest.approx((0.5 - 1.96 * error, 0.5 + 1.96 * error), abs=0.15 * error)
+    twice = top1(np.tile(labels, 2), np.tile(predicted, 2), np.tile(np.arange(100), 2), seed=3)
+    assert (twice.n, twice.method, twice.population) == (100, "bootstrap (image)", "new test images")
+    error = np.sqrt(0.55 * 0.45 / 100)
+    assert (twice.low, twice.high) == pytest.approx((0.55 - 1.96 * error, 0.55 + 1.96 * error), abs=0.15 * error)
+    other = top1(np.tile(labels, 2), np.tile(predicted, 2), np.tile(np.arange(100), 2), seed=4)
+    copied = mean_per_class(np.tile(labels, 2), np.tile(predicted, 2), np.tile(np.arange(100), 2), seed=3)
+    assert (other.low, other.high) != (twice.low, twice.high) and copied.n == 100
+    assert (copied.low, copied.high) == pytest.approx((mean.low, mean.high), abs=0.02), "copies bring no certainty"

@@ -1,8 +1,10 @@
-"""Acceptance checks "Solver invariants" and "Solver known answers"."""
+"""The probe's solver: known answers, invariants, and when it may stop."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from harness.core.errors import UserError
 from suites.transfer.objective import Line, point_at
-from suites.transfer.solver import Fit, Mode, Problem, thread_limit
+from suites.transfer.solver import Fit, Mode, Problem, Start, _warm_start, thread_limit
 
 
 def fit(x, y, c, mode: Mode = "converged") -> Fit:
@@ -135,6 +137,30 @@ def test_transfer_solver_path_finds_the_same_optimum(digits):
     assert np.mean(problem.fit(3e-2, warm).predict(tx) == problem.fit(3e-2, cold).predict(tx)) > 0.99
 
 
+def test_transfer_solver_carries_the_curvature_of_one_lambda_to_another_exactly():
+    """Pairs (step, change of the gradient) under a new lambda are those that the new objective has at the same points.
+
+    Only the weights are penalised: their change of the gradient grows by (new - old) * step, that of the bias stays.
+    """
+    x, y = toy()
+    problem, rng = Problem(x, y), np.random.default_rng(3)
+    points = [problem.zero + 0.1 * problem.zero.new_tensor(rng.normal(size=problem.zero.shape)) for _ in range(4)]
+
+    def pairs(lam: float):
+        gradients = [point_at(problem, lam, theta, problem.relative(theta)).gradient for theta in points]
+        steps = [(b - a).flatten() for a, b in pairwise(points)]
+        changes = [(b - a).flatten() for a, b in pairwise(gradients)]
+        return [(s, g, float(s @ g)) for s, g in zip(steps, changes, strict=True)]
+
+    for old, new in ((0.2, 0.03), (0.03, 0.2)):
+        start = Start(old, points[-1], pairs=deque(pairs(old)))
+        _, carried = _warm_start(problem, new, [start])
+        for (s, g, curvature), (step, change, product) in zip(carried, pairs(new), strict=True):
+            assert np.array_equal(s, step)
+            np.testing.assert_allclose(g, change, rtol=1e-9, atol=1e-12)
+            assert curvature == pytest.approx(product, rel=1e-9)
+
+
 EXPONENTS = np.arange(-5, 1.1)
 
 
@@ -194,8 +220,9 @@ def test_transfer_solver_line_search_finds_the_minimum_at_any_scale(scale):
 def test_transfer_solver_stuck_at_zero_is_an_error(monkeypatch):
     x, y = toy()
     monkeypatch.setattr(Line, "search", lambda self, wolfe: None)
-    with pytest.raises(UserError, match="zero classifier"):
-        Problem(x, y).solve(1.0)
+    with pytest.raises(UserError, match="zero classifier") as caught:
+        Problem(x, y).solve(2.0)
+    assert "C n = 300, max|gradient| " in caught.value.why and "scale of the features" in caught.value.fix
     nothing = Problem(np.ones((6, 3)), np.array([0, 0, 0, 1, 1, 2]))
     found = nothing.solve(1.0)  # no feature says anything: the class frequencies are the optimum
     assert found.converged and found.gap == 0

@@ -1,4 +1,4 @@
-"""Acceptance checks "Splits" and the subsets of "Few-shot"."""
+"""Splits of the transfer sets and the subsets of few-shot runs."""
 
 from __future__ import annotations
 

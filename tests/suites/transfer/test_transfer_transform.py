@@ -1,4 +1,4 @@
-"""Acceptance checks "Transform" and "Features"."""
+"""The evaluation transform and the features it leads to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Acceptance checks Q1 and Q2 of the lbGen recipe, and proofs of the Q-ALIGN forward pass on a tiny model."""
+"""The quality score and its gradient, and the Q-ALIGN forward pass on a tiny model."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def write_folder(folder: Path, state: dict[str, torch.Tensor], *, pieces: list[s
     return folder
 
 
-# --- Q1: the expectation over the levels
+# --- the expectation over the levels
 
 
 @pytest.mark.parametrize(
@@ -133,14 +133,14 @@ def write_folder(folder: Path, state: dict[str, torch.Tensor], *, pieces: list[s
         ((2, 1, 0, -1, -2), 4.451941568),
     ],
 )
-def test_recipe_Q1_closed_forms(logits: tuple[int, ...], score: float) -> None:
+def test_scores_of_level_logits_have_closed_forms(logits: tuple[int, ...], score: float) -> None:
     got = expected_level(torch.tensor([logits], dtype=torch.float64))
     assert got.item() == pytest.approx(score, rel=1e-9)
     shifted = expected_level(torch.tensor([logits], dtype=torch.float64) + 123.25)
     assert shifted.item() == pytest.approx(score, rel=1e-9)
 
 
-def test_recipe_Q1_loss() -> None:
+def test_quality_loss_of_known_scores() -> None:
     equal = quality_loss(expected_level(torch.zeros(4, 5, dtype=torch.float64)))
     assert equal.item() == pytest.approx(0.4, rel=1e-12)
     assert (0.1 * equal).item() == pytest.approx(0.04, rel=1e-12)
@@ -148,29 +148,29 @@ def test_recipe_Q1_loss() -> None:
     assert quality_loss(expected_level(falling)).item() == pytest.approx(0.109611686, rel=1e-8)
 
 
-def test_recipe_Q1_other_vocabulary_is_ignored() -> None:
+def test_scores_ignore_the_rest_of_the_vocabulary() -> None:
     logits = torch.randn(3, 32000, generator=torch.Generator().manual_seed(0))
     changed = torch.full_like(logits, 50.0)
     changed[:, list(levels.LEVEL_TOKEN_IDS)] = logits[:, list(levels.LEVEL_TOKEN_IDS)]
     assert torch.equal(expected_level(select_levels(changed)), expected_level(select_levels(logits)))
 
 
-def test_recipe_Q1_softmax_runs_in_fp32() -> None:
+def test_the_softmax_of_levels_runs_in_fp32() -> None:
     logits = torch.tensor([[3.0, 1.5, 0.25, -1.0, -2.5]])
     half = expected_level(logits.half())
     assert half.dtype == torch.float32
     assert torch.equal(half, expected_level(logits))  # exact in fp16: only the softmax could differ
 
 
-def test_recipe_Q1_refuses_other_shapes() -> None:
+def test_scores_refuse_other_shapes() -> None:
     with pytest.raises(ValueError, match="level logits"):
         expected_level(torch.zeros(2, 32000))
 
 
-# --- Q2: level ids, prompt, gradient
+# --- level ids, prompt, gradient
 
 
-def test_recipe_Q2_frozen_prompt_and_ids() -> None:
+def test_the_prompt_and_the_ids_of_levels_are_frozen() -> None:
     assert levels.PROMPT == (
         "USER: How would you rate the quality of this image?\n<|image|>\nASSISTANT: The quality of the image is"
     )
@@ -181,7 +181,7 @@ def test_recipe_Q2_frozen_prompt_and_ids() -> None:
     assert len(levels.TOKENS_AFTER_IMAGE) == 12 and levels.TOKENS_AFTER_IMAGE[0] == 29871
 
 
-def test_recipe_Q2_sequence_has_92_positions(scorer: QAlignScorer) -> None:
+def test_the_sequence_has_92_positions(scorer: QAlignScorer) -> None:
     model = scorer.model
     embedded = model.embed(torch.zeros(1, 3, 56, 56))
     assert embedded.shape == (1, 92, 64)
@@ -193,7 +193,7 @@ def test_recipe_Q2_sequence_has_92_positions(scorer: QAlignScorer) -> None:
     assert torch.equal(embedded[0, STOP:], table[list(levels.TOKENS_AFTER_IMAGE)])
 
 
-def test_recipe_Q2_image_gradient(scorer: QAlignScorer, images: torch.Tensor) -> None:
+def test_every_image_gets_a_finite_gradient(scorer: QAlignScorer, images: torch.Tensor) -> None:
     leaf = images.clone().requires_grad_(True)
     scores = scorer.score(leaf)
     assert scores.shape == (2,) and scores.requires_grad and bool(((scores > 1) & (scores < 5)).all())
@@ -202,7 +202,7 @@ def test_recipe_Q2_image_gradient(scorer: QAlignScorer, images: torch.Tensor) ->
     assert all(p.grad is None and not p.requires_grad for p in scorer.model.parameters())
 
 
-def test_recipe_Q2_staged_gradient_is_autograd(scorer: QAlignScorer, images: torch.Tensor) -> None:
+def test_the_staged_gradient_of_scores_is_autograds(scorer: QAlignScorer, images: torch.Tensor) -> None:
     leaf = images.clone().requires_grad_(True)
     quality_loss(scorer.score(leaf)).backward()
     with torch.no_grad():
@@ -213,7 +213,7 @@ def test_recipe_Q2_staged_gradient_is_autograd(scorer: QAlignScorer, images: tor
     torch.testing.assert_close(staged, leaf.grad, rtol=1e-4, atol=1e-8)
 
 
-def test_recipe_Q2_gradient_is_the_slope() -> None:
+def test_the_gradient_of_a_score_is_its_slope() -> None:
     scorer = QAlignScorer(tiny_model(torch.float64))
     start = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     way = torch.randn(start.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
