@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -26,8 +26,10 @@ from harness.cli.options import (
     selects,
 )
 from harness.core.errors import DataMissing, UserError
-from harness.run.session import Stale
 from harness.store.artifacts import Store
+
+if TYPE_CHECKING:
+    from harness.run.session import Stale
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell reports it: 128 + SIGINT."""
@@ -72,7 +74,6 @@ def _harness(
     """A benchmark and evaluation harness for the bias of training data."""
 
 
-
 @app.command(
     epilog=examples("run --generator lbgen --suite all", "run --generator real,sd15 --suite '*-bias' --seeds 3")
 )
@@ -97,7 +98,7 @@ def run(
         raise UserError(f"unknown --stale {stale!r}", "choices: stop, reuse, redo", "correct --stale")
     place = Store(store.resolve())
     found, report = running.run(
-        selection, place, stale=cast(Stale, stale), slots=slots, device=device, quiet=quiet, announce=print_plan_notes
+        selection, place, stale=cast("Stale", stale), slots=slots, device=device, quiet=quiet, announce=print_plan_notes
     )
     print_summary(found, report, quiet)
     for finding in found_in(place, found.plan):

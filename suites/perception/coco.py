@@ -17,7 +17,6 @@ from suites.perception.backbone import (
     toolbox_state,
 )
 from suites.perception.cards import CocoCard, check_count, coco_classes, read_coco, settle_coco
-from suites.perception.coco_rows import coco_rows
 from suites.perception.configs import coco_config
 from suites.perception.jobs import Job, Places, Target
 from suites.perception.pictures import check_pictures
@@ -84,6 +83,8 @@ def run_coco(job: Job, card: CocoCard, settings: CocoSettings, keep_weights: boo
     resolved = coco_config(settings, card, target, Places(), job.seed)
     write_provenance(job, "coco", resolved, ops, ids, settings, cost, early_ends, trained.seconds_per_iteration)
     boxes, masks = (json.loads(path.read_text()) for path in results)
+    from suites.perception.coco_rows import coco_rows
+
     return coco_rows(truth, {"bbox": boxes, "segm": masks})
 
 

@@ -247,7 +247,7 @@ def test_terms_add_up_and_a_term_of_weight_zero_is_never_computed(tiny_clip):
 @pytest.mark.parametrize("weights", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.1), (1.0, 0.5, 20.0)])
 def test_reward_gradient_is_the_derivative_of_the_total(tiny_clip, weights):
     """Along the gradient itself, where the slope is the gradient's length and nothing cancels: each term, and all of them."""
-    settings = dataclasses.replace(SETTINGS, **dict(zip(("weight_en", "weight_in", "weight_q"), weights, strict=True)))
+    settings = SETTINGS.model_copy(update=dict(zip(("weight_en", "weight_in", "weight_q"), weights, strict=True)))
     net = Discriminator(tiny_clip.dim, seed=1, activation="leaky_relu")
     rewards = Rewards(settings, RewardModels(tiny_clip, BrightQuality()), NAMES, torch.device("cpu"))
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(4))
@@ -263,7 +263,7 @@ def test_reward_gradient_is_the_derivative_of_the_total(tiny_clip, weights):
 
 def test_quality_gradient_lowers_l_q_by_the_slope_of_the_rating(tiny_clip):
     """L_q = 1 - mean(score) / 5 with score 1 + 4 sigmoid(m - 1/2): at the mean pixel m = 1/2 a rating rises by 1 per unit of m."""
-    settings = dataclasses.replace(SETTINGS, weight_en=0.0, weight_in=0.0, weight_q=0.1)
+    settings = SETTINGS.model_copy(update={"weight_en": 0.0, "weight_in": 0.0, "weight_q": 0.1})
     rewards = Rewards(settings, RewardModels(Forbidden(), BrightQuality()), NAMES, torch.device("cpu"))
     values, gradient = rewards.score(Batch([0, 1], [1, 2], torch.full((2, 3, 16, 16), 0.5)), None)
     assert values["L_q"] == pytest.approx(0.4)
@@ -434,9 +434,8 @@ def test_terms_of_weight_zero_need_no_tower(tiny_parts, tiny_clip, tmp_path):
 
 def test_only_the_reward_decides_the_direction(tiny_parts, tmp_path):
     """With the quality term alone, the images' rating on replayed noise rises."""
-    settings = dataclasses.replace(
-        SETTINGS, weight_en=0.0, weight_in=0.0, weight_q=1.0, epochs=4, generator_lr=5e-3, trained_steps=4
-    )
+    changes = {"weight_en": 0.0, "weight_in": 0.0, "weight_q": 1.0, "epochs": 4, "generator_lr": 5e-3, "trained_steps": 4}
+    settings = SETTINGS.model_copy(update=changes)
     quality = BrightQuality(gain=20.0)
     trainer = Trainer(tiny_parts, settings, RewardModels(None, quality), NAMES, seed=1, comm=SingleProcess())
 
@@ -461,8 +460,8 @@ def test_prompts_of_the_training_are_the_bare_names(tiny_parts, towers):
     assert torch.equal(trainer.uncond, encode_prompts(tiny_parts, [""])[0])
 
 
-def test_a_missing_tower_is_reported(tmp_path):
-    with pytest.raises(DataMissing, match="no CLIP tower"):
+def test_a_missing_encoder_is_reported(tmp_path):
+    with pytest.raises(DataMissing, match="no CLIP encoder"):
         load_open_clip(f"local-dir:{tmp_path}")
     with pytest.raises(DataMissing, match="no weights"):
         load_open_clip("ViT-L-14")
