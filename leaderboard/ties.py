@@ -81,7 +81,9 @@ def tie_groups(values: Mapping[Key, Measured], higher: bool) -> dict[Key, int]:
     number = 0
     while rest:
         number += 1
-        last = max(i for i, key in enumerate(rest) if i == 0 or not significantly_different(values[rest[0]], values[key]))
+        last = max(
+            i for i, key in enumerate(rest) if i == 0 or not significantly_different(values[rest[0]], values[key])
+        )
         groups |= dict.fromkeys(rest[: last + 1], number)  # whatever lies between two tied rows is tied with them
         rest = rest[last + 1 :]
     return groups

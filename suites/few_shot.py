@@ -59,7 +59,10 @@ class FewShot(Suite[FewShotSettings]):
         summary="Do the features need many labels? The linear probe on fractions of the training images.",
         formula="top-1 of the probe fitted on max(2, round(f n_c)) images of every class c; the test part stays whole",
         metrics={
-            **{f"{name}@*": f"top-1 on {name} of a probe fitted on a part of its training images, 0.1: a tenth" for name in DATASETS},
+            **{
+                f"{name}@*": f"top-1 on {name} of a probe fitted on a part of its training images, 0.1: a tenth"
+                for name in DATASETS
+            },
             "transfer@*": "mean of top-1 over the eight data sets, for one amount of training images",
         },
         conventions=(

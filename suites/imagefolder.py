@@ -78,7 +78,9 @@ def own_classes(root: Path) -> tuple[str, ...]:
     for place in _PLACES:
         folder = Path(root) / place if place else Path(root)
         named = (
-            [name for name in list_folders(folder) if list_files(folder / name, IMAGE_SUFFIXES)] if folder.is_dir() else []
+            [name for name in list_folders(folder) if list_files(folder / name, IMAGE_SUFFIXES)]
+            if folder.is_dir()
+            else []
         )
         if named:
             return () if known & set(named) else tuple(named)

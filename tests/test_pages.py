@@ -33,7 +33,9 @@ def refusal(arguments: list[str]) -> str:
     rest = [word for word in arguments if word != "..."]
     try:
         while hasattr(command, "commands"):
-            name, inner, rest = command.resolve_command(command.make_context("harness", [], resilient_parsing=True), rest)
+            name, inner, rest = command.resolve_command(
+                command.make_context("harness", [], resilient_parsing=True), rest
+            )
             if inner is None:
                 return f"no command {rest}"
             command = inner

@@ -104,7 +104,9 @@ class PretrainSettings:
         for key in values:
             if key not in known:
                 hint = did_you_mean(key, known)
-                raise UserError(f"unknown pretrain setting {key!r}", f"known: {', '.join(known)}", f"{hint}correct the key")
+                raise UserError(
+                    f"unknown pretrain setting {key!r}", f"known: {', '.join(known)}", f"{hint}correct the key"
+                )
         try:
             # Values stay as they were written: a record shows what the profile says.
             TypeAdapter(cls).validate_python(dict(values))

@@ -14,7 +14,7 @@ from rich.text import Text
 from harness.core.quantities import duration
 
 if TYPE_CHECKING:
-    from harness.run.progress import Running
+    from harness.run.remaining import Running
 
 _BAR = 30
 

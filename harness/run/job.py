@@ -99,9 +99,9 @@ def _callable(cell: Cell) -> Callable[..., None]:
     if module.startswith("harness."):
         return work
 
-    def guarded(ctx: Context) -> None:
+    def guarded(ctx: Context, *shard: str) -> None:
         with code_errors(f"{cell.callable_path} ({cell.kind} {cell.name})", (module,)):
-            work(ctx)
+            work(ctx, *shard)
 
     return guarded
 

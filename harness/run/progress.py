@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from harness.core.files import write_json
-from harness.run.remaining import Workload
+from harness.run.remaining import Running, Workload
 from harness.run.status import FILE, SCHEMA, State, process_start
 from harness.store.artifacts import Store
 from harness.store.cells import KINDS, Cell
@@ -46,27 +46,6 @@ class RunSummary:
     cpu_seconds: Mapping[str, float]
     """By cell kind."""
     wall_seconds: float
-
-
-@dataclass
-class Running:
-    """A task that a worker is doing."""
-
-    cell: Cell
-    name: str
-    pid: int
-    began: float
-    """On the monotonic clock, in seconds."""
-    since: float
-    """Unix time."""
-    done: int = 0
-    total: int = 0
-    note: str = ""
-
-    def seconds_left(self) -> float | None:
-        """Estimate from the steps done so far, in seconds; None before there is anything to go by."""
-        seconds = time.monotonic() - self.began
-        return seconds * (self.total - self.done) / self.done if 0 < self.done < self.total and seconds > 2 else None
 
 
 @dataclass

@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from harness.store.cells import KINDS, Cell
+
+
+@dataclass
+class Running:
+    """A task that a worker is doing."""
+
+    cell: Cell
+    name: str
+    pid: int
+    began: float
+    """On the monotonic clock, in seconds."""
+    since: float
+    """Unix time."""
+    done: int = 0
+    total: int = 0
+    note: str = ""
+
+    def seconds_left(self) -> float | None:
+        """Estimate from the steps done so far, in seconds; None before there is anything to go by."""
+        seconds = time.monotonic() - self.began
+        return seconds * (self.total - self.done) / self.done if 0 < self.done < self.total and seconds > 2 else None
 
 
 class Workload:

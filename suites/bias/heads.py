@@ -111,7 +111,7 @@ def restrict_logits(classifier: Classifier, name: str) -> Classifier:
     missing = [class_id for class_id in wanted if class_id not in set(classifier.classes)]
     if missing:
         raise UserError(
-            f"the head cannot be restrict_logits to {name}",
+            f"the head cannot be restricted to {name}",
             f"it lacks {len(missing)} of its {len(wanted)} classes, e.g. {missing[0]}",
             "leave the setting 'head' out, or name a list whose classes the head has",
         )

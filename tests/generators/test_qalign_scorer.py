@@ -102,7 +102,22 @@ def sentencepiece_bytes(pieces: list[str]) -> bytes:
 
 def llama_pieces() -> list[str]:
     """Return a vocabulary that agrees with LLaMA-2 at the ids which the prompt and the levels use."""
-    before = ["▁US", "ER", ":", "▁How", "▁would", "▁you", "▁rate", "▁the", "▁quality", "▁of", "▁this", "▁image", "?", "<0x0A>"]
+    before = [
+        "▁US",
+        "ER",
+        ":",
+        "▁How",
+        "▁would",
+        "▁you",
+        "▁rate",
+        "▁the",
+        "▁quality",
+        "▁of",
+        "▁this",
+        "▁image",
+        "?",
+        "<0x0A>",
+    ]
     after = ["▁", "<0x0A>", "ASS", "IST", "ANT", ":", "▁The", "▁quality", "▁of", "▁the", "▁image", "▁is"]
     pieces = [f"#{i}" for i in range(32000)]
     pieces[1] = "<s>"

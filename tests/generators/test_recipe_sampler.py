@@ -252,7 +252,9 @@ def test_gradient_of_a_linear_noise_with_and_without_the_latent_jacobian(start, 
 
 
 @pytest.mark.parametrize("latent_jacobian", [True, False])
-def test_staged_gradient_equals_autograd_through_unet_decoder_and_clip(tiny_pipeline_dir, tiny_clip_dir, latent_jacobian):
+def test_staged_gradient_equals_autograd_through_unet_decoder_and_clip(
+    tiny_pipeline_dir, tiny_clip_dir, latent_jacobian
+):
     """A real UNet with LoRA, decoder and CLIP in float64: staged equals end-to-end autograd."""
     parts = load_pipeline(tiny_pipeline_dir, dtype=torch.float64)
     loaded = load_open_clip(f"local-dir:{tiny_clip_dir}")

@@ -434,7 +434,14 @@ def test_terms_of_weight_zero_need_no_tower(tiny_parts, tiny_clip, tmp_path):
 
 def test_only_the_reward_decides_the_direction(tiny_parts, tmp_path):
     """With the quality term alone, the images' rating on replayed noise rises."""
-    changes = {"weight_en": 0.0, "weight_in": 0.0, "weight_q": 1.0, "epochs": 4, "generator_lr": 5e-3, "trained_steps": 4}
+    changes = {
+        "weight_en": 0.0,
+        "weight_in": 0.0,
+        "weight_q": 1.0,
+        "epochs": 4,
+        "generator_lr": 5e-3,
+        "trained_steps": 4,
+    }
     settings = SETTINGS.model_copy(update=changes)
     quality = BrightQuality(gain=20.0)
     trainer = Trainer(tiny_parts, settings, RewardModels(None, quality), NAMES, seed=1, comm=SingleProcess())

@@ -20,7 +20,11 @@ SIZE = 4
 GENERATOR = torch.Generator().manual_seed(0)
 MATRIX = torch.randn(3 * SIZE * SIZE, 5, generator=GENERATOR, dtype=torch.float64) / 7
 IMAGES = torch.rand(2, 3, SIZE, SIZE, generator=GENERATOR, dtype=torch.float64)
-TEXTS = {text: torch.randn(5, generator=GENERATOR, dtype=torch.float64) for name in NAMES for text in (name, f"photo of {name}")}
+TEXTS = {
+    text: torch.randn(5, generator=GENERATOR, dtype=torch.float64)
+    for name in NAMES
+    for text in (name, f"photo of {name}")
+}
 
 
 class Linear:

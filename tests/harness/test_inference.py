@@ -272,7 +272,9 @@ def test_bootstrap_interval_of_one_run_each_is_that_of_the_normal_law() -> None:
     found, gap = difference(*systems), first - second
     error = gap.std(ddof=1) / 20
     assert found.value == pytest.approx(gap.mean()) and found.se_items == pytest.approx(error, rel=0.02)
-    assert (found.low, found.high) == pytest.approx((gap.mean() - 1.96 * error, gap.mean() + 1.96 * error), abs=0.06 * error)
+    assert (found.low, found.high) == pytest.approx(
+        (gap.mean() - 1.96 * error, gap.mean() + 1.96 * error), abs=0.06 * error
+    )
     assert found.p == pytest.approx(2 * student.sf(abs(gap.mean()) / found.se_items, 399), abs=1e-7)
     assert found.method == "paired bootstrap" and found.se_seeds is None
     assert difference(*systems, replicates=0).method == "paired, linearised"
@@ -282,9 +284,15 @@ def test_exact_mcnemar_replaces_the_p_value_and_leaves_the_bootstrap_interval() 
     flags = np.repeat([[1, 1], [1, 0], [0, 1], [0, 0]], [100, 60, 30, 210], axis=0).T
     found = difference(runs_of(flags[:1]), runs_of(flags[1:]))
     error = math.sqrt((90 - 30**2 / 400) / 400 / 399)
-    assert (found.value, found.p, found.method) == (pytest.approx(0.075), mcnemar_exact(60, 30), "paired bootstrap, exact McNemar")
+    assert (found.value, found.p, found.method) == (
+        pytest.approx(0.075),
+        mcnemar_exact(60, 30),
+        "paired bootstrap, exact McNemar",
+    )
     assert (found.low, found.high) == pytest.approx((0.075 - 1.96 * error, 0.075 + 1.96 * error), abs=0.06 * error)
-    (drawn,) = resample_strata([np.stack([flags[0], np.ones(400), flags[1], np.ones(400)], axis=1)], 0).transpose(1, 0, 2)
+    (drawn,) = resample_strata([np.stack([flags[0], np.ones(400), flags[1], np.ones(400)], axis=1)], 0).transpose(
+        1, 0, 2
+    )
     ends = np.quantile((drawn[:, 0] - drawn[:, 2]) / 400, [0.025, 0.975])
     assert (found.low, found.high) == pytest.approx(ends, abs=1e-12)
     halves = [[[Part("x", units(np.stack([side, np.full(400, 2.0)], axis=1)))]] for side in flags]

@@ -208,7 +208,9 @@ def test_holm_steps_down_in_the_given_order():
 # --- known values -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("k", "n", "level"), [(0, 7, 0.95), (3, 7, 0.95), (7, 7, 0.95), (40, 300, 0.95), (40, 300, 0.8)])
+@pytest.mark.parametrize(
+    ("k", "n", "level"), [(0, 7, 0.95), (3, 7, 0.95), (7, 7, 0.95), (40, 300, 0.95), (40, 300, 0.8)]
+)
 def test_wilson_is_scipys(k, n, level):
     from scipy.stats import binomtest
 
@@ -248,14 +250,29 @@ def test_an_estimate_may_be_a_point_and_its_remark_may_be_left_out_of_a_record()
 def test_mean_over_keeps_the_asymmetry_of_its_parts():
     """MOVER: each end is the root of the squared distances of the parts' own ends, over their number."""
     found = mean_over([Estimate(0.2, 0.1, 0.4, 10, "m", "p"), Estimate(0.6, 0.5, 0.65, 20, "m", "p")])
-    assert (found.value, found.n, found.population, found.method) == (pytest.approx(0.4), 30, "p", "mean of 2 sets (MOVER)")
+    assert (found.value, found.n, found.population, found.method) == (
+        pytest.approx(0.4),
+        30,
+        "p",
+        "mean of 2 sets (MOVER)",
+    )
     assert found.low == pytest.approx(0.4 - math.hypot(0.1, 0.1) / 2)
     assert found.high == pytest.approx(0.4 + math.hypot(0.2, 0.05) / 2) and found.reason == ""
-    other = mean_over([Estimate(0.2, 0.1, 0.4, 10, "m", "p"), Estimate(0.6, None, None, 20, "m", "q")], population="both")
-    assert (other.value, other.n, other.population) == (pytest.approx(0.4), 30, "both") and "no interval" in other.reason
+    other = mean_over(
+        [Estimate(0.2, 0.1, 0.4, 10, "m", "p"), Estimate(0.6, None, None, 20, "m", "q")], population="both"
+    )
+    assert (other.value, other.n, other.population) == (
+        pytest.approx(0.4),
+        30,
+        "both",
+    ) and "no interval" in other.reason
     gone = mean_over([undefined("x", population="p", n=3), Estimate(0.6, 0.5, 0.7, 20, "m", "q")])
     assert (gone.value, gone.n, gone.population, gone.reason) == (None, 23, "p + q", "1 of 2 parts undefined: x")
-    assert (mean_over([]).population, mean_over([], population="p").population, mean_over([]).method) == ("none", "p", "mean")
+    assert (mean_over([]).population, mean_over([], population="p").population, mean_over([]).method) == (
+        "none",
+        "p",
+        "mean",
+    )
 
 
 def test_percentile_ends_of_even_replicates():
@@ -293,15 +310,29 @@ def test_resampling_two_ways_draws_rows_and_columns_by_themselves():
     assert set(totals[:, 0, 0]) == {3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0}
     lone = resample_two_way(counted([1.0, 2.0]), ["r", "s"], ["a", "b"], seed=0, replicates=500)
     # Rows (2, 0), (1, 1), (0, 2) times columns likewise: an item weighs the product.
-    assert {tuple(row) for row in lone[:, 0].tolist()} == {(4.0, 4.0), (8.0, 4.0), (2.0, 2.0), (4.0, 2.0), (3.0, 2.0), (0.0, 0.0)}
+    assert {tuple(row) for row in lone[:, 0].tolist()} == {
+        (4.0, 4.0),
+        (8.0, 4.0),
+        (2.0, 2.0),
+        (4.0, 2.0),
+        (3.0, 2.0),
+        (0.0, 0.0),
+    }
 
 
 def test_bootstraps_report_items_and_take_the_level():
     values = np.random.default_rng(1).normal(size=200)
     plain = bootstrap(mean_statistic, [counted(values)], seed=5, population="p")
-    assert (plain.n, plain.method, plain.population, plain.value) == (200, "bootstrap", "p", pytest.approx(values.mean()))
+    assert (plain.n, plain.method, plain.population, plain.value) == (
+        200,
+        "bootstrap",
+        "p",
+        pytest.approx(values.mean()),
+    )
     error = values.std() / math.sqrt(200)
-    assert (plain.low, plain.high) == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.1 * error)
+    assert (plain.low, plain.high) == pytest.approx(
+        (values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.1 * error
+    )
     half = bootstrap(mean_statistic, [counted(values)], seed=5, population="p", level=0.5, n=3, method="m")
     assert (half.n, half.method) == (3, "m") and half.high - half.low == pytest.approx(2 * 0.6745 * error, rel=0.05)
     cross = [np.repeat(np.arange(20), 10), np.tile(np.arange(10), 20)]

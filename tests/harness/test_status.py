@@ -58,7 +58,9 @@ def test_a_run_of_this_process_is_running_with_its_workers_and_its_time_left(tmp
     code, text = status(tmp_path)
     assert code == 0 and text.startswith(f"running: process {os.getpid()} on ")
     assert "cells: 0 of 3 done" in text and "synthesise     0 of 1" in text
-    assert "fit lbgen seed 0\n    25/100 steps, for 1 min " in text and "about 3 min" in text and "left, pid 4711" in text
+    assert (
+        "fit lbgen seed 0\n    25/100 steps, for 1 min " in text and "about 3 min" in text and "left, pid 4711" in text
+    )
     found = read_status(tmp_path)
     assert found is not None and found.facts["seconds_left"] == pytest.approx(180, abs=50)
 

@@ -162,7 +162,7 @@ def interrupted(ctx: object) -> None:
 
 
 def test_what_a_killed_attempt_left_half_written_is_in_no_manifest(tmp_path: Path) -> None:
-    store, cell = Store(tmp_path), replace(CELL, work="tests.harness.test_store:interrupted")
+    store, cell = Store(tmp_path), replace(CELL, callable_path="tests.harness.test_store:interrupted")
     execute(order(store, cell))
     assert set(store.open(cell).manifest["files"]) == {"parts/b.txt"}
     assert {path.name for path in store.folder(cell).rglob("*") if path.is_file()} == {"b.txt", MANIFEST}

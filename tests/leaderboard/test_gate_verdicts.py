@@ -57,7 +57,11 @@ def test_without_a_seed_spread_nothing_fails_and_the_plain_p_warns(p: float, ver
 
 def test_exit_codes_of_reports() -> None:
     passed, doubtful, failed = (Report(tuple(judge([finding(p)])), {}) for p in (0.9, 0.1, 0.01))
-    assert [(each.exit_code(False), each.exit_code(True)) for each in (passed, doubtful, failed)] == [(0, 0), (0, 3), (3, 3)]
+    assert [(each.exit_code(False), each.exit_code(True)) for each in (passed, doubtful, failed)] == [
+        (0, 0),
+        (0, 3),
+        (3, 3),
+    ]
     assert [each.verdict for each in (passed, doubtful, failed)] == ["pass", "inconclusive", "fail"]
 
 
@@ -66,7 +70,11 @@ def test_texts_of_a_report_hold_its_numbers() -> None:
     report = Report((*judge([finding(0.9), finding(0.08, better="lower")]), lost), {"reason": "first"})
     text = to_markdown(report)
     assert text.startswith("## Gate: ❌ fail\n") and "1 worse, 1 inconclusive, 1 passed." in text
-    assert "over 2 metrics" in text and "Baseline: first" in text and text.index("lbgen resnet10 z") < text.index("<details>")
+    assert (
+        "over 2 metrics" in text
+        and "Baseline: first" in text
+        and text.index("lbgen resnet10 z") < text.index("<details>")
+    )
     assert "| lbgen resnet10 x ↑ | 80.0 | 79.0 | -1.00 | 0.50 | 0.10 | 0.9 | ✅ pass: no loss beyond chance |" in text
     assert "| lbgen resnet10 z ↓ | 30.0 | – | – | – | – | – | ❌ fail: undefined: none |" in text
     odd, (bare,) = replace(lost, why='<"&>'), judge([finding(0.9, seeds=False)])
@@ -84,7 +92,9 @@ def test_texts_of_a_report_hold_its_numbers() -> None:
 # --- which value of the candidate is held against which of the baseline ----------------------------------------------------
 
 
-def one_value(rate: float = 0.8, *, recipe: str = "r", image: str = "i", data: str = "f", network: dict[str, Any] | None = None) -> Gated:
+def one_value(
+    rate: float = 0.8, *, recipe: str = "r", image: str = "i", data: str = "f", network: dict[str, Any] | None = None
+) -> Gated:
     """Return a gated value of lbgen with what it was made from."""
     made = make_record("in-domain", "lbgen", flags(100, rate, 0), key=content_key([rate, recipe, image, data, network]))
     terms = replace(made.comparability, recipe=recipe, data={"d": data})
@@ -132,9 +142,14 @@ def test_other_terms_are_shown_where_there_is_one_value_and_the_shortest_differe
 def test_other_networks_are_shown_where_there_is_one_value_and_named() -> None:
     old, longer = one_value(network={"image_size": 224}), one_value(0.7, recipe="long")
     assert counterpart(old, [longer], [old]) == (longer.value, "not comparable: pre-training recipe differs")
-    assert counterpart(old, [longer, one_value(0.6, recipe="short")], [old]) == (None, "not comparable: pre-training recipe differs")
+    assert counterpart(old, [longer, one_value(0.6, recipe="short")], [old]) == (
+        None,
+        "not comparable: pre-training recipe differs",
+    )
     other = one_value(0.7, recipe="long", network={"image_size": 256})
-    assert counterpart(old, [other], [old])[1] == "not comparable: pre-training recipe differs", "which implies the rest"
+    assert counterpart(old, [other], [old])[1] == "not comparable: pre-training recipe differs", (
+        "which implies the rest"
+    )
     wider = one_value(0.7, network={"image_size": 256})
     assert counterpart(old, [wider], [old]) == (wider.value, "not comparable: image size differs")
     unsaid = one_value(0.7)

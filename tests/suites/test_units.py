@@ -27,7 +27,11 @@ def test_context_units_give_cb_avg_and_its_parts() -> None:
     rows = _context([[1] * 80 + [0] * 20, [1] * 60 + [0] * 40, [1] * 10 + [0] * 10, [1] * 2 + [0] * 3])
     assert context_units(rows, "CB_avg").value() == pytest.approx((0.75 + 0.625 + 0.5) / 3)
     one = context_units(rows, "CB_1@5of10")
-    assert one.value() == pytest.approx(0.75) and one.ids == tuple(str(i) for i in range(200)) and one.metric == "CB_1@5of10"
+    assert (
+        one.value() == pytest.approx(0.75)
+        and one.ids == tuple(str(i) for i in range(200))
+        and one.metric == "CB_1@5of10"
+    )
     assert one.strata.tolist() == [0] * 100 + [1] * 100
 
 

@@ -210,6 +210,9 @@ def test_pairs_are_matched_by_foreground_and_kept_by_class():
     }  # fmt: skip
     tables = pair_tables(rows)
     assert [table.tolist() for table in tables] == [[[0, 1, 1], [1, 0, 1]], [[1, 1, 1]]]
-    for column, value in (("foreground", ["c", "a", "b", "b", "c", "d", "a"]), ("foreground", ["a", "a", "b", "b", "a", "a", "a"])):
+    for column, value in (
+        ("foreground", ["c", "a", "b", "b", "c", "d", "a"]),
+        ("foreground", ["a", "a", "b", "b", "a", "a", "a"]),
+    ):
         with pytest.raises(ValueError, match="not paired one to one"):
             pair_tables(rows | {column: value})

@@ -1,4 +1,4 @@
-"""Heads that lack categories: coverage facts, refusal, names of their own, and the same answers from a restrict_logits head."""
+"""Heads that lack categories: coverage facts, refusal, names of their own, and the same answers from a restricted head."""
 
 from __future__ import annotations
 
@@ -183,9 +183,9 @@ def test_wide_head_narrowed_to_the_list_is_scored_like_a_head_of_that_list(four_
     small = texture.predict_rows(colour_classifier(HEAD), root, card, settings=RESTRICTED)
     assert (rows["answer"] == small["answer"]).all() and set(rows["top1"]) <= set(HEAD)
     assert next(iter(values(texture.score(rows, card)))) == "TI@3of4"
-    assert f"restrict_logits to {listed}" in narrow.wording()
+    assert f"narrowed to {listed}" in narrow.wording()
     listed.write_text("c-red red\nc-violet violet\n")
-    with pytest.raises(UserError, match="cannot be restrict_logits") as caught:
+    with pytest.raises(UserError, match="cannot be restricted") as caught:
         restrict_logits(wide, str(listed))
     assert "c-violet" in caught.value.why
 

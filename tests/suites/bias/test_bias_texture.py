@@ -238,7 +238,10 @@ def small_rows():
 
 def test_a_texture_record_says_of_each_number_how_and_for_whom():
     result = score(small_rows(), CueConflictCard.load())
-    facts = {m.name: (m.unit, m.better, m.role, m.estimate.population, m.estimate.method, m.estimate.n) for m in result.metrics}
+    facts = {
+        m.name: (m.unit, m.better, m.role, m.estimate.population, m.estimate.method, m.estimate.n)
+        for m in result.metrics
+    }
     images = "these sources, new images"
     assert facts == {
         "TI": ("fraction", "lower", "primary", images, "bootstrap (image)", 5),
@@ -256,7 +259,9 @@ def test_a_texture_record_says_of_each_number_how_and_for_whom():
                 ("cue_coverage", 5 / 6), ("same_category_accuracy", 1 / 2))  # fmt: skip
     for name, value in expected:
         assert found[name].value == pytest.approx(value), name
-    assert (found["shape_bias"].low, found["shape_bias"].high) == pytest.approx((1 - found["TI"].high, 1 - found["TI"].low))
+    assert (found["shape_bias"].low, found["shape_bias"].high) == pytest.approx(
+        (1 - found["TI"].high, 1 - found["TI"].low)
+    )
     assert result.metrics[0].beside == ("cue_coverage", "same_category_accuracy")
     assert result.notes == (
         "s = 3, t = 2, neither = 1, of 6 conflict images", "2 files were not stored as RGB",
@@ -273,7 +278,9 @@ def test_the_seed_of_a_score_reaches_every_interval_and_an_undefined_ti_leaves_i
     rows = {name: np.tile(column, 20) for name, column in small_rows().items()}
     found = values(score(rows, CueConflictCard.load(), seed=3))
     units = {"TI": "image", "TI_shape_sources": "shape source", "TI_two_way": "two-way"}
-    assert {name: found[name] for name in units} == {name: texture_inclination(rows, unit, 3) for name, unit in units.items()}
+    assert {name: found[name] for name in units} == {
+        name: texture_inclination(rows, unit, 3) for name, unit in units.items()
+    }
     assert found["TI_two_way"] != texture_inclination(rows, "two-way", 0)
     nothing = values(score(rows | {"answer": np.full(160, "car")}, CueConflictCard.load()))
     assert nothing["TI"].value is nothing["shape_bias"].value is nothing["shape_bias"].low is None
@@ -282,11 +289,17 @@ def test_the_seed_of_a_score_reaches_every_interval_and_an_undefined_ti_leaves_i
 def test_ti_without_any_cue_answer_is_undefined_and_answers_of_people_stay_with_their_stimulus():
     rows = small_rows()
     nothing = texture_inclination(rows | {"answer": np.full(8, "car")}, "shape source")
-    assert (nothing.value, nothing.population, nothing.method) == (None, "new shape sources", "bootstrap (shape source)")
+    assert (nothing.value, nothing.population, nothing.method) == (
+        None,
+        "new shape sources",
+        "bootstrap (shape source)",
+    )
     assert nothing.reason == "no conflict image was answered with its shape or its texture"
     border = texture_inclination(rows | {"answer": rows["shape"]}, "two-way")
     assert (border.value, border.n, border.method, border.population) == (0.0, 6, "wilson", "new stimuli")
     many = {name: np.repeat(column, 30) for name, column in rows.items()}
-    plain, people = (texture_inclination(many | extra, "image") for extra in ({}, {"stimulus": np.repeat(np.arange(8), 30)}))
+    plain, people = (
+        texture_inclination(many | extra, "image") for extra in ({}, {"stimulus": np.repeat(np.arange(8), 30)})
+    )
     assert plain.value == people.value and people.n == 150 and people.method == "bootstrap (image)"
     assert people.high - people.low > 3 * (plain.high - plain.low), "thirty people saw each of five images"

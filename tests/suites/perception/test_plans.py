@@ -56,12 +56,12 @@ def test_importing_and_planning_load_neither_torch_nor_a_toolbox() -> None:
         "import sys, harness, suites.coco, suites.ade20k\n"
         "for suite in (suites.coco.Coco(), suites.ade20k.ADE20K()):\n"
         "    try: suite.items(suite.Settings(), 'resnet10'); suite.protocol(suite.Settings())\n"
-        "    except harness.plugins.contracts.NotPlanned: pass\n"
+        "    except harness.api.NotPlanned: pass\n"
         f"print([m for m in ('torch', 'pandas', *{PACKAGES!r}) if m in sys.modules])"
     )
     root = str(Path(__file__).resolve().parents[3])
     done = subprocess.run(
-        [sys.executable, "-c", "import harness.plugins.contracts\n" + code], env=os.environ | {"PYTHONPATH": root}, cwd=root,
+        [sys.executable, "-c", "import harness.api\n" + code], env=os.environ | {"PYTHONPATH": root}, cwd=root,
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "[]"

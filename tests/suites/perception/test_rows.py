@@ -328,7 +328,9 @@ def test_precision_of_a_case_counted_by_hand() -> None:
     found = arranged.precision()
     assert found.shape == (10, 101, 3) and np.isnan(found[:, :, 1]).all() and (found[:, :, 2] == 0).all()
     assert found[0, :51, 0] == pytest.approx(1.0) and found[0, 51:, 0] == pytest.approx(2 / 3)
-    assert found[1, :51, 0] == pytest.approx(1.0) and (found[1, 51:, 0] == 0).all(), "the second hit is one at IoU 0.5 alone"
+    assert found[1, :51, 0] == pytest.approx(1.0) and (found[1, 51:, 0] == 0).all(), (
+        "the second hit is one at IoU 0.5 alone"
+    )
     half, full = 51 / 101, (51 + 50 * 2 / 3) / 101
     expected = {"AP": (full + 9 * half) / 10 / 2, "AP50": full / 2, "AP75": half / 2}
     assert arranged.summary() == pytest.approx(expected)
@@ -338,7 +340,9 @@ def test_precision_of_a_case_counted_by_hand() -> None:
 
 
 def test_ade_numbers_without_labelled_pixels_are_undefined() -> None:
-    rows = pd.DataFrame({"stem": ["a", "b"], "class_index": [0, 0], "intersection": [1, 0], "union": [2, 0], "labelled": [1, 0]})
+    rows = pd.DataFrame(
+        {"stem": ["a", "b"], "class_index": [0, 0], "intersection": [1, 0], "union": [2, 0], "labelled": [1, 0]}
+    )
     arranged = arrange_ade(rows)
     assert ade_summary(arranged) == {"mIoU": 0.5, "aAcc": 1.0, "mAcc": 1.0}
     assert np.isnan(list(ade_summary(arranged, np.array([0.0, 1.0])).values())).all()

@@ -92,7 +92,9 @@ def test_a_line_has_value_slope_and_curvature_of_the_objective(problem, theta):
     back = Line(problem, LAM, theta, problem.relative(theta), -way, problem.relative(-way))
     assert torch.equal(back.direction, line.direction) and torch.equal(back.change, line.change)
     assert (back.value, back.slope, back.wp) == pytest.approx((line.value, line.slope, line.wp))
-    known = Line(problem, LAM, theta, problem.relative(theta), way, problem.relative(way), (line.value, -sign * line.slope))
+    known = Line(
+        problem, LAM, theta, problem.relative(theta), way, problem.relative(way), (line.value, -sign * line.slope)
+    )
     assert torch.equal(known.direction, -line.direction), "what is given is believed"
 
 
@@ -152,7 +154,9 @@ def test_the_direction_is_minus_the_bfgs_inverse_hessian_times_the_gradient():
         left = np.eye(6) - np.outer(s, g) / c
         inverse = left @ inverse @ left.T + np.outer(s, s) / c
     gradient = rng.normal(size=(2, 3))
-    found = _direction(torch.from_numpy(gradient), deque((torch.from_numpy(s), torch.from_numpy(g), c) for s, g, c in pairs))
+    found = _direction(
+        torch.from_numpy(gradient), deque((torch.from_numpy(s), torch.from_numpy(g), c) for s, g, c in pairs)
+    )
     np.testing.assert_allclose(found, -(inverse @ gradient.ravel()).reshape(2, 3), rtol=1e-10)
     assert torch.equal(_direction(torch.from_numpy(gradient), deque()), -torch.from_numpy(gradient))
 
@@ -167,7 +171,9 @@ def test_a_prediction_is_the_minimum_along_the_path_and_then_along_the_point(pro
     assert point.value < min(values) and len(pairs) == len(starts[1].pairs)
     along = float((point.gradient * point.theta).sum())
     last = starts[1].theta
-    before = Line(problem, lam, last, problem.relative(last), last - starts[0].theta, problem.relative(last - starts[0].theta))
+    before = Line(
+        problem, lam, last, problem.relative(last), last - starts[0].theta, problem.relative(last - starts[0].theta)
+    )
     middle = last + before.search(1e-2) * before.direction
     slope = float((here(problem, middle, lam).gradient * middle).sum())
     assert abs(along) <= 0.0101 * abs(slope) * float(point.theta.norm() / middle.norm())
@@ -190,7 +196,9 @@ def test_solutions_of_another_fitting_set_start_where_they_stand():
         expected = wide @ fit.weights + fit.bias
         if wide.shape[1] < 40:
             np.testing.assert_allclose(found, expected, atol=1e-9)
-        np.testing.assert_allclose((first.project(wide[:20]) @ solution.theta).numpy(), fit.logits(wide[:20]), atol=1e-9)
+        np.testing.assert_allclose(
+            (first.project(wide[:20]) @ solution.theta).numpy(), fit.logits(wide[:20]), atol=1e-9
+        )
         assert fit.objective == pytest.approx(solution.value * 20) and fit.c == 1.0
 
 
@@ -265,7 +273,9 @@ def test_a_search_hands_on_its_seed_and_the_refit_starts_from_the_first_fold(mon
     x, y = data(60, 4)
     seeds, starts, solve = [], [], Problem.solve
     monkeypatch.setattr(search, "_tpe", lambda trial, seed, progress: seeds.append(seed) or (trial(0.5),))
-    monkeypatch.setattr(Problem, "solve", lambda self, c, given=(), **rest: starts.append(len(given)) or solve(self, c, given, **rest))
+    monkeypatch.setattr(
+        Problem, "solve", lambda self, c, given=(), **rest: starts.append(len(given)) or solve(self, c, given, **rest)
+    )
     fold = Fold(np.arange(0, 40), np.arange(40, 60))
     for options in ({}, {"seed": 7}):
         search.fit_probe(x, y, x, (fold,), ProbeSettings(search="tpe30"), **options)

@@ -335,7 +335,9 @@ def test_transfer_metrics_say_how_and_for_whom():
     single = top1(labels, predicted)
     assert (single.value, single.n, single.method, single.population) == (0.55, 100, "wilson", "new test images")
     nothing, none = top1([], []), mean_per_class([], [])
-    assert nothing.reason == none.reason == "no test images" and nothing.population == none.population == "new test images"
+    assert (
+        nothing.reason == none.reason == "no test images" and nothing.population == none.population == "new test images"
+    )
     mean = mean_per_class(labels, predicted)
     assert (mean.value, mean.n, mean.population) == (pytest.approx((0.75 + 0.25) / 2), 100, "new test images")
     assert mean.method == "bootstrap (image within class)"
