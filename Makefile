@@ -5,6 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 STORE ?= store
 LOWEST ?= build/lowest
+JOBS ?= 2
 # What depends on outside libraries' files and numbers: loading, sampling, adapters, towers, backbones, detection rows.
 LOWEST_TESTS := tests/harness/test_weights.py tests/harness/backbones tests/generators/test_recipe_synthesis.py \
 	tests/generators/test_diffusion_sampling.py tests/generators/test_recipe_lora.py tests/generators/test_qalign_scorer.py \
@@ -38,7 +39,7 @@ types: env  ## Mypy
 	$(PY) -m mypy
 
 check: env  ## Tests only (CI=true adds the slow ones)
-	$(PY) -m pytest -m "$(SELECT)" --durations=10
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "$(SELECT)" --durations=10 -n $(JOBS) --dist worksteal
 
 test-lowest:  ## Loading and sampling on the lowest versions that pyproject.toml accepts
 	$(PYTHON) -m venv --clear $(LOWEST)

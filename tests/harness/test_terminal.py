@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import sys
 import termios
@@ -72,6 +73,7 @@ def test_ctrl_c_on_a_terminal_prints_what_to_do_next_and_no_traceback(plugins: P
     environment = os.environ | {"PYTHONPATH": path, "HARNESS_CACHE": str(tmp_path / "cache"), "TERM": "xterm"}
     child, screen = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it, and so would the child
         os.chdir(tmp_path)
         os.execve(sys.executable, [sys.executable, "-m", "harness", *command], environment)
     fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))

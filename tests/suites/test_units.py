@@ -55,7 +55,8 @@ def test_perception_units_stand_for_ap_and_miou() -> None:
     union = rng.integers(20, 90, (30, 4))
     ade = pd.DataFrame({"stem": np.repeat([f"v{i:02d}" for i in range(30)], 4), "class_index": np.tile(np.arange(4), 30),
                         "intersection": (union * 0.6).astype(int).ravel(), "union": union.ravel(), "labelled": union.ravel()})  # fmt: skip
-    assert ade_units(ade, "m").value() == pytest.approx(ade_summary(arrange_ade(ade))["mIoU"])
+    pixels = ade_units(ade, "m")
+    assert pixels.metric == "m" and pixels.value() == pytest.approx(ade_summary(arrange_ade(ade))["mIoU"])
     for images in (20, GROUPS + 50):
         rows = [{"image_id": i, "category_id": 1, "iou_type": "bbox", "area": "all", "n_gt": 1, "scores": [float(rng.random())],
                  "matches": [int(rng.integers(0, 1024))], "ignored": [0]} for i in range(images)]  # fmt: skip
