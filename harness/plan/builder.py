@@ -59,7 +59,7 @@ class Builder:
     def expected(self, kind: Kind, name: str, resources: Resources) -> Resources:
         """Return resources with the profile's expectation of the time and the disk."""
         minutes, disk = (
-            table.get(name, table.get(kind, default))
+            table.get(f"{kind}/{name}", table.get(name, table.get(kind, default)))
             for table, default in (
                 (self.profile.minutes, resources.minutes),
                 (self.profile.disk_mb, resources.disk_mb),

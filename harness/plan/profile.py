@@ -64,7 +64,7 @@ class Profile(Settings):
     suites: dict[str, dict[str, Any]] = Field(default_factory=dict)
     data: dict[str, DataSettings] = Field(default_factory=dict)
     minutes: dict[str, float] = Field(default_factory=dict)
-    """Expected minutes per cell kind, for plans before anything was measured."""
+    """Expected minutes of a cell or shard by ``kind/name``, name or kind, for plans before anything was measured."""
     disk_mb: dict[str, float] = Field(default_factory=dict)
     """Expected megabytes per cell name or kind, where no setting tells them (shards and training copies follow from theirs)."""
 

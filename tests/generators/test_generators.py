@@ -151,7 +151,9 @@ def test_cards_say_what_is_assumed_and_whose_feature_it_is(capsys: pytest.Captur
     for fact in ("prompts: assumed", "sampler: assumed", "quality 75 is assumed", "is not documented"):
         assert fact in tuned and fact not in base, fact
     assert "keep reproduces the release" in tuned and "keep reproduces the release" in base
-    assert "0.85e-6 (mean 0.95e-6)" in described("genrobust-ft") and "schedule = 'official'" in described("genrobust-ft")
+    assert "0.85e-6 (mean 0.95e-6)" in described("genrobust-ft") and "schedule = 'official'" in described(
+        "genrobust-ft"
+    )
     ours, published = described("realfake-reimpl"), described("realfake")
     assert "wrong axis" in ours and "visual_token = 'own'" in ours and "sigma 0.029" in ours
     assert "The feature is not its own" in published and "own caption and CLIP feature" not in ours + published
@@ -209,7 +211,11 @@ def test_variants_take_the_settings_of_lbgen_but_their_own() -> None:
         assert found == full | changes
 
 
-LBGEN = ("generators.lbgen.base=" + SD, "generators.lbgen.quality=open-clip:open_clip:a@b", "generators.lbgen.clip=open_clip:a@b")
+LBGEN = (
+    "generators.lbgen.base=" + SD,
+    "generators.lbgen.quality=open-clip:open_clip:a@b",
+    "generators.lbgen.clip=open_clip:a@b",
+)
 
 
 def fit_of(profile: str, *sets: str, name: str = "lbgen") -> Any:
@@ -274,7 +280,30 @@ def test_plans_of_fine_tunes_count_their_updates(tmp_path: Path, profile: str, c
     needs = {cell.name: cell for cell in plan.cells.values() if cell.kind == "extract"}
     assert needs["captions"].cost == f"{classes * 1300:,} images" and needs["captions"].resources.minutes > classes * 7
     micro = planned("realfake-reimpl")
-    assert {cell.resources.minutes for cell in micro.cells.values() if cell.kind == "fit"} == {1.2}, "the profile's"
+    (fit,) = (cell for cell in micro.cells.values() if cell.kind == "fit")
+    assert fit.resources.minutes == load_profile("micro").profile.minutes["fit/realfake-reimpl"], (
+        "the profile's come first"
+    )
+
+
+@pytest.mark.parametrize(
+    ("generators", "measured"),
+    [
+        ("lbgen", {"fit": (1.8, 2.8), "synthesise": (2.4, 3.6), "pretrain": (1.8, 3.5), "extract": (0.2, 0.4), "evaluate": (1.9, 2.9)}),
+        ("all", {"fit": (5.5, 9.3), "synthesise": (14.0, 23.3), "pretrain": (14.1, 24.2), "extract": (1.7, 2.7), "evaluate": (13.1, 21.1)}),
+    ],
+)  # fmt: skip
+def test_minutes_planned_for_the_embedded_world_are_those_measured(
+    generators: str, measured: dict[str, tuple[float, float]]
+) -> None:
+    """CPU-minutes of whole runs into empty stores, on a quiet machine of two cores and on one shared with other jobs."""
+    plan = Planner(Selection(load_profile("micro").profile, generators, "all")).build()
+    minutes = dict.fromkeys(measured, 0.0)
+    for cell in plan.cells.values():
+        minutes[cell.kind] += cell.resources.minutes * max(len(cell.shards), 1)
+    for kind, (quiet, shared) in measured.items():
+        assert shared / 1.5 <= minutes[kind] <= quiet * 1.6 + 0.1, (kind, minutes)
+    assert sum(minutes.values()) < 1.5 * sum(quiet for quiet, _ in measured.values())
 
 
 def test_describe_tells_groups_folders_and_published_images(capsys: pytest.CaptureFixture[str]) -> None:
