@@ -6,10 +6,6 @@ STAMP := $(VENV)/.installed
 STORE ?= store
 LOWEST ?= build/lowest
 JOBS ?= 2
-# What depends on outside libraries' files and numbers: loading, sampling, adapters, towers, backbones, detection rows.
-LOWEST_TESTS := tests/harness/test_weights.py tests/harness/backbones tests/generators/test_recipe_synthesis.py \
-	tests/generators/test_diffusion_sampling.py tests/generators/test_recipe_lora.py tests/generators/test_qalign_scorer.py \
-	tests/generators/test_genrobust.py tests/suites/perception/test_rows.py
 # With CI=true the slow and Slurm tests run too.
 SELECT := $(if $(filter true,$(CI)),not long and not gpu,not slow and not long and not gpu and not slurm)
 
@@ -21,10 +17,10 @@ help:  ## Show this list
 
 env: $(STAMP)  ## Make the environment (.venv)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml harness/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip uv
-	$(VENV)/bin/uv pip install --quiet --python $(PY) -c constraints.txt -e '.[perception,test]'
+	$(VENV)/bin/uv pip install --quiet --python $(PY) -c harness/constraints.txt -e '.[perception,test]'
 	@touch $@
 
 run: env  ## Make, train, measure and rank lbGen in the embedded world
@@ -41,15 +37,15 @@ types: env  ## Mypy
 check: env  ## Tests only (CI=true adds the slow ones)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "$(SELECT)" --durations=10 -n $(JOBS) --dist worksteal
 
-test-lowest:  ## Loading and sampling on the lowest versions that pyproject.toml accepts
+test-lowest:  ## The default tests on the lowest versions that pyproject.toml accepts
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/pip install --quiet --upgrade pip uv
 	$(LOWEST)/bin/uv pip install --quiet --resolution lowest-direct --python $(LOWEST)/bin/python -e '.[perception,test]'
 	$(LOWEST)/bin/uv pip list --python $(LOWEST)/bin/python
-	$(LOWEST)/bin/python -m pytest -m "not slow and not long and not gpu and not slurm" $(LOWEST_TESTS)
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -m "not slow and not long and not gpu and not slurm" -n $(JOBS) --dist worksteal
 
 mutation: env  ## Change formulas one at a time: do tests notice? (hours; EVERY=5 takes a fifth) Writes docs/mutation.md
-	$(VENV)/bin/uv pip install --quiet --python $(PY) -c constraints.txt -e '.[mutation]'
+	$(VENV)/bin/uv pip install --quiet --python $(PY) -c harness/constraints.txt -e '.[mutation]'
 	$(PY) benchmarks/mutation.py run $(or $(EVERY),1)
 	$(PY) benchmarks/mutation.py report
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.cli.datacheck import Finding, data_findings
 from harness.core.install import shadowing
-from harness.core.provenance import package_versions
+from harness.core.versions import untested
 from harness.plugins import registry
 
 TOOLBOXES = ("mmcv", "mmengine", "mmdet", "mmseg")
@@ -78,13 +78,22 @@ def _torch() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    missing = [name for name, found in package_versions() if found == "not installed" and not name.startswith("mm")]
-    yield Finding(
-        "packages",
-        "problem" if missing else "ok",
-        f"missing: {', '.join(missing)}" if missing else "all installed",
-        f"pip install {' '.join(missing)}" if missing else "",
-    )
+    found = list(untested())
+    refused = [each for each in found if each.refused]
+    newer = [f"{each.name} {each.installed} (tested up to {each.wanted})" for each in found if not each.refused]
+    if refused:
+        named = (f"{each.name} {each.installed}, wanted {each.wanted}" for each in refused)
+        install = " ".join(f"'{each.name}{each.wanted}'" for each in refused)
+        yield Finding("packages", "problem", "; ".join(named), f"pip install {install}")
+    if newer:
+        yield Finding(
+            "packages",
+            "warning",
+            f"newer than what the tests were run with: {', '.join(newer)}",
+            "numbers may differ; the tested versions are in harness/constraints.txt",
+        )
+    if not found:
+        yield Finding("packages", "ok", "all between the lowest and the newest version that the tests were run with")
 
 
 def _plugins() -> Iterator[Finding]:
