@@ -4,13 +4,12 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 STORE ?= store
-LOWEST ?= build/lowest
 JOBS ?= 2
 # With CI=true the slow and Slurm tests run too.
 SELECT := $(if $(filter true,$(CI)),not long and not gpu,not slow and not long and not gpu and not slurm)
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-lowest lint types check mutation wheel towers board clean
+.PHONY: help env run test test-lowest test-newest lint types check mutation wheel towers board clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,12 +36,16 @@ types: env  ## Mypy
 check: env  ## Tests only (CI=true adds the slow ones)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "$(SELECT)" --durations=10 -n $(JOBS) --dist worksteal
 
+test-lowest: RESOLUTION = lowest-direct
+test-newest: RESOLUTION = highest
 test-lowest:  ## The default tests on the lowest versions that pyproject.toml accepts
-	$(PYTHON) -m venv --clear $(LOWEST)
-	$(LOWEST)/bin/pip install --quiet --upgrade pip uv
-	$(LOWEST)/bin/uv pip install --quiet --resolution lowest-direct --python $(LOWEST)/bin/python -e '.[perception,test]'
-	$(LOWEST)/bin/uv pip list --python $(LOWEST)/bin/python
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -m "not slow and not long and not gpu and not slurm" -n $(JOBS) --dist worksteal
+test-newest:  ## The default tests on the newest versions there are
+test-lowest test-newest:
+	$(PYTHON) -m venv --clear build/$@
+	build/$@/bin/python -m pip install --quiet --upgrade pip uv
+	build/$@/bin/uv pip install --quiet --resolution $(RESOLUTION) --python build/$@/bin/python -e '.[perception,test]'
+	build/$@/bin/uv pip list --python build/$@/bin/python
+	OMP_NUM_THREADS=1 build/$@/bin/python -m pytest -m "not slow and not long and not gpu and not slurm" -n $(JOBS) --dist worksteal
 
 mutation: env  ## Change formulas one at a time: do tests notice? (hours; EVERY=5 takes a fifth) Writes docs/mutation.md
 	$(VENV)/bin/uv pip install --quiet --python $(PY) -c harness/constraints.txt -e '.[mutation]'
