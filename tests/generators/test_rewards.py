@@ -111,6 +111,8 @@ def test_what_is_logged_of_the_discriminator_has_known_values(judge: Discriminat
         "accuracy_text": sum(z < 0 for z in text) / 2, "logit_image": sum(image) / 2, "logit_text": sum(text) / 2,
     })  # fmt: skip
     assert loss.requires_grad and loss.item() == pytest.approx(logged["L_D"])
+    unsure = made.discriminator_terms(seen, lambda features: 0 * features[:, :1] + 0.5)[1]  # type: ignore[arg-type]
+    assert (unsure["accuracy_image"], unsure["accuracy_text"]) == (1.0, 0.0), "zero parts the two"
 
 
 @pytest.mark.parametrize("models", [RewardModels(None, Squares()), RewardModels(Linear(), None)])  # type: ignore[arg-type]

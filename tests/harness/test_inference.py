@@ -51,6 +51,7 @@ def test_student_tail_and_quantile_agree_with_scipy(df: float) -> None:
     for value in (-1.0, 0.0, 0.5, 2.638, 6.0):
         assert tail(value, df) == pytest.approx(student.sf(value, df), abs=1e-7)
     assert quantile(df) == pytest.approx(student.ppf(0.975, df), abs=1e-6)
+    assert quantile(1e9, 0.9) == pytest.approx(student.ppf(0.95, 1e9), abs=1e-6)
 
 
 def test_standard_errors_follow_from_the_stated_counts() -> None:
@@ -127,7 +128,7 @@ def test_only_common_items_count_and_none_is_an_error() -> None:
     assert found.n == 3 and found.value == pytest.approx(1 / 3 - 1 / 3)
     with pytest.raises(ValueError, match="no test items in common"):
         difference([[Part("x", first)]], [[Part("x", flag_units("m", ["y", "z"], [0, 1]))]])
-    with pytest.raises(ValueError, match="different parts"):
+    with pytest.raises(ValueError, match="different parts: x, y"):
         difference([[Part("x", first)]], [[Part("y", second)]])
 
 
@@ -241,6 +242,11 @@ def test_difference_of_runs_is_that_of_the_textbook() -> None:
     noise = math.sqrt(sum((each**2).sum() for each in rest) / 3 / 6 / 5)
     assert found.se_noise == pytest.approx(noise * between) and found.method == "paired, linearised + seed spread"
     assert answer_noise(runs_of(FIRST[:1])) == 0.0, "one run tells nothing"
+    steady = runs_of(np.tile(SECOND[:1], (3, 1)))
+    quiet = difference(runs_of(FIRST), steady, replicates=0)
+    own = FIRST - FIRST.mean(axis=1, keepdims=True) - FIRST.mean(axis=0) + FIRST.mean()
+    pooled = math.sqrt((own**2).sum() / 3 / 6 / 5)
+    assert quiet.se_noise == pytest.approx(pooled * between), "the noise of both systems counts"
     alone = FIRST.mean(axis=0)
     assert joint_error(runs_of(FIRST)) == pytest.approx(alone.std(ddof=1) / math.sqrt(6))
 
@@ -278,6 +284,12 @@ def test_bootstrap_interval_of_one_run_each_is_that_of_the_normal_law() -> None:
     assert found.p == pytest.approx(2 * student.sf(abs(gap.mean()) / found.se_items, 399), abs=1e-7)
     assert found.method == "paired bootstrap" and found.se_seeds is None
     assert difference(*systems, replicates=0).method == "paired, linearised"
+    order = np.argsort(names)
+    columns = np.stack([first[order], np.ones(400), second[order], np.ones(400)], axis=1)
+    (drawn,) = resample_strata([columns], 0).transpose(1, 0, 2)
+    means = (drawn[:, 0] - drawn[:, 2]) / 400
+    assert found.se_items == pytest.approx(means.std(ddof=1), abs=1e-12)
+    assert (found.low, found.high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=1e-12)
 
 
 def test_exact_mcnemar_replaces_the_p_value_and_leaves_the_bootstrap_interval() -> None:

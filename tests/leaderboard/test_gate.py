@@ -27,7 +27,7 @@ from harness.store.records import Check, Metric
 from leaderboard.baseline import gated
 from leaderboard.board import Board
 from leaderboard.gate import decide
-from leaderboard.moderate import digamma, shrink_seed_variances, trigamma
+from leaderboard.moderate import _FLOOR, digamma, shrink_seed_variances, trigamma
 from leaderboard.simulate import TWELVE, simulate_gate
 from leaderboard.sources import from_store, gather, shipped
 from tests.harness.test_cli import answers_at_once
@@ -273,6 +273,10 @@ def test_spreads_that_differ_by_chance_alone_are_pooled_and_others_keep_their_ow
     assert [d.df_seeds for d in four] == [30] * 4, "four are enough: all that the runs know and a metric's own"
     same_runs = [d.df_seeds for d in shrink_seed_variances(alike, ["the same runs"] * 200)]
     assert same_runs == [12] * 200, "alike, but measured on the same runs: half the weight is a metric's own"
+    silent = replace(at(1.0, 6), se_noise=0.0)
+    assert shrink_seed_variances([silent, *alike[:4]], range(5)) == [silent, *shrink_seed_variances(alike[:4], range(1, 5))]
+    still, least = (shrink_seed_variances([at(ratio, 6), *alike[:4]], range(5))[0].se_runs for ratio in (0.0, _FLOOR))
+    assert still == pytest.approx(least), "runs that agree exactly"
 
 
 def test_moderated_spreads_are_those_of_smyth_2004_solved_with_scipy() -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.core.identity import content_key
-from harness.stats.difference import Difference
+from harness.stats.difference import Difference, Part, flag_units, pooled_spread, seed_values
 from harness.stats.estimate import Estimate
 from leaderboard.baseline import Gated, gated
 from leaderboard.gate import Finding, Report, counterpart, decide, gated_difference, judge, to_junit, to_markdown
 from leaderboard.sources import Entry
+from leaderboard.tables import Value
 from tests.leaderboard.conftest import flags, make_record
 
 # --- verdicts of known differences ----------------------------------------------------------------------------------------
@@ -170,6 +173,10 @@ def test_what_was_undefined_or_invalid_in_the_baseline_and_rows_nobody_measured(
     assert [f.verdict for f in missing.findings] == ["pass", "inconclusive"]
     assert missing.findings[1].why == "the candidate has no results for it" and missing.head == {"reason": "x"}
     assert missing.findings[0].runs == ("lbgen", "resnet10") and missing.findings[0].better == "higher"
+    assert missing.findings[1].better == ""
+    bare = replace(old, value=replace(old.value, estimate=replace(old.value.estimate, low=None, high=None)))
+    (found,) = decide([old], [bare], {}).findings
+    assert (found.verdict, found.why) == ("inconclusive", "not comparable: neither paired rows nor intervals")
 
 
 def test_a_gated_difference_is_candidate_less_baseline() -> None:
@@ -179,3 +186,16 @@ def test_a_gated_difference_is_candidate_less_baseline() -> None:
     bare = replace(new, estimate=replace(new.estimate, low=None, high=None))
     with pytest.raises(ValueError, match="neither paired rows nor intervals"):
         gated_difference(old, bare)
+
+
+def test_a_gated_difference_pools_the_seed_spread_of_both_sides() -> None:
+    rng, names = np.random.default_rng(1), [f"i{k}" for k in range(200)]
+
+    def value(*rates: float) -> Value:
+        runs = tuple((Part("x", flag_units("m", names, rng.random(200) < rate)),) for rate in rates)
+        return replace(one_value().value, parts=runs)
+
+    old, new = value(0.5, 0.5), value(0.3, 0.6, 0.9)
+    found, spread = gated_difference(old, new), pooled_spread(seed_values(old.parts), seed_values(new.parts))
+    assert spread is not None and spread.df == 3
+    assert found.se_runs == pytest.approx(spread.sd * math.sqrt(1 / 2 + 1 / 3))

@@ -120,6 +120,8 @@ def test_cb_of_a_toy_set():
     assert [found[f"CB_{k}"].value for k in (1, 2, 3)] == pytest.approx([0.75, 0.625, 0.5])
     assert found["CB_avg"].value == pytest.approx(0.625)
     assert found["CB_1_standardised"].value == pytest.approx(0.75)
+    rows = toy((80, 60, 10, 2), (100, 100, 20, 5))
+    assert score(rows, CARD) == score(rows, CARD, seed=0) != score(rows, CARD, seed=1)
 
 
 def test_undefined_ratios_say_why():

@@ -95,6 +95,7 @@ def test_cb_avg_is_undefined_with_its_six_images(focus_counts):
     }
     score = context.score(rows, CARDS["focus"])
     assert set(names_of(score)) == {"CB_avg", "CB_1@5of10", "CB_2@5of10"}
+    assert [check.name for check in score.checks] == ["Acc_0"]
     assert {m.beside for m in score.metrics if m.role == "primary"} == {("Acc_0@5of10",)}
     found = values(score)
     for name in ("CB_avg", "CB_3", "CB_3_standardised"):

@@ -133,6 +133,17 @@ def test_only_what_arithmetic_cannot_see_counts_as_rounding(problem, theta):
         nearly = Point(theta, point.logits, point.residual, point.value, gradient)
         assert at_rounding(problem, LAM, nearly) is not seen
     assert at_rounding(problem, LAM, Point(theta, point.logits, point.residual, point.value, 1e-18 * point.gradient))
+    unit, gradient = torch.finfo(problem.x.dtype).eps, torch.zeros_like(theta)
+    bound = unit * float(problem.x[:, :-1].norm()) * float(point.residual.norm()) / problem.n
+    for share, seen in ((0.999, False), (1.001, True)):
+        gradient[0, 0] = share * bound
+        at_bound = Point(theta, point.logits, point.residual, point.value, gradient)
+        assert at_rounding(problem, LAM, at_bound) is not seen
+    gradient[0, 0] = 0.5 * bound
+    within = Point(theta, point.logits, point.residual, point.value, gradient)
+    for excess, seen in ((0.9, False), (1.1, True)):
+        lam = (0.5 * bound) ** 2 / (2 * excess * unit * point.value)
+        assert at_rounding(problem, lam, within) is not seen, "what a small lambda still allows counts"
 
 
 def test_the_best_bias_has_no_gradient_and_leaves_the_weights(problem, theta):

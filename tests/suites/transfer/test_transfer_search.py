@@ -62,7 +62,7 @@ def test_transfer_search_grid_finds_refines_and_refits():
     assert [p.c for p in coarse] == sorted(p.c for p in coarse)
     assert found.c == choose(found.points)
     assert np.mean(found.predictions == ty) > 0.6 and not found.warnings
-    assert told[-1] == (25, 25)
+    assert told == [*((done, 25) for done in range(1, len(coarse) + 1)), (25, 25)]
 
 
 @pytest.mark.parametrize("mode", ["reference", "converged"])
@@ -215,7 +215,7 @@ def test_transfer_search_not_converged_is_said():
     found = fit_probe(x, y, x[:5], split(y), ProbeSettings(max_iterations=2))
     assert any("search points not converged" in line for line in found.warnings)
     assert any(line.startswith("warning: C=") and "not converged" in line for line in found.warnings)
-    assert not found.fit.converged
+    assert not found.fit.converged and found.fit.iterations <= 2
 
 
 def test_transfer_search_iteration_limit_does_not_change_what_has_converged():
@@ -235,8 +235,9 @@ def test_transfer_search_features_that_are_not_finite_are_an_error(value):
     spoilt = x.copy()
     spoilt[[3, 7], 2] = value
     for settings in (ProbeSettings(search="fixed"), ProbeSettings(search="fixed", normalise="l2"), ProbeSettings()):
-        with pytest.raises(UserError, match=r"test features of 2 of 60 images are not finite"):
+        with pytest.raises(UserError, match=r"test features of 2 of 60 images are not finite") as caught:
             fit_probe(x, y, spoilt, split(y), settings)
+        assert "check the checkpoint" in caught.value.fix
         with np.errstate(invalid="ignore"), pytest.raises(UserError, match="training features are not finite"):
             fit_probe(spoilt, y, x, split(y), settings)
 
