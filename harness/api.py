@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from harness.images.decode import decode as decode_image
     from harness.images.decode import open_picture, picture_header, read_indices
     from harness.images.folder import FolderSource, image_folder
+    from harness.images.label_names import match_label_names
     from harness.images.published import Entry, EntryReader, list_images
     from harness.images.request import Request, Sample
     from harness.plugins.common import DataReport, DerivedInput, Workload
@@ -68,7 +69,7 @@ __all__ = [
     "atomic_path", "bootstrap", "bootstrap_two_way", "check_state", "classifier", "content_key", "coverage",
     "create_open_clip", "decode_image", "decode_sample", "derive_seed", "file_sha256", "find_root", "flag_units",
     "image_folder", "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute",
-    "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source", "open_images", "open_picture",
+    "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source", "match_label_names", "open_images", "open_picture",
     "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "refuse_files", "remove_tree",
     "resample_strata", "resolve_path", "sample_paths", "save_state", "square_crop", "student_quantile", "totals_of",
     "truncate_partial_line", "undefined", "wilson", "write_image_list", "write_json", "write_text",
@@ -91,6 +92,7 @@ _HOMES = {
     "harness.images.copy": "square_crop=square",
     "harness.images.decode": "decode_image=decode open_picture picture_header read_indices",
     "harness.images.folder": "FolderSource image_folder",
+    "harness.images.label_names": "match_label_names",
     "harness.images.published": "Entry EntryReader list_images",
     "harness.images.request": "Request Sample",
     "harness.plugins.common": "DataReport DerivedInput Workload",

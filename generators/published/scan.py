@@ -53,7 +53,13 @@ def scan(ctx: Context) -> None:
             stream.flush()
             ctx.progress(first + len(chunk), len(listing.entries), "images")
     write_text(ctx.out / ROWS, part.read_text(encoding="utf-8"))
-    facts = {"layout": listing.layout, "skipped": dict(listing.skipped), "prompts": _prompts(ctx.data(name))}
+    facts = {
+        "layout": listing.layout,
+        "skipped": dict(listing.skipped),
+        "prompts": _prompts(ctx.data(name)),
+        "label_names": listing.label_names,
+        "notes": (*listing.left_out, *listing.missing),
+    }
     write_json(ctx.out / FACTS, facts)
 
 
@@ -136,7 +142,7 @@ def identity(ctx: Context) -> None:
     (name,) = ctx.cell.data
     listing = list_images(ctx.data(name))
     folders = {entry.folder for entry in listing.entries}
-    labels = class_map(ctx.params["settings"]["class_map"], ctx.classes, folders).labels
+    labels = class_map(ctx.params["settings"]["class_map"], ctx.classes, folders, listing.label_names).labels
     reader = EntryReader(listing.base)
     with torch.no_grad():
         text = torch.nn.functional.normalize(
