@@ -9,7 +9,6 @@ from harness.core.errors import DataMissing, UserError
 from harness.core.tree import files_below, folders, is_image, not_read, unpacking
 from harness.images.parts import FOLDERS, TRAINING, part_of_folder
 
-
 _PACKED = (".tar", ".parquet", ".arrow", ".zip", ".gz", ".tgz")
 
 
