@@ -140,14 +140,16 @@ def archive_suffix(name: str) -> str:
     return next((suffix for suffix in sorted(ARCHIVES, key=len, reverse=True) if lower.endswith(suffix)), "")
 
 
-def unpacking(folder: Path, into: Path | None = None) -> str:
-    """Return the command that unpacks the first archive in a folder; empty where it holds none.
+def unpacking(folder: Path, into: Path | None = None, word: str = "") -> str:
+    """Return the command that unpacks an archive in a folder; empty where it holds none.
 
     Args:
         folder: Where archives are looked for.
         into: Where they are unpacked; the folder itself by default.
+        word: Part of the name of the archive that is meant, if there is one; else the first is.
     """
-    packed = next((name for name in files(folder) if archive_suffix(name)), "") if folder.is_dir() else ""
+    found = [name for name in files(folder) if archive_suffix(name)] if folder.is_dir() else []
+    packed = next((name for name in found if word in name), found[0] if found else "")
     if not packed:
         return ""
     command = ARCHIVES[archive_suffix(packed)].format(

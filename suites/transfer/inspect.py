@@ -56,14 +56,14 @@ def validation(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     if not ids:
         listed = load_classes(expected.classes) if expected.classes else listed_classes(root)
         ids, words = listed.ids, f"{len(listed)} classes of {listed.name} ({listed.ids_hash[:12]})"
-    images = read_validation(root, ids, name=name, per_class=expected.per_class)
+    images = read_validation(root, ids, name=name, per_class=expected.per_class, numbered=expected.numbered)
     good, bad = archives(name, root)
     outside = f", {images.outside} of other classes" if images.outside else ""
     return DataReport(
         images.layout,
         f"{len(images.paths)} images{outside}",
         words,
-        sample_paths([str(images.root / path) for path in images.paths]),
+        sample_paths([str(images.root / path) for path in images.paths]) if images.read is None else (),
         good,
         bad,
     )
