@@ -122,9 +122,19 @@ def _prompts(root: Path) -> dict[str, str]:
         if path.is_file():
             with path.open(encoding="utf-8", newline="") as stream:
                 for row in csv.reader(stream):
-                    if len(row) >= 2 and "/" in row[0]:
-                        found["/".join(Path(row[0]).parts[-2:])] = row[-1]
+                    if len(row) >= 2 and "/" in row[0] and not _held_out(row[0]):
+                        image = "/".join(Path(row[0]).parts[-2:])
+                        if found.setdefault(image, row[-1]) != row[-1]:
+                            raise UserError(
+                                f"{path} gives {image} two prompts",
+                                f"{found[image]!r} and {row[-1]!r}",
+                                "leave the right line",
+                            )
     return found
+
+
+def _held_out(path: str) -> bool:
+    return bool({"val", "validation", "test"} & set(Path(path).parts[:-2]))
 
 
 def identity(ctx: Context) -> None:
