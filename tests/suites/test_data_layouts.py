@@ -15,6 +15,8 @@ from PIL import Image
 from harness.core.classes import load_classes
 from harness.core.errors import DataMissing, UserError
 from leaderboard.terms import Terms, column_names
+from suites.bias.background import read_views
+from suites.bias.cards import CueConflictCard, FocusCard, In9Card
 from suites.bias.context import list_annotations
 from suites.bias.texture import read_stimuli
 from suites.imagefolder import unpublished_counts
@@ -24,7 +26,7 @@ from suites.transfer.cards import TransferCard
 from suites.transfer.readers import read
 from suites.transfer.transforms import eval_transform, load_pixels
 from tests.suites.transfer.conftest import CARDS, WRITERS
-from tests.tiny_roots import ade_set, coco_set, cue_set, focus_set
+from tests.tiny_roots import ade_set, coco_set, cue_set, focus_set, in9_set
 
 Layout = Callable[[str], tuple[Path, TransferCard]]
 
@@ -110,6 +112,34 @@ def test_a_class_that_is_listed_twice_is_refused(layout: Layout, name: str) -> N
     file.write_text(file.read_text() + file.read_text().splitlines()[0] + "\n")
     with pytest.raises(UserError, match="is listed twice"):
         read(root, card)
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "cue-conflict": lambda root: read_stimuli(root, CueConflictCard.load()),
+    "focus": lambda root: list_annotations(root, FocusCard.load()),
+    "in9": lambda root: read_views(root, In9Card.load()),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_bias_set_that_is_packed_or_in_the_hubs_form_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.tar.gz").write_bytes(b"x")
+    with pytest.raises(DataMissing) as caught:
+        READERS[name](tmp_path)
+    assert f"tar -xf {tmp_path}/{name}.tar.gz -C {tmp_path}" in caught.value.fix
+    (tmp_path / "test-00000-of-00001.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataMissing, match="hub's parquet form"):
+        READERS[name](tmp_path)
+
+
+@pytest.mark.parametrize(("name", "write"), [("cue-conflict", cue_set), ("focus", focus_set), ("in9", in9_set)])
+def test_a_part_of_a_bias_set_needs_a_card_of_its_counts(
+    tmp_path: Path, name: str, write: Callable[[Path], tuple[Path, object]]
+) -> None:
+    root, _ = write(tmp_path)
+    with pytest.raises(UserError) as caught:
+        READERS[name](root)
+    assert "card" in caught.value.fix and str(caught.value.what).startswith(str(root))
 
 
 def test_two_stimuli_of_one_name_are_refused(tmp_path: Path) -> None:
