@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from harness.images.copy import square as square_crop
     from harness.images.decode import decode as decode_image
     from harness.images.decode import open_picture, picture_header, read_indices
+    from harness.images.entries import Entry
     from harness.images.folder import FolderSource, class_images, image_folder
     from harness.images.label_names import match_label_names
     from harness.images.parts import FOLDERS as PART_FOLDERS
-    from harness.images.published import Entry, EntryReader, list_images
+    from harness.images.published import EntryReader, list_images
     from harness.images.request import Request, Sample
     from harness.plugins.common import DataReport, DerivedInput, Workload
     from harness.plugins.context import Context
@@ -94,10 +95,11 @@ _HOMES = {
     "harness.core.weights": "check_state create_open_clip load_pretrained",
     "harness.images.copy": "square_crop=square",
     "harness.images.decode": "decode_image=decode open_picture picture_header read_indices",
+    "harness.images.entries": "Entry",
     "harness.images.folder": "FolderSource class_images image_folder",
     "harness.images.label_names": "match_label_names",
     "harness.images.parts": "PART_FOLDERS=FOLDERS",
-    "harness.images.published": "Entry EntryReader list_images",
+    "harness.images.published": "EntryReader list_images",
     "harness.images.request": "Request Sample",
     "harness.plugins.common": "DataReport DerivedInput Workload",
     "harness.plugins.context": "Context",

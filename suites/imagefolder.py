@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.api import (
     IMAGE_SUFFIXES,
@@ -233,15 +233,15 @@ def _checked(images: ClassImages, class_ids: Sequence[str], name: str, per_class
     return images
 
 
-def unpublished_counts(rows: Any, class_ids: Sequence[str]) -> str:
+def unpublished_counts(labels: npt.NDArray[np.int64], class_ids: Sequence[str]) -> str:
     """Say how many images of each class there are where ImageNet's published validation set has others; else empty.
 
     Args:
-        rows: With the columns ``label`` (positions in the list of the images' classes).
-        class_ids: That list.
+        labels: (n,) positions in ``class_ids``.
+        class_ids: Classes of the images.
     """
-    counts = np.bincount(rows["label"].to_numpy(), minlength=len(class_ids))
+    counts = np.bincount(labels, minlength=len(class_ids))
     if not set(class_ids) <= set(load_classes("imagenet1k").ids) or (counts == PUBLISHED_PER_CLASS).all():
         return ""
     low, high = int(counts.min()), int(counts.max())
-    return f"{low if low == high else f'{low} to {high}'} images of each class, where the published set has {PUBLISHED_PER_CLASS}"
+    return f"{low if low == high else f'{low} to {high}'} images of each class instead of the published {PUBLISHED_PER_CLASS}"

@@ -126,7 +126,7 @@ class InDomain(Suite[InDomainSettings]):
             name=DATA,
             read=images.read,
         )
-        if counts := unpublished_counts(rows, ids):
+        if counts := unpublished_counts(images.labels, ids):
             rows["counts"] = counts
         rows["outputs"], rows["head"], rows["outside"] = len(ids), len(model.classes), images.outside
         rows["transform"] = str(transform)

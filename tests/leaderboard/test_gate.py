@@ -279,7 +279,10 @@ def test_spreads_that_differ_by_chance_alone_are_pooled_and_others_keep_their_ow
     same_runs = [d.df_seeds for d in shrink_seed_variances(alike, ["the same runs"] * 200)]
     assert same_runs == [12] * 200, "alike, but measured on the same runs: half the weight is a metric's own"
     silent = replace(at(1.0, 6), se_noise=0.0)
-    assert shrink_seed_variances([silent, *alike[:4]], range(5)) == [silent, *shrink_seed_variances(alike[:4], range(1, 5))]
+    assert shrink_seed_variances([silent, *alike[:4]], range(5)) == [
+        silent,
+        *shrink_seed_variances(alike[:4], range(1, 5)),
+    ]
     still, least = (shrink_seed_variances([at(ratio, 6), *alike[:4]], range(5))[0].se_runs for ratio in (0.0, _FLOOR))
     assert still == pytest.approx(least), "runs that agree exactly"
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from harness.core.classes import load_classes
 from harness.core.errors import DataMissing, UserError
+from leaderboard.footnotes import notable
 from leaderboard.terms import Terms, column_names
 from suites.bias.background import read_views
 from suites.bias.cards import CueConflictCard, FocusCard, In9Card
@@ -238,14 +239,13 @@ def column(data: str) -> Terms:
 
 
 def test_other_counts_are_noted_and_stand_in_a_column_of_their_own() -> None:
-    import pandas as pd
-
     ids = load_classes("imagenet1k").ids
 
     def words(per_class: int, listed: tuple[str, ...] = ids) -> str:
-        return unpublished_counts(pd.DataFrame({"label": np.repeat(np.arange(len(listed)), per_class)}), listed)
+        return unpublished_counts(np.repeat(np.arange(len(listed)), per_class), listed)
 
-    assert words(50) == "" and words(10) == "10 images of each class, where the published set has 50"
+    assert words(50) == "" and words(10) == "10 images of each class instead of the published 50"
+    assert notable(words(10)), "the board prints it under its table"
     assert words(1, load_classes("imagenet100").ids).startswith("1 images of each class")
     assert words(3, ("my-class", "other")) == "", "nothing is published of other classes"
     names = [name for _, name in column_names("top1", {column("a" * 64): True, column("b" * 64): False}).values()]
