@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from harness.api import ClassList, UserError, load_classes, match_label_names, resolve_path
 
+_UNLABELLED = "-1"
+"""Label of the hub's images without one, such as ImageNet's test part."""
 WORDS = ("wnid", "index", "names")
 """Maps that need no file."""
 
@@ -40,8 +42,9 @@ def class_map(spec: str, classes: ClassList, folders: Iterable[str], label_names
     folders = set(folders)
     position = {wnid: index for index, wnid in enumerate(classes.ids)}
     known = load_classes("imagenet1k")
-    if label_names and spec in WORDS and all(map(_is_number, folders)):
-        return _stated(spec, classes, folders, label_names)
+    numbers = set(filter(_is_number, folders))
+    if label_names and spec in WORDS and folders - numbers <= {_UNLABELLED}:
+        return _stated(spec, classes, numbers, label_names)
     if spec == "wnid":
         return ClassMap(position, frozenset(known.ids) - position.keys())
     if spec == "index":

@@ -83,7 +83,9 @@ def list_images(root: Path, part: str = TRAINING) -> Listing:
     if not present:
         _explain_nothing(base, found)
     if nested:
-        return _class_folders(base, found, part)
+        listing, inside = _class_folders(base, found, part), [name for name in found.tars if "/" in name]
+        left = (f"left out: {len(inside)} archives inside the folders, such as {inside[0]}",) if inside else ()
+        return replace(listing, left_out=(*listing.left_out, *left))
     names, others = take_part(base, {name: part_of_file(name) for name in tars or tables}, part)
     listing = _archives(base, names, part) if tars else _tables(base, names)
     left = tuple(f"left out: {count} {other} files" for other, count in sorted(others.items()))

@@ -162,6 +162,7 @@ def test_labels_beyond_the_names_and_of_other_classes(tmp_path: Path) -> None:
         class_map("wnid", classes, ["0", "2"], ["tench", "goldfish"])
     found = class_map("wnid", classes, ["0", "1"], ["goldfish", "great white shark"])
     assert found.labels == {"0": 1} and found.elsewhere == {"1"}
+    assert class_map("wnid", classes, ["0", "-1"], ["goldfish"]).labels == {"0": 1}, "-1 is unlabelled, and asked about"
 
 
 # --- parts ----------------------------------------------------------------------------------------------------
@@ -210,6 +211,8 @@ def test_of_folders_of_parts_the_training_folder_is_taken(tmp_path: Path) -> Non
     write_folders(tmp_path / "b" / "val", FILES)
     listing = list_images(tmp_path / "b")
     assert by_folder(tmp_path / "b") == dict.fromkeys(CLASSES, 2) and listing.left_out == ("left out: the folder val",)
+    write_tar(tmp_path / "b" / CLASSES[0] / "more.tar", FILES)
+    assert "1 archives inside the folders" in list_images(tmp_path / "b").left_out[1]
     write_folders(tmp_path / "c" / "val", FILES)
     with pytest.raises(UserError, match="holds no training images"):
         list_images(tmp_path / "c")

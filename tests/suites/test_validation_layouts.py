@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from harness.core.classes import load_classes
@@ -17,6 +18,7 @@ from suites.transfer.inspect import validation
 from suites.transfer.transforms import eval_transform, load_pixels
 from tests.generators.test_import_layouts import hub_parquet, webdataset
 from tests.generators.test_imports import picture, write_folders, write_tar
+from tests.suites.transfer.test_transfer_suites import in_domain
 
 IDS = load_classes("imagenet1k").ids
 FOUR = IDS[:4]
@@ -148,6 +150,24 @@ def test_the_validation_part_of_hub_parquet_is_read_with_its_own_names(tmp_path:
     assert found.read is not None and found.read(found.paths[1]) == picture(1)
     pixels, truncated = load_pixels(found.root / found.paths[0], eval_transform(8), False, lambda: picture(0))
     assert pixels.shape == (3, 8, 8) and not truncated
+
+
+def test_packed_validation_images_are_measured_as_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Network:
+        classes = FOUR
+        info = None
+
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x.mean((2, 3)), x.std((1, 2, 3))[:, None]], dim=1)
+
+    hub_parquet(tmp_path / "hub" / "validation-0.parquet", FOUR, [0, 1, 2, 3])
+    write_folders(tmp_path / "files", {f"{wnid}/{i}.JPEG": picture(i) for i, wnid in enumerate(FOUR)})
+    measured = []
+    for name in ("hub", "files"):
+        rows, score = in_domain(tmp_path / name, tmp_path / f"out-{name}", Network(), {"per_class": 1}, monkeypatch)
+        measured.append((rows["label"].tolist(), rows["predicted"].tolist()))
+        assert "1 images of each class instead of the published 50" in score.notes
+    assert measured[0] == measured[1] and measured[0][0] == [0, 1, 2, 3]
 
 
 def test_the_validation_part_of_webdataset_shards_is_read(tmp_path: Path) -> None:
