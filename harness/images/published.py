@@ -84,8 +84,10 @@ def list_images(root: Path, part: str = TRAINING) -> Listing:
         _explain_nothing(base, found)
     if nested:
         listing, inside = _class_folders(base, found, part), [name for name in found.tars if "/" in name]
-        left = (f"left out: {len(inside)} archives inside the folders, such as {inside[0]}",) if inside else ()
-        return replace(listing, left_out=(*listing.left_out, *left))
+        if inside:
+            text = f"left out: {len(inside)} archives inside the folders, such as {inside[0]}"
+            listing = replace(listing, left_out=(*listing.left_out, text))
+        return listing
     names, others = take_part(base, {name: part_of_file(name) for name in tars or tables}, part)
     listing = _archives(base, names, part) if tars else _tables(base, names)
     left = tuple(f"left out: {count} {other} files" for other, count in sorted(others.items()))
