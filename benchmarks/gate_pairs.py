@@ -44,7 +44,9 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("store"))
     parser.add_argument("--generator", default="lbgen")
     parser.add_argument("--candidate", type=int, default=2, help="seeds on the candidate's side")
-    parser.add_argument("--baseline", type=Path, default=Path("leaderboard/baselines/micro"), help="whose columns are gated")
+    parser.add_argument(
+        "--baseline", type=Path, default=Path("leaderboard/baselines/micro"), help="whose columns are gated"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/gate-real-pairs.md"))
     a = parser.parse_args()
     entries = [entry for entry in from_store(a.store) if entry.record.subject.generator == a.generator]

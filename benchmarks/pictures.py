@@ -1,6 +1,6 @@
 """Draw the README's pictures from a finished store: samples per generator, cue-conflict images, background swaps.
 
-    python benchmarks/pictures.py --store store --out docs/pictures
+python benchmarks/pictures.py --store store --out docs/pictures
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ GAP = 4
 INK = (40, 40, 40)
 
 
-def sheet(rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], heads: Sequence[str], margin: int = 92) -> Image.Image:
+def sheet(
+    rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], heads: Sequence[str], margin: int = 92
+) -> Image.Image:
     """Lay pictures out in rows with a label at the left and heads above."""
     size = rows[0][0].size[0] * SCALE
     width, height = margin + len(rows[0]) * (size + GAP), 18 + len(rows) * (size + GAP)
@@ -113,7 +115,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    pictures = {"samples": samples(arguments.store, load_classes("micro")), "cue-conflict": conflicts(), "backgrounds": backgrounds()}
+    pictures = {
+        "samples": samples(arguments.store, load_classes("micro")),
+        "cue-conflict": conflicts(),
+        "backgrounds": backgrounds(),
+    }
     for name, picture in pictures.items():
         picture.save(arguments.out / f"{name}.png", optimize=True)
         print(arguments.out / f"{name}.png")

@@ -26,12 +26,16 @@ if TYPE_CHECKING:
     from harness.core.tree import entries as list_entries
     from harness.core.tree import files as list_files
     from harness.core.tree import folders as list_folders
+    from harness.core.tree import unpacking as unpacking_command
     from harness.core.weights import check_state, create_open_clip, load_pretrained
     from harness.images.copy import square as square_crop
     from harness.images.decode import decode as decode_image
     from harness.images.decode import open_picture, picture_header, read_indices
-    from harness.images.folder import FolderSource, image_folder
-    from harness.images.published import Entry, EntryReader, list_images
+    from harness.images.entries import Entry
+    from harness.images.folder import FolderSource, class_images, image_folder
+    from harness.images.label_names import match_label_names
+    from harness.images.parts import FOLDERS as PART_FOLDERS
+    from harness.images.published import EntryReader, list_images
     from harness.images.request import Request, Sample
     from harness.plugins.common import DataReport, DerivedInput, Workload
     from harness.plugins.context import Context
@@ -60,18 +64,18 @@ if TYPE_CHECKING:
     from harness.store.records import Check, Metric
 
 __all__ = [
-    "IMAGE_SUFFIXES", "NORMALISATIONS",
+    "IMAGE_SUFFIXES", "NORMALISATIONS", "PART_FOLDERS",
     "Artifact", "Check", "ClassList", "ColumnKind", "Context", "CorruptArtifact", "DataMissing", "DataReport", "DerivedInput",
     "Entry", "EntryReader", "Estimate", "FloatArray", "FolderSource", "Generator", "GeneratorCard", "Item", "Metric",
     "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample", "Score", "Settings", "Statistic", "Suite",
     "SuiteCard", "TrainingFailed", "Units", "UserError", "Workload",
-    "atomic_path", "bootstrap", "bootstrap_two_way", "check_state", "classifier", "content_key", "coverage",
+    "atomic_path", "bootstrap", "bootstrap_two_way", "check_state", "class_images", "classifier", "content_key", "coverage",
     "create_open_clip", "decode_image", "decode_sample", "derive_seed", "file_sha256", "find_root", "flag_units",
     "image_folder", "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute",
-    "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source", "open_images", "open_picture",
+    "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source", "match_label_names", "open_images", "open_picture",
     "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "refuse_files", "remove_tree",
     "resample_strata", "resolve_path", "sample_paths", "save_state", "square_crop", "student_quantile", "totals_of",
-    "truncate_partial_line", "undefined", "wilson", "write_image_list", "write_json", "write_text",
+    "truncate_partial_line", "undefined", "unpacking_command", "wilson", "write_image_list", "write_json", "write_text",
 ]  # fmt: skip
 
 _HOMES = {
@@ -86,12 +90,16 @@ _HOMES = {
     "harness.core.resources": "local_source resolve_path",
     "harness.core.resume": "load_state save_state",
     "harness.core.settings": "NoSettings Settings",
-    "harness.core.tree": "IMAGE_SUFFIXES find_root list_entries=entries list_files=files list_folders=folders",
+    "harness.core.tree": "IMAGE_SUFFIXES find_root list_entries=entries list_files=files list_folders=folders "
+    "unpacking_command=unpacking",
     "harness.core.weights": "check_state create_open_clip load_pretrained",
     "harness.images.copy": "square_crop=square",
     "harness.images.decode": "decode_image=decode open_picture picture_header read_indices",
-    "harness.images.folder": "FolderSource image_folder",
-    "harness.images.published": "Entry EntryReader list_images",
+    "harness.images.entries": "Entry",
+    "harness.images.folder": "FolderSource class_images image_folder",
+    "harness.images.label_names": "match_label_names",
+    "harness.images.parts": "PART_FOLDERS=FOLDERS",
+    "harness.images.published": "EntryReader list_images",
     "harness.images.request": "Request Sample",
     "harness.plugins.common": "DataReport DerivedInput Workload",
     "harness.plugins.context": "Context",

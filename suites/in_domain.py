@@ -47,9 +47,12 @@ class ValidationCard(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     per_class: int | None = 50
+    """Images of each class; null accepts any number. Other numbers than ImageNet's are noted in the record."""
     classes: str = ""
     """Class list of the images (a shipped name or a file); empty: ImageNet-100 where the class folders are its, else that
     of the head."""
+    numbered: str = ""
+    """Class list that folders or labels count which are numbers (ImageNet-V2 needs none, nor files that state their names)."""
 
 
 class InDomain(Suite[InDomainSettings]):
@@ -100,7 +103,7 @@ class InDomain(Suite[InDomainSettings]):
 
     def rows(self, ctx: Context) -> pd.DataFrame:
         """Return one row per validation image."""
-        from suites.imagefolder import read_validation
+        from suites.imagefolder import read_validation, unpublished_counts
         from suites.transfer.stages import classify
 
         settings = ctx.settings(InDomainSettings)
@@ -108,7 +111,7 @@ class InDomain(Suite[InDomainSettings]):
         card = ValidationCard.model_validate(dict(ctx.card(DATA)))
         root = ctx.data(DATA)
         ids, outputs = _outputs(tuple(model.classes), card, root)
-        images = read_validation(root, ids, name=DATA, per_class=card.per_class)
+        images = read_validation(root, ids, name=DATA, per_class=card.per_class, numbered=card.numbered)
         transform = _transform(model, settings)
         rows = classify(
             model,
@@ -121,7 +124,10 @@ class InDomain(Suite[InDomainSettings]):
             workers=settings.threads,
             progress=ctx.progress,
             name=DATA,
+            read=images.read,
         )
+        if counts := unpublished_counts(images.labels, ids):
+            rows["counts"] = counts
         rows["outputs"], rows["head"], rows["outside"] = len(ids), len(model.classes), images.outside
         rows["transform"] = str(transform)
         return rows
@@ -138,6 +144,7 @@ class InDomain(Suite[InDomainSettings]):
         own = not self.protocol(settings).startswith(transform)
         notes += [f"the checkpoint's own transform: {transform}"] if own else []
         notes += [f"{outside} images of classes the head does not have were left out"] if outside else []
+        notes += [str(rows["counts"].iloc[0])] if "counts" in rows else []
         damaged = rows[rows["state"] != "ok"]
         notes += [f"{len(damaged)} damaged file(s), first {damaged['item'].iloc[0]}"] if len(damaged) else []
         return Score(

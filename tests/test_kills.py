@@ -101,7 +101,9 @@ KINDS = (("fit", 9), ("synthesise", 11), ("pretrain", 3), ("extract", 5), ("eval
 def group_moments() -> list[Moment]:
     """Return twenty moments for the whole group: three in each kind of cell, four renames, one in the board's export."""
     rng = random.Random(20261120)
-    found = [Moment(kind, "open", number, "group") for kind, most in KINDS for number in rng.choices(range(1, most + 1), k=3)]
+    found = [
+        Moment(kind, "open", number, "group") for kind, most in KINDS for number in rng.choices(range(1, most + 1), k=3)
+    ]
     found += [Moment(kind, "rename", 1, "group") for kind in ("fit", "synthesise", "extract", "evaluate")]
     found.sort(key=lambda moment: [kind for kind, _ in KINDS].index(moment.kind))  # the order in which a run meets them
     return [*found, Moment("leaderboard.csv", "rename", 1, "group")]

@@ -134,7 +134,9 @@ def test_a_plan_without_data_is_complete_and_says_what_to_do(profile: str, tmp_p
     said = f"{complete['cells']} cells, {complete['hours']:.1f} hours of one slot, {complete['disk_mb'] / 1000:.1f} GB"
     assert f"with all missing data: {said}" in done.stdout
     rows = [line for line in done.stdout.splitlines() if line.startswith("  ")]
-    assert [row.split()[0] for row in rows] == ["kind", *(row["kind"] for row in complete["kinds"]), "sum"], "no table of zeros"
+    assert [row.split()[0] for row in rows] == ["kind", *(row["kind"] for row in complete["kinds"]), "sum"], (
+        "no table of zeros"
+    )
     assert all(len(row) <= 80 for row in rows) and f"= {complete['hours']:.1f} hours" in rows[-1]
     for row, shown in zip(complete["kinds"], rows[1:], strict=False):
         cells = str(row["cells"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,11 @@ from harness.api import ClassList
 Rows = Sequence[Mapping[str, Any]]
 NEAR_CONSTANT = 2.0
 """Standard deviation over pixels (0..255) below which an image is near-constant: a black safety-checker answer."""
-_SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "WEBP": (".webp",), "BMP": (".bmp",)}
+_SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "PNG": (".png",), "WEBP": (".webp",), "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm"),
+}  # fmt: skip
+_WNID = re.compile(r"(?<![a-z0-9])n\d{8}(?!\d)")
 _SHOWN = 5
 _CHECKS = MappingProxyType({5: "duplicates", 7: "parents", 8: "identity"})
 """Checks that need something beside the images themselves."""
@@ -51,6 +56,7 @@ def check_all(
     size_px: int = 0,
     per_class: int = 0,
     skipped: Mapping[str, int] = MappingProxyType({}),
+    notes: Sequence[str] = (),
     real_sha1: Collection[str] = (),
     parents: Collection[str] = (),
     identity: Mapping[str, float] | None = None,
@@ -65,6 +71,7 @@ def check_all(
         total, size_px: Documented number and side of the images; 0: none.
         per_class: Images asked for of each class.
         skipped: Number of files in formats that are not read, by suffix.
+        notes: What the listing left out, in words.
         real_sha1: SHA-1 of real images as large as some image here.
         parents: ``wnid/stem`` of the real parents; empty where they are unknown.
         identity: Share of images per class that a CLIP names right.
@@ -72,6 +79,8 @@ def check_all(
     """
     found = (
         *_folders(rows, classes, mapping),
+        *_named_otherwise(rows, classes, mapping.labels),
+        *(Finding(3, "files", note) for note in notes),
         *_counts(rows, classes, mapping.labels, total, per_class),
         *_files(rows, size_px, skipped),
         *_constant(rows),
@@ -92,7 +101,10 @@ def _folders(rows: Rows, classes: ClassList, mapping: ClassMap) -> Iterable[Find
         shown = ", ".join(f"{name} ({n})" for name, n in sorted(unknown.items())[:_SHOWN])
         hint = ""
         if all(name.isdigit() for name in unknown) and not any(name.isdigit() for name in labels):
-            hint = "; they look like indices: class_map=index"
+            hint = (
+                "; they are numbers, and only their publisher knows the order they count in (class_map=index where that is the "
+                "sorted class ids of this run, else a file of lines 'label wnid')"
+            )
         elif unknown.keys() <= set(classes.names):
             hint = "; they look like class names: class_map=names"
         paths = tuple(row["path"] for row in rows if row["folder"] in unknown)
@@ -108,6 +120,22 @@ def _folders(rows: Rows, classes: ClassList, mapping: ClassMap) -> Iterable[Find
         yield Finding(1, "folders", f"{len(missing)} of {len(classes)} classes have no folder: {shown}", fatal=True)
     if not unknown and not missing:
         yield Finding(1, "folders", f"all {len(classes)} classes are there, no unknown folder")
+
+
+def _named_otherwise(rows: Rows, classes: ClassList, labels: Mapping[str, int]) -> Iterable[Finding]:
+    """Compare what numbers were taken to mean with the wnids that ImageNet's files bear in their names."""
+    position = {class_id: index for index, class_id in enumerate(classes.ids)}
+    numbered = [row for row in rows if row["folder"].isdigit() and row["folder"] in labels]
+    told = [
+        (row, position[found[0]]) for row in numbered if (found := _WNID.search(row["stem"])) and found[0] in position
+    ]
+    wrong = [row for row, index in told if labels[row["folder"]] != index]
+    if wrong:
+        text = (
+            f"{len(wrong)} of {len(told)} images bear the class id of another class in their file names, such as "
+            f"{wrong[0]['stem']} under label {wrong[0]['folder']}: class_map is wrong"
+        )
+        yield Finding(1, "folders", text, _paths(wrong), fatal=True)
 
 
 def _counts(rows: Rows, classes: ClassList, labels: Mapping[str, int], total: int, per_class: int) -> Iterable[Finding]:

@@ -21,7 +21,7 @@ def inspect_published(root: Path, spec: str, classes: ClassList) -> DataReport:
     """
     listing = list_images(root)
     counts = Counter(entry.folder for entry in listing.entries)
-    mapping = class_map(spec, classes, counts)
+    mapping = class_map(spec, classes, counts, listing.label_names)
     unknown = sorted(counts.keys() - mapping.labels.keys() - mapping.elsewhere)
     missing = sorted(set(range(len(classes))) - {mapping.labels.get(folder, -1) for folder in counts})
     odd = f"; {len(unknown)} folders name no class, such as {', '.join(unknown[:_SHOWN])}" if unknown else ""
@@ -35,13 +35,14 @@ def inspect_published(root: Path, spec: str, classes: ClassList) -> DataReport:
     used = {entry.path: entry for entry in listing.entries if entry.folder in mapping.labels}
     sample = [used[path] for path in sample_paths(tuple(used))]
     skipped = "".join(f", {count} {suffix} files not read" for suffix, count in sorted(listing.skipped.items()))
+    skipped += "".join(f", {text}" for text in listing.left_out)
     broken = _broken(EntryReader(listing.base), sample)
     return DataReport(
         listing.layout + (" in train/" if listing.base != root else ""),
         f"{sum(sizes)} images, {min(sizes)} to {max(sizes)} per class{skipped}; "
         f"{len(sample) - len(broken)} of {len(sample)} sampled images decode",
         f"{len(classes)} of {len(classes)} classes of {classes.name}{odd}",
-        wrong=tuple(broken),
+        wrong=(*listing.missing, *broken),
     )
 
 

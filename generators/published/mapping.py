@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.api import ClassList, UserError, load_classes, resolve_path
+from harness.api import ClassList, UserError, load_classes, match_label_names, resolve_path
 
+_UNLABELLED = "-1"
+"""Label of the hub's images without one, such as ImageNet's test part."""
 WORDS = ("wnid", "index", "names")
 """Maps that need no file."""
 
@@ -21,7 +24,7 @@ class ClassMap:
     """Folders of ImageNet classes that the run's list leaves out."""
 
 
-def class_map(spec: str, classes: ClassList, folders: Iterable[str]) -> ClassMap:
+def class_map(spec: str, classes: ClassList, folders: Iterable[str], label_names: Sequence[str] = ()) -> ClassMap:
     """Return what published folders or labels mean.
 
     Args:
@@ -29,17 +32,23 @@ def class_map(spec: str, classes: ClassList, folders: Iterable[str]) -> ClassMap
             ``names`` (class names), or the path of a file of lines ``folder wnid``.
         classes: The class list.
         folders: The folders or labels that are there.
+        label_names: Names of labels 0, 1, ... that the data set states itself. They decide what numbers mean, whatever word
+            ``spec`` is.
 
     Raises:
-        UserError: names that two classes share, or a line of the file that names no class.
+        UserError: names that two classes share, numbers that count another list, a line of the file that names no class, or
+            two folders or lines that claim one class or folder.
     """
+    folders = set(folders)
     position = {wnid: index for index, wnid in enumerate(classes.ids)}
     known = load_classes("imagenet1k")
+    numbers = set(filter(_is_number, folders))
+    if label_names and spec in WORDS and folders - numbers <= {_UNLABELLED}:
+        return _stated(spec, classes, numbers, label_names)
     if spec == "wnid":
         return ClassMap(position, frozenset(known.ids) - position.keys())
     if spec == "index":
-        found = {folder: int(folder) for folder in folders if folder.isascii() and folder.isdigit()}
-        return ClassMap({folder: index for folder, index in found.items() if index < len(classes)})
+        return ClassMap(_indices(classes, folders))
     if spec == "names":
         labels = _names(classes)
         return ClassMap(labels, frozenset(known.names) - labels.keys())
@@ -54,6 +63,63 @@ def class_map(spec: str, classes: ClassList, folders: Iterable[str]) -> ClassMap
         )
     labels = {folder: position[wnid] for folder, wnid in pairs if wnid in position}
     return ClassMap(labels, frozenset(folder for folder, _ in pairs) - labels.keys())
+
+
+def _is_number(folder: str) -> bool:
+    return folder.isascii() and folder.isdigit()
+
+
+def _indices(classes: ClassList, folders: Iterable[str]) -> dict[str, int]:
+    found = {folder: int(folder) for folder in sorted(folders) if _is_number(folder)}
+    beyond = {folder for folder, index in found.items() if index >= len(classes)}
+    if beyond:
+        raise UserError(
+            f"class_map=index does not fit {classes.name}",
+            f"its {len(classes)} classes have the indices 0 to {len(classes) - 1}, but there are labels such as {min(beyond)!r}: "
+            "they count another list",
+            "write a file of lines 'label wnid' by that list, and give its path as class_map",
+        )
+    counts = Counter(found.values())
+    twice = [folder for folder, index in found.items() if counts[index] > 1]
+    if twice:
+        raise UserError(
+            f"several folders claim class {found[twice[0]]}",
+            f"{' and '.join(repr(folder) for folder in twice if found[folder] == found[twice[0]])} are one number",
+            "put the images of each class into one folder",
+        )
+    return found
+
+
+def _stated(spec: str, classes: ClassList, folders: Iterable[str], label_names: Sequence[str]) -> ClassMap:
+    """Return what numbers mean by the names that the data set states; ``index`` must agree with them.
+
+    Raises:
+        UserError: a number has no name, a name is not certain, or ``index`` says otherwise.
+    """
+    meaning = match_label_names(label_names, classes)
+    beyond = sorted(folder for folder in folders if int(folder) >= len(meaning))
+    if beyond:
+        raise UserError(
+            f"label {beyond[0]} has no name",
+            f"the data set's own metadata names labels 0 to {len(meaning) - 1}",
+            "fetch the data set again",
+        )
+    wnids = {folder: meaning[int(folder)] for folder in folders}
+    position = {wnid: index for index, wnid in enumerate(classes.ids)}
+    labels = {folder: position[wnid] for folder, wnid in wnids.items() if wnid in position}
+    odd = sorted((int(folder), folder) for folder, wnid in wnids.items() if labels.get(folder) != int(folder))
+    if spec == "index" and odd:
+        folder = odd[0][1]
+        raise UserError(
+            "class_map=index contradicts the data set's own label names",
+            f"label {folder} would be {_named(classes, int(folder))}, and its metadata say {label_names[int(folder)]!r}",
+            "leave class_map out: the names are read",
+        )
+    return ClassMap(labels, frozenset(folder for folder in folders if folder not in labels))
+
+
+def _named(classes: ClassList, index: int) -> str:
+    return f"{classes.ids[index]} ({classes.names[index]})" if index < len(classes) else "beyond the list"
 
 
 def _names(classes: ClassList) -> dict[str, int]:
@@ -76,4 +142,11 @@ def _pairs(spec: str) -> list[tuple[str, str]]:
             raise UserError(f"{spec} is not a class map", f"line {line!r}", "write one 'folder wnid' a line")
         if parts:
             pairs.append((parts[0].strip(), parts[1]))
+    twice = next((folder for folder, count in Counter(folder for folder, _ in set(pairs)).items() if count > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"{spec} gives {twice!r} two classes",
+            f"{' and '.join(sorted({wnid for folder, wnid in pairs if folder == twice}))}",
+            "leave the right line",
+        )
     return pairs

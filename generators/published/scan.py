@@ -53,7 +53,13 @@ def scan(ctx: Context) -> None:
             stream.flush()
             ctx.progress(first + len(chunk), len(listing.entries), "images")
     write_text(ctx.out / ROWS, part.read_text(encoding="utf-8"))
-    facts = {"layout": listing.layout, "skipped": dict(listing.skipped), "prompts": _prompts(ctx.data(name))}
+    facts = {
+        "layout": listing.layout,
+        "skipped": dict(listing.skipped),
+        "prompts": _prompts(ctx.data(name)),
+        "label_names": listing.label_names,
+        "notes": (*listing.left_out, *listing.missing),
+    }
     write_json(ctx.out / FACTS, facts)
 
 
@@ -116,9 +122,19 @@ def _prompts(root: Path) -> dict[str, str]:
         if path.is_file():
             with path.open(encoding="utf-8", newline="") as stream:
                 for row in csv.reader(stream):
-                    if len(row) >= 2 and "/" in row[0]:
-                        found["/".join(Path(row[0]).parts[-2:])] = row[-1]
+                    if len(row) >= 2 and "/" in row[0] and not _held_out(row[0]):
+                        image = "/".join(Path(row[0]).parts[-2:])
+                        if found.setdefault(image, row[-1]) != row[-1]:
+                            raise UserError(
+                                f"{path} gives {image} two prompts",
+                                f"{found[image]!r} and {row[-1]!r}",
+                                "leave the right line",
+                            )
     return found
+
+
+def _held_out(path: str) -> bool:
+    return bool({"val", "validation", "test"} & set(Path(path).parts[:-2]))
 
 
 def identity(ctx: Context) -> None:
@@ -136,7 +152,7 @@ def identity(ctx: Context) -> None:
     (name,) = ctx.cell.data
     listing = list_images(ctx.data(name))
     folders = {entry.folder for entry in listing.entries}
-    labels = class_map(ctx.params["settings"]["class_map"], ctx.classes, folders).labels
+    labels = class_map(ctx.params["settings"]["class_map"], ctx.classes, folders, listing.label_names).labels
     reader = EntryReader(listing.base)
     with torch.no_grad():
         text = torch.nn.functional.normalize(

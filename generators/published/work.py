@@ -25,7 +25,9 @@ def import_dataset(ctx: Context) -> None:
     settings, name = ctx.params["settings"], ctx.cell.data[0]
     scan = ctx.inputs["scan"]
     rows, facts = list(read_rows(scan.path(ROWS))), scan.json(FACTS)
-    mapping = class_map(settings["class_map"], ctx.classes, {row["folder"] for row in rows})
+    mapping = class_map(
+        settings["class_map"], ctx.classes, {row["folder"] for row in rows}, facts.get("label_names", ())
+    )
     same_list = settings["documented_classes"] in (0, len(ctx.classes))
     findings = check_all(
         rows,
@@ -35,6 +37,7 @@ def import_dataset(ctx: Context) -> None:
         size_px=settings["documented_px"],
         per_class=ctx.params["dataset"]["images_per_class"],
         skipped=facts["skipped"],
+        notes=facts.get("notes", ()),
         real_sha1=_real_hashes(ctx, rows),
         parents=_real_stems(ctx) if settings["paired"] else (),
         identity=ctx.inputs["identity"].json("identity.json") if "identity" in ctx.inputs else None,

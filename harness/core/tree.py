@@ -7,7 +7,9 @@ passed over. The order is that of the names, whatever the file system says.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+import shlex
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from harness.core.errors import DataMissing, UserError
@@ -16,14 +18,22 @@ LITTER = frozenset({"Thumbs.db", "ehthumbs.db", "desktop.ini", "__MACOSX", "__py
 """Left behind by operating systems and Python; with the hidden ones (``.DS_Store``, ``._*``, ``.ipynb_checkpoints``)
 never part of a data set."""
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
 """Suffixes (lower case) of the images that folders and archives are searched for."""
-OTHER_IMAGE_SUFFIXES = frozenset(
-    {".gif", ".tif", ".tiff", ".jfif", ".jp2", ".avif", ".heic", ".heif", ".ppm", ".pgm", ".pnm", ".tga", ".ico"}
-)
-"""Image formats that are not read; their files are counted."""
+OTHER_IMAGE_SUFFIXES = frozenset({".gif", ".jp2", ".avif", ".heic", ".heif", ".pnm", ".tga", ".ico"})
+"""Image formats that are not read; their files are counted, or refused where a missing image would not show."""
+ARCHIVES: Mapping[str, str] = {
+    **dict.fromkeys((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"), "tar -xf {file} -C {folder}"),
+    ".zip": "unzip {file} -d {folder}",
+    ".7z": "7z x {file} -o{folder}",
+    ".rar": "unrar x {file} {folder}/",
+}
+"""Suffixes of packed data sets, with the command that unpacks them."""
+MOST_PATHS = 10_000
+"""Paths by which one folder may be reached through links; folders that link to one another crosswise have exponentially many."""
 
-_Chain = tuple[tuple[int, int], ...]
+_Place = tuple[int, int]
+_Chain = tuple[_Place, ...]
 
 
 def visible(name: str) -> bool:
@@ -38,11 +48,12 @@ def walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
     Raises:
         DataMissing: a link leads nowhere, or a folder cannot be read.
+        UserError: a folder is reached by more than ``MOST_PATHS`` paths.
     """
-    yield from _walk(os.fspath(root), "", (_identity(os.stat(root)),))
+    yield from _walk(os.fspath(root), "", (_identity(os.stat(root)),), Counter())
 
 
-def _walk(folder: str, prefix: str, chain: _Chain) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _walk(folder: str, prefix: str, chain: _Chain, seen: Counter[_Place]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     inner = []
     for entry in entries(folder):
         if entry.is_dir():
@@ -52,10 +63,17 @@ def _walk(folder: str, prefix: str, chain: _Chain) -> Iterator[tuple[str, os.Dir
     for entry in inner:
         place = _identity(entry.stat())
         if place not in chain:
-            yield from _walk(entry.path, f"{prefix}{entry.name}/", (*chain, place))
+            seen[place] += 1
+            if seen[place] > MOST_PATHS:
+                raise UserError(
+                    f"links lead to {os.path.realpath(entry.path)} by more than {MOST_PATHS:,} paths",
+                    f"one of them is {entry.path}",
+                    "remove the links that repeat a folder: each path counts as files of its own",
+                )
+            yield from _walk(entry.path, f"{prefix}{entry.name}/", (*chain, place), seen)
 
 
-def _identity(stat: os.stat_result) -> tuple[int, int]:
+def _identity(stat: os.stat_result) -> _Place:
     return stat.st_dev, stat.st_ino
 
 
@@ -96,6 +114,50 @@ def folders(folder: Path) -> list[str]:
     return [entry.name for entry in entries(folder) if entry.is_dir()]
 
 
+def files_below(root: Path, name: str) -> list[str]:
+    """Return the paths of all files below the folder ``root/name``, relative to it, in the order of ``walk``.
+
+    Raises:
+        DataMissing, UserError: as ``walk``.
+    """
+    chain = (_identity(os.stat(root)), _identity(os.stat(root / name)))
+    return [path for path, _ in _walk(os.fspath(root / name), "", chain, Counter())]
+
+
+def not_read(names: Iterable[str]) -> list[str]:
+    """Return those of some file names that are images in formats that are not read."""
+    return [name for name in names if os.path.splitext(name)[1].lower() in OTHER_IMAGE_SUFFIXES]
+
+
+def is_image(name: str) -> bool:
+    """Tell whether a file of this name is read as an image."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def archive_suffix(name: str) -> str:
+    """Return the suffix that tells a packed data set (``.tar.gz``); empty for every other file."""
+    lower = name.lower()
+    return next((suffix for suffix in sorted(ARCHIVES, key=len, reverse=True) if lower.endswith(suffix)), "")
+
+
+def unpacking(folder: Path, into: Path | None = None, word: str = "") -> str:
+    """Return the command that unpacks an archive in a folder; empty where it holds none.
+
+    Args:
+        folder: Where archives are looked for.
+        into: Where they are unpacked; the folder itself by default.
+        word: Part of the name of the archive that is meant, if there is one; else the first is.
+    """
+    found = [name for name in files(folder) if archive_suffix(name)] if folder.is_dir() else []
+    packed = next((name for name in found if word in name), found[0] if found else "")
+    if not packed:
+        return ""
+    command = ARCHIVES[archive_suffix(packed)].format(
+        file=shlex.quote(os.fspath(folder / packed)), folder=shlex.quote(os.fspath(into or folder))
+    )
+    return f"mkdir -p {shlex.quote(os.fspath(into))} && {command}" if into else command
+
+
 def find_root(name: str, root: Path, places: Iterable[str], marker: Callable[[Path], bool], wants: str) -> Path:
     """Return the folder of a data set: the first of ``root/place`` that ``marker`` accepts, or one a level deeper.
 
@@ -119,12 +181,25 @@ def find_root(name: str, root: Path, places: Iterable[str], marker: Callable[[Pa
     nested = [place for entry in inside if (place := _first(entry, places, marker)) is not None]
     if len(nested) == 1:
         return nested[0]
+    command = unpacking(root)
     fix = f"point the data set to the folder that holds {wants} (--data NAME=PATH)"
+    fix += f", or unpack the archive that lies there: {command}" if command else ""
     if nested:
         shown = ", ".join(place.relative_to(root).parts[0] for place in nested)
         raise UserError(f"{name}: several copies in {root}", f"expected {wants} once; found it in {shown}", fix)
-    state = "the folder does not exist" if not root.is_dir() else f"expected {wants}; found {_contents(root)}"
+    state = (
+        "the folder does not exist" if not root.is_dir() else f"expected {wants}; found {_contents(root)}{_table(root)}"
+    )
     raise DataMissing(f"{name}: no known layout in {root}", state, fix)
+
+
+def _table(root: Path) -> str:
+    """Say where a folder holds the hub's form of a data set, which readers of the published archives do not read."""
+    places = [root, *(root / name for name in folders(root))]
+    found = next((place / name for place in places for name in files(place, {".parquet"})), None)
+    if found is None:
+        return ""
+    return f"; {found.relative_to(root)} is the hub's parquet form, whose parts and labels are the uploader's: get the archive as published"
 
 
 def _first(root: Path, places: Iterable[str], marker: Callable[[Path], bool]) -> Path | None:

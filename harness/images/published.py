@@ -4,49 +4,26 @@ from __future__ import annotations
 
 import bisect
 import hashlib
-import json
-import os
-import tarfile
+import re
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.core.errors import DataMissing, UserError
-from harness.core.tree import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, files, folders, visible, walk
-from harness.images.folder import image_folder
+from harness.core.tree import archive_suffix, files, is_image, not_read, unpacking, walk
+from harness.images.archives import check_keys, read_archive
+from harness.images.entries import Entry
+from harness.images.folder import check_parts, explain_parts, image_folder, read_file
+from harness.images.parts import TRAINING, part_of_file, part_of_folder, take_part
+from harness.images.tables import columns, has_images, label_names, open_parquet, table_entries
 
-_LABEL_KEYS = ("label", "cls", "class", "wnid")
-_NAME_KEYS = ("path", "file_name", "filename", "__key__")
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".zip")
 _FIX = "give the folder that holds class folders, .tar shards or .parquet files (of the training images)"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One image of a published data set: where it is and which class it is published under."""
-
-    path: str
-    """Name that is unique in the data set: ``n01440764/a.jpg``, ``00001.tar::n01440764/a.jpg``, ``p.parquet::00000017``."""
-    folder: str
-    """Class as published: a folder's name, a label, or the name of a shard that holds one class."""
-    container: str = ""
-    """File that holds it, relative to the root; empty for a file of its own."""
-    offset: int = 0
-    """Byte offset in a tar file, or row of a parquet file."""
-    size: int = 0
-    """Encoded bytes, where the container tells."""
-    name: str = ""
-    """File name before it was packed, where the container tells it beside the path (a column of a parquet file)."""
-
-    @property
-    def stem(self) -> str:
-        """Return the file's own name without folders, container and suffix."""
-        return PurePosixPath(self.name or self.path.rpartition("::")[2]).stem
+_OF = re.compile(r"(.*?)-(\d{5})-of-(\d{5})(\.\w+)")
+"""Names of numbered parts, such as ``data/train-00000-of-00257.parquet``."""
 
 
 @dataclass(frozen=True)
@@ -58,23 +35,45 @@ class Listing:
     entries: tuple[Entry, ...]
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Number of image files in formats that are not read, by suffix."""
+    label_names: tuple[str, ...] = ()
+    """Names of labels 0, 1, ... as the files themselves state them; empty where they state none."""
+    left_out: tuple[str, ...] = ()
+    """What was left out on purpose, in words."""
+    missing: tuple[str, ...] = ()
+    """What is missing by the names of the files, in words."""
 
 
-def list_images(root: Path) -> Listing:
-    """List a published data set in the order of its names; nothing is decoded.
+@dataclass
+class _Survey:
+    """What one walk finds below a folder."""
 
-    ``root/train`` is taken where there is one (a ``val`` beside it is not read).
+    tars: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    folders: dict[str, list[str]] = field(default_factory=dict)
+    """Files of each top folder that holds images, relative to it."""
+    loose: list[str] = field(default_factory=list)
+    """Images in no folder."""
+    other: list[str] = field(default_factory=list)
+
+
+def list_images(root: Path, part: str = TRAINING) -> Listing:
+    """List one part of a published data set in the order of its names; nothing is decoded.
+
+    ``root/train`` is taken where there is one (a ``val`` beside it is not read). Of files in one folder, those whose names
+    say that they are of another part are left out.
 
     Raises:
         DataMissing: no images in a known layout.
-        UserError: several layouts in one folder, or compressed archives.
+        UserError: several layouts in one folder, compressed archives, parts that cannot be told apart, or two files that
+            claim one place.
     """
-    base = image_folder(root)
-    tars, parquets = [base / name for name in files(base, {".tar"})], _parquets(base)
-    inside = {name: files(base / name) for name in folders(base)}
-    classes = {name: images for name, listed in inside.items() if (images := _suffixed(listed, IMAGE_SUFFIXES))}
-    found = {"class folders": classes, "tar shards": tars, "parquet": parquets}
-    present = [name for name, items in found.items() if items]
+    base = image_folder(root, part)
+    found = _survey(base)
+    nested = bool(found.folders)
+    tars = [name for name in found.tars if not (nested and "/" in name)]
+    tables = [name for name in found.tables if not (nested or tars) or has_images(base / name)]
+    layouts = {"class folders": found.folders, "tar shards": tars, "parquet": tables}
+    present = [name for name, items in layouts.items() if items]
     if len(present) > 1:
         raise UserError(
             f"{base} holds {' and '.join(present)}",
@@ -82,167 +81,154 @@ def list_images(root: Path) -> Listing:
             "give a folder with only one of them",
         )
     if not present:
-        packed = [name for name in files(base) if name.lower().endswith(_COMPRESSED)]
-        why = (
-            f"{packed[0]} is compressed and cannot be read in place" if packed else "there is nothing in a known layout"
-        )
-        raise DataMissing(f"no images in {base}", why, "unpack it first" if packed else _FIX)
-    skipped: Counter[str] = Counter()
-    if classes:
-        for listed in inside.values():
-            skipped.update(_not_read(listed))
-        entries = tuple(Entry(f"{name}/{image}", name) for name, images in classes.items() for image in images)
-        return Listing("class folders", base, entries, skipped)
-    if tars:
-        entries = tuple(entry for tar in tars for entry in _tar_entries(base, tar, skipped))
-        return Listing("tar shards", base, entries, skipped)
-    return Listing("parquet", base, tuple(entry for file in parquets for entry in _parquet_entries(base, file)))
+        _explain_nothing(base, found)
+    if nested:
+        listing, inside = _class_folders(base, found, part), [name for name in found.tars if "/" in name]
+        if inside:
+            text = f"left out: {len(inside)} archives inside the folders, such as {inside[0]}"
+            listing = replace(listing, left_out=(*listing.left_out, text))
+        return listing
+    names, others = take_part(base, {name: part_of_file(name) for name in tars or tables}, part)
+    listing = _archives(base, names, part) if tars else _tables(base, names)
+    left = tuple(f"left out: {count} {other} files" for other, count in sorted(others.items()))
+    return replace(listing, left_out=(*left, *listing.left_out), missing=tuple(_numbered(base, names)))
 
 
-def _parquets(base: Path) -> list[Path]:
-    found = sorted(base / path for path, _ in walk(base) if path.endswith(".parquet"))
-    training = [file for file in found if file.name.startswith("train")]
-    return training or found
-
-
-def _not_read(names: Iterable[str]) -> Iterator[str]:
-    """Yield the suffixes of images in formats that are not read."""
-    suffixes = (Path(name).suffix.lower() for name in names)
-    return (suffix for suffix in suffixes if suffix in OTHER_IMAGE_SUFFIXES)
-
-
-def _suffixed(names: Iterable[str], suffixes: Collection[str]) -> list[str]:
-    return [name for name in names if Path(name).suffix.lower() in suffixes]
-
-
-def _tar_entries(base: Path, path: Path, skipped: Counter[str]) -> Iterator[Entry]:
-    """Yield the images of a tar file: webdataset samples with a label, members in class folders, or one class a file.
-
-    What is not read is counted in ``skipped``.
-    """
-    container = path.relative_to(base).as_posix()
-    try:
-        with tarfile.open(path, mode="r:") as tar:
-            listed = [(PurePosixPath(info.name), info) for info in tar]
-            named = dict(listed)
-            members = [
-                (name.as_posix(), _content(info, named, path))
-                for name, info in listed
-                if (info.isfile() or info.islnk() or info.issym()) and all(map(visible, name.parts))
-            ]
-            labels = _webdataset_labels(tar, members)
-    except (tarfile.TarError, EOFError) as error:
-        raise UserError(f"{path} is not a whole tar file", str(error), "fetch it again") from error
-    skipped.update(_not_read(name for name, _ in members))
-    for name, info in members:
-        if Path(name).suffix.lower() in IMAGE_SUFFIXES:
-            label = labels.get(_key(name)) or Path(name).parent.name or path.stem
-            yield Entry(f"{container}::{name}", label, container, info.offset_data, info.size)
-
-
-def _content(info: tarfile.TarInfo, found: Mapping[PurePosixPath, tarfile.TarInfo], tar: Path) -> tarfile.TarInfo:
-    """Return the member that holds a file's bytes: itself, or what a hard or symbolic link inside the archive names."""
-    passed = 0
-    while info.islnk() or info.issym():
-        target = PurePosixPath(info.name).parent / info.linkname if info.issym() else PurePosixPath(info.linkname)
-        linked, passed = found.get(PurePosixPath(os.path.normpath(target))), passed + 1
-        if linked is None or linked.isdir() or passed > len(found):
-            raise UserError(
-                f"the link {info.name} in {tar} leads nowhere", f"it holds no file {target}", "pack it again"
-            )
-        info = linked
-    return info
-
-
-def _key(name: str) -> str:
-    """Return the sample a webdataset member belongs to: its path up to the first dot of the file name."""
-    folder, _, file = name.rpartition("/")
-    return f"{folder}/{file.partition('.')[0]}"
-
-
-def _webdataset_labels(tar: tarfile.TarFile, members: Sequence[tuple[str, tarfile.TarInfo]]) -> dict[str, str]:
-    labels = {}
-    for name, info in members:
-        suffix = Path(name).suffix
-        if suffix not in (".cls", ".json"):
-            continue
-        stream = tar.extractfile(info)
-        text = stream.read().decode("utf-8", "replace").strip() if stream is not None else ""
-        value = text if suffix == ".cls" else _json_label(text)
-        if value:
-            labels[_key(name)] = value
-    return labels
-
-
-def _json_label(text: str) -> str:
-    try:
-        facts = json.loads(text)
-    except json.JSONDecodeError:
-        return ""
-    if not isinstance(facts, dict):
-        return ""
-    return next((str(facts[key]) for key in _LABEL_KEYS if facts.get(key) is not None), "")
-
-
-def _parquet_entries(base: Path, path: Path) -> Iterator[Entry]:
-    container = path.relative_to(base).as_posix()
-    _, column = _columns(path)
-    labels, names = _column(path, column), _names(path)
-    for row, label in enumerate(labels):
-        yield Entry(f"{container}::{row:08d}", str(label), container, row, 0, names[row] or "")
-
-
-def _column(path: Path, column: str) -> list[Any]:
-    """Return a column of a parquet file, or a field of one (``image.path``).
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        values = _open_parquet(path).read(columns=[column]).column(0).to_pylist()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged", f"column {column} cannot be read", "fetch it again") from error
-    key = column.rpartition(".")[2]
-    return [value.get(key) if isinstance(value, dict) else value for value in values]
-
-
-def _names(path: Path) -> list[str]:
-    """Return the file names that the rows of a parquet file bear: beside the bytes or in a column; empty where neither."""
-    file = _open_parquet(path)
-    leaves = [file.schema.column(i).path for i in range(len(file.schema))]
-    columns = [name for name in (f"{_columns(path)[0]}.path", *_NAME_KEYS) if name in leaves]
-    found = [""] * int(file.metadata.num_rows)
-    for column in columns:
-        found = [one or str(other or "") for one, other in zip(found, _column(path, column), strict=True)]
+def _survey(base: Path) -> _Survey:
+    found = _Survey()
+    listed: dict[str, list[str]] = {}
+    for name, _ in walk(base):
+        top, _, rest = name.partition("/")
+        lower = name.lower()
+        if lower.endswith(".tar"):
+            found.tars.append(name)
+        elif lower.endswith(".parquet"):
+            found.tables.append(name)
+        elif rest:
+            listed.setdefault(top, []).append(rest)
+        elif is_image(name):
+            found.loose.append(name)
+        else:
+            found.other.append(name)
+    found.tables.sort()
+    found.tars.sort()
+    found.folders = {top: names for top, names in listed.items() if any(map(is_image, names))}
     return found
 
 
-def _columns(path: Path) -> tuple[str, str]:
-    """Return the image and the label column of a parquet file.
+def _class_folders(base: Path, found: _Survey, part: str) -> Listing:
+    """List class folders; top folders that are called like another part and hold folders themselves are left out."""
+    _check_not_shards(base, found)
+    explain_parts(base, list(found.folders), part)
+    foreign = [
+        top
+        for top, names in found.folders.items()
+        if part_of_folder(top) not in ("", part) and all("/" in name for name in names if is_image(name))
+    ]
+    classes = {top: names for top, names in found.folders.items() if top not in foreign}
+    if not classes:
+        raise UserError(
+            f"{base} holds no {part} images",
+            f"its folders are {', '.join(foreign)}",
+            f"give the folder that holds the {part} images",
+        )
+    skipped: Counter[str] = Counter()
+    entries = []
+    for top, names in classes.items():
+        skipped.update(_suffixes(not_read(names)))
+        images = [name for name in names if is_image(name)]
+        check_parts(base / top, images, part)
+        entries += [Entry(f"{top}/{name}", top) for name in images]
+    left = [f"left out: the folder {', '.join(foreign)}"] if foreign else []
+    left += [f"left out: {len(found.loose)} images in no class folder, such as {found.loose[0]}"] if found.loose else []
+    return Listing("class folders", base, tuple(entries), skipped, left_out=tuple(left))
+
+
+def _archives(base: Path, names: Sequence[str], part: str) -> Listing:
+    packed = [read_archive(base, name) for name in names]
+    check_keys(base, packed)
+    skipped: Counter[str] = Counter()
+    for each in packed:
+        skipped.update(each.skipped)
+    entries = [entry for each in packed for entry in each.entries]
+    if not entries:
+        raise DataMissing(f"no images in {base}", f"{', '.join(names[:3])} hold none", "check what was downloaded")
+    left: tuple[str, ...] = ()
+    kept, others = take_part(base, {path: own for each in packed for path, own in each.parts.items()}, part)
+    if others:
+        chosen = set(kept)
+        entries = [entry for entry in entries if entry.path in chosen]
+        left = tuple(f"left out: {count} {other} images inside the archives" for other, count in sorted(others.items()))
+    return Listing("tar shards", base, tuple(entries), skipped, left_out=left)
+
+
+def _tables(base: Path, names: Sequence[str]) -> Listing:
+    stated = {name: label_names(base / name) for name in names}
+    first = stated[names[0]]
+    other = next((name for name, each in stated.items() if each != first), None)
+    if other is not None:
+        raise UserError(
+            f"two files of {base} give labels different names",
+            f"{names[0]} and {other}: their metadata are those of two data sets",
+            "give a folder that holds one of them",
+        )
+    entries = tuple(entry for name in names for entry in table_entries(base, name))
+    return Listing("parquet", base, entries, label_names=first)
+
+
+def _numbered(base: Path, names: Iterable[str]) -> Iterator[str]:
+    """Yield in words how many numbered parts are missing.
 
     Raises:
-        UserError: there is no such pair.
+        UserError: parts of two numberings lie side by side, which would take images twice.
     """
-    names = list(_open_parquet(path).schema_arrow.names)
-    image = next((name for name in ("image", "img", "jpg", "png") if name in names), "")
-    label = next((name for name in _LABEL_KEYS if name in names), "")
-    if not image or not label:
+    totals: dict[str, dict[str, int]] = {}
+    for name in names:
+        if match := _OF.fullmatch(name):
+            counts = totals.setdefault(match[1], {})
+            counts[match[3]] = counts.get(match[3], 0) + 1
+    for prefix, counts in totals.items():
+        if len(counts) > 1:
+            raise UserError(
+                f"{base} holds two numberings of {prefix}",
+                f"files of {' and of '.join(str(int(total)) for total in sorted(counts))}: the same images, packed twice",
+                "remove the files of one of them",
+            )
+        ((total, count),) = counts.items()
+        if count < int(total):
+            yield f"{int(total) - count} of the {int(total)} files of {prefix} are missing"
+
+
+def _check_not_shards(base: Path, found: _Survey) -> None:
+    """Refuse the folders that img2dataset writes: each is a shard and not a class."""
+    facts = {PurePosixPath(name).name for name in (*found.other, *found.tables)}
+    shards = [top for top in found.folders if f"{top}_stats.json" in facts or f"{top}.parquet" in facts]
+    if shards:
         raise UserError(
-            f"{path} holds no labelled images",
-            f"its columns are {', '.join(names)}",
-            "an image column (image, bytes inside) and a label column (label, cls, class or wnid) are needed",
+            f"the folders of {base} are shards of a download and no classes",
+            f"beside {shards[0]}/ lies {shards[0]}_stats.json or {shards[0]}.parquet, as img2dataset writes them",
+            "sort the images into one folder per class by a column of these tables",
         )
-    return image, label
 
 
-@lru_cache(maxsize=64)
-def _open_parquet(path: Path) -> Any:
-    import pyarrow.parquet as parquet
+def _explain_nothing(base: Path, found: _Survey) -> None:
+    """Raise with what is in the folder instead of images in a known layout."""
+    packed = [name for name in files(base) if archive_suffix(name)]
+    arrow = [name for name, _ in walk(base) if name.endswith(".arrow")]
+    why, fix = "there is nothing in a known layout", _FIX
+    if packed:
+        why, fix = f"{packed[0]} is compressed and cannot be read in place", f"unpack it first: {unpacking(base)}"
+    elif arrow:
+        why = f"{arrow[0]} is what save_to_disk of the library datasets writes"
+        fix = "write parquet instead: datasets.load_from_disk(PATH).to_parquet(FILE)"
+    elif found.loose:
+        why = f"{len(found.loose)} images, such as {found.loose[0]}, lie in no class folder"
+        fix = "sort them into one folder per class"
+    raise DataMissing(f"no images in {base}", why, fix)
 
-    try:
-        return parquet.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a parquet file", str(error).splitlines()[0], "fetch it again") from error
+
+def _suffixes(names: Iterable[str]) -> Iterator[str]:
+    return (PurePosixPath(name).suffix.lower() for name in names)
 
 
 class EntryReader:
@@ -257,10 +243,11 @@ class EntryReader:
         """Return the encoded bytes of one image.
 
         Raises:
+            DataMissing: the file is gone.
             UserError: the file ends before the image does.
         """
         if not entry.container:
-            return (self.base / entry.path).read_bytes()
+            return read_file(self.base / entry.path)
         path = self.base / entry.container
         if path.suffix == ".parquet":
             content = self._row(path, entry.offset)
@@ -276,12 +263,12 @@ class EntryReader:
 
     def _row(self, path: Path, row: int) -> bytes | None:
         with self._lock:
-            file = _open_parquet(path)
+            file = open_parquet(path)
             ends = list(accumulate(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)))
             group = bisect.bisect_right(ends, row)
             key = (str(path), group)
             if self._group is None or self._group[0] != key:
-                column = _columns(path)[0]
+                column = columns(path)[0]
                 try:
                     values = file.read_row_group(group, columns=[column]).column(column).to_pylist()
                 except (OSError, ValueError) as error:

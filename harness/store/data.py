@@ -33,7 +33,7 @@ class DataSettings(Settings):
     identity: str = ""
     """``module:function`` called with (name); its text names the content the writer would write."""
     card: str = ""
-    """JSON file (``package:PKG/PATH`` or a path) of what differs from the public data set."""
+    """JSON file (``package:PKG/PATH`` or a path), or the JSON object itself, of what differs from the public data set."""
 
 
 def load_card(location: str) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def load_card(location: str) -> dict[str, Any]:
     if not location:
         return {}
     try:
-        card = json.loads(read_resource(location))
+        card = json.loads(location if location.lstrip().startswith("{") else read_resource(location))
     except ValueError as error:
         raise UserError(f"dataset card {location} is not JSON", str(error), "correct the file") from error
     if not isinstance(card, dict):

@@ -99,10 +99,12 @@ def list_annotations(root: Path, card: FocusCard) -> tuple[Path, list[Annotation
 
     Raises:
         DataMissing: no database.
-        UserError: a damaged database, an unknown category or attribute value, or a wrong number of rows.
+        UserError: a damaged database, an unknown category or attribute value, a file that is listed twice or lies outside
+            the data set, or a wrong number of rows.
     """
     base = find_root("FOCUS set", root, PLACES, lambda folder: (folder / DATABASE).is_file(), DATABASE)
     items = sorted((_annotation(row, card) for row in _query(base / DATABASE)), key=lambda item: item.name)
+    _check_names(base, items)
     if len(items) != card.expected_images:
         raise UserError(
             f"{base / DATABASE} lists {len(items)} images, expected {card.expected_images}",
@@ -110,6 +112,22 @@ def list_annotations(root: Path, card: FocusCard) -> tuple[Path, list[Annotation
             "fetch the current release, or give a card with expected_images of your version",
         )
     return base, items
+
+
+def _check_names(base: Path, items: Sequence[Annotation]) -> None:
+    counts = Counter(item.name for item in items)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise UserError(
+            f"{base / DATABASE} lists {twice[0]} twice", "two rows claim one image", "fetch the data set again"
+        )
+    outside = [name for name in counts if ".." in name.split("/")]
+    if outside:
+        raise UserError(
+            f"{base / DATABASE} lists an image outside the data set",
+            f"{outside[0]} leads out of {base}",
+            "fetch the data set again",
+        )
 
 
 def miscounted(items: Sequence[Annotation], card: FocusCard) -> Iterator[str]:

@@ -87,7 +87,8 @@ def read_stimuli(root: Path, card: CueConflictCard) -> tuple[Path, list[Stimulus
 
     Raises:
         DataMissing: no such data set.
-        UserError: a file in the wrong folder, an unknown category, or counts that differ from the card.
+        UserError: a file in the wrong folder, an unknown category, two files of one stimulus, or counts that differ from
+            the card.
     """
     first = next(iter(card.categories))
     base = find_root(
@@ -100,6 +101,11 @@ def read_stimuli(root: Path, card: CueConflictCard) -> tuple[Path, list[Stimulus
         if unknown or item.name.split("/")[0] != item.shape:
             why = f"unknown category {sorted(unknown)}" if unknown else "folder and shape differ"
             raise UserError(f"{base / item.name} does not belong here", why, "fetch the data set again")
+    seen: dict[tuple[str, str], str] = {}
+    for item in stimuli:
+        other = seen.setdefault((item.shape_source, item.texture_source), item.name)
+        if other != item.name:
+            raise UserError(f"two files of {base} claim one stimulus", f"{other} and {item.name}", "remove one of them")
     counts = (len(stimuli), sum(item.shape != item.texture for item in stimuli))
     if counts != (card.expected_images, card.expected_conflict):
         raise UserError(

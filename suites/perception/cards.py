@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from harness.api import DataMissing, Settings, UserError, list_files
+from harness.api import IMAGE_SUFFIXES, DataMissing, Settings, UserError, list_files, list_folders, unpacking_command
 
 COCO_GAPS = frozenset((12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
 COCO_IDS = tuple(i for i in range(1, 91) if i not in COCO_GAPS)
@@ -74,6 +74,8 @@ def require(path: Path, layout: str) -> Path:
 def settle_coco(root: Path, card: CocoCard) -> CocoCard:
     """Return the card with the folders as they are here: at the root, or in its folder ``images``."""
     folders = {}
+    if not (root / card.val_json).is_file():
+        _explain_coco(root, card)
     for field in ("train_folder", "val_folder"):
         name = getattr(card, field)
         nested = f"images/{name}"
@@ -82,10 +84,38 @@ def settle_coco(root: Path, card: CocoCard) -> CocoCard:
     return card.model_copy(update=folders)
 
 
+def _explain_coco(root: Path, card: CocoCard) -> None:
+    """Raise where annotations are missing for a reason that can be seen.
+
+    Raises:
+        DataMissing: they lie one folder deeper, are packed, or are in another form.
+    """
+    inside = [name for name in list_folders(root) if (root / name / card.val_json).is_file()] if root.is_dir() else []
+    packed = unpacking_command(root)
+    if inside or packed:
+        raise DataMissing(
+            "COCO data not found",
+            f"{root / card.val_json} does not exist" + (f", but {inside[0]}/{card.val_json} does" if inside else ""),
+            f"point --data at {root / inside[0]}" if inside else f"unpack the archives: {packed}",
+        )
+
+
 def settle_ade(root: Path) -> Path:
     """Return the folder of the data: the root, or the folder in it that the public archive unpacks to."""
     nested = root / "ADEChallengeData2016"
-    return nested if nested.is_dir() else root
+    if nested.is_dir():
+        return nested
+    full = next((name for name in list_folders(root) if name.startswith("ADE20K_20")), "") if root.is_dir() else ""
+    packed = unpacking_command(root)
+    if full or (packed and not (root / "images").is_dir()):
+        raise DataMissing(
+            "ADE20K data not found",
+            f"{full} is the full release, whose labels are not the challenge's 150 classes"
+            if full
+            else f"{root} is packed",
+            "get ADEChallengeData2016.zip" if full else f"unpack it: {packed}",
+        )
+    return root
 
 
 def read_coco(root: Path, relative: str) -> dict[str, Any]:
@@ -111,6 +141,12 @@ def _check_references(content: dict[str, Any], path: Path) -> None:
         if twice:
             why = f"{path}: {key}, id {twice[0]}"
             raise UserError("a COCO annotation file uses an id twice", why, "number its entries anew")
+    outside = [item for item in content["images"] if _leads_out(str(item.get("file_name", "")))]
+    if outside:
+        why = f"{path}: image {outside[0]['id']}, file_name {outside[0].get('file_name')!r}"
+        raise UserError(
+            "a COCO annotation file lists a picture outside its folder", why, "use paths below the image folder"
+        )
     for item in content["annotations"]:
         absent = [field for field in _OBJECT if field not in item]
         if absent:
@@ -123,6 +159,10 @@ def _check_references(content: dict[str, Any], path: Path) -> None:
     if lost:
         why = f"{path}: {len(lost)} annotations, first id {lost[0]}"
         raise UserError("COCO annotations of unknown images or categories", why, "use the original file")
+
+
+def _leads_out(name: str) -> bool:
+    return not name or name.startswith("/") or ".." in name.split("/")
 
 
 def _id(item: dict[str, Any], field: str, key: str, path: Path) -> int:
@@ -185,8 +225,21 @@ def ade_classes(root: Path, card: AdeCard) -> tuple[str, ...]:
 
 
 def ade_stems(root: Path, folder: str) -> list[str]:
-    """Return the sorted stems of the pictures of one split."""
-    stems = [Path(name).stem for name in list_files(require(root / folder, "ADE20K")) if name.endswith(".jpg")]
+    """Return the sorted stems of the pictures of one split.
+
+    Raises:
+        DataMissing: there is none.
+        UserError: some pictures have other names than the toolbox reads.
+    """
+    names = list_files(require(root / folder, "ADE20K"))
+    stems = [Path(name).stem for name in names if name.endswith(".jpg")]
+    others = [name for name in names if not name.endswith(".jpg") and Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    if others:
+        raise UserError(
+            f"{len(others)} pictures of ADE20K are not called .jpg",
+            f"such as {root / folder / others[0]}; the toolbox reads {len(stems)} .jpg files and would leave these out",
+            "use the pictures of the public archive, or call JPEG files .jpg",
+        )
     if not stems:
         raise DataMissing("ADE20K split is empty", f"no .jpg in {root / folder}", "unpack the archive there")
     return stems

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.api import UserError
 from suites.perception.metrics import AREA_LIMITS, AREAS
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ def coco_rows(truth: dict[str, Any], detections: dict[str, list[dict[str, Any]]]
         truth: A COCO annotation dictionary (validation split, whole). Ids are any integers; AP does not depend on them.
         detections: "bbox" and "segm" result lists as the toolbox dumps them; empty lists give AP 0.
 
+    Raises:
+        UserError: a detection is of an image or a category that the annotations do not have.
+
     Returns:
         Rows as described in ``metrics``; image-category pairs with neither truth nor detections are left out,
         except that every image keeps at least one row so that the number of images is known.
@@ -34,6 +38,7 @@ def coco_rows(truth: dict[str, Any], detections: dict[str, list[dict[str, Any]]]
     images, categories = (_Numbers(item["id"] for item in truth[key]) for key in ("images", "categories"))
 
     def renumbered(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        _check_known(items, images.place, categories.place)
         return [
             {**item, "image_id": images.place[item["image_id"]], "category_id": categories.place[item["category_id"]]}
             for item in items
@@ -54,6 +59,17 @@ def coco_rows(truth: dict[str, Any], detections: dict[str, list[dict[str, Any]]]
         record["image_id"] = images.ids[record["image_id"] - 1]
         record["category_id"] = categories.ids[record["category_id"] - 1]
     return pd.DataFrame.from_records(records, columns=list(COLUMNS))
+
+
+def _check_known(items: list[dict[str, Any]], images: Mapping[int, int], categories: Mapping[int, int]) -> None:
+    for key, known in (("image_id", images), ("category_id", categories)):
+        odd = [item.get(key) for item in items if item.get(key) not in known]
+        if odd:
+            raise UserError(
+                f"{len(odd)} of {len(items)} detections are not of these COCO annotations",
+                f"{key} {odd[0]!r} is not among the {len(known)} ids of the annotation file",
+                "the detections belong to another data set: start the cell again in another store",
+            )
 
 
 class _Numbers:

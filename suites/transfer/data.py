@@ -88,9 +88,16 @@ def label_index(card: TransferCard, classes: Sequence[str], names: Sequence[str]
     """Return the position of every name in ``classes``.
 
     Raises:
-        UserError: a name that is no class.
+        UserError: a name that is no class, or a class that is listed twice.
     """
     position = {name: i for i, name in enumerate(classes)}
+    if len(position) != len(classes):
+        twice = next(name for i, name in enumerate(classes) if position[name] != i)
+        raise UserError(
+            f"{card.name}: the class {twice!r} is listed twice",
+            "its images would get the label of the last line",
+            "use the files of the public release",
+        )
     unknown = sorted({name for name in names if name not in position})
     if unknown:
         raise UserError(
@@ -175,10 +182,13 @@ def _check_files(card: TransferCard, images: LabelledImages) -> None:
             missing.append(path)
     if missing:
         total = len(images.trainval) + len(images.test)
+        folder, _, name = missing[0].rpartition("/")
+        other = next((file for file in sorted(present[folder]) if Path(file).stem == Path(name).stem), "")
         raise DataMissing(
             f"{card.name}: {len(missing)} listed images are missing",
             f"expected {total} files, found {total - len(missing)}; the first missing one is "
-            f"{images.root / missing[0]}",
+            f"{images.root / missing[0]}"
+            + (f", but there is {other}: files were converted or renamed" if other else ""),
             "unpack the image archive of this data set again",
         )
 

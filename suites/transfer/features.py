@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,9 +52,18 @@ class Features:
 
 
 def image_batches(
-    root: Path, paths: Sequence[str], transform: EvalTransform, *, batch_size: int, workers: int, complete: bool
+    root: Path,
+    paths: Sequence[str],
+    transform: EvalTransform,
+    *,
+    batch_size: int,
+    workers: int,
+    complete: bool,
+    read: Callable[[str], bytes] | None = None,
 ) -> Iterator[tuple[npt.NDArray[np.float32], list[str]]]:
     """Yield ((B, 3, H, W) float32 in [0, 1], [why a file is truncated]) in order, decoding ahead in threads.
+
+    ``read`` returns the encoded bytes of a path that is no file below ``root``.
 
     Raises:
         UserError: at the end, with all files that cannot be used.
@@ -65,7 +75,12 @@ def image_batches(
         while starts or waiting:
             while starts and len(waiting) < _AHEAD:
                 chunk = paths[(start := starts.popleft()) : start + batch_size]
-                waiting.append([pool.submit(load_pixels, root / path, transform, complete) for path in chunk])
+                waiting.append(
+                    [
+                        pool.submit(load_pixels, root / path, transform, complete, read and partial(read, path))
+                        for path in chunk
+                    ]
+                )
             results = [future.result() for future in waiting.popleft()]
             bad += [result for result in results if isinstance(result, UserError)]
             good = [result for result in results if not isinstance(result, UserError)]

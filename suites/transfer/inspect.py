@@ -47,7 +47,7 @@ def transfer(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
 def validation(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     """Inspect the validation images; every class folder counts, whatever head will be measured."""
     from harness.api import load_classes
-    from suites.imagefolder import listed_classes, own_classes, read_validation
+    from suites.imagefolder import listed_classes, own_classes, read_validation, unpublished_counts
     from suites.in_domain import ValidationCard
 
     expected = ValidationCard.model_validate(dict(card))
@@ -56,14 +56,15 @@ def validation(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
     if not ids:
         listed = load_classes(expected.classes) if expected.classes else listed_classes(root)
         ids, words = listed.ids, f"{len(listed)} classes of {listed.name} ({listed.ids_hash[:12]})"
-    images = read_validation(root, ids, name=name, per_class=expected.per_class)
+    images = read_validation(root, ids, name=name, per_class=expected.per_class, numbered=expected.numbered)
     good, bad = archives(name, root)
+    counts = unpublished_counts(images.labels, ids)
     outside = f", {images.outside} of other classes" if images.outside else ""
     return DataReport(
         images.layout,
-        f"{len(images.paths)} images{outside}",
+        f"{len(images.paths)} images{outside}" + (f", {counts}" if counts else ""),
         words,
-        sample_paths([str(images.root / path) for path in images.paths]),
+        sample_paths([str(images.root / path) for path in images.paths]) if images.read is None else (),
         good,
         bad,
     )

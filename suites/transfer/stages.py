@@ -294,6 +294,7 @@ def classify(
     workers: int,
     progress: Callable[[int, int, str], None],
     name: str,
+    read: Callable[[str], bytes] | None = None,
 ) -> pd.DataFrame:
     """Return item, label, predicted and state ("ok") per image; predictions are positions in ``outputs``.
 
@@ -306,7 +307,7 @@ def classify(
     index = torch.as_tensor(list(outputs))
     predicted: list[npt.NDArray[np.int64]] = []
     done = 0
-    batches = image_batches(root, paths, transform, batch_size=batch_size, workers=workers, complete=False)
+    batches = image_batches(root, paths, transform, batch_size=batch_size, workers=workers, complete=False, read=read)
     for pixels, _ in batches:
         logits = model(torch.from_numpy(pixels)).cpu()[:, index]
         if not torch.isfinite(logits).all():

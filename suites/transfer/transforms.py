@@ -7,6 +7,7 @@ own in-domain transform; output is RGB in [0, 1]. Normalisation belongs to the c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,7 +64,7 @@ def eval_transform(
 
 
 def load_pixels(
-    path: Path, transform: EvalTransform, complete: bool
+    path: Path, transform: EvalTransform, complete: bool, read: Callable[[], bytes] | None = None
 ) -> tuple[npt.NDArray[np.float32], str] | UserError:
     """Return (pixels, why the file is truncated), or the error of a file that cannot be used.
 
@@ -71,9 +72,10 @@ def load_pixels(
         path: The image.
         transform: Resize and crop.
         complete: Use the decoded part of truncated files; see ``harness.images.decode``.
+        read: Returns the encoded bytes where the image is no file of its own.
     """
     try:
-        found = open_picture(path, complete=complete)
+        found = open_picture(read(), str(path), complete=complete) if read else open_picture(path, complete=complete)
     except UserError as error:
         return error
     return transform(found.image), found.truncated

@@ -87,7 +87,11 @@ def test_centre_crops_round_as_torchvisions() -> None:
             image = Image.fromarray(pixels)
             ours = crop_for_training(image, 16, "centre", torch.Generator().manual_seed(0))
             flipped = bool(torch.rand((), generator=torch.Generator().manual_seed(0)) < 0.5)
-            theirs = np.asarray(center_crop(image, [16, 16]))[:, ::-1] if flipped else np.asarray(center_crop(image, [16, 16]))
+            theirs = (
+                np.asarray(center_crop(image, [16, 16]))[:, ::-1]
+                if flipped
+                else np.asarray(center_crop(image, [16, 16]))
+            )
             assert (((ours.permute(1, 2, 0) + 1) * 127.5).round().numpy() == theirs).all(), (width, height)
             places.add((width - 16) % 4)
     assert places == {0, 1, 2, 3}

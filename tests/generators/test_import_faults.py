@@ -135,11 +135,11 @@ def test_parents_are_found_in_tars_of_one_class(make: Make, tmp_path: Path) -> N
 
 
 def test_what_cannot_be_checked_is_said(make: Make, tmp_path: Path) -> None:
-    write_folders(tmp_path / "a", contents() | {f"{CLASSES[0]}/x.gif": b"x", f"{CLASSES[1]}/y.TIFF": b"y"})
+    write_folders(tmp_path / "a", contents() | {f"{CLASSES[0]}/x.gif": b"x", f"{CLASSES[1]}/y.AVIF": b"y"})
     cell, store = make(f"folder:{tmp_path / 'a'}")
     found = report_of(tmp_path)
     assert [each["check"] for each in found if each["text"].startswith("not done: ")] == [5, 7, 8]
-    assert "2 files are left out, their formats are not read: .gif 1, .tiff 1" in str(found)
+    assert "2 files are left out, their formats are not read: .avif 1, .gif 1" in str(found)
     assert "8 identity: not done: no CLIP is named" in store.folder(cell).joinpath("report.txt").read_text()
     as_shards(tmp_path / "b", contents() | {f"{CLASSES[0]}/x.gif": b"x"})
     assert dict(list_images(tmp_path / "b").skipped) == {".gif": 1}
@@ -165,7 +165,9 @@ def test_one_colour_is_near_constant(tmp_path: Path) -> None:
 def test_folders_called_by_padded_indices(make: Make, tmp_path: Path) -> None:
     padded = {f"{CLASSES.index(n.split('/')[0]):04d}/{n.split('/')[1]}": b for n, b in contents().items()}
     write_folders(tmp_path / "a", padded)
-    with pytest.raises(UserError, match=r"3 folders name no class.*class_map=index; 3 of 3 classes have no folder"):
+    with pytest.raises(
+        UserError, match=r"3 folders name no class.*only their publisher knows the order.*3 of 3 classes have"
+    ):
         make(f"folder:{tmp_path / 'a'}")
     cell, store = make(f"folder:{tmp_path / 'a'}", ["generators.folder.class_map=index"])
     assert [row["wnid"] for row in manifest(cell, store)] == [wnid for wnid in CLASSES for _ in range(4)]
@@ -181,7 +183,14 @@ def test_a_class_map_names_classes_or_is_refused(tmp_path: Path) -> None:
         file.write_text(wrong)
         with pytest.raises(UserError, match=words):
             class_map(str(file), classes, ())
-    assert class_map("index", classes, ("007", "7", "100", "x")).labels == {"007": 7, "7": 7}
+    assert class_map("index", classes, ("007", "99", "x")).labels == {"007": 7, "99": 99}
+    with pytest.raises(UserError, match="several folders claim class 7"):
+        class_map("index", classes, ("007", "7"))
+    with pytest.raises(UserError, match="they count another list"):
+        class_map("index", classes, ("7", "100"))
+    file.write_text(f"a {inside}\na {outside}\n")
+    with pytest.raises(UserError, match="gives 'a' two classes"):
+        class_map(str(file), classes, ())
 
 
 class Colours:

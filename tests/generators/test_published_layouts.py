@@ -22,7 +22,9 @@ def test_position_ids_of_the_text_encoder_are_no_weight(tmp_path: Path) -> None:
     path = folder / "text_encoder" / "model.safetensors"
     held = {f"text_model.{name.removeprefix('text_model.')}": value for name, value in load_file(path).items()}
     positions = len(held["text_model.embeddings.position_embedding.weight"])
-    save_file({**held, "text_model.embeddings.position_ids": torch.arange(positions)[None]}, path, metadata={"format": "pt"})
+    save_file(
+        {**held, "text_model.embeddings.position_ids": torch.arange(positions)[None]}, path, metadata={"format": "pt"}
+    )
     network = load_pipeline(folder).text_encoder
     for name, value in network.named_parameters():
         assert torch.equal(value, held[f"text_model.{name.removeprefix('text_model.')}"]), name
@@ -38,7 +40,9 @@ def test_attention_of_the_autoencoder_under_its_old_names(tmp_path: Path) -> Non
     path = tmp_path / "diffusion_pytorch_model.safetensors"
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     renamed = {
-        re.sub(r"\b(to_q|to_k|to_v|to_out\.0)\b", lambda found: old[found[0]], name) if "attentions" in name else name: value
+        re.sub(r"\b(to_q|to_k|to_v|to_out\.0)\b", lambda found: old[found[0]], name)
+        if "attentions" in name
+        else name: value
         for name, value in load_file(path).items()
     }
     assert any(".query." in name for name in renamed)

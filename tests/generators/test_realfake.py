@@ -126,9 +126,16 @@ def test_the_released_token_mixes_a_batch() -> None:
     published = torch.stack(list(features), dim=1).view(24, 1, -1)
     assert torch.equal(mixed[:, None], published)
     for row in (0, 5, 23):
-        assert torch.equal(mixed[row].reshape(32, 24), features[:, 32 * row : 32 * (row + 1)].T), "32 dimensions of all 24"
+        assert torch.equal(mixed[row].reshape(32, 24), features[:, 32 * row : 32 * (row + 1)].T), (
+            "32 dimensions of all 24"
+        )
     assert torch.equal(interleaved(features[:1]), features[:1]), "a batch of one keeps its own"
-    assert [released_batch(place, 50) for place in (0, 23, 24, 49)] == [range(24), range(24), range(24, 48), range(48, 50)]
+    assert [released_batch(place, 50) for place in (0, 23, 24, 49)] == [
+        range(24),
+        range(24),
+        range(24, 48),
+        range(48, 50),
+    ]
 
 
 @pytest.mark.parametrize("token", ["own", "released"])
@@ -142,7 +149,8 @@ def test_the_token_of_every_image_in_synthesis(tiny_parts: Any, token: str) -> N
     parts = dataclasses.replace(tiny_parts, unet=unet)
     features = np.random.default_rng(0).normal(size=(26, 16)).astype(np.float16)
     pictures: Any = SimpleNamespace(
-        names=[f"a/{number}" for number in range(26)], picture=lambda position: Image.new("RGB", (16, 16), (position, 0, 0))
+        names=[f"a/{number}" for number in range(26)],
+        picture=lambda position: Image.new("RGB", (16, 16), (position, 0, 0)),
     )
     rows = [{"caption": "one", "class_index": 0}] * 26
     material = Material(parts, pictures, rows, {0: range(26)}, features, 1.0)
@@ -331,7 +339,9 @@ def test_features_see_the_square_of_clips_published_processor() -> None:
     from PIL import Image
     from torchvision.transforms.functional import center_crop
 
-    kind = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)  # before version 5 the only one
+    kind = getattr(
+        transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor
+    )  # before version 5 the only one
     processor = kind(
         size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}, do_rescale=False, do_normalize=False
     )
@@ -386,7 +396,9 @@ def test_features_and_captions_go_on_after_a_kill(
 
     monkeypatch.setattr(features, "feature", counted)
     monkeypatch.setattr(
-        captions, "open_captioner", lambda spec, images, device: lambda position: made.append(position) or f"n {position}"
+        captions,
+        "open_captioner",
+        lambda spec, images, device: lambda position: made.append(position) or f"n {position}",
     )
     for module in (features, captions):
         monkeypatch.setattr(module, "_EVERY", 1)

@@ -360,7 +360,9 @@ def test_the_last_step_adds_next_to_no_noise_and_others_the_posterior_variance()
     bars, (step, last) = alpha_bars(config), ancestral_steps(2, config)
     assert (step.timestep, last.timestep) == (2, 0)
     bar, before = bars[2].item(), bars[0].item()
-    assert step.sigma**2 == pytest.approx((1 - bar / before) * (1 - before) / (1 - bar)), "timestep 0 is a noise level, too"
+    assert step.sigma**2 == pytest.approx((1 - bar / before) * (1 - before) / (1 - bar)), (
+        "timestep 0 is a noise level, too"
+    )
 
 
 def test_starts_belong_to_seed_and_step_and_stay_in_their_range():

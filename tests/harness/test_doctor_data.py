@@ -133,7 +133,9 @@ def test_coco_and_ade20k_are_found_where_a_run_finds_them(cache: Path, tmp_path:
     assert decode_sample(tmp_path, report.sample) == (len(report.sample), []) and "images/train2017" in report.sample[0]
     card = copied(cache, "ade20k", tmp_path / "ade" / "ADEChallengeData2016")
     report = ade20k("ade20k", tmp_path / "ade", card)
-    assert decode_sample(tmp_path, report.sample) == (12, []) and sum("annotations" in path for path in report.sample) == 6
+    assert (
+        decode_sample(tmp_path, report.sample) == (12, []) and sum("annotations" in path for path in report.sample) == 6
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,9 @@ def test_doctor_takes_settings_as_a_run_does(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "data").mkdir()
     (tmp_path / "card.json").write_text("[]")
     place = f"in-val={tmp_path / 'data'}"
-    found = {line.check: line for line in data_findings("in100", [place], [f"data.in-val.card={tmp_path / 'card.json'}"])}
+    found = {
+        line.check: line for line in data_findings("in100", [place], [f"data.in-val.card={tmp_path / 'card.json'}"])
+    }
     assert found["data in-val"].status == "problem" and "not a JSON object" in found["data in-val"].text
     (finding,) = data_findings("in100", [], ["classs=1"])
     assert finding.status == "problem" and "classs" in finding.text

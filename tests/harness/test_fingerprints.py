@@ -224,7 +224,9 @@ def test_an_edited_embedded_data_set_is_refused(tmp_path: Path, monkeypatch: pyt
     assert materialise(source) == root
 
 
-def test_embedded_data_lie_in_a_folder_of_the_code_that_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedded_data_lie_in_a_folder_of_the_code_that_writes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What older code has left under the same identity is never read."""
     from harness.plan.profile import load_profile
     from harness.store import data

@@ -89,7 +89,12 @@ def test_every_container_is_taken_and_what_was_taken_is_on_record(command: Comma
     facts = json.loads((folder / "backbone.json").read_text())
     asked = None if weights in ("", "auto") else weights
     assert facts["weights"] == kind and facts["recipe"] == {"entry": entry, "weights_asked": asked}
-    assert (facts["image_size"], facts["interpolation"], facts["crop"], facts["precision"]) == (64, "bicubic", 0.875, "fp32")
+    assert (facts["image_size"], facts["interpolation"], facts["crop"], facts["precision"]) == (
+        64,
+        "bicubic",
+        0.875,
+        "fp32",
+    )
     taken = load_file(folder / f"{kind}.safetensors")
     assert taken["fc.weight"].equal(states(1)["fc.weight"])
 
@@ -103,7 +108,9 @@ def test_weights_that_the_file_does_not_hold_are_refused(command: Command, plugi
 
 
 def test_a_wrong_architecture_ends_the_plan_and_a_wrong_width_the_first_cell(command: Command, plugins: Path) -> None:
-    error = command(content(1), "s", "--suite", "in-domain", "--classes", str(plugins / "classes.txt"), "--arch", "resnet181")
+    error = command(
+        content(1), "s", "--suite", "in-domain", "--classes", str(plugins / "classes.txt"), "--arch", "resnet181"
+    )
     assert isinstance(error, UserError) and "resnet181" in error.what and "did you mean 'resnet18'" in error.fix
     error = command(content(1), "s", "--suite", "", "--classes", "imagenet100")
     assert isinstance(error, UserError) and "4 outputs, the list 100" in error.why

@@ -75,7 +75,9 @@ def test_an_instrument_that_works_is_said_to_follow_its_own_cause_only() -> None
     error = ti["scene"].points[-1].error  # all points have one error; the balanced world is in both effects
     assert talk.error == pytest.approx(error * (2 + 2 * 0.1**2 - 2 * 0.1) ** 0.5 / 40, rel=1e-6)
     assert verdict(ti["texture"], found) == "rises with the dose (5 of 5 doses valid)"
-    assert verdict(ti["scene"], found) == "cross-talk at most 10 ± 7 % of the own effect at dose 0.8 (5 of 5 doses valid)"
+    assert (
+        verdict(ti["scene"], found) == "cross-talk at most 10 ± 7 % of the own effect at dose 0.8 (5 of 5 doses valid)"
+    )
 
 
 def test_higher_is_better_is_turned_over() -> None:

@@ -380,7 +380,9 @@ def test_a_list_of_names_is_split_outside_brackets() -> None:
     assert names_in("lbgen, checkpoint:a (ema, 160 px),sd15 ") == ["lbgen", "checkpoint:a (ema, 160 px)", "sd15"]
 
 
-def test_checkpoints_of_different_architectures_are_paired_and_generators_are_not(make_store: MakeStore, tmp_path: Path) -> None:
+def test_checkpoints_of_different_architectures_are_paired_and_generators_are_not(
+    make_store: MakeStore, tmp_path: Path
+) -> None:
     for place, names in (("c", ("checkpoint:a-1", "checkpoint:b-2")), ("g", ("lbgen", "sd15"))):
         for name, rate, backbone in zip(names, (0.9, 0.5), ("resnet50", "vit_small_patch16_224"), strict=True):
             subject = replace(make_record("in-domain", name, [True]).subject, generator=name, backbone=backbone)
@@ -414,7 +416,9 @@ def test_an_unpaired_difference_is_welchs_with_the_errors_of_both_intervals_and_
     found = unpaired(first, second)
     assert found is not None and (found.value, found.df, found.n) == (pytest.approx(0.05), 3, 80)
     assert (found.se_items, found.se_seeds) == pytest.approx((items, seeds))
-    assert (found.low, found.high) == pytest.approx((0.05 - student.ppf(0.975, 3) * error, 0.05 + student.ppf(0.975, 3) * error))
+    assert (found.low, found.high) == pytest.approx(
+        (0.05 - student.ppf(0.975, 3) * error, 0.05 + student.ppf(0.975, 3) * error)
+    )
     p = student.sf(0.05 / error, 3)
     assert (found.p, found.p_higher, found.p_lower) == pytest.approx((2 * p, p, 1 - p), abs=1e-7)
     back = unpaired(second, first)
@@ -436,7 +440,9 @@ def test_values_without_any_error_differ_by_their_sign() -> None:
 
 
 def test_lower_is_better_and_invalid_or_lonely_rows_have_no_group(make_store: MakeStore) -> None:
-    store = make_store("s", {name: {"texture-bias": [flags(400, rate, 0)]} for name, rate in (("a", 0.9), ("b", 0.2), ("c", 0.5))})
+    store = make_store(
+        "s", {name: {"texture-bias": [flags(400, rate, 0)]} for name, rate in (("a", 0.9), ("b", 0.2), ("c", 0.5))}
+    )
     failed = make_record("texture-bias", "d", flags(400, 0.1, 0), checks=(Check("floor", False, 0.1, 0.5, "m"),))
     put(store, failed, [])
     (table,) = build_tables(from_store(store))

@@ -176,7 +176,10 @@ def edit_head(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     ("change", "words"),
     [
         (lambda head: head["gated"].remove("in-domain top1"), "was changed after it was written"),
-        (lambda head: head["values"]["lbgen resnet10 in-domain top1"].update(value=0.1), "was changed after it was written"),
+        (
+            lambda head: head["values"]["lbgen resnet10 in-domain top1"].update(value=0.1),
+            "was changed after it was written",
+        ),
         (lambda head: head.update(reason="another"), "was changed after it was written"),
         (lambda head: head.pop("seal"), "cannot be read"),
         (lambda head: head.pop("gated"), "was changed after it was written"),
@@ -212,7 +215,9 @@ def test_verify_looks_at_baselines(make_store: MakeStore, tmp_path: Path, capsys
 def test_only_a_bare_name_stands_for_a_shipped_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert Board().find_baseline("micro") == shipped("micro")
-    assert Board().find_baseline(str(tmp_path / "nowhere" / "micro")) is None and Board().find_baseline("./micro") is None
+    assert (
+        Board().find_baseline(str(tmp_path / "nowhere" / "micro")) is None and Board().find_baseline("./micro") is None
+    )
     (tmp_path / "micro").mkdir()
     assert Board().find_baseline("micro") is None, "a folder of that name is meant, even if it is none"
     assert Board().verify(shipped("micro")) == []
@@ -274,7 +279,10 @@ def test_spreads_that_differ_by_chance_alone_are_pooled_and_others_keep_their_ow
     same_runs = [d.df_seeds for d in shrink_seed_variances(alike, ["the same runs"] * 200)]
     assert same_runs == [12] * 200, "alike, but measured on the same runs: half the weight is a metric's own"
     silent = replace(at(1.0, 6), se_noise=0.0)
-    assert shrink_seed_variances([silent, *alike[:4]], range(5)) == [silent, *shrink_seed_variances(alike[:4], range(1, 5))]
+    assert shrink_seed_variances([silent, *alike[:4]], range(5)) == [
+        silent,
+        *shrink_seed_variances(alike[:4], range(1, 5)),
+    ]
     still, least = (shrink_seed_variances([at(ratio, 6), *alike[:4]], range(5))[0].se_runs for ratio in (0.0, _FLOOR))
     assert still == pytest.approx(least), "runs that agree exactly"
 
@@ -283,7 +291,9 @@ def test_moderated_spreads_are_those_of_smyth_2004_solved_with_scipy() -> None:
     """Section 6.2 of the paper: the log variances' mean and variance give the prior, posterior variances are weighted by d.f."""
     ratios, dfs = np.array([0.2, 0.7, 1.1, 2.5, 9.0, 40.0]), np.array([3.0, 4.0, 6.0, 3.0, 5.0, 8.0])
     plain = Difference(0.1, 0, 0, 1.0, None, 500, 1, 0.5, 0.5, 500, "m", 500, se_noise=2.0)
-    found = shrink_seed_variances([with_seeds(plain, 2 * r**0.5, df) for r, df in zip(ratios, dfs, strict=True)], range(6))
+    found = shrink_seed_variances(
+        [with_seeds(plain, 2 * r**0.5, df) for r, df in zip(ratios, dfs, strict=True)], range(6)
+    )
     logs = np.log(ratios) - scipy_digamma(dfs / 2) + np.log(dfs / 2)
     excess = logs.var(ddof=1) - polygamma(1, dfs / 2).mean()
     prior = 2 * brentq(lambda half: polygamma(1, half) - excess, 1e-3, 1e3)
@@ -323,7 +333,11 @@ def test_of_several_datasets_of_one_generator_the_baselines_own_is_held_against_
 
 def test_an_added_checkpoint_leaves_the_gate_as_it_is(make_store: MakeStore) -> None:
     """README's own checkpoint in the default store: a row more, in all columns, once moved the others to another table."""
-    extra = [e.record for e in gather([shipped("micro")]) if e.record.subject.generator == "sd15" and e.record.suite == "texture-bias"]
+    extra = [
+        e.record
+        for e in gather([shipped("micro")])
+        if e.record.subject.generator == "sd15" and e.record.suite == "texture-bias"
+    ]
     store = make_store("s", {})
     for place, record in enumerate(extra):
         subject = replace(record.subject, generator="checkpoint:ema-1234ab")
@@ -347,5 +361,10 @@ def test_other_terms_and_other_networks_are_named_and_never_passed(make_store: M
         return finding.why
 
     assert why(comparability=replace(plain.comparability, suite_version=2)) == "not comparable: suite version differs"
-    assert why(comparability=replace(plain.comparability, data={"d": "g"}, protocol="q")) == "not comparable: data, protocol differ"
-    assert why(comparability=replace(plain.comparability, recipe="long")) == "not comparable: pre-training recipe differs"
+    assert (
+        why(comparability=replace(plain.comparability, data={"d": "g"}, protocol="q"))
+        == "not comparable: data, protocol differ"
+    )
+    assert (
+        why(comparability=replace(plain.comparability, recipe="long")) == "not comparable: pre-training recipe differs"
+    )

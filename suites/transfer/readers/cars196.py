@@ -12,6 +12,7 @@ from suites.transfer.data import LabelledImages, Part, checked
 from suites.transfer.mat import load_mat, strings, struct_field
 
 _PLACES = ("", "stanford_cars", "cars196", "cars", "stanford-cars")
+_DEVKITS = ("devkit", "car_devkit", "devkit/devkit", "car_devkit/devkit")  # the second is Kaggle's
 _LABELLED_TEST = "cars_test_annos_withlabels.mat"
 
 
@@ -37,7 +38,12 @@ def _consolidated(folder: Path) -> bool:
 
 
 def _split(folder: Path) -> bool:
-    return (folder / "cars_train").is_dir() and ((folder / "devkit").is_dir() or (folder / "cars_annos.mat").is_file())
+    return (folder / "cars_train").is_dir() and (_devkit(folder) is not None or (folder / "cars_annos.mat").is_file())
+
+
+def _devkit(folder: Path) -> Path | None:
+    """Return the innermost folder of the devkit."""
+    return next((folder / name for name in reversed(_DEVKITS) if (folder / name).is_dir()), None)
 
 
 def _read_consolidated(card: TransferCard, base: Path) -> LabelledImages:
@@ -53,16 +59,14 @@ def _read_consolidated(card: TransferCard, base: Path) -> LabelledImages:
 
 
 def _read_split(card: TransferCard, base: Path) -> LabelledImages:
-    devkit = base / "devkit"
-    if not devkit.is_dir():
+    devkit = _devkit(base)
+    if devkit is None:
         raise DataMissing(
             f"{card.name}: cars_annos.mat does not fit these images",
             f"it names the 16,185 files of car_ims/, but {base} holds cars_train/ and cars_test/, which are "
             "numbered differently, and no devkit/",
             "get devkit/ with cars_train_annos.mat and the labelled test annotations, or car_ims/",
         )
-    if (devkit / "devkit").is_dir():
-        devkit = devkit / "devkit"
     classes = strings(load_mat(card.name, devkit / "cars_meta.mat", "class_names")["class_names"])
     test_file = next(
         (folder / _LABELLED_TEST for folder in (base, devkit) if (folder / _LABELLED_TEST).is_file()), None

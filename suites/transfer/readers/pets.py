@@ -19,7 +19,7 @@ def read(root: Path, card: TransferCard) -> LabelledImages:
         card.name,
         root,
         _PLACES,
-        lambda folder: (folder / "annotations" / "trainval.txt").is_file(),
+        lambda folder: (_nested(folder, "annotations") / "trainval.txt").is_file(),
         "images/ and annotations/",
     )
     breeds: dict[int, str] = {}
@@ -34,8 +34,14 @@ def read(root: Path, card: TransferCard) -> LabelledImages:
     return checked(LabelledImages(card.dataset, "oxford-iiit-pet", base, classes, trainval, test), card)
 
 
+def _nested(base: Path, name: str) -> Path:
+    """Return a folder, or the one of its own name in it, as Kaggle's mirror has them."""
+    inner = base / name / name
+    return inner if inner.is_dir() else base / name
+
+
 def _part(card: TransferCard, base: Path, name: str, breeds: dict[int, str]) -> Part:
-    path = base / "annotations" / f"{name}.txt"
+    path = _nested(base, "annotations") / f"{name}.txt"
     rows = [line.split() for line in read_lines(card, path) if not line.startswith("#")]
     for row in rows:
         if len(row) != 4 or not row[1].isdigit():
@@ -51,6 +57,7 @@ def _part(card: TransferCard, base: Path, name: str, breeds: dict[int, str]) -> 
                 f"expected {breeds[int(row[1])]}, found {breed} in {path.name}",
                 "use files of one release",
             )
+    images = _nested(base, "images").relative_to(base)
     return Part(
-        tuple(f"images/{row[0]}.jpg" for row in rows), np.array([int(row[1]) - 1 for row in rows], dtype=np.int64)
+        tuple(f"{images}/{row[0]}.jpg" for row in rows), np.array([int(row[1]) - 1 for row in rows], dtype=np.int64)
     )

@@ -33,7 +33,12 @@ def test_crops_of_rectangles_lie_inside_and_have_the_recipes_areas_and_aspects()
     samples = np.arange(3000)
     heights, widths = np.full(3000, 80), np.full(3000, 120)
     c = draw_crops(5, 1, samples, heights, widths, (0.08, 1.0))
-    assert (c.top >= 0).all() and (c.top + c.height <= 80).all() and (c.left >= 0).all() and (c.left + c.width <= 120).all()
+    assert (
+        (c.top >= 0).all()
+        and (c.top + c.height <= 80).all()
+        and (c.left >= 0).all()
+        and (c.left + c.width <= 120).all()
+    )
     area, aspect = c.height * c.width / (80 * 120), c.width / c.height
     assert area.min() > 0.07 and area.max() <= 1 and aspect.min() > 0.7 and aspect.max() < 1.4
     assert c.left.max() > 40  # the ends of the longer side are seen
@@ -41,7 +46,9 @@ def test_crops_of_rectangles_lie_inside_and_have_the_recipes_areas_and_aspects()
     from torchvision.transforms import RandomResizedCrop
 
     torch.manual_seed(0)
-    theirs = np.array([RandomResizedCrop.get_params(torch.zeros(3, 80, 120), [0.08, 1.0], [3 / 4, 4 / 3]) for _ in samples])
+    theirs = np.array(
+        [RandomResizedCrop.get_params(torch.zeros(3, 80, 120), [0.08, 1.0], [3 / 4, 4 / 3]) for _ in samples]
+    )
     for mine, other in zip((c.top, c.left, c.height, c.width), theirs.T, strict=True):
         assert abs(mine.mean() - other.mean()) < 5 * other.std() / np.sqrt(1500)
 
@@ -73,7 +80,9 @@ def test_crops_depend_on_neither_batch_nor_threads_and_differ_between_epochs() -
 
 
 def test_cropped_images_are_not_cropped_again() -> None:
-    settings = PretrainSettings(arch="resnet10", image_size=16, epochs=1, warmup_epochs=0, batch_size=4, randaugment_ops=0)
+    settings = PretrainSettings(
+        arch="resnet10", image_size=16, epochs=1, warmup_epochs=0, batch_size=4, randaugment_ops=0
+    )
     batch = torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8)
     augment = Augment(settings, 2, 0, torch.device("cpu"), cropped=True)
     assert torch.equal(augment.pixels(batch, np.arange(4), 0), batch.permute(0, 3, 1, 2))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +134,54 @@ def test_no_other_module_of_the_product_opens_pictures() -> None:
         if opens.search(path.read_text(encoding="utf-8"))
     ]
     assert found == ["harness/images/decode.py"]
+
+
+def deep_png(pixels: np.ndarray, colour: int) -> bytes:
+    """Encode (H, W, channels) uint16 as a PNG of 16 bits a channel, which Pillow writes for grey alone."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width = pixels.shape[:2]
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in pixels)
+    head = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+def deep_tiff(pixels: np.ndarray) -> bytes:
+    """Encode (H, W, 3) uint16 as an uncompressed little-endian TIFF."""
+    height, width = pixels.shape[:2]
+    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 200),
+            (277, 3, 1, 3), (278, 3, 1, height), (279, 4, 1, pixels.size * 2)]  # fmt: skip
+    body = struct.pack("<2sHI3HH", b"II", 42, 16, 16, 16, 16, 0) + struct.pack("<H", len(tags))
+    body += b"".join(struct.pack("<HHII", *tag) for tag in tags) + struct.pack("<I", 0)
+    return body.ljust(200, b"\0") + pixels.astype("<u2").tobytes()
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (4, 2), (2, 3), (6, 4)])
+def test_sixteen_bit_png_of_every_kind_gives_its_high_byte(colour: int, channels: int) -> None:
+    pixels = np.random.default_rng(1).integers(0, 65536, (9, 7, channels)).astype(np.uint16)
+    high = (pixels >> 8).astype(np.uint8)
+    expected = high[..., :3] if channels > 2 else np.repeat(high[..., :1], 3, axis=2)
+    assert np.array_equal(rgb(deep_png(pixels, colour)), expected)
+
+
+def test_sixteen_bit_tiff_of_either_byte_order_gives_its_high_byte() -> None:
+    values = np.random.default_rng(2).integers(0, 65536, (6, 5, 3)).astype(np.uint16)
+    assert np.array_equal(rgb(deep_tiff(values)), (values >> 8).astype(np.uint8))
+    for order in ("<u2", ">u2"):
+        grey = Image.frombytes("I;16" if order == "<u2" else "I;16B", (5, 6), values[..., 0].astype(order).tobytes())
+        assert np.array_equal(rgb(encoded(grey, "TIFF"))[..., 0], values[..., 0] >> 8)
+
+
+def test_cmyk_jpeg_as_adobe_writes_it_keeps_its_colour() -> None:
+    """Adobe's files hold inverted inks, and the decoder turns them back."""
+    content = encoded(Image.new("RGB", (16, 16), (200, 40, 90)).convert("CMYK"), "JPEG", quality=95)
+    assert b"Adobe" in content and open_picture(content, "x").mode == "CMYK"
+    assert np.abs(rgb(content).astype(int) - (200, 40, 90)).max() <= 2
+
+
+def test_the_exif_orientation_of_a_jpeg_is_not_applied_either() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert np.array_equal(rgb(encoded(COLOUR, "JPEG", exif=exif)), rgb(encoded(COLOUR, "JPEG")))

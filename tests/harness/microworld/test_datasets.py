@@ -73,8 +73,12 @@ def test_items_do_not_depend_on_how_many_are_written() -> None:
 
 def test_content_fits_the_pinned_sketch(home: Path) -> None:
     """A changed picture needs a bumped version; the sketch is coarse, so another JPEG encoder passes."""
-    places = {"web-train": "web-train/m00000004/*.JPEG", "cue-conflict": "cue-conflict/heart/*.png",
-              "dtd": "dtd/dtd/images/cracked/*.jpg", "ade20k": "ade20k/images/validation/*.jpg"}
+    places = {
+        "web-train": "web-train/m00000004/*.JPEG",
+        "cue-conflict": "cue-conflict/heart/*.png",
+        "dtd": "dtd/dtd/images/cracked/*.jpg",
+        "ade20k": "ade20k/images/validation/*.jpg",
+    }
     found = {}
     for name, pattern in places.items():
         images = np.stack([np.asarray(Image.open(path)) for path in sorted(home.glob(pattern))[:20]]) / 255.0
@@ -99,7 +103,9 @@ def test_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     root.mkdir()
     (root / "stale.txt").write_text("from a killed run")
     datasets.write("in-val", root)
-    assert not (root / "stale.txt").exists() and (root / datasets.MARKER).read_text().strip() == datasets.identity("in-val")
+    assert not (root / "stale.txt").exists() and (root / datasets.MARKER).read_text().strip() == datasets.identity(
+        "in-val"
+    )
     (root / "kept").touch()
     datasets.write("in-val", root)
     assert (root / "kept").exists()  # the very content is there already, so nothing is written
@@ -113,7 +119,9 @@ def test_identity_and_names() -> None:
     assert "per_pair 5" in datasets.describe("cue-conflict")
     with pytest.raises(UserError, match="did you mean 'aircraft'"):
         datasets.write("aircrafts", Path("nowhere"))
-    code = "import sys; from harness.microworld import datasets; datasets.identity('dtd'); print('numpy' in sys.modules)"
+    code = (
+        "import sys; from harness.microworld import datasets; datasets.identity('dtd'); print('numpy' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
 
 
@@ -169,7 +177,9 @@ def test_public_layout_details(home: Path) -> None:
     assert all((row[2] == "1") == row[0][0].isupper() for row in breeds)
     nested = (home / "sun397/Partitions/ClassName.txt").read_text().split()
     assert any(name.count("/") == 3 for name in nested) and all(name.startswith("/") for name in nested)
-    assert json.loads((home / "food101/food-101/meta/test.json").read_text()).keys() == set(pictures.class_names("food101"))
+    assert json.loads((home / "food101/food-101/meta/test.json").read_text()).keys() == set(
+        pictures.class_names("food101")
+    )
     ten = [(home / f"dtd/dtd/labels/test{number}.txt").read_text() for number in range(1, transfer.PARTITIONS + 1)]
     assert len(set(ten)) == transfer.PARTITIONS
     mat = (home / "cars196/stanford_cars/devkit/cars_train_annos.mat").read_bytes()
@@ -210,8 +220,12 @@ def test_focus_matches_its_card(home: Path) -> None:
         table = facts.uncommon[category]
         count = (time in table.time) + (weather in table.weather) + any(place in table.locations for place in places)
         cells[category, count] += 1
-    assert cells == {(category, count): datasets.PARAMETERS["focus"]["per_cell"] for category in SHAPES for count in range(4)}
-    assert {row[2] for row in rows} == set(facts.vocabulary.time) and {row[3] for row in rows} == set(facts.vocabulary.weather)
+    assert cells == {
+        (category, count): datasets.PARAMETERS["focus"]["per_cell"] for category in SHAPES for count in range(4)
+    }
+    assert {row[2] for row in rows} == set(facts.vocabulary.time) and {row[3] for row in rows} == set(
+        facts.vocabulary.weather
+    )
     misfiled = [row for row in rows if not row[0].startswith(f"/{row[1]}-")]
     assert 0 < len(misfiled) < 0.1 * len(rows)
     assert {Path(row[0]).suffix for row in rows} == {".jpg", ".jpeg"}
@@ -271,7 +285,10 @@ def test_coco_annotations_are_exact(home: Path) -> None:
             assert mask.sum() == row["area"]
             assert row["bbox"] == [across.min(), down.min(), np.ptp(across) + 1, np.ptp(down) + 1]
         for entry in content["images"]:
-            assert Image.open(home / "coco" / f"{part}2017" / entry["file_name"]).size == (entry["width"], entry["height"])
+            assert Image.open(home / "coco" / f"{part}2017" / entry["file_name"]).size == (
+                entry["width"],
+                entry["height"],
+            )
 
 
 def _decode(segmentation: Any) -> np.ndarray:

@@ -135,7 +135,11 @@ def test_undefined_ratios_say_why():
     assert not blind.checks[0].passed
     (check,) = score(toy((0, 60, 10, 2), (0, 100, 20, 5)), CARD).checks
     assert (check.passed, check.value, check.threshold) == (False, None, CARD.min_acc0)
-    assert check.meaning == blind.checks[0].meaning == "accuracy in common context is above a floor and a multiple of chance"
+    assert (
+        check.meaning
+        == blind.checks[0].meaning
+        == "accuracy in common context is above a floor and a multiple of chance"
+    )
 
 
 def test_cb_standard_errors(focus_counts):
@@ -329,7 +333,12 @@ def test_a_context_record_says_of_each_number_how_and_for_whom():
 
 def test_small_partitions_are_remarked_upon_by_their_size():
     """Below 100 images low n, below 30 not reportable alone; the smallest one is named."""
-    sizes = ((99, "P1 has 99 images: low n"), (100, ""), (29, "P1 has 29 images: not reportable alone"), (30, "P1 has 30 images: low n"))
+    sizes = (
+        (99, "P1 has 99 images: low n"),
+        (100, ""),
+        (29, "P1 has 29 images: not reportable alone"),
+        (30, "P1 has 30 images: low n"),
+    )
     for n, remark in sizes:
         found = values(score(toy((80, 20, 120, 120), (150, n, 200, 200)), CARD))
         assert [found[name].reason for name in ("CB_1", "CB_12", "Acc_1", "CB_2")] == [remark, remark, remark, ""], n

@@ -75,7 +75,7 @@ def test_transfer_in_domain_errors(tmp_path, save_image, save_struct):
     flat(tmp_path, save_image, save_struct)
     (tmp_path / "val" / "ILSVRC2012_val_00000003.JPEG").unlink()
     with pytest.raises(UserError, match="expected 6 images, found 5"):
-        read_validation(tmp_path, IDS)
+        read_validation(tmp_path, IDS, per_class=2)
     (tmp_path / "ILSVRC2012_devkit_t12" / "data" / "ILSVRC2012_validation_ground_truth.txt").unlink()
     with pytest.raises(DataMissing, match="without the devkit"):
         read_validation(tmp_path, IDS)

@@ -1,0 +1,226 @@
+"""Images in tar files, read where they lie: webdataset samples, class folders, one class a file, and tar files inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from harness.core.errors import UserError
+from harness.core.tree import archive_suffix, is_image, not_read, visible
+from harness.images.entries import LABEL_KEYS, Entry
+from harness.images.parts import part_of_file, part_of_folder
+
+_SIDE_FILES = (".cls", ".json")
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The images of one tar file."""
+
+    entries: tuple[Entry, ...]
+    parts: Mapping[str, str]
+    """Part of the data set that folders or tar files inside it name, by the path of an entry; empty text: none."""
+    keys: Mapping[str, str]
+    """Where an image would be unpacked to, by the path of an entry; samples with a label of their own have none."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Number of image files in formats that are not read, by suffix."""
+
+
+def read_archive(base: Path, container: str) -> Packed:
+    """List the images of a tar file.
+
+    Raises:
+        UserError: it is damaged, two of its members claim one name or one sample, or its labels are not known.
+    """
+    path = base / container
+    try:
+        with tarfile.open(path, mode="r:") as tar:
+            found = [*_images(tar, container, PurePosixPath(container).stem, 0, "")]
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(f"{path} is not a whole tar file", str(error), "fetch it again") from error
+    entries = tuple(replace(each.entry, container=container) for each in found if each.entry.folder)
+    named = {each.entry.path: each for each in found}
+    return Packed(
+        entries,
+        {entry.path: named[entry.path].part for entry in entries},
+        {entry.path: named[entry.path].key for entry in entries if named[entry.path].key},
+        Counter(PurePosixPath(path).suffix.lower() for path, each in named.items() if not each.entry.folder),
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An image, or one that is not read (without a folder)."""
+
+    entry: Entry
+    part: str
+    key: str
+
+
+def _images(tar: tarfile.TarFile, where: str, stem: str, start: int, part: str) -> Iterator[_Found]:
+    """Yield the images of a tar file that begins at byte ``start`` of the outermost one."""
+    members = _members(tar, where)
+    inner = {name for name in members if archive_suffix(name)}
+    if any(map(is_image, members)):
+        inner = {name for name in inner if name.lower().endswith(".tar")}  # beside images, others hold something else
+    labels = _labels(tar, members, where)
+    for name, info in members.items():
+        if name in inner:
+            yield from _inside(tar, f"{where}::{name}", info, start, part)
+        elif is_image(name):
+            parents, label = PurePosixPath(name).parts[:-1], labels.get(_key(name), "")
+            own = [part_of_folder(each) for each in (parents if label else parents[:-1])]
+            entry = Entry(
+                f"{where}::{name}", label or (parents[-1] if parents else stem), "", start + info.offset_data, info.size
+            )
+            place = "" if label else name if parents else f"{stem}/{name}"
+            yield _Found(entry, next((each for each in reversed(own) if each), part), place)
+    yield from (_Found(Entry(f"{where}::{name}", ""), "", "") for name in not_read(members))
+
+
+def _inside(tar: tarfile.TarFile, where: str, info: tarfile.TarInfo, start: int, part: str) -> Iterator[_Found]:
+    """Yield the images of an archive inside another; only uncompressed tar files can be read in place."""
+    if not info.name.lower().endswith(".tar"):
+        outer = where.rpartition("::")[0]
+        raise UserError(
+            f"{where} cannot be read in place",
+            "it is an archive inside another, and compressed",
+            f"unpack both into one folder: tar -xf {outer.partition('::')[0]}, then {info.name}",
+        )
+    with tarfile.open(fileobj=tar.extractfile(info), mode="r:") as inner:
+        own = part_of_file(info.name) or part
+        yield from _images(inner, where, PurePosixPath(info.name).stem, start + info.offset_data, own)
+
+
+def _members(tar: tarfile.TarFile, where: str) -> dict[str, tarfile.TarInfo]:
+    """Return the files of a tar file by name, each with the member that holds its bytes.
+
+    Raises:
+        UserError: a name occurs twice (unpacking would keep the last), or a link leads nowhere.
+    """
+    listed = [(PurePosixPath(info.name), info) for info in tar]
+    named = dict(listed)
+    found: dict[str, tarfile.TarInfo] = {}
+    for name, info in listed:
+        if not (info.isfile() or info.islnk() or info.issym()) or not all(map(visible, name.parts)):
+            continue
+        if name.as_posix() in found:
+            raise UserError(
+                f"{where} holds {name} twice",
+                "two members claim one name, and which of them is meant is not known",
+                "pack it again from the unpacked files",
+            )
+        found[name.as_posix()] = _content(info, named, where)
+    return found
+
+
+def _content(info: tarfile.TarInfo, found: Mapping[PurePosixPath, tarfile.TarInfo], where: str) -> tarfile.TarInfo:
+    """Return the member that holds a file's bytes: itself, or what a hard or symbolic link inside the archive names."""
+    passed = 0
+    while info.islnk() or info.issym():
+        target = PurePosixPath(info.name).parent / info.linkname if info.issym() else PurePosixPath(info.linkname)
+        linked, passed = found.get(PurePosixPath(os.path.normpath(target))), passed + 1
+        if linked is None or linked.isdir() or passed > len(found):
+            raise UserError(
+                f"the link {info.name} in {where} leads nowhere", f"it holds no file {target}", "pack it again"
+            )
+        info = linked
+    return info
+
+
+def _key(name: str) -> str:
+    """Return the sample a webdataset member belongs to: its path up to the first dot of the file name."""
+    folder, _, file = name.rpartition("/")
+    return f"{folder}/{file.partition('.')[0]}"
+
+
+def _labels(tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], where: str) -> dict[str, str]:
+    """Return the label of every webdataset sample that has one.
+
+    Raises:
+        UserError: two side files of a sample state different labels, two images claim one sample, or samples have side
+            files and no labels.
+    """
+    labels: dict[str, str] = {}
+    keys: dict[str, None] = {}
+    for name, info in members.items():
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix not in _SIDE_FILES:
+            continue
+        stream = tar.extractfile(info)
+        text = stream.read().decode("utf-8", "replace").strip() if stream is not None else ""
+        facts = {} if suffix == ".cls" else _facts(text)
+        keys |= dict.fromkeys(facts)
+        value = text if suffix == ".cls" else _json_label(facts)
+        if value:
+            labels[_key(name)] = _agreed(labels.get(_key(name), value), value, _key(name), where)
+    _check_samples(members, labels, keys, where)
+    return labels
+
+
+def _agreed(first: str, second: str, key: str, where: str) -> str:
+    """Return the label that two side files state; a text says more than a number.
+
+    Raises:
+        UserError: both are numbers, or both texts, and differ.
+    """
+    if first != second and first.isdigit() == second.isdigit():
+        raise UserError(
+            f"{where}: sample {key.lstrip('/')} has two labels",
+            f"its side files (.cls, .json) say {first!r} and {second!r}",
+            "pack it again with one label a sample",
+        )
+    return second if first.isdigit() else first
+
+
+def _check_samples(members: Iterable[str], labels: Mapping[str, str], keys: Mapping[str, None], where: str) -> None:
+    images = [name for name in members if is_image(name)]
+    first: dict[str, str] = {}
+    for name in images:
+        other = first.setdefault(_key(name), name)
+        if other != name and _key(name) in labels:
+            raise UserError(
+                f"{where}: two images claim the sample {_key(name).lstrip('/')}",
+                f"{other} and {name}",
+                "pack it again with one image a sample (masks and thumbnails would be trained on)",
+            )
+    if keys and not labels and not any("/" in name for name in images):
+        raise UserError(
+            f"the samples of {where} have no labels",
+            f"their .json files hold {', '.join(list(keys)[:8])}; a label is expected under {', '.join(LABEL_KEYS)}, or in .cls",
+            "add the label when packing (img2dataset: --save_additional_columns '[\"label\"]'), or unpack into class folders",
+        )
+
+
+def _facts(text: str) -> dict[str, object]:
+    try:
+        facts = json.loads(text)
+    except json.JSONDecodeError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _json_label(facts: Mapping[str, object]) -> str:
+    return next((str(facts[key]) for key in LABEL_KEYS if facts.get(key) is not None), "")
+
+
+def check_keys(base: Path, packed: Sequence[Packed]) -> None:
+    """Refuse archives that hold the same class folder's image twice between them.
+
+    Raises:
+        UserError: two members of two files would be unpacked to one place.
+    """
+    first: dict[str, str] = {}
+    for each in packed:
+        for path, key in each.keys.items():
+            if first.setdefault(key, path) != path:
+                raise UserError(
+                    f"two archives in {base} hold {key}",
+                    f"{first[key]} and {path}",
+                    "remove the archive that repeats images of another, or pack them again",
+                )
