@@ -62,11 +62,19 @@ CheckpointOption = Annotated[
     typer.Option(
         "--checkpoint",
         metavar="FILE",
-        help="Evaluate these weights, without generator or pre-training. Or a trivial baseline: "
+        help="Evaluate these weights, without generator or pre-training: a file, a folder with config.json, or "
+        "hf-hub:ORG/NAME. Or a trivial baseline: "
         "baseline:constant[:CLASS], baseline:uniform, baseline:untrained, baseline:humans.",
     ),
 ]
-ArchOption = Annotated[str, typer.Option("--arch", metavar="NAME", help="timm name of the checkpoint's network.")]
+ArchOption = Annotated[
+    str,
+    typer.Option(
+        "--arch",
+        metavar="NAME",
+        help="timm name of the checkpoint's network, with or without a tag; or hf-hub:ORG/NAME, local-dir:FOLDER.",
+    ),
+]
 ClassesOption = Annotated[
     str,
     typer.Option(
@@ -93,7 +101,9 @@ ImageSizeOption = Annotated[
 InterpolationOption = Annotated[
     str,
     typer.Option(
-        "--interpolation", metavar="NAME", help="How images are resized for the checkpoint: bilinear or bicubic."
+        "--interpolation",
+        metavar="NAME",
+        help="How images are resized for the checkpoint: bilinear, bicubic, nearest, lanczos, box or hamming.",
     ),
 ]
 CropOption = Annotated[
@@ -114,7 +124,8 @@ WeightsOption = Annotated[
     typer.Option(
         "--weights",
         metavar="WHICH",
-        help="Weights of the checkpoint: raw, ema or auto (the average if the file holds one).",
+        help="Weights of the checkpoint: auto (the average if the file holds one), raw, ema, or a place in the file such as "
+        "teacher.",
     ),
 ]
 StaleOption = Annotated[
@@ -165,8 +176,6 @@ def _selection(
     resolved = load_profile(name, set_, data).profile
     if vary not in ("", "all", "generator", "train"):
         raise UserError(f"unknown --vary {vary!r}", "choices: all, generator, train", "correct --vary")
-    if weights not in ("auto", "raw", "ema"):
-        raise UserError(f"unknown --weights {weights!r}", "choices: auto, raw, ema", "correct --weights")
     external = None
     if checkpoint is not None:
         numbers = {"image_size": image_size, "interpolation": interpolation, "crop": crop, "precision": precision}
@@ -192,6 +201,7 @@ def _external(
     profile: Any, checkpoint: Path, arch: str, classes: str, flags: dict[str, Any], weights: str | None
 ) -> Any:
     from harness.backbones.baseline import PREFIX, parse_baseline
+    from harness.backbones.folders import is_folder
     from harness.backbones.preprocessing import base_name, resolve
     from harness.core.classes import load_classes
     from harness.plan.external import external_checkpoint, recipe_for
@@ -205,13 +215,13 @@ def _external(
             return found
         feed = resolve(arch, None, flags, recipe_for(profile, arch), trained=False)
         return replace(found, feed=feed.values, notes=(feed.line,), warnings=feed.warnings)
-    if not arch or not classes:
+    if not classes or not (arch or is_folder(str(checkpoint))):
         raise UserError(
             "--checkpoint needs --arch and --classes",
             "the outputs of a head have no meaning without the ordered list of its classes",
             "for example --checkpoint w.pth --arch resnet50 --classes imagenet1k",
         )
-    return external_checkpoint(profile, checkpoint.resolve(), arch, classes, flags, weights)
+    return external_checkpoint(profile, str(checkpoint), arch, classes, flags, weights)
 
 
 def selects(command: Callable[..., None]) -> Callable[..., None]:

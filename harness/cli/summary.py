@@ -39,7 +39,7 @@ def print_summary(found: RunPlan, summary: RunSummary | None, quiet: bool) -> No
         print(f"\n{len(summary.failures)} cells did not finish:", file=out)
     for failure in summary.failures:
         print(
-            f"  {failure.cell.kind} {failure.cell.label}\n    what: {failure.what}\n     why: {failure.why}\n"
+            f"  {failure.cell.shown_kind} {failure.cell.label}\n    what: {failure.what}\n     why: {failure.why}\n"
             f"     fix: {failure.fix}\n     log: {failure.log}",
             file=out,
         )

@@ -107,6 +107,7 @@ def imported(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
         "classes": classes.key(),
         "weights": external.weights,
         **asdict(external.feed),
+        **({"arguments": dict(external.arguments)} if external.arguments else {}),
     }
     cell = builder.plan.add(
         Cell(
@@ -121,7 +122,9 @@ def imported(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
         )
     )
     name, size = f"checkpoint:{external.name or external.path.stem}-{mark[:6]}", external.feed.image_size
-    return PlannedSubject(cell, name, external.arch, 0, 0, (), classes, "outside", image_size=size)
+    return PlannedSubject(
+        cell, name, external.arch, 0, 0, (), classes, "outside", image_size=size, features_only=external.features_only
+    )
 
 
 def _live(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.backbones import baseline as baselines
 from harness.backbones.preprocessing import Preprocessing
@@ -32,6 +34,10 @@ class ExternalCheckpoint:
     """What contradicts the network's own statement; printed, and kept in every record."""
     name: str = ""
     """What the board calls it, without the digits of its hash; empty: the file's name."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Constructor arguments that a ``config.json`` beside the weights states."""
+    features_only: bool = False
+    """Whether the file has no classifier head."""
     identity: str = ""
     """Of a model that lives in this process instead of a file: what stands for it in keys. It gives logits only."""
 
@@ -77,6 +83,8 @@ class PlannedSubject:
     """Side of its inputs in pixels, of a checkpoint from outside; 0 where the profile decides."""
     logits_only: bool = False
     """Whether it gives logits and nothing else: neither features nor weights."""
+    features_only: bool = False
+    """Whether it has no classifier head, and so gives no logits."""
 
 
 @dataclass

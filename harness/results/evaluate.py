@@ -34,7 +34,7 @@ def evaluate(
     mean: Colour | None = None,
     std: Colour | None = None,
     image_size: int | None = None,
-    interpolation: Literal["bilinear", "bicubic"] | None = None,
+    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"] | None = None,
     crop: float | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
     weights: Literal["raw", "ema"] | None = None,

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from harness.backbones.checkpoint import BackboneInfo
+from harness.backbones.folders import is_folder
 from harness.backbones.live import LiveModel, registered
 from harness.backbones.models import create, size_arguments
 from harness.backbones.preprocessing import NAMES, Layer, Preprocessing, base_name, in_words, resolve, stated_by
@@ -96,15 +97,16 @@ def _check(wishes: Wishes) -> None:
 
 
 def _of_path(path: Path, profile: Profile, wishes: Wishes) -> ExternalCheckpoint:
-    if not wishes.arch:
+    if not wishes.arch and not is_folder(str(path)):
         raise UserError(
             f"the architecture of {path} is not known",
             "a file of weights does not say which network they belong to",
             'give its name in timm, e.g. arch="resnet50"',
         )
-    path = path.expanduser().resolve()
-    found = external_checkpoint(profile, path, wishes.arch, wishes.classes, wishes.chosen, wishes.weights, ARGUMENTS)
-    return replace(found, name=wishes.name)
+    found = external_checkpoint(
+        profile, str(path), wishes.arch, wishes.classes, wishes.chosen, wishes.weights, ARGUMENTS
+    )
+    return replace(found, name=wishes.name or found.name)
 
 
 @contextmanager

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _LOOKED_AT: dict[tuple[str, str, str], tuple[str, ...]] = {}
 """Name, root and fingerprint of a data set -> what was found; for the life of a worker."""
 
-STATED = ("arch", "mean", "std", "image_size", "weights_asked", "seed", "samples", "steps")
-"""Entries of ``backbone.json``'s recipe that are stated elsewhere, or are seeds and counts of one training."""
+STATED = ("arch", "mean", "std", "image_size", "weights_asked", "left_out", "seed", "samples", "steps")
+"""Entries of ``backbone.json``'s recipe that are stated elsewhere, are no part of the network, or are seeds and counts of one training."""
 
 
 def measured_with(ctx: Context, suite: Suite, inputs: Mapping[str, str]) -> Measured:

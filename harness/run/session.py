@@ -16,7 +16,7 @@ from harness.plan.model import Plan, Selection
 from harness.plan.planner import Planner
 from harness.run.progress import ProgressReporter, RunSummary
 from harness.store.artifacts import State, Store
-from harness.store.cells import KINDS, Cell
+from harness.store.cells import SHOWN_KINDS, Cell
 
 Stale = Literal["stop", "reuse", "redo"]
 
@@ -40,7 +40,8 @@ class RunPlan:
     def count(self, kind: str, state: State | None = None) -> int:
         """Return how many cells of a kind there are, in all or in one state."""
         return sum(
-            cell.kind == kind and (state is None or self.states[key] == state) for key, cell in self.plan.cells.items()
+            cell.shown_kind == kind and (state is None or self.states[key] == state)
+            for key, cell in self.plan.cells.items()
         )
 
 
@@ -163,8 +164,8 @@ def _prepare(store: Store, quiet: bool) -> None:
 
 
 def _stale_error(old: list[Cell], store: Store) -> UserError:
-    kinds = Counter(cell.kind for cell in old)
-    shown = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kind in kinds)
+    kinds = Counter(cell.shown_kind for cell in old)
+    shown = ", ".join(f"{kinds[kind]} {kind}" for kind in SHOWN_KINDS if kind in kinds)
     listed = "; ".join(cell.folder for cell in old[:3]) + (" ..." if len(old) > 3 else "")
     return UserError(
         f"{len(old)} artifacts are stale ({shown})",

@@ -244,7 +244,7 @@ def import_checkpoint_file(ctx: Context) -> None:
         weights=p["weights"],
         **{name: p[name] for name in ("image_size", "interpolation", "crop", "precision")},
         warnings=ctx.card(CHECKPOINT)["warnings"],
-        kwargs=size_arguments(p["arch"], p["image_size"]),
+        kwargs={**p.get("arguments", {}), **size_arguments(p["arch"], p["image_size"])},
     )
 
 

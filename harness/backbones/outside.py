@@ -1,0 +1,145 @@
+"""The weights of one network out of a checkpoint file of anybody: which are taken, by a stated rule, and what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.backbones.matching import (
+    COUNTER,
+    Candidate,
+    Network,
+    State,
+    candidates,
+    head_of,
+    network_of,
+    same_tensors,
+    sort_rest,
+)
+from harness.backbones.refusals import REST, refuse_choice, refuse_count, refuse_misfit, refuse_weights
+from harness.core.weights import check_state
+
+KINDS = ("ema", "raw")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was taken from a checkpoint file.
+
+    Attributes:
+        state: Tensors under the network's own names.
+        kind: ``ema`` or ``raw``.
+        entry: Where in the file they lay; empty where the file is the state dict itself.
+        outputs: Number of outputs of its head; 0 if it gives features only.
+        normaliser: Mean and standard deviation of a normalising layer inside, for pixels in [0, 1], or None.
+        left_out: What carries weight and was left out, in words.
+    """
+
+    state: State
+    kind: str
+    entry: str
+    outputs: int
+    normaliser: tuple[tuple[float, ...], tuple[float, ...]] | None
+    left_out: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return in sentences what a user would want to know of the choice."""
+        lines = [f"weights: {self.kind}, from {self.entry}"] if self.entry else []
+        if not self.outputs:
+            lines.append("the file has no classifier head for these classes: features only")
+        if self.left_out:
+            shown = ", ".join(self.left_out[:4]) + (
+                f" and {len(self.left_out) - 4} more" if len(self.left_out) > 4 else ""
+            )
+            lines.append(f"left out of the file: {shown}")
+        return tuple(lines)
+
+
+def take(
+    path: Path, content: Mapping[str, Any], arch: str, classes: int, weights: str | None, kwargs: Mapping[str, Any]
+) -> Taken:
+    """Take a network's weights from the content of a file.
+
+    Args:
+        path: The file, for messages.
+        content: What `files.read_checkpoint` returned.
+        arch: Architecture name.
+        classes: Number of classes; 0 for a backbone without a head.
+        weights: ``raw``, ``ema`` or the name of a place in the file; None takes the average where there is one.
+        kwargs: Constructor arguments of the architecture.
+
+    Raises:
+        UserError: no place of the file, or more than one, holds the network; a tensor is left over; the class count differs.
+    """
+    network = network_of(arch, classes, kwargs)
+    found = candidates(content, network)
+    if not found or not found[0].complete:
+        refuse_misfit(path, content, arch, network, found, weights)
+    chosen, kind = _choose(path, found, weights, network)
+    head = head_of(chosen, network)
+    outputs = _outputs(path, chosen, network, head, classes)
+    others = [one for one in found if one is not chosen]
+    rest = sort_rest(chosen, others, network, head if outputs else {}, not outputs)
+    state = _assemble(chosen, network, head if outputs else {})
+    spare = {key.removeprefix(chosen.prefix) if key.removeprefix(chosen.prefix) not in state else key: torch.empty(0)
+             for key in rest.unexpected}  # fmt: skip
+    check_state({**state, **spare}, network.full if outputs else network.body, path, REST)
+    several = any(one.entry == chosen.entry for one in others)
+    return Taken(state, kind, chosen.name if several else chosen.entry, outputs, rest.normaliser, tuple(rest.left_out))
+
+
+def _choose(path: Path, found: Sequence[Candidate], weights: str | None, network: Network) -> tuple[Candidate, str]:
+    """Return the place that is taken, and which weights these are.
+
+    The rule: what was asked for, else the average where there is one. A plain state dict does not say what it is: it is what
+    the caller says. Equal copies count once.
+
+    Raises:
+        UserError: nothing, or more than one thing, is what was asked for.
+    """
+    plain = all(not one.averaged and not one.entry for one in found)
+    averaged = any(one.averaged for one in found) if weights is None else weights == "ema"
+    if weights is None or (weights in KINDS and not plain):
+        left = [one for one in found if one.averaged == averaged]
+    elif weights in KINDS:
+        left = list(found)
+    else:
+        left = [one for one in found if weights in (one.name, one.entry, one.prefix.rstrip("."))]
+    if not left:
+        raise refuse_weights(path, str(weights), found)
+    left.sort(key=lambda one: (not head_of(one, network), len(one.name), one.name))
+    if any(not same_tensors(left[0], one, network) for one in left[1:]):
+        raise refuse_choice(path, left)
+    kind = "ema" if left[0].averaged or (plain and weights == "ema") else "raw"
+    return left[0], kind
+
+
+def _outputs(path: Path, chosen: Candidate, network: Network, head: Mapping[str, str], classes: int) -> int:
+    """Return the number of outputs to be read.
+
+    Raises:
+        UserError: the file's head has another number of outputs than the class list.
+    """
+    if not head or not classes:
+        return 0
+    held = len(chosen.tensors[next(iter(head.values()))])
+    if held != classes:
+        raise refuse_count(path, held, classes)
+    return classes
+
+
+def _assemble(chosen: Candidate, network: Network, head: Mapping[str, str]) -> State:
+    """Return the network's tensors; counters of batch norms that the file lacks are zero, as a new network's are."""
+    state = {name: chosen.tensors[key] for name, key in head.items()}
+    for name, value in network.body.items():
+        key = chosen.prefix + name
+        if key in chosen.tensors:
+            state[name] = chosen.tensors[key]
+        elif name.endswith(COUNTER):
+            state[name] = torch.zeros(value.shape, dtype=value.dtype)
+    return state
