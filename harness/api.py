@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.backbones.checkpoint import load_backbone
+    from harness.backbones.loaded import ClassifierSpec
     from harness.backbones.ranks import Ranks
     from harness.backbones.ranks import join as join_ranks
     from harness.core.classes import ClassList, coverage, load_classes
@@ -64,8 +65,8 @@ if TYPE_CHECKING:
     from harness.store.records import Check, Metric
 
 __all__ = [
-    "IMAGE_SUFFIXES", "NORMALISATIONS", "PART_FOLDERS",
-    "Artifact", "Check", "ClassList", "ColumnKind", "Context", "CorruptArtifact", "DataMissing", "DataReport", "DerivedInput",
+    "IMAGE_SUFFIXES", "NORMALISATIONS",
+    "Artifact", "Check", "ClassList", "ClassifierSpec", "ColumnKind", "Context", "CorruptArtifact", "DataMissing", "DataReport", "DerivedInput",
     "Entry", "EntryReader", "Estimate", "FloatArray", "FolderSource", "Generator", "GeneratorCard", "Item", "Metric",
     "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample", "Score", "Settings", "Statistic", "Suite",
     "SuiteCard", "TrainingFailed", "Units", "UserError", "Workload",
@@ -80,6 +81,7 @@ __all__ = [
 
 _HOMES = {
     "harness.backbones.checkpoint": "load_backbone",
+    "harness.backbones.loaded": "ClassifierSpec",
     "harness.backbones.ranks": "Ranks join_ranks=join",
     "harness.core.classes": "ClassList coverage load_classes",
     "harness.core.code": "load_attribute",

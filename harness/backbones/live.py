@@ -6,7 +6,7 @@ their results can be computed only in a process that holds them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,23 @@ class LiveModel:
     identity: str
     call: Callable[[torch.Tensor], torch.Tensor]
     info: BackboneInfo
+
+
+def live_info(
+    arch: str, ids: Sequence[str], feed: Mapping[str, Any], facts: Mapping[str, Any], warnings: Sequence[str]
+) -> BackboneInfo:
+    """Return the description of a model that lives in a process.
+
+    Args:
+        arch: What it is, in a word.
+        ids: Ordered class ids of its logits.
+        feed: How images reach it, by name of ``Preprocessing``.
+        facts: What else its function says of it.
+        warnings: What of the feed contradicts it.
+    """
+    recipe = {"entry": "", "weights_asked": None, **facts}  # as of a plain state dict: nothing is known of its training
+    fed: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in feed.items()}
+    return BackboneInfo(arch, {}, tuple(ids), weights="raw", recipe=recipe, warnings=tuple(warnings), **fed)
 
 
 _MODELS: dict[str, LiveModel] = {}

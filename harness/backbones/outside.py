@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from harness.backbones.files import read_checkpoint
 from harness.backbones.matching import (
     COUNTER,
     Candidate,
@@ -21,7 +22,8 @@ from harness.backbones.matching import (
     sort_rest,
 )
 from harness.backbones.refusals import REST, refuse_choice, refuse_count, refuse_misfit, refuse_weights
-from harness.core.weights import check_state
+from harness.core.errors import UserError
+from harness.core.weights import check_state, refuse_partial
 
 KINDS = ("ema", "raw")
 
@@ -143,3 +145,33 @@ def _assemble(chosen: Candidate, network: Network, head: Mapping[str, str]) -> S
         elif name.endswith(COUNTER):
             state[name] = torch.zeros(value.shape, dtype=value.dtype)
     return state
+
+
+def load_into(model: torch.nn.Module, path: Path, name: str) -> None:
+    """Load the weights of a file into a network of another library, strictly.
+
+    Args:
+        model: The network.
+        path: The file, in any form that ``--checkpoint`` reads.
+        name: What the network is called in messages.
+
+    Raises:
+        DataMissing: there is no such file.
+        UserError: the file does not hold this network.
+    """
+    wanted = model.state_dict()
+    network = Network(wanted, wanted, {})
+    content = read_checkpoint(path)
+    found = candidates(content, network)
+    if not found or not found[0].complete:
+        held = found[0].tensors if found else {}
+        check_state(
+            {key.removeprefix(found[0].prefix) if found else key: value for key, value in held.items()}, wanted, path
+        )
+        raise UserError(
+            f"{path} does not hold {name}", "it has no such tensors", "give the file of this network's weights"
+        )
+    chosen, _ = _choose(path, found, None, network)
+    rest = sort_rest(chosen, [one for one in found if one is not chosen], network, {}, False)
+    refuse_partial(path, (), rest.unexpected, fix=REST)
+    model.load_state_dict(_assemble(chosen, network, {}), strict=True)

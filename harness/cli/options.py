@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,6 +66,15 @@ CheckpointOption = Annotated[
         help="Evaluate these weights, without generator or pre-training: a file, a folder with config.json, or "
         "hf-hub:ORG/NAME. Or a trivial baseline: "
         "baseline:constant[:CLASS], baseline:uniform, baseline:untrained, baseline:humans.",
+    ),
+]
+ClassifierOption = Annotated[
+    str,
+    typer.Option(
+        "--classifier",
+        metavar="MODULE:FUNCTION",
+        help="Evaluate the classifier that a function returns, on the suites that read logits; --set classifier.NAME=VALUE are "
+        "its arguments. Shipped: harness.classifiers:open_clip, :torchvision and :transformers.",
     ),
 ]
 ArchOption = Annotated[
@@ -149,7 +159,9 @@ def examples(first: str, second: str) -> str:
     return _EXAMPLES.format(first, second)
 
 
+@contextmanager
 def _selection(
+    store: Path,
     generator: GeneratorOption = "",
     suite: SuiteOption = "all",
     backbone: BackboneOption = "",
@@ -159,6 +171,7 @@ def _selection(
     data: DataOption = [],
     set_: SetOption = [],
     checkpoint: CheckpointOption = None,
+    classifier: ClassifierOption = "",
     arch: ArchOption = "",
     classes: ClassesOption = "",
     normalisation: NormalisationOption = "",
@@ -167,28 +180,56 @@ def _selection(
     crop: CropOption = 0.0,
     precision: PrecisionOption = "",
     weights: WeightsOption = "auto",
-) -> Any:
+) -> Iterator[Any]:
     from harness.plan.model import Selection
-    from harness.plan.profile import load_profile
-    from harness.plan.profile_choice import choose_profile
 
-    name, note = choose_profile(profile, str(checkpoint or ""), classes, data)
-    resolved = load_profile(name, set_, data).profile
     if vary not in ("", "all", "generator", "train"):
         raise UserError(f"unknown --vary {vary!r}", "choices: all, generator, train", "correct --vary")
-    external = None
-    if checkpoint is not None:
-        numbers = {"image_size": image_size, "interpolation": interpolation, "crop": crop, "precision": precision}
-        flags = _normalisation(normalisation) | {key: value for key, value in numbers.items() if value}
-        external = _external(resolved, checkpoint, arch, classes, flags, None if weights == "auto" else weights)
-        external = replace(external, notes=(*([note] if note else []), *external.notes))
-    elif not generator:
+    if not (generator or checkpoint or classifier):
         raise UserError(
             "nothing to measure",
-            "neither --generator nor --checkpoint was provided",
+            "none of --generator, --checkpoint and --classifier was provided",
             "for example --generator lbgen; all names: python -m harness list",
         )
-    return Selection(resolved, generator, suite, backbone, seeds, vary, external)
+    numbers = {"image_size": image_size, "interpolation": interpolation, "crop": crop, "precision": precision}
+    flags = _normalisation(normalisation) | {key: value for key, value in numbers.items() if value}
+    wanted = None if weights == "auto" else weights
+    if classifier:
+        from harness.cli.classifier import planned
+
+        _refuse_both(checkpoint, generator, arch, wanted)
+        with planned(classifier, store, profile, classes, data, set_, flags) as (sized, external):
+            yield Selection(sized, generator, suite, backbone, seeds, vary, external)
+        return
+    name, note = _choose_profile(profile, str(checkpoint or ""), classes, data)
+    resolved = _load_profile(name, set_, data)
+    external = _external(resolved, checkpoint, arch, classes, flags, wanted) if checkpoint is not None else None
+    if external is not None:
+        external = replace(external, notes=(*([note] if note else []), *external.notes))
+    yield Selection(resolved, generator, suite, backbone, seeds, vary, external)
+
+
+def _choose_profile(profile: str, subject: str, classes: str, data: list[str]) -> tuple[str, str]:
+    from harness.plan.profile_choice import choose_profile
+
+    return choose_profile(profile, subject, classes, data)
+
+
+def _load_profile(name: str, set_: list[str], data: list[str]) -> Any:
+    from harness.plan.profile import load_profile
+
+    return load_profile(name, set_, data).profile
+
+
+def _refuse_both(checkpoint: Path | None, generator: str, arch: str, weights: str | None) -> None:
+    given = {"--checkpoint": checkpoint, "--generator": generator, "--arch": arch, "--weights": weights}
+    odd = [name for name, value in given.items() if value]
+    if odd:
+        raise UserError(
+            f"{', '.join(odd)} and --classifier do not go together",
+            "the function returns the whole classifier",
+            "leave one of them out; arguments of the function are --set classifier.NAME=VALUE",
+        )
 
 
 def _normalisation(normalisation: str) -> dict[str, Any]:
@@ -225,13 +266,15 @@ def _external(
 
 
 def selects(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that select a run to a command; its first argument is the ``Selection`` made from them."""
-    shared = list(inspect.signature(_selection, eval_str=True).parameters.values())
+    """Add the options that select a run to a command with ``store``; its first argument is the ``Selection`` made from them."""
+    shared = list(inspect.signature(_selection, eval_str=True).parameters.values())[1:]
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
     @functools.wraps(command)
     def wrapped(**values: Any) -> None:
-        command(_selection(**{option.name: values.pop(option.name) for option in shared}), **values)
+        options = {option.name: values.pop(option.name) for option in shared}
+        with _selection(values["store"], **options) as selection:
+            command(selection, **values)
 
     options = [*shared, *own]
     wrapped.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]

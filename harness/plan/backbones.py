@@ -17,7 +17,7 @@ from harness.plan.profile import ORIGINALS
 from harness.plugins.common import Workload
 from harness.plugins.generator import Generator
 from harness.store.cells import Cell, Resources
-from harness.store.data import DataSource
+from harness.store.data import CHECKPOINT, DataSource
 
 if TYPE_CHECKING:
     from harness.plan.builder import Builder
@@ -29,8 +29,6 @@ COPY_VERSION = 2
 PRETRAIN_VERSION = 1
 EXTERNAL_VERSION = 3
 LIVE_VERSION = 1
-CHECKPOINT = "checkpoint"
-"""Name under which the file of a checkpoint from outside is found."""
 
 
 def pretrained(
@@ -136,7 +134,12 @@ def _live(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
         "arch": external.arch,
         "classes": classes.key(),
         **asdict(external.feed),
+        **({"facts": dict(external.facts)} if external.facts else {}),
     }
+    if external.source is not None:
+        card = {"warnings": external.warnings, "source": asdict(external.source)}
+        root, function = external.source.folder, external.source.function
+        builder.plan.sources[CHECKPOINT] = DataSource(CHECKPOINT, root, external.identity, card, function=function)
     cell = builder.plan.add(
         Cell(
             "pretrain",
@@ -145,6 +148,7 @@ def _live(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
             params,
             callable_path="harness.run.tasks:describe_live_model",
             label=external.name,
+            data=() if external.source is None else (CHECKPOINT,),
             code_hash=code_hash("harness.backbones"),
         )
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.backbones import baseline as baselines
 from harness.backbones.preprocessing import Preprocessing
@@ -13,6 +13,9 @@ from harness.core.classes import ClassList
 from harness.plan.profile import Profile
 from harness.store.cells import Cell
 from harness.store.data import DataSource
+
+if TYPE_CHECKING:
+    from harness.backbones.loaded import CodeSource
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,10 @@ class ExternalCheckpoint:
     """Whether the file has no classifier head."""
     identity: str = ""
     """Of a model that lives in this process instead of a file: what stands for it in keys. It gives logits only."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the function that made such a model says of it; part of keys and records."""
+    source: CodeSource | None = None
+    """The function by which a worker makes such a model again; None: only this process holds it."""
 
 
 @dataclass(frozen=True)

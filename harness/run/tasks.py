@@ -16,13 +16,13 @@ from harness.core.errors import UserError
 from harness.core.files import write_json, write_text
 from harness.core.provenance import code_version
 from harness.images.request import Request, Sample, parse_shard
-from harness.plan.backbones import CHECKPOINT
 from harness.plugins import registry
 from harness.plugins.border import checked_rows, guarded, plugin_errors
 from harness.plugins.context import Context
-from harness.plugins.inputs import INDEX, open_images
+from harness.plugins.inputs import INDEX, live_model, open_images
 from harness.run.facts import measured_with
 from harness.run.scoring import ROWS, Measured, lineage, score_rows, write_scored
+from harness.store.data import CHECKPOINT
 
 _QUEUE = 32
 
@@ -259,7 +259,7 @@ def describe_live_model(ctx: Context) -> None:
     from harness.backbones import live
     from harness.backbones.checkpoint import write_backbone
 
-    model, side = live.find_live(ctx.params["identity"]), ctx.params["image_size"]
+    model, side = live_model(ctx, ctx.params["identity"]), ctx.params["image_size"]
     live.live_classifier(model, ctx.device)(torch.full((1, 3, side, side), 0.5))
     write_backbone(ctx.out, model.info, {})
     write_json(ctx.out / live.FILE, {"identity": model.identity})
