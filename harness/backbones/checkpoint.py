@@ -150,6 +150,7 @@ def import_checkpoint(
     precision: str = "fp32",
     warnings: Sequence[str] = (),
     kwargs: Mapping[str, Any] | None = None,
+    head_file: Path | None = None,
 ) -> BackboneInfo:
     """Turn a checkpoint from outside into a backbone folder.
 
@@ -170,13 +171,14 @@ def import_checkpoint(
         precision: "fp32" or "bf16".
         warnings: What of this contradicts the network's own statement; kept with it.
         kwargs: Constructor arguments of the architecture.
+        head_file: File of a linear head that was trained on the network's features.
 
     Raises:
         DataMissing: There is no such file.
         UserError: The file is damaged or no checkpoint, keys or shapes do not fit, or the class count differs.
     """
     arguments = dict(kwargs or {})
-    taken = take(path, read_checkpoint(path), arch, len(classes), weights, arguments)
+    taken = take(path, read_checkpoint(path), arch, len(classes), weights, arguments, head_file)
     labels = tuple(classes) if taken.outputs else ()
     create(arch, len(labels), **arguments).load_state_dict(taken.state, strict=True)
     recipe = {"entry": taken.entry, "weights_asked": weights}

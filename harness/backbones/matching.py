@@ -38,7 +38,7 @@ _NORMALISERS = {
     "image_mean": ("image_std",), "means": ("stds", "sds"),
 }  # fmt: skip
 _HEAD = re.compile(
-    r"(?P<owner>(?:.*\.)?)(?P<head>head\.fc|heads\.head|head|fc|classifier|last_linear|linear)\.(?P<part>weight|bias)"
+    r"(?P<owner>(?:.*?\.)??)(?P<head>head\.fc|heads\.head|head|fc|classifier|last_linear|linear)\.(?P<part>weight|bias)"
 )
 _PRETEXT = ("head", "projector", "projection_head", "predictor", "prototypes", "queue", "queue_ptr", "decoder", "mask_token",
             "decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred")  # fmt: skip
@@ -204,6 +204,17 @@ def head_of(chosen: Candidate, network: Network) -> dict[str, str]:
     if len(found) != 1:
         return {}
     return {name: f"{found[0]}.{name.rpartition('.')[2]}" for name in network.head}
+
+
+def linear_layers(content: Mapping[str, Any]) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Return the linear layers with a bias that a file holds: name, weight (K, d), bias (K,)."""
+    return [
+        (".".join(filter(None, (entry, key.removesuffix("weight").rstrip(".")))), value, bias)
+        for entry, tensors in _entries(content)
+        for key, value in tensors.items()
+        if key.rpartition(".")[2] == "weight" and value.ndim == 2
+        and (bias := tensors.get(f"{key.removesuffix('weight')}bias")) is not None and bias.shape == value.shape[:1]
+    ]  # fmt: skip
 
 
 def sort_rest(

@@ -17,6 +17,7 @@ from harness.backbones.matching import (
     State,
     candidates,
     head_of,
+    linear_layers,
     network_of,
     same_tensors,
     sort_rest,
@@ -63,7 +64,13 @@ class Taken:
 
 
 def take(
-    path: Path, content: Mapping[str, Any], arch: str, classes: int, weights: str | None, kwargs: Mapping[str, Any]
+    path: Path,
+    content: Mapping[str, Any],
+    arch: str,
+    classes: int,
+    weights: str | None,
+    kwargs: Mapping[str, Any],
+    head_file: Path | None = None,
 ) -> Taken:
     """Take a network's weights from the content of a file.
 
@@ -74,6 +81,7 @@ def take(
         classes: Number of classes; 0 for a backbone without a head.
         weights: ``raw``, ``ema`` or the name of a place in the file; None takes the average where there is one.
         kwargs: Constructor arguments of the architecture.
+        head_file: File of a linear head that was trained on the network's features.
 
     Raises:
         UserError: no place of the file, or more than one, holds the network; a tensor is left over; the class count differs.
@@ -84,10 +92,13 @@ def take(
         refuse_misfit(path, content, arch, network, found, weights)
     chosen, kind = _choose(path, found, weights, network)
     head = head_of(chosen, network)
-    outputs = _outputs(path, chosen, network, head, classes)
+    outputs = _outputs(path, chosen, network, {} if head_file else head, classes)
     others = [one for one in found if one is not chosen]
     rest = sort_rest(chosen, others, network, head if outputs else {}, not outputs)
     state = _assemble(chosen, network, head if outputs else {})
+    if head_file is not None:
+        state |= _linear_head(head_file, network, classes)
+        outputs = classes
     spare = {key.removeprefix(chosen.prefix) if key.removeprefix(chosen.prefix) not in state else key: torch.empty(0)
              for key in rest.unexpected}  # fmt: skip
     check_state({**state, **spare}, network.full if outputs else network.body, path, REST)
@@ -133,6 +144,35 @@ def _outputs(path: Path, chosen: Candidate, network: Network, head: Mapping[str,
     if held != classes:
         raise refuse_count(path, held, classes)
     return classes
+
+
+def _linear_head(path: Path, network: Network, classes: int) -> State:
+    """Return the head's tensors from a file of their own.
+
+    Raises:
+        UserError: the file holds no linear layer, or several, or one of other features; or the class count differs.
+    """
+    found = linear_layers(read_checkpoint(path))
+    weight = next((name for name in network.head if name.endswith("weight")), "")
+    if len(found) != 1 or len(network.head) != 2:
+        raise UserError(
+            f"{path} is no linear head",
+            f"it holds {len(found)} linear layers with a bias ({', '.join(name for name, _, _ in found[:4])})"
+            if len(network.head) == 2 else f"the network's own head has the tensors {', '.join(network.head) or 'none'}",
+            "give the file of one linear classifier with --head",
+        )  # fmt: skip
+    _, value, bias = found[0]
+    width = network.head[weight].shape[1]
+    if value.shape[1] != width:
+        raise UserError(
+            f"the head in {path} reads other features",
+            f"it has {value.shape[1]} inputs, the network gives {width} features: some evaluations join the class tokens of several "
+            "blocks, or add their mean",
+            "measure network and head together by a function of yours: --classifier MODULE:FUNCTION",
+        )
+    if len(value) != classes:
+        raise refuse_count(path, len(value), classes)
+    return {name: value if name == weight else bias for name in network.head}
 
 
 def _assemble(chosen: Candidate, network: Network, head: Mapping[str, str]) -> State:

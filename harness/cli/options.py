@@ -138,6 +138,12 @@ WeightsOption = Annotated[
         "teacher.",
     ),
 ]
+HeadOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--head", metavar="FILE", help="Linear head of the checkpoint, in a file of its own (as DINO publishes it)."
+    ),
+]
 StaleOption = Annotated[
     str, typer.Option("--stale", metavar="ACTION", help="What to do about stale artifacts: stop, reuse or redo.")
 ]
@@ -180,6 +186,7 @@ def _selection(
     crop: CropOption = 0.0,
     precision: PrecisionOption = "",
     weights: WeightsOption = "auto",
+    head: HeadOption = None,
 ) -> Iterator[Any]:
     from harness.plan.model import Selection
 
@@ -197,13 +204,19 @@ def _selection(
     if classifier:
         from harness.cli.classifier import planned
 
-        _refuse_both(checkpoint, generator, arch, wanted)
+        _refuse_both(
+            {"--checkpoint": checkpoint, "--generator": generator, "--arch": arch, "--weights": wanted, "--head": head}
+        )
         with planned(classifier, store, profile, classes, data, set_, flags) as (sized, external):
             yield Selection(sized, generator, suite, backbone, seeds, vary, external)
         return
     name, note = _choose_profile(profile, str(checkpoint or ""), classes, data)
     resolved = _load_profile(name, set_, data)
-    external = _external(resolved, checkpoint, arch, classes, flags, wanted) if checkpoint is not None else None
+    external = (
+        _external(resolved, checkpoint, arch, classes, flags, wanted, str(head or ""))
+        if checkpoint is not None
+        else None
+    )
     if external is not None:
         external = replace(external, notes=(*([note] if note else []), *external.notes))
     yield Selection(resolved, generator, suite, backbone, seeds, vary, external)
@@ -221,8 +234,7 @@ def _load_profile(name: str, set_: list[str], data: list[str]) -> Any:
     return load_profile(name, set_, data).profile
 
 
-def _refuse_both(checkpoint: Path | None, generator: str, arch: str, weights: str | None) -> None:
-    given = {"--checkpoint": checkpoint, "--generator": generator, "--arch": arch, "--weights": weights}
+def _refuse_both(given: dict[str, Any]) -> None:
     odd = [name for name, value in given.items() if value]
     if odd:
         raise UserError(
@@ -239,7 +251,7 @@ def _normalisation(normalisation: str) -> dict[str, Any]:
 
 
 def _external(
-    profile: Any, checkpoint: Path, arch: str, classes: str, flags: dict[str, Any], weights: str | None
+    profile: Any, checkpoint: Path, arch: str, classes: str, flags: dict[str, Any], weights: str | None, head: str
 ) -> Any:
     from harness.backbones.baseline import PREFIX, parse_baseline
     from harness.backbones.folders import is_folder
@@ -262,7 +274,7 @@ def _external(
             "the outputs of a head have no meaning without the ordered list of its classes",
             "for example --checkpoint w.pth --arch resnet50 --classes imagenet1k",
         )
-    return external_checkpoint(profile, str(checkpoint), arch, classes, flags, weights)
+    return external_checkpoint(profile, str(checkpoint), arch, classes, flags, weights, head=head)
 
 
 def selects(command: Callable[..., None]) -> Callable[..., None]:

@@ -17,7 +17,7 @@ from harness.plan.profile import ORIGINALS
 from harness.plugins.common import Workload
 from harness.plugins.generator import Generator
 from harness.store.cells import Cell, Resources
-from harness.store.data import CHECKPOINT, DataSource
+from harness.store.data import CHECKPOINT, HEAD, DataSource
 
 if TYPE_CHECKING:
     from harness.plan.builder import Builder
@@ -107,6 +107,9 @@ def imported(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
         **asdict(external.feed),
         **({"arguments": dict(external.arguments)} if external.arguments else {}),
     }
+    if external.head is not None:
+        params["head_sha256"] = builder.fingerprints.file(external.head)
+        builder.plan.sources[HEAD] = DataSource(HEAD, str(external.head), params["head_sha256"], {})
     cell = builder.plan.add(
         Cell(
             "pretrain",
@@ -115,7 +118,7 @@ def imported(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
             params,
             callable_path=work,
             label=external.path.name,
-            data=(CHECKPOINT,),
+            data=(CHECKPOINT,) if external.head is None else (CHECKPOINT, HEAD),
             code_hash=code_hash(work),
         )
     )

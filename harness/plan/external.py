@@ -25,6 +25,7 @@ def external_checkpoint(
     chosen: Mapping[str, Any],
     weights: str | None = None,
     options: Mapping[str, str] = OPTIONS,
+    head: str = "",
 ) -> ExternalCheckpoint:
     """Return a checkpoint with how images reach it. The file is opened: what does not fit is refused before any work begins.
 
@@ -36,6 +37,7 @@ def external_checkpoint(
         chosen: What the user chose, by name of ``Preprocessing``.
         weights: ``raw``, ``ema`` or a place in the file; None takes the average if the file keeps one.
         options: Name of ``Preprocessing`` to how the user spells it, for messages.
+        head: File of a linear head; empty if there is none.
 
     Raises:
         DataMissing: the file does not exist.
@@ -51,7 +53,10 @@ def external_checkpoint(
     source.check_labels(listed)
     _same_classes(path, classes)
     weights = _weights(path, weights)
-    taken, inside = _open(source, len(listed), feed, chosen, weights)
+    head_file = Path(head).expanduser().resolve() if head else None
+    if head_file is not None and not head_file.is_file():
+        raise DataMissing(f"head {head_file} does not exist", "no such file", "correct --head")
+    taken, inside = _open(source, len(listed), feed, chosen, weights, head_file)
     if inside is not None:
         feed = resolve(source.arch, path, chosen, recipe, stated=source.stated, inside=inside, options=options)
     return ExternalCheckpoint(
@@ -65,11 +70,12 @@ def external_checkpoint(
         name=source.name,
         arguments=source.arguments,
         features_only=not taken.outputs,
+        head=head_file,
     )
 
 
 def _open(
-    source: Source, outputs: int, feed: Resolved, chosen: Mapping[str, Any], weights: str | None
+    source: Source, outputs: int, feed: Resolved, chosen: Mapping[str, Any], weights: str | None, head: Path | None
 ) -> tuple[Taken, Layer | None]:
     """Return what the import will take from a file, and what the weights themselves say of their inputs."""
     from harness.backbones.files import read_checkpoint
@@ -80,7 +86,7 @@ def _open(
     arch, size, content = base_name(source.arch), feed.values.image_size, read_checkpoint(source.path)
     implied = size if "image_size" in chosen else size_of(content, arch, size)
     arguments = {**source.arguments, **size_arguments(arch, implied)}
-    taken = take(source.path, content, arch, outputs, weights, arguments)
+    taken = take(source.path, content, arch, outputs, weights, arguments, head)
     said: dict[str, Any] = {} if implied == size else {"image_size": implied}
     if taken.normaliser is not None:
         said |= dict(zip(("mean", "std"), taken.normaliser, strict=True))

@@ -41,6 +41,8 @@ class ExternalCheckpoint:
     """Constructor arguments that a ``config.json`` beside the weights states."""
     features_only: bool = False
     """Whether the file has no classifier head."""
+    head: Path | None = None
+    """File of a linear head that was trained on the network's features."""
     identity: str = ""
     """Of a model that lives in this process instead of a file: what stands for it in keys. It gives logits only."""
     facts: Mapping[str, Any] = field(default_factory=dict)

@@ -22,7 +22,7 @@ from harness.plugins.context import Context
 from harness.plugins.inputs import INDEX, live_model, open_images
 from harness.run.facts import measured_with
 from harness.run.scoring import ROWS, Measured, lineage, score_rows, write_scored
-from harness.store.data import CHECKPOINT
+from harness.store.data import CHECKPOINT, HEAD
 
 _QUEUE = 32
 
@@ -245,6 +245,7 @@ def import_checkpoint_file(ctx: Context) -> None:
         **{name: p[name] for name in ("image_size", "interpolation", "crop", "precision")},
         warnings=ctx.card(CHECKPOINT)["warnings"],
         kwargs={**p.get("arguments", {}), **size_arguments(p["arch"], p["image_size"])},
+        head_file=Path(ctx.sources[HEAD].root) if "head_sha256" in p else None,
     )
 
 

@@ -22,6 +22,8 @@ from harness.store.cells import Cell
 DONE = ".complete"
 CHECKPOINT = "checkpoint"
 """Name under which the file of a checkpoint from outside, or the function that makes a classifier, is found."""
+HEAD = "head"
+"""Name under which the file of a linear head beside a checkpoint is found."""
 
 
 class DataSettings(Settings):

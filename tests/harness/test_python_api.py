@@ -24,11 +24,11 @@ from safetensors.torch import save_file
 
 import harness
 import harness.run.inline
+from harness.backbones.model_identity import InTraining, NotHashable, model_hash
 from harness.core.errors import DataMissing, UserError
 from harness.plan.model import Selection
 from harness.plan.planner import Planner
 from harness.plan.profile import load_profile
-from harness.backbones.model_identity import InTraining, NotHashable, model_hash
 from harness.results.results import COLUMNS, Results
 from harness.results.subject import Wishes, prepared
 from harness.store.artifacts import Store
