@@ -97,6 +97,8 @@ def run(
     if stale not in ("stop", "reuse", "redo"):
         raise UserError(f"unknown --stale {stale!r}", "choices: stop, reuse, redo", "correct --stale")
     place = Store(store.resolve())
+    if device == "auto" and selection.external is not None and selection.external.arch == "callable":
+        device = "cpu"  # it gets its images where its author may expect them
     found, report = running.run(
         selection, place, stale=cast("Stale", stale), slots=slots, device=device, quiet=quiet, announce=print_plan_notes
     )

@@ -106,7 +106,9 @@ class Planner:
         ):
             asked = {part.strip() for part in text.split(",")} & set(found.groups())
             for broken in found.available()[1] if asked else ():
-                self.plan.note(f"{', '.join(sorted(asked))} leaves out {found.kind} {broken.id} ({broken.origin}): {broken.reason}")
+                self.plan.note(
+                    f"{', '.join(sorted(asked))} leaves out {found.kind} {broken.id} ({broken.origin}): {broken.reason}"
+                )
 
     def _subjects(self) -> Iterator[tuple[PlannedSubject, Cell | None]]:
         external = self.selection.external
@@ -126,7 +128,11 @@ class Planner:
                 )
                 with plugin_errors(generator):
                     wanted, lacking = generator.data(settings), generator.missing(settings)
-                missing = [self.builder.why_missing(data) for data in wanted if not self.builder.find(data, generator.bound_data)]
+                missing = [
+                    self.builder.why_missing(data)
+                    for data in wanted
+                    if not self.builder.find(data, generator.bound_data)
+                ]
                 missing += filter(None, [lacking])
                 if missing and not self.builder.assume:
                     self.plan.skip(what, missing[0], by_name)

@@ -17,6 +17,7 @@ from harness.results.results import Results
 if TYPE_CHECKING:
     import torch
 
+    from harness.backbones.loaded import ClassifierSpec
     from harness.plan.model import Plan
 
 Colour = Sequence[float]
@@ -24,11 +25,11 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def evaluate(
-    model: torch.nn.Module | Callable[[torch.Tensor], torch.Tensor] | Place,
+    model: torch.nn.Module | Callable[[torch.Tensor], torch.Tensor] | ClassifierSpec | Place,
     suites: str | Sequence[str] = "bias",
     *,
     data: Mapping[str, Place] | None = None,
-    classes: str = "imagenet1k",
+    classes: str = "",
     arch: str = "",
     name: str = "",
     mean: Colour | None = None,
@@ -37,7 +38,8 @@ def evaluate(
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"] | None = None,
     crop: float | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
-    weights: Literal["raw", "ema"] | None = None,
+    weights: str | None = None,
+    head: Place | None = None,
     profile: str | None = None,
     settings: Mapping[str, object] | None = None,
     store: Place | None = None,
@@ -57,10 +59,10 @@ def evaluate(
     Args:
         model: A ``torch.nn.Module`` from normalised images (B, 3, H, W) to logits (B, K); the path of a checkpoint file, with
             ``arch``; or any callable from float32 RGB in [0, 1] of shape (B, 3, H, W) to logits (B, K), such as a zero-shot
-            classifier, which normalises by itself. The model is left as it is; a module is copied and measured in evaluation mode.
+            classifier, which normalises by itself; or a ``harness.api.ClassifierSpec`` of either, as ``--classifier`` takes it. The model is left as it is; a module is copied and measured in evaluation mode.
         suites: Ids or groups of suites, such as ``("texture-bias", "context-bias")``; ``python -m harness list suites``.
         data: Data set name to its folder, such as ``{"cue-conflict": "/data/cue-conflict"}``. The profile ``micro`` brings its own.
-        classes: What the K logits mean, in order: ``imagenet1k``, ``imagenet100``, ``micro``, or a file with an id a line.
+        classes: What the K logits mean, in order: ``imagenet1k`` (default), ``imagenet100``, ``micro``, or a file with an id a line.
         arch: Name of the network in timm; needed for a path, known of modules that timm has made.
         name: What the leaderboard calls the model; default: its architecture, its class, or its function. If the code of a callable
             cannot be hashed, the name is its identity: the caller vouches that equal names mean equal models.
@@ -71,7 +73,8 @@ def evaluate(
         interpolation: How images are resized for it; default: as ``mean``, else bicubic.
         crop: Crop size over resized size, in (0, 1]; default: as ``mean``, else 0.875.
         precision: ``fp32`` (default), or ``bf16`` by autocast.
-        weights: Which weights of a checkpoint file; default: its average if it keeps one.
+        weights: Which weights of a checkpoint file: ``raw``, ``ema`` or a place in it; default: its average if it keeps one.
+        head: File of a linear head of a checkpoint file that has none.
         profile: Sizes of the suites: ``micro``, ``in100``, ``in1k`` or a TOML file; default: the one with these classes.
         settings: Further settings by key, such as ``{"suites.texture-bias.restricted": True}``.
         store: Folder of the store; default: ``$HARNESS_STORE``, or ``./store``.
@@ -86,6 +89,7 @@ def evaluate(
             model; the model's outputs do not fit the classes. Messages name options of the command line where these have the
             names of arguments.
     """
+    from harness.backbones.loaded import ClassifierSpec
     from harness.plan.model import Selection
     from harness.plan.profile import load_profile
     from harness.plan.profile_choice import choose_profile
@@ -97,6 +101,7 @@ def evaluate(
 
     _known("device", device, DEVICES)
     _known("stale", stale, ("stop", "reuse", "redo"))
+    classes = classes or (model.classes if isinstance(model, ClassifierSpec) else "") or "imagenet1k"
     roots = [f"{label}={os.fspath(root)}" for label, root in (data or {}).items()]
     chosen, note = choose_profile(profile or "", "a model", classes, roots)
     sized = load_profile(
@@ -111,7 +116,14 @@ def evaluate(
         "crop": crop,
         "precision": precision,
     }
-    wishes = Wishes(classes, {key: value for key, value in given.items() if value is not None}, arch, name, weights)
+    wishes = Wishes(
+        classes,
+        {key: value for key, value in given.items() if value is not None},
+        arch,
+        name,
+        weights,
+        "" if head is None else str(head),
+    )
     with prepared(model, sized, place.root, wishes) as subject:
         subject = replace(subject, notes=(*filter(None, [note]), *subject.notes))
         selection = Selection(sized, suites=suites if isinstance(suites, str) else ",".join(suites), external=subject)

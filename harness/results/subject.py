@@ -46,6 +46,7 @@ class Wishes:
     arch: str = ""
     name: str = ""
     weights: str | None = None
+    head: str = ""
     stated: Layer | None = None
     """What the function that made the model states of its inputs, with its origin."""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -123,7 +124,7 @@ def _of_path(path: Path, profile: Profile, wishes: Wishes) -> ExternalCheckpoint
             'give its name in timm, e.g. arch="resnet50"',
         )
     found = external_checkpoint(
-        profile, str(path), wishes.arch, wishes.classes, wishes.chosen, wishes.weights, ARGUMENTS
+        profile, str(path), wishes.arch, wishes.classes, wishes.chosen, wishes.weights, ARGUMENTS, wishes.head
     )
     return replace(found, name=wishes.name or found.name)
 
