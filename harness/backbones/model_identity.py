@@ -13,6 +13,7 @@ import functools
 import hashlib
 import inspect
 import logging
+import re
 import sys
 import sysconfig
 import types
@@ -100,6 +101,8 @@ class _Hasher:
             self._say("module file", value.__name__, _own_bytes(getattr(value, "__file__", None)))
         elif isinstance(value, logging.Logger):
             self._say("logger")
+        elif isinstance(value, re.Pattern):
+            self._say("pattern", value.pattern, value.flags)
         elif isinstance(value, type):
             self._class(value)
         else:

@@ -15,9 +15,13 @@ import torch
 import harness as package
 from harness.backbones.live import live_info
 from harness.backbones.loaded import ClassifierSpec, CodeSource, identity_of, made_again
+from harness.cli.classifier import planned
 from harness.core.errors import DataMissing, UserError
 from harness.core.resources import cache_folder
 from harness.microworld.towers import clip_folder
+from harness.plan.model import Selection
+from harness.plan.planner import Planner
+from harness.run.job import Job, execute
 
 Run = Callable[..., Any]
 MODULE = """
@@ -173,7 +177,25 @@ def test_transformers_is_measured_by_its_own_code_and_inputs(tmp_path: Path, fou
 # --- functions of one's own ---------------------------------------------------------------------------------------------
 
 
-def test_workers_measure_a_function_of_ones_own_as_python_does(harness: Run, tmp_path: Path, own: str) -> None:
+def test_a_process_that_does_not_hold_the_classifier_makes_it_again(own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker gets is the plan as JSON: it makes the same classifier, and measures what Python measures."""
+    monkeypatch.chdir(tmp_path)
+    with planned(f"{own}:make", tmp_path / "s", "", "", (), ["classifier.scale=2.0"], {}) as (profile, subject):
+        plan = Planner(Selection(profile, suites="texture-bias", external=subject), store=tmp_path / "s").build()
+    assert {cell.shown_kind for cell in plan.cells.values()} == {"import", "evaluate"}
+    for cell in plan.cells.values():
+        job = Job(cell, plan.inputs(cell), plan.sources_of(cell), str(tmp_path / "s"))
+        execute(Job.from_dict(json.loads(json.dumps(job.to_dict()))))
+    results = package.evaluate(made(f"{own}:make", where=tmp_path, scale=2.0), suites="texture-bias", store=tmp_path / "t")
+    mine, theirs = (next((tmp_path / name).glob("evaluate/*/rows.parquet")) for name in ("s", "t"))
+    assert mine.read_bytes() == theirs.read_bytes()
+    record = json.loads(mine.with_name("record.json").read_text())
+    assert record["subject"]["network"]["recipe"] == {"entry": "", "scale": 2.0}
+    assert record["subject"]["generator"] == results.name
+
+
+@pytest.mark.slow
+def test_workers_measure_a_function_of_ones_own(harness: Run, tmp_path: Path, own: str) -> None:
     arguments = ("--classifier", f"{own}:make", "--set", "classifier.scale=2.0", "--suite", "texture-bias", "--store")
     cache = {"HARNESS_CACHE": str(cache_folder())}
     done = harness("run", *arguments, "s", "--device", "cpu", **cache)
@@ -183,13 +205,6 @@ def test_workers_measure_a_function_of_ones_own_as_python_does(harness: Run, tmp
     again = harness("plan", *arguments, "s", "--json", **cache)
     assert {row["kind"]: (row["cells"], row["done"]) for row in json.loads(again.stdout)["kinds"] if row["cells"]} == {
         "import": (1, 1), "evaluate": (1, 1)}  # fmt: skip
-    spec = made(f"{own}:make", where=tmp_path, scale=2.0)
-    results = package.evaluate(spec, suites="texture-bias", store=tmp_path / "t")
-    mine, theirs = (next((tmp_path / name).glob("evaluate/*/rows.parquet")) for name in ("s", "t"))
-    assert mine.read_bytes() == theirs.read_bytes()
-    record = json.loads(mine.with_name("record.json").read_text())
-    assert record["subject"]["network"]["recipe"] == {"entry": "", "scale": 2.0}
-    assert record["subject"]["generator"] == results.name
 
 
 def test_a_function_that_cannot_be_used_is_refused_with_its_reason(own: str, tmp_path: Path) -> None:
