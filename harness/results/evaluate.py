@@ -57,9 +57,10 @@ def evaluate(
     ``ade20k``) are refused before work begins.
 
     Args:
-        model: A ``torch.nn.Module`` from normalised images (B, 3, H, W) to logits (B, K); the path of a checkpoint file, with
-            ``arch``; or any callable from float32 RGB in [0, 1] of shape (B, 3, H, W) to logits (B, K), such as a zero-shot
-            classifier, which normalises by itself; or a ``harness.api.ClassifierSpec`` of either, as ``--classifier`` takes it. The model is left as it is; a module is copied and measured in evaluation mode.
+        model: A ``torch.nn.Module`` from normalised images (B, 3, H, W) to logits (B, K); the path of a checkpoint file or of a model
+            folder, with ``arch``; any callable from float32 RGB in [0, 1] of shape (B, 3, H, W) to logits (B, K), such as a
+            zero-shot classifier, which normalises by itself; or a ``harness.api.ClassifierSpec`` of either, as ``--classifier``
+            takes it. The model is left as it is; a module is copied and measured in evaluation mode.
         suites: Ids or groups of suites, such as ``("texture-bias", "context-bias")``; ``python -m harness list suites``.
         data: Data set name to its folder, such as ``{"cue-conflict": "/data/cue-conflict"}``. The profile ``micro`` brings its own.
         classes: What the K logits mean, in order: ``imagenet1k`` (default), ``imagenet100``, ``micro``, or a file with an id a line.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -67,7 +68,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the name of a module of one's own, in a folder that is looked in last."""
     name = f"own_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(MODULE)
-    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    monkeypatch.setattr("sys.path", [*sys.path])
     return name
 
 
@@ -177,7 +178,9 @@ def test_transformers_is_measured_by_its_own_code_and_inputs(tmp_path: Path, fou
 # --- functions of one's own ---------------------------------------------------------------------------------------------
 
 
-def test_a_process_that_does_not_hold_the_classifier_makes_it_again(own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_does_not_hold_the_classifier_makes_it_again(
+    own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a worker gets is the plan as JSON: it makes the same classifier, and measures what Python measures."""
     monkeypatch.chdir(tmp_path)
     with planned(f"{own}:make", tmp_path / "s", "", "", (), ["classifier.scale=2.0"], {}) as (profile, subject):
@@ -186,7 +189,9 @@ def test_a_process_that_does_not_hold_the_classifier_makes_it_again(own: str, tm
     for cell in plan.cells.values():
         job = Job(cell, plan.inputs(cell), plan.sources_of(cell), str(tmp_path / "s"))
         execute(Job.from_dict(json.loads(json.dumps(job.to_dict()))))
-    results = package.evaluate(made(f"{own}:make", where=tmp_path, scale=2.0), suites="texture-bias", store=tmp_path / "t")
+    results = package.evaluate(
+        made(f"{own}:make", where=tmp_path, scale=2.0), suites="texture-bias", store=tmp_path / "t"
+    )
     mine, theirs = (next((tmp_path / name).glob("evaluate/*/rows.parquet")) for name in ("s", "t"))
     assert mine.read_bytes() == theirs.read_bytes()
     record = json.loads(mine.with_name("record.json").read_text())
@@ -205,6 +210,14 @@ def test_workers_measure_a_function_of_ones_own(harness: Run, tmp_path: Path, ow
     again = harness("plan", *arguments, "s", "--json", **cache)
     assert {row["kind"]: (row["cells"], row["done"]) for row in json.loads(again.stdout)["kinds"] if row["cells"]} == {
         "import": (1, 1), "evaluate": (1, 1)}  # fmt: skip
+
+
+def test_the_function_of_the_manual_is_a_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text("utf-8")
+    (tmp_path / "of_the_manual.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    monkeypatch.setattr("sys.path", [*sys.path])
+    spec = made("of_the_manual:mine", where=tmp_path, scale=2.0)
+    assert logits(spec, PIXELS).shape == (2, 12) and spec.classes == "micro"
 
 
 def test_a_function_that_cannot_be_used_is_refused_with_its_reason(own: str, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from harness.backbones.models import size_arguments
 from harness.core.classes import load_classes
 from harness.core.errors import DataMissing, UserError
 from harness.plan.external import external_checkpoint
-from harness.plan.model import ExternalCheckpoint
+from harness.plan.model import ExternalCheckpoint, Selection
+from harness.plan.planner import Planner
 from harness.plan.profile import Profile, load_profile
 from tests.harness.backbones.forms import READ, REFUSED, Form, network
 
@@ -94,3 +95,77 @@ def test_is_refused(name: str, profile: Profile, tmp_path: Path) -> None:
     assert isinstance(error, DataMissing) == (
         name in ("hub-not-in-the-cache", "missing-file", "folder-without-weights")
     )
+
+
+def test_every_line_of_the_table_names_a_test_and_every_form_has_a_line() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "checkpoints.md").read_text("utf-8")
+    lines = [
+        line for line in page.partition("## Forms")[2].splitlines() if line.startswith("| ") and "| form |" not in line
+    ]
+    named = [line.rpartition("`test_")[2].removesuffix("` |") for line in lines]
+    assert sorted(named) == sorted([f"is_read[{name}]" for name in READ] + [f"is_refused[{name}]" for name in REFUSED])
+    assert all(("| read |" in line) == ("is_read" in line) and len(line.split("|")) == 5 for line in lines)
+
+
+def test_a_file_without_a_head_is_planned_for_features_and_refused_for_logits(tmp_path: Path) -> None:
+    micro = load_profile("micro").profile
+    form = READ["without-head"]
+    found = planned(micro, form, form.write(tmp_path, network("resnet10")))
+    plan = Planner(Selection(micro, suites="texture-bias,in-domain,linear-probe", external=found)).build()
+    assert {cell.name for cell in plan.cells.values() if cell.kind == "evaluate"} == {"linear-probe"}
+    refused = [entry for entry in plan.not_run if "no classifier head" in entry.reason]
+    assert len(refused) == 2 and all(entry.asked for entry in refused)
+    assert any("features only" in note for note in plan.notes)
+
+
+def test_what_is_left_out_is_said_and_recorded(profile: Profile, tmp_path: Path) -> None:
+    for name, words in (("torchvision-ema", "the weights under model"), ("dino", "module.head.mlp.0.weight")):
+        form, folder = READ[name], tmp_path / name
+        folder.mkdir()
+        found = planned(profile, form, form.write(folder, network("resnet10")))
+        assert any(words in note for note in found.notes)
+        assert any(f"from {'model_ema' if name == 'torchvision-ema' else 'teacher'}" in note for note in found.notes)
+        imported(found, folder / "out")
+        recipe = read_info(folder / "out").recipe
+        assert words in recipe["left_out"] and recipe["entry"] in ("model_ema", "teacher")
+
+
+def test_a_normaliser_inside_is_said_and_an_option_against_it_is_a_warning(profile: Profile, tmp_path: Path) -> None:
+    form = READ["robustness"]
+    location = form.write(tmp_path, network("resnet10"))
+    assert "mean 0.1,0.2,0.3, std 0.4,0.5,0.6 (the file itself)" in planned(profile, form, location).notes[0]
+    other = external_checkpoint(
+        profile, str(location), "resnet10", "classes.txt", {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+    )
+    assert other.feed.mean == (0.5,) * 3
+    assert "mean 0.5 (--normalisation) instead of mean 0.1,0.2,0.3 (the file itself)" in other.warnings
+
+
+def test_a_head_of_its_own_is_part_of_the_key_and_other_keys_are_as_before(tmp_path: Path) -> None:
+    micro, form = load_profile("micro").profile, READ["dino-linear-head"]
+    location = form.write(tmp_path, network("resnet10"))
+    cells = []
+    for head in ("", form.head):
+        found = external_checkpoint(micro, _listed(form, location), "resnet10", "classes.txt", form.chosen, head=head)
+        plan = Planner(Selection(micro, suites="", external=found)).build()
+        cells.append(next(iter(plan.cells.values())))
+    plain, headed = cells
+    assert set(plain.params) == {
+        "sha256",
+        "arch",
+        "classes",
+        "weights",
+        "mean",
+        "std",
+        "image_size",
+        "interpolation",
+        "crop",
+        "precision",
+    }
+    assert set(headed.params) - set(plain.params) == {"head_sha256"} and headed.data == ("checkpoint", "head")
+    assert plain.folder.startswith("pretrain/outside-") and plain.shown_kind == "import"
+
+
+def _listed(form: Form, location: object) -> str:
+    Path("classes.txt").write_text("".join(f"{name}\n" for name in form.classes))
+    return str(location)
