@@ -37,7 +37,7 @@ class ZeroShot(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return cosine similarities times the model's scale, (B, K), of normalised images (B, 3, H, W)."""
         features: torch.Tensor = self.clip.encode_image(images, normalize=True)  # type: ignore[operator]
-        scale: torch.Tensor = self.clip.logit_scale.exp()  # type: ignore[operator, union-attr]
+        scale: torch.Tensor = self.clip.logit_scale.exp()  # type: ignore[operator]
         return scale * features @ self.text.T  # type: ignore[operator]
 
 

@@ -181,7 +181,7 @@ def import_checkpoint(
     taken = take(path, read_checkpoint(path), arch, len(classes), weights, arguments, head_file)
     labels = tuple(classes) if taken.outputs else ()
     create(arch, len(labels), **arguments).load_state_dict(taken.state, strict=True)
-    recipe = {"entry": taken.entry, "weights_asked": weights}
+    recipe: dict[str, Any] = {"entry": taken.entry, "weights_asked": weights}
     recipe |= {"left_out": list(taken.left_out)} if taken.left_out else {}
     info = BackboneInfo(arch, arguments, labels, tuple(mean), tuple(std), image_size, interpolation, taken.kind,
                         recipe, crop, precision, tuple(warnings))  # fmt: skip

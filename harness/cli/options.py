@@ -211,15 +211,11 @@ def _selection(
             yield Selection(sized, generator, suite, backbone, seeds, vary, external)
         return
     name, note = _choose_profile(profile, str(checkpoint or ""), classes, data)
-    resolved = _load_profile(name, set_, data)
-    external = (
-        _external(resolved, checkpoint, arch, classes, flags, wanted, str(head or ""))
-        if checkpoint is not None
-        else None
-    )
-    if external is not None:
-        external = replace(external, notes=(*([note] if note else []), *external.notes))
-    yield Selection(resolved, generator, suite, backbone, seeds, vary, external)
+    resolved, subject = _load_profile(name, set_, data), None
+    if checkpoint is not None:
+        subject = _external(resolved, checkpoint, arch, classes, flags, wanted, str(head or ""))
+        subject = replace(subject, notes=(*([note] if note else []), *subject.notes))
+    yield Selection(resolved, generator, suite, backbone, seeds, vary, subject)
 
 
 def _choose_profile(profile: str, subject: str, classes: str, data: list[str]) -> tuple[str, str]:
