@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from harness.store.records import Check, Metric
 
 __all__ = [
-    "IMAGE_SUFFIXES", "NORMALISATIONS",
+    "IMAGE_SUFFIXES", "NORMALISATIONS", "PART_FOLDERS",
     "Artifact", "Check", "ClassList", "ClassifierSpec", "ColumnKind", "Context", "CorruptArtifact", "DataMissing", "DataReport",
     "DerivedInput", "Entry", "EntryReader", "Estimate", "FloatArray", "FolderSource", "Generator", "GeneratorCard", "Item",
     "Metric", "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample", "Score", "Settings", "Statistic", "Suite",

@@ -234,7 +234,9 @@ def test_perception_plan_shows_the_cost(tmp_path: Path) -> None:
     facts = json.loads(done.stdout)
     assert facts["costs"]["coco@1: 175,920 iterations, 2,814,384 pictures, 3,001,259 megapixels"] == 1
     done = subprocess.run([*done.args[:-1]], capture_output=True, text=True, check=True)
-    assert any(line.split()[:2] == ["import", "1"] for line in done.stdout.splitlines()), "bringing in weights is no pre-training"
+    assert any(line.split()[:2] == ["import", "1"] for line in done.stdout.splitlines()), (
+        "bringing in weights is no pre-training"
+    )
     shown = [line.split(" x ")[1].partition(":")[0] for line in done.stdout.splitlines() if " x " in line]
     assert shown == [f"{task}@{f}" for task in ("coco", "ade20k") for f in (1, 0.5, 0.2, 0.1)], "by suite and fraction"
     small = {what.partition(":")[0]: number for what, number in facts["costs"].items()}
