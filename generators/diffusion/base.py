@@ -17,6 +17,7 @@ PACKAGED = Path(__file__).parent / "sd15"
 """Configuration of Stable Diffusion 1.5 itself, for checkpoints that come as a single file."""
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 """Parts with weights, and the stem of their files."""
+PICKLED = ".bin (read as tensors only)"
 _VARIANTS = ("", "fp16", "bf16")
 _TOKENIZER = (("vocab.json", "merges.txt"), ("tokenizer.json",))
 _SAVE = "save the pipeline with save_pretrained, or download it whole"
@@ -99,7 +100,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _single(path: Path, config: Path, *, own_tokenizer: bool, notes: Sequence[str] = ()) -> BaseModel:
-    check_checkpoint(read_header(path), {name: read_json(config / name / "config.json") for name in STEMS}, config == PACKAGED)
+    check_checkpoint(
+        read_header(path), {name: read_json(config / name / "config.json") for name in STEMS}, config == PACKAGED
+    )
     source = "the packaged one of Stable Diffusion 1.5" if config == PACKAGED else "the folder's"
     said = f"weights from the single file {path.name}, configuration {source}"
     return BaseModel(config, {}, path, own_tokenizer, (said, *notes))
@@ -109,16 +112,26 @@ def _check_folder(root: Path) -> None:
     if not (root / "model_index.json").is_file() and not (root / "model_index.json").is_symlink():
         snapshots = sorted(root.glob("snapshots/*/model_index.json"))
         if snapshots:
-            why, fix = "it is the hub's cache of a model, whose versions are below snapshots/", f"give {snapshots[0].parent}"
+            why, fix = (
+                "it is the hub's cache of a model, whose versions are below snapshots/",
+                f"give {snapshots[0].parent}",
+            )
         elif checkpoints := _checkpoints(root):
             why = f"it has no model_index.json, but {checkpoints[0].name}"
             fix = f"give the file itself: {checkpoints[0]}"
         else:
-            why, fix = "it has no model_index.json", "point at a folder written by StableDiffusionPipeline.save_pretrained"
+            why, fix = (
+                "it has no model_index.json",
+                "point at a folder written by StableDiffusionPipeline.save_pretrained",
+            )
         raise DataMissing(f"{root} is not a diffusion pipeline", why, fix)
     index = read_json(root / "model_index.json")
     kind = str(index.get("_class_name"))
-    for part, other in (("text_encoder_2", "SDXL"), ("transformer", "a transformer such as Stable Diffusion 3"), ("prior", "a cascade")):
+    for part, other in (
+        ("text_encoder_2", "SDXL"),
+        ("transformer", "a transformer such as Stable Diffusion 3"),
+        ("prior", "a cascade"),
+    ):
         if part in index and index[part] != [None, None]:
             _other_model(root, f"model_index.json names a {kind} with {part}: {other}")
     if not kind.startswith("StableDiffusion") or "XL" in kind or "StableDiffusion3" in kind:
@@ -126,12 +139,16 @@ def _check_folder(root: Path) -> None:
     for name in (*STEMS, "tokenizer", "scheduler"):
         library = (index.get(name) or ["", ""])[0]
         if library not in {"diffusers", "transformers"} or not (root / name).is_dir():
-            why = f"model_index.json says {index.get(name)!r}" if (root / name).is_dir() else f"there is no folder {name}"
+            why = (
+                f"model_index.json says {index.get(name)!r}" if (root / name).is_dir() else f"there is no folder {name}"
+            )
             raise DataMissing(f"{root} has no usable {name}", why, _SAVE)
 
 
 def _other_model(root: Path, why: str) -> NoReturn:
-    raise UserError(f"{root} is not Stable Diffusion 1.5", why, "give Stable Diffusion 1.5, or a model with its architecture")
+    raise UserError(
+        f"{root} is not Stable Diffusion 1.5", why, "give Stable Diffusion 1.5, or a model with its architecture"
+    )
 
 
 def _check_configs(root: Path) -> dict[str, dict[str, Any]]:
@@ -144,11 +161,19 @@ def _check_configs(root: Path) -> dict[str, dict[str, Any]]:
         _other_model(root, f"its UNet takes {channels} channels: {'inpainting' if channels == 9 else 'image editing'}")
     if width in _FAMILIES or (unet.get("block_out_channels") == _SD15_BLOCKS and width != 768):
         family = _FAMILIES.get(width, "another model")
-        _other_model(root, f"its UNet attends to text features of width {width} ({family}), Stable Diffusion 1.5's to 768")
+        _other_model(
+            root, f"its UNet attends to text features of width {width} ({family}), Stable Diffusion 1.5's to 768"
+        )
     if width != text.get("hidden_size"):
-        _other_model(root, f"its UNet attends to text features of width {width}, its text encoder makes {text.get('hidden_size')}")
+        _other_model(
+            root,
+            f"its UNet attends to text features of width {width}, its text encoder makes {text.get('hidden_size')}",
+        )
     if configs["vae"].get("latent_channels", 4) != channels:
-        _other_model(root, f"its autoencoder has {configs['vae'].get('latent_channels')} latent channels, its UNet takes {channels}")
+        _other_model(
+            root,
+            f"its autoencoder has {configs['vae'].get('latent_channels')} latent channels, its UNet takes {channels}",
+        )
     return configs
 
 
@@ -171,7 +196,9 @@ def _no_weights(folder: Path, name: str) -> NoReturn:
     there = sorted(each.name for each in folder.iterdir() if each.suffix not in (".json", ".md", ".txt"))
     why = f"its files are {', '.join(there[:4])}" if there else "it holds a configuration only"
     stem = STEMS[name]
-    raise DataMissing(f"no weights in {folder}", why, f"fetch {stem}.safetensors or {stem}.fp16.safetensors of this part")
+    raise DataMissing(
+        f"no weights in {folder}", why, f"fetch {stem}.safetensors or {stem}.fp16.safetensors of this part"
+    )
 
 
 def _checkpoints(root: Path) -> list[Path]:
@@ -183,7 +210,9 @@ def _only_checkpoint(root: Path) -> Path | None:
     found = _checkpoints(root)
     if len(found) > 1:
         names = ", ".join(each.name for each in found)
-        raise UserError(f"{root} holds several checkpoints", names, "keep one of them there, or give the path of the file itself")
+        raise UserError(
+            f"{root} holds several checkpoints", names, "keep one of them there, or give the path of the file itself"
+        )
     return found[0] if found else None
 
 
@@ -213,7 +242,9 @@ def _check_shapes(root: Path, files: Sequence[WeightFile], unet: Mapping[str, An
             for name in file.having(ending):
                 shape = file.shapes[name]
                 if shape is not None and name.endswith(ending) and len(shape) > 1 and shape[1] != size:
-                    _other_model(root, f"{name} in {file.path.name} takes {shape[1]} channels, its configuration says {size}")
+                    _other_model(
+                        root, f"{name} in {file.path.name} takes {shape[1]} channels, its configuration says {size}"
+                    )
 
 
 def _check_tokenizer(root: Path) -> None:
@@ -233,7 +264,7 @@ def _check_tokenizer(root: Path) -> None:
 def _form_notes(parts: Mapping[str, PartFiles]) -> list[str]:
     forms: dict[str, list[str]] = {}
     for name, part in parts.items():
-        form = " ".join(filter(None, (part.variant, "" if part.safetensors else ".bin (read as tensors only)")))
+        form = " ".join(filter(None, (part.variant, "" if part.safetensors else PICKLED)))
         if form:
             forms.setdefault(form, []).append(name)
     return [f"{form} weights of {', '.join(names)}" for form, names in forms.items()]

@@ -22,7 +22,9 @@ _FOREIGN = (
 )
 _LORA = ("lora_unet_", "lora_te_", ".lora_A.", ".lora_B.", ".lora.down.", ".lora.up.", "lora_down", "lora_up")
 _DIFFUSERS = ("down_blocks.", "mid_block.", "up_blocks.", "conv_in.")
-_FIX = "give the whole checkpoint of Stable Diffusion 1.5, such as v1-5-pruned-emaonly.safetensors, or a pipeline folder"
+_FIX = (
+    "give the whole checkpoint of Stable Diffusion 1.5, such as v1-5-pruned-emaonly.safetensors, or a pipeline folder"
+)
 
 
 def check_checkpoint(file: WeightFile, configs: Mapping[str, Mapping[str, Any]], packaged: bool) -> None:
@@ -40,13 +42,21 @@ def check_checkpoint(file: WeightFile, configs: Mapping[str, Mapping[str, Any]],
         if file.below(prefix):
             _refuse(file, f"{why} ({file.below(prefix)[0]})", _FIX)
     if file.having(*_LORA):
-        _refuse(file, f"it holds a LoRA ({file.having(*_LORA)[0]})", "give the base model; a LoRA alone makes no images")
-    absent = [word for word, prefix in (("UNet", UNET), ("autoencoder", VAE), ("text encoder", TEXT)) if not file.below(prefix)]
+        _refuse(
+            file, f"it holds a LoRA ({file.having(*_LORA)[0]})", "give the base model; a LoRA alone makes no images"
+        )
+    absent = [
+        word
+        for word, prefix in (("UNet", UNET), ("autoencoder", VAE), ("text encoder", TEXT))
+        if not file.below(prefix)
+    ]
     if len(absent) == 3:
         known = file.below(*_DIFFUSERS, "encoder.", "decoder.", "text_model.")
         first = next(iter(file.shapes))
         why = (
-            f"it holds one part of a pipeline in diffusers' names ({known[0]})" if known else f"its names are unknown, such as {first}"
+            f"it holds one part of a pipeline in diffusers' names ({known[0]})"
+            if known
+            else f"its names are unknown, such as {first}"
         )
         _refuse(file, why, "give the pipeline's folder, the one with model_index.json" if known else _FIX)
     if absent:

@@ -99,14 +99,20 @@ def _converted(
 
 
 def _unfit(base: BaseModel, part: str, why: str) -> UserError:
-    return UserError(f"the {part} in {base.checkpoint} does not fit its configuration", why, "use the configuration of the same model")
+    return UserError(
+        f"the {part} in {base.checkpoint} does not fit its configuration",
+        why,
+        "use the configuration of the same model",
+    )
 
 
 def _text_encoder(state: Mapping[str, Tensor], base: BaseModel, dtype: torch.dtype) -> nn.Module:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     model = CLIPTextModel(CLIPTextConfig.from_pretrained(str(base.config / "text_encoder"))).to(dtype)
-    own = {name.removeprefix(TEXT).removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(TEXT)}
+    own = {
+        name.removeprefix(TEXT).removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(TEXT)
+    }
     own.pop(_UNUSED, None)
     names = {name.removeprefix(_PREFIX): name for name in model.state_dict() if not name.endswith(_UNUSED)}
     wanted = model.state_dict()
@@ -127,6 +133,8 @@ def clip_tokenizer() -> Any:
     words = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(line.split()) for line in lines)]
     words += ["<|startoftext|>", "<|endoftext|>"]
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}), encoding="utf-8")
+        (Path(folder) / "vocab.json").write_text(
+            json.dumps({word: index for index, word in enumerate(words)}), encoding="utf-8"
+        )
         (Path(folder) / "merges.txt").write_text("\n".join(["#version: 0.2", *lines, ""]), encoding="utf-8")
         return CLIPTokenizer.from_pretrained(folder, model_max_length=77)

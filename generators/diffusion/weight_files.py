@@ -62,7 +62,9 @@ def check_downloaded(path: Path) -> None:
     """
     if path.is_symlink() and not path.exists():
         why = f"it is a link to {path.readlink()}, which does not exist"
-        raise DataMissing(f"{path} cannot be read", why, "fetch the model again, or copy it with its links followed (cp -rL)")
+        raise DataMissing(
+            f"{path} cannot be read", why, "fetch the model again, or copy it with its links followed (cp -rL)"
+        )
     if not path.is_file():
         raise DataMissing(f"{path} does not exist", "the model is incomplete", "fetch the missing file")
     with path.open("rb") as stream:
@@ -86,10 +88,14 @@ def _safetensors(path: Path) -> WeightFile:
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if start[:2] in (b"PK", b"\x80\x02"):
             raise UserError(
-                f"{path} is not a safetensors file", "it was written by torch.save", f"rename it to {path.stem}.ckpt or .bin"
+                f"{path} is not a safetensors file",
+                "it was written by torch.save",
+                f"rename it to {path.stem}.ckpt or .bin",
             )
         if not 0 < length <= size - 8:
-            raise UserError(f"{path} is truncated or not a safetensors file", f"its {size:,} bytes hold no header", AGAIN)
+            raise UserError(
+                f"{path} is truncated or not a safetensors file", f"its {size:,} bytes hold no header", AGAIN
+            )
         try:
             raw = json.loads(stream.read(length))
             metadata = raw.pop("__metadata__", {})
@@ -97,7 +103,9 @@ def _safetensors(path: Path) -> WeightFile:
             shapes = {name: tuple(entry["shape"]) for name, entry in raw.items()}
             formats = {entry["dtype"] for entry in raw.values()}
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise UserError(f"{path} is not a safetensors file", f"its header is not readable: {error}", AGAIN) from error
+            raise UserError(
+                f"{path} is not a safetensors file", f"its header is not readable: {error}", AGAIN
+            ) from error
     wanted = 8 + length + max(ends, default=0)
     if size < wanted:
         raise UserError(f"{path} is truncated", f"it has {size:,} bytes, its header promises {wanted:,}", AGAIN)
@@ -114,7 +122,9 @@ def _pickled(path: Path) -> WeightFile:
     try:
         names = list(dict.fromkeys(_names(path)))
     except (ValueError, OSError, zipfile.BadZipFile, StopIteration, IndexError, EOFError) as error:
-        raise UserError(f"{path} is truncated or not a weight file", " ".join(str(error).split())[:200], AGAIN) from error
+        raise UserError(
+            f"{path} is truncated or not a weight file", " ".join(str(error).split())[:200], AGAIN
+        ) from error
     return WeightFile(path, dict.fromkeys(names), {})
 
 
