@@ -55,8 +55,14 @@ def stages(folder: Path, tiny: bool) -> list[Stage]:
     found = [
         Stage("write", "random weights and pictures are written", (*inner, "--write", str(folder), *arguments)),
         Stage("doctor", "all files are inspected", harness(folder, tiny, "doctor")),
-        Stage("plan", "the cells of all that follows", harness(folder, tiny, "plan", *images, "--suite", "linear-probe")),
-        Stage("sd15", f"4 images of {SIDE[tiny]} px, 3 steps", harness(folder, tiny, "run", "--generator", "sd15", "--suite", "")),
+        Stage(
+            "plan", "the cells of all that follows", harness(folder, tiny, "plan", *images, "--suite", "linear-probe")
+        ),
+        Stage(
+            "sd15",
+            f"4 images of {SIDE[tiny]} px, 3 steps",
+            harness(folder, tiny, "run", "--generator", "sd15", "--suite", ""),
+        ),
         Stage(
             "lbgen",
             "1 warm-up and 2 LoRA updates of 2 images (Q-ALIGN tiny), then 4 images",
@@ -81,7 +87,9 @@ def stages(folder: Path, tiny: bool) -> list[Stage]:
     return found
 
 
-def harness(folder: Path, tiny: bool, command: str, *options: str, train: int = 2, backbone: str = "") -> tuple[str, ...]:
+def harness(
+    folder: Path, tiny: bool, command: str, *options: str, train: int = 2, backbone: str = ""
+) -> tuple[str, ...]:
     """Return a command of the product with profile in100 cut to small counts.
 
     Args:
@@ -154,7 +162,9 @@ def cell_table(store: Path) -> str:
     lines = ["| cell | seconds |", "|---|---:|"]
     for path in sorted(store.glob("*/*/manifest.json"), key=lambda each: each.stat().st_mtime):
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        lines.append(f"| {path.parent.parent.name} {manifest['spec']['name']} | {manifest.get('wall_seconds', 0):.0f} |")
+        lines.append(
+            f"| {path.parent.parent.name} {manifest['spec']['name']} | {manifest.get('wall_seconds', 0):.0f} |"
+        )
     return "\n".join(lines)
 
 
@@ -204,7 +214,11 @@ def write_pipeline(folder: Path, tiny: bool) -> None:
         unet |= {"block_out_channels": [32, 64, 64, 64], "cross_attention_dim": 64, "layers_per_block": 1}
         vae |= {"block_out_channels": [32, 32, 64, 64], "layers_per_block": 1}
         text |= {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    networks = UNet2DConditionModel.from_config(unet), AutoencoderKL.from_config(vae), CLIPTextModel(CLIPTextConfig(**text))
+    networks = (
+        UNet2DConditionModel.from_config(unet),
+        AutoencoderKL.from_config(vae),
+        CLIPTextModel(CLIPTextConfig(**text)),
+    )
     for name, network in zip(("UNet", "autoencoder", "text encoder"), networks, strict=True):
         print(f"{name}: {sum(each.numel() for each in network.parameters()):,} parameters")
     made: Any = [network.half() for network in networks]
@@ -228,7 +242,14 @@ def write_clip(folder: Path, tiny: bool) -> None:
     print(f"CLIP: {sum(each.numel() for each in model.parameters()):,} parameters")
     folder.mkdir(parents=True)
     mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-    preprocess = {"size": 224, "mode": "RGB", "mean": mean, "std": std, "interpolation": "bicubic", "resize_mode": "shortest"}
+    preprocess = {
+        "size": 224,
+        "mode": "RGB",
+        "mean": mean,
+        "std": std,
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+    }
     text = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
     (folder / "open_clip_config.json").write_text(text, encoding="utf-8")
     state = {name: each.half().contiguous() for name, each in model.state_dict().items()}
@@ -245,8 +266,16 @@ def stock_pipeline(folder: Path, tiny: bool) -> None:
     from diffusers import StableDiffusionPipeline
 
     (file,) = (folder / "store" / "fit").glob("*/pytorch_lora_weights.safetensors")
-    pipe = StableDiffusionPipeline.from_pretrained(folder / "sd", variant="fp16", torch_dtype=torch.float32, safety_checker=None)
-    settings = {"height": SIDE[tiny], "width": SIDE[tiny], "num_inference_steps": 1, "guidance_scale": 2.0, "output_type": "np"}
+    pipe = StableDiffusionPipeline.from_pretrained(
+        folder / "sd", variant="fp16", torch_dtype=torch.float32, safety_checker=None
+    )
+    settings = {
+        "height": SIDE[tiny],
+        "width": SIDE[tiny],
+        "num_inference_steps": 1,
+        "guidance_scale": 2.0,
+        "output_type": "np",
+    }
 
     def image() -> Any:
         return pipe("lizard", generator=torch.Generator().manual_seed(0), **settings).images[0]
@@ -276,7 +305,10 @@ def main(arguments: list[str]) -> None:
     for stage in stages(folder, tiny):
         if not only or stage.name in only:
             rows.append(measure(stage, folder / "log.txt"))
-            print(f"{stage.name}: {rows[-1].seconds:.0f} s, {rows[-1].peak_gib:.1f} GiB, exit code {rows[-1].code}", flush=True)
+            print(
+                f"{stage.name}: {rows[-1].seconds:.0f} s, {rows[-1].peak_gib:.1f} GiB, exit code {rows[-1].code}",
+                flush=True,
+            )
     print(f"\n{table(rows)}\n\n{cell_table(folder / 'store')}")
     if any(row.code for row in rows if row.stage.name != "doctor"):
         sys.exit(f"a stage failed, see {folder / 'log.txt'}")

@@ -257,8 +257,8 @@ def _check_tokenizer(root: Path) -> None:
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, and there is no tokenizer.json",
             "complete the tokenizer folder (vocab.json and merges.txt, or tokenizer.json), or save the pipeline again",
         )
-    for name in complete:
-        check_downloaded(folder / name)
+    for path in sorted(each for each in folder.iterdir() if each.suffix in (".json", ".txt")):
+        check_downloaded(path)
 
 
 def _form_notes(parts: Mapping[str, PartFiles]) -> list[str]:

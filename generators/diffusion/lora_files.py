@@ -69,7 +69,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _refuse_other_kinds(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    for marks, why in ((_TEXT, "it also changes the text encoder"), (_OTHER, "it is no plain LoRA (LoHa, LoKr, DoRA, ...)")):
+    for marks, why in (
+        (_TEXT, "it also changes the text encoder"),
+        (_OTHER, "it is no plain LoRA (LoHa, LoKr, DoRA, ...)"),
+    ):
         if named := sorted(name for name in tensors if any(mark in name for mark in marks)):
             raise CorruptArtifact(f"{path} cannot be used", f"{why}: {named[0]}", _FIX)
 
@@ -84,7 +87,9 @@ def _sorted_out(
     for name, tensor in tensors.items():
         layer = next((name.removesuffix(end) for end in (*_DOWNS, *_UPS, _ALPHA) if name.endswith(end)), None)
         if layer is None:
-            raise CorruptArtifact(f"{path} is not a UNet LoRA", f"its names are not pairs of down and up: {name}", "check the file")
+            raise CorruptArtifact(
+                f"{path} is not a UNet LoRA", f"its names are not pairs of down and up: {name}", "check the file"
+            )
         place = _place(path, layer)
         if name.endswith(_ALPHA):
             alphas[place] = float(tensor)

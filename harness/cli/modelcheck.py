@@ -29,9 +29,11 @@ def model_findings(profile: str, data: Sequence[str], overrides: Sequence[str]) 
 
 
 def _findings(generator: Generator, profile: Profile) -> Iterator[Finding]:
-    table = generator_table(profile, generator)
     try:
-        settings = parse_settings(generator.Settings, table, generator.card.id)
+        settings = parse_settings(generator.Settings, generator_table(profile, generator), generator.card.id)
+    except UserError:
+        return  # a matter of settings, not of files: the plan of that generator names it
+    try:
         with plugin_errors(generator):
             reports = generator.inspect_models(settings)
     except UserError as error:

@@ -25,7 +25,9 @@ def adapter(folder: Path, **config: Any) -> Any:
     from peft import LoraConfig
 
     unet = load_pipeline(folder).unet
-    unet.add_adapter(LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=["to_q", "to_k", "to_v", "to_out.0"], **config))
+    unet.add_adapter(
+        LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=["to_q", "to_k", "to_v", "to_out.0"], **config)
+    )
     generator = torch.Generator().manual_seed(0)
     for name, each in unet.named_parameters():
         if "lora_" in name:
@@ -79,7 +81,9 @@ WRITERS: dict[str, tuple[Callable[[Any, Path], Path], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("form", WRITERS)
-def test_a_lora_file_fuses_to_the_weights_of_the_stock_pipeline(tiny_pipeline_dir: Path, tmp_path: Path, form: str) -> None:
+def test_a_lora_file_fuses_to_the_weights_of_the_stock_pipeline(
+    tiny_pipeline_dir: Path, tmp_path: Path, form: str
+) -> None:
     writer, config = WRITERS[form]
     file = writer(adapter(tiny_pipeline_dir, **config), tmp_path)
     base = load_pipeline(tiny_pipeline_dir)
@@ -109,7 +113,9 @@ def test_names_of_former_attention_processors_are_the_same_layers(tiny_pipeline_
     assert read.keys() == new.keys() and all(torch.equal(read[name], new[name]) for name in new)
 
 
-def test_without_a_stated_alpha_it_is_the_rank_and_the_tensors_stay_as_they_are(tiny_pipeline_dir: Path, tmp_path: Path) -> None:
+def test_without_a_stated_alpha_it_is_the_rank_and_the_tensors_stay_as_they_are(
+    tiny_pipeline_dir: Path, tmp_path: Path
+) -> None:
     unet = adapter(tiny_pipeline_dir)
     tensors = load_file(write_peft(unet, tmp_path))
     save_file(tensors, tmp_path / "bare.safetensors")
@@ -138,7 +144,10 @@ ATTENTION = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
     [
         ((f"unet.{ATTENTION}.lora_A.weight", "text_encoder.text_model.encoder.layers.0.lora_A.weight"), "text encoder"),
         (("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight",), "text encoder"),
-        (("lora_unet_mid_block_attentions_0_transformer_blocks_0_ff_net_2.lora_down.weight",), "other than the UNet's attention"),
+        (
+            ("lora_unet_mid_block_attentions_0_transformer_blocks_0_ff_net_2.lora_down.weight",),
+            "other than the UNet's attention",
+        ),
         (("lora_unet_input_blocks_1_1_proj_in.lora_down.weight",), "other than the UNet's attention"),
         ((f"unet.{ATTENTION}.hada_w1_a",), "no plain LoRA"),
         ((f"unet.{ATTENTION}.lora_magnitude_vector",), "no plain LoRA"),
