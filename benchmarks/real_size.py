@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[1]
 CLASSES = ("n01558993", "n01692333")
 """Two classes of ImageNet-100."""
 PROBE = "dtd"
+PX = 112
+"""Side of the inputs of pre-training and of the probe; the full profile has 224, at four times the work."""
 SIDE = {True: 64, False: 256}
 """Side of the synthesised images in pixels; the networks' parameters do not depend on it."""
 
@@ -65,19 +67,19 @@ def stages(folder: Path, tiny: bool) -> list[Stage]:
         ),
         Stage(
             "lbgen",
-            "1 warm-up and 2 LoRA updates of 2 images (Q-ALIGN tiny), then 4 images",
-            harness(folder, tiny, "run", "--generator", "lbgen", "--suite", ""),
+            "1 warm-up of 2 images and 2 LoRA updates of 1 (2 steps, 1 trained; Q-ALIGN tiny), then 2 images in 1 step",
+            harness(folder, tiny, "run", "--generator", "lbgen", "--suite", "", train=1),
         ),
         Stage("stock", "the LoRA in a stock diffusers pipeline, 1 image", (*inner, "--stock", str(folder), *arguments)),
     ]
     for name in backbones:
-        words = f"{name}: {pictures} pictures, 1 epoch, 224 px"
+        words = f"{name}: {pictures} pictures, 1 epoch, {PX} px"
         command = ("run", "--generator", "real", "--backbone", name, "--suite", "")
         found.append(Stage(name, words, harness(folder, tiny, *command, train=pictures // len(CLASSES), backbone=name)))
     found.append(
         Stage(
             "probe",
-            f"{backbones[0]}: features of {PROBE} (embedded, 816 images) at 224 px, linear probe",
+            f"{backbones[0]}: features of {PROBE} (embedded, 816 images) at {PX} px, linear probe",
             harness(
                 folder, tiny, "run", "--generator", "real", "--backbone", backbones[0], "--suite", "linear-probe",
                 train=pictures // len(CLASSES), backbone=backbones[0],
@@ -110,21 +112,23 @@ def harness(
         "generators.sd15.base": folder / "sd",
         "generators.sd15.sampling_steps": 3,
         "generators.lbgen.base": folder / "sd",
-        "generators.lbgen.sampling_steps": 3,
+        "generators.lbgen.sampling_steps": 1,
         "generators.lbgen.clip": folder / "clip",
         "generators.lbgen.quality": f"q-align:{folder / 'q-align'}",
         "generators.lbgen.fit_classes": folder / "classes.txt",
-        "generators.lbgen.steps": 4,
-        "generators.lbgen.trained_steps": 2,
-        "generators.lbgen.epochs": 2,
-        "generators.lbgen.batch": 2,
+        "generators.lbgen.steps": 2,
+        "generators.lbgen.trained_steps": 1,
+        "generators.lbgen.epochs": 1,
+        "generators.lbgen.batch": 1,
         "generators.lbgen.micro_batch": 1,
         "generators.lbgen.rank": 4 if tiny else 128,
         f"backbones.{backbone}.epochs": 1,
         f"backbones.{backbone}.warmup_epochs": 0,
         f"backbones.{backbone}.batch_size": batch,
+        f"backbones.{backbone}.image_size": PX,
         "suites.linear-probe.datasets": f'["{PROBE}"]',
         "suites.linear-probe.probe_seeds": 1,
+        "suites.linear-probe.image_size": PX,
         "suites.linear-probe.threads": 1,
         f"data.{PROBE}.writer": "harness.microworld.datasets:write",
         f"data.{PROBE}.identity": "harness.microworld.datasets:identity",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,21 @@ FILE_NAME = "pytorch_lora_weights.safetensors"
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """Query, key, value and output projections of self- and cross-attention."""
 _PEFT = {".lora_A.default.weight": DOWN, ".lora_B.default.weight": UP}
+
+
+def sharing_copy(unet: nn.Module, own: Iterable[str] = ()) -> Any:
+    """Return a copy with modules of its own and the same tensors, which must stay as they are: nothing of 3.4 GB is copied.
+
+    Args:
+        unet: The network; adapters may be added to the copy, and its parameters replaced.
+        own: Paths of layers whose weight is copied nevertheless, for changes in place.
+    """
+    tensors = itertools.chain(unet.parameters(), unet.buffers())
+    found = copy.deepcopy(unet, {id(each): each for each in tensors})
+    for path in own:
+        layer: Any = found.get_submodule(path)
+        layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
+    return found
 
 
 def add_lora(unet: Any, rank: int, seed: int, scale: float = 1.0) -> dict[str, nn.Parameter]:
@@ -95,7 +111,7 @@ def apply_lora(parts: DiffusionParts, weights: Mapping[str, Tensor], scale: floa
     """
     if parts.dtype == torch.float32:
         return fuse_lora(parts, weights, scale)
-    unet = copy.deepcopy(parts.unet)
+    unet = sharing_copy(parts.unet)
     rank = next(len(each) for name, each in weights.items() if name.endswith(DOWN))
     parameters = add_lora(unet, rank, 0, scale)
     restore_lora(parameters, weights)
@@ -110,12 +126,13 @@ def fuse_lora(parts: DiffusionParts, weights: Mapping[str, Tensor], scale: float
     Raises:
         CorruptArtifact: a name or shape does not fit the UNet.
     """
-    unet = copy.deepcopy(parts.unet)
+    unet = sharing_copy(parts.unet)
     with torch.no_grad():
         for path, down, up in pairs(weights):
             layer = _layer(unet, path, (up.shape[0], down.shape[1]))
             delta = (up.float() @ down.float()).to(layer.weight.device)
-            layer.weight.copy_((layer.weight.float() + scale * delta).to(layer.weight.dtype))
+            fused = (layer.weight.float() + scale * delta).to(layer.weight.dtype)
+            layer.weight = nn.Parameter(fused, requires_grad=False)  # the old one belongs to the given parts as well
     return dataclasses.replace(parts, unet=unet)
 
 
