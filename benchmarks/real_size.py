@@ -22,10 +22,10 @@ ROOT = Path(__file__).parents[1]
 CLASSES = ("n01558993", "n01692333")
 """Two classes of ImageNet-100."""
 PROBE = "dtd"
-PX = 112
-"""Side of the inputs of pre-training and of the probe; the full profile has 224, at four times the work."""
-SIDE = {True: 64, False: 256}
-"""Side of the synthesised images in pixels; the networks' parameters do not depend on it."""
+PX = 64
+"""Side of the inputs of pre-training and of the probe; the full profile has 224, at twelve times the work."""
+SIDE, FIT_SIDE = 256, 128
+"""Side of the images of sd15, and of lbgen with its fit, in pixels; the networks' parameters do not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def stages(folder: Path, tiny: bool) -> list[Stage]:
     arguments = ["--tiny"] if tiny else []
     inner = (sys.executable, "-m", "benchmarks.real_size")
     backbones = ("resnet18", "vit_tiny_patch16_224") if tiny else ("resnet50", "vit_small_patch16_224")
-    images = ("--generator", "sd15,lbgen") if tiny else ("--generator", "lbgen")
+    images = ("--generator", "sd15,lbgen")
     pictures = 24 if tiny else 1000
     found = [
         Stage("write", "random weights and pictures are written", (*inner, "--write", str(folder), *arguments)),
@@ -62,13 +62,13 @@ def stages(folder: Path, tiny: bool) -> list[Stage]:
         ),
         Stage(
             "sd15",
-            f"4 images of {SIDE[tiny]} px, 3 steps",
+            f"2 images of {SIDE} px, 1 step (PNDM: 2 calls of the UNet)",
             harness(folder, tiny, "run", "--generator", "sd15", "--suite", ""),
         ),
         Stage(
             "lbgen",
-            "1 warm-up of 2 images and 2 LoRA updates of 1 (2 steps, 1 trained; Q-ALIGN tiny), then 2 images in 1 step",
-            harness(folder, tiny, "run", "--generator", "lbgen", "--suite", "", train=1),
+            f"1 warm-up of 2 images, 2 LoRA updates of 1 (2 steps, 1 trained; Q-ALIGN tiny), 2 images in 1 step; {FIT_SIDE} px",
+            harness(folder, tiny, "run", "--generator", "lbgen", "--suite", "", px=FIT_SIDE),
         ),
         Stage("stock", "the LoRA in a stock diffusers pipeline, 1 image", (*inner, "--stock", str(folder), *arguments)),
     ]
@@ -90,7 +90,7 @@ def stages(folder: Path, tiny: bool) -> list[Stage]:
 
 
 def harness(
-    folder: Path, tiny: bool, command: str, *options: str, train: int = 2, backbone: str = ""
+    folder: Path, tiny: bool, command: str, *options: str, train: int = 1, backbone: str = "", px: int = SIDE
 ) -> tuple[str, ...]:
     """Return a command of the product with profile in100 cut to small counts.
 
@@ -101,6 +101,7 @@ def harness(
         options: Its options.
         train: Images of each class.
         backbone: What is trained; by default a small network on the few images that were made.
+        px: Side of the images that are made, in pixels.
     """
     backbone = backbone or "resnet18"
     batch = 2 if train < 10 else 12 if tiny else 50
@@ -108,10 +109,10 @@ def harness(
         "classes": folder / "classes.txt",
         "dataset.images_per_class": train,
         "dataset.chunk": 2,
-        "dataset.size_px": SIDE[tiny],
+        "dataset.size_px": px,
         "generators.sd15.base": folder / "sd",
-        "generators.sd15.sampling_steps": 3,
-        "generators.lbgen.base": folder / "sd",
+        "generators.sd15.sampling_steps": 1,
+        "generators.lbgen.base": folder / "sd-fit",
         "generators.lbgen.sampling_steps": 1,
         "generators.lbgen.clip": folder / "clip",
         "generators.lbgen.quality": f"q-align:{folder / 'q-align'}",
@@ -183,6 +184,7 @@ def write_models(folder: Path, tiny: bool) -> None:
     (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
     write_pictures(folder / "train", 12 if tiny else 500)
     write_pipeline(folder / "sd", tiny)
+    write_smaller(folder / "sd", folder / "sd-fit")
     write_clip(folder / "clip", tiny)
     from tests.generators.test_qalign_scorer import tiny_state, write_folder
 
@@ -213,7 +215,7 @@ def write_pipeline(folder: Path, tiny: bool) -> None:
     unet, vae, text = (
         json.loads((PACKAGED / name / "config.json").read_text()) for name in ("unet", "vae", "text_encoder")
     )
-    unet["sample_size"] = SIDE[tiny] // 8
+    unet["sample_size"] = SIDE // 8
     if tiny:
         unet |= {"block_out_channels": [32, 64, 64, 64], "cross_attention_dim": 64, "layers_per_block": 1}
         vae |= {"block_out_channels": [32, 32, 64, 64], "layers_per_block": 1}
@@ -230,6 +232,18 @@ def write_pipeline(folder: Path, tiny: bool) -> None:
     StableDiffusionPipeline(
         made[1], made[2], clip_tokenizer(), made[0], scheduler, None, None, requires_safety_checker=False
     ).save_pretrained(folder, variant="fp16")
+
+
+def write_smaller(folder: Path, out: Path) -> None:
+    """Write the same pipeline for smaller images: links to its files, and a UNet with another ``sample_size``."""
+    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+        target = out / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(path)
+    config = out / "unet" / "config.json"
+    values = json.loads(config.read_text(encoding="utf-8"))
+    config.unlink()
+    config.write_text(json.dumps(values | {"sample_size": FIT_SIDE // 8}), encoding="utf-8")
 
 
 def write_clip(folder: Path, tiny: bool) -> None:
@@ -260,7 +274,7 @@ def write_clip(folder: Path, tiny: bool) -> None:
     save_file(state, folder / "open_clip_model.safetensors")
 
 
-def stock_pipeline(folder: Path, tiny: bool) -> None:
+def stock_pipeline(folder: Path) -> None:
     """Load the fitted LoRA into diffusers' own pipeline and make one image; it must differ from the base model's.
 
     Raises:
@@ -271,11 +285,11 @@ def stock_pipeline(folder: Path, tiny: bool) -> None:
 
     (file,) = (folder / "store" / "fit").glob("*/pytorch_lora_weights.safetensors")
     pipe = StableDiffusionPipeline.from_pretrained(
-        folder / "sd", variant="fp16", torch_dtype=torch.float32, safety_checker=None
+        folder / "sd-fit", variant="fp16", torch_dtype=torch.float32, safety_checker=None
     )
     settings = {
-        "height": SIDE[tiny],
-        "width": SIDE[tiny],
+        "height": FIT_SIDE,
+        "width": FIT_SIDE,
         "num_inference_steps": 1,
         "guidance_scale": 2.0,
         "output_type": "np",
@@ -304,7 +318,7 @@ def main(arguments: list[str]) -> None:
     if "--write" in arguments:
         return write_models(folder, tiny)
     if "--stock" in arguments:
-        return stock_pipeline(folder, tiny)
+        return stock_pipeline(folder)
     rows = []
     for stage in stages(folder, tiny):
         if not only or stage.name in only:
