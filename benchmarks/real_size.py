@@ -39,10 +39,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Measured:
-    """Cost of a stage: wall seconds, and the peak resident memory of its largest process in GiB."""
+    """Cost of a stage: wall and processor seconds, and the peak resident memory of its largest process in GiB."""
 
     stage: Stage
     seconds: float
+    cpu_seconds: float
     peak_gib: float
     code: int
 
@@ -152,24 +153,26 @@ def measure(stage: Stage, log: Path) -> Measured:
         out.flush()
         process = subprocess.Popen(stage.command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
-    return Measured(stage, time.monotonic() - start, usage.ru_maxrss / 2**20, os.waitstatus_to_exitcode(status))
+    cpu = usage.ru_utime + usage.ru_stime
+    return Measured(stage, time.monotonic() - start, cpu, usage.ru_maxrss / 2**20, os.waitstatus_to_exitcode(status))
 
 
 def table(rows: Sequence[Measured]) -> str:
     """Return the table of the page."""
-    lines = ["| stage | what | seconds | peak GiB |", "|---|---|---:|---:|"]
-    lines += [f"| {row.stage.name} | {row.stage.words} | {row.seconds:.0f} | {row.peak_gib:.1f} |" for row in rows]
+    lines = ["| stage | what | seconds | CPU seconds | peak GiB |", "|---|---|---:|---:|---:|"]
+    for row in rows:
+        numbers = f"{row.seconds:.0f} | {row.cpu_seconds:.0f} | {row.peak_gib:.1f}"
+        lines.append(f"| {row.stage.name} | {row.stage.words} | {numbers} |")
     return "\n".join(lines)
 
 
 def cell_table(store: Path) -> str:
     """Return what each finished cell took, from the manifests of the store."""
-    lines = ["| cell | seconds |", "|---|---:|"]
+    lines = ["| cell | seconds | CPU seconds |", "|---|---:|---:|"]
     for path in sorted(store.glob("*/*/manifest.json"), key=lambda each: each.stat().st_mtime):
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        lines.append(
-            f"| {path.parent.parent.name} {manifest['spec']['name']} | {manifest.get('wall_seconds', 0):.0f} |"
-        )
+        numbers = f"{manifest.get('wall_seconds', 0):.0f} | {manifest.get('cpu_seconds', 0):.0f}"
+        lines.append(f"| {path.parent.parent.name} {manifest['spec']['name']} | {numbers} |")
     return "\n".join(lines)
 
 

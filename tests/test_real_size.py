@@ -24,8 +24,8 @@ def test_the_tiny_form_runs_every_stage(tmp_path: Path) -> None:
 
 
 def test_the_table_has_seconds_and_memory() -> None:
-    row = Measured(Stage("sd15", "two images", ("true",)), 61.4, 4.25, 0)
-    assert table([row]).splitlines()[-1] == "| sd15 | two images | 61 | 4.2 |"
+    row = Measured(Stage("sd15", "two images", ("true",)), 61.4, 30.2, 4.25, 0)
+    assert table([row]).splitlines()[-1] == "| sd15 | two images | 61 | 30 | 4.2 |"
 
 
 def test_both_forms_have_the_same_stages(tmp_path: Path) -> None:
