@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from harness.images.parts import FOLDERS as PART_FOLDERS
     from harness.images.published import EntryReader, list_images
     from harness.images.request import Request, Sample
-    from harness.plugins.common import DataReport, DerivedInput, Workload
+    from harness.plugins.common import DataReport, DerivedInput, ModelReport, Workload
     from harness.plugins.context import Context
     from harness.plugins.generator import Generator, GeneratorCard
     from harness.plugins.inputs import classifier, open_images, write_image_list
@@ -68,7 +68,8 @@ __all__ = [
     "IMAGE_SUFFIXES", "NORMALISATIONS", "PART_FOLDERS",
     "Artifact", "Check", "ClassList", "ClassifierSpec", "ColumnKind", "Context", "CorruptArtifact", "DataMissing", "DataReport",
     "DerivedInput", "Entry", "EntryReader", "Estimate", "FloatArray", "FolderSource", "Generator", "GeneratorCard", "Item",
-    "Metric", "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample", "Score", "Settings", "Statistic", "Suite",
+    "Metric", "ModelReport", "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample", "Score", "Settings",
+    "Statistic", "Suite",
     "SuiteCard", "TrainingFailed", "Units", "UserError", "Workload",
     "atomic_path", "bootstrap", "bootstrap_two_way", "check_state", "class_images", "classifier", "content_key", "coverage",
     "create_open_clip", "decode_image", "decode_sample", "derive_seed", "file_sha256", "find_root", "flag_units",
@@ -103,7 +104,7 @@ _HOMES = {
     "harness.images.parts": "PART_FOLDERS=FOLDERS",
     "harness.images.published": "EntryReader list_images",
     "harness.images.request": "Request Sample",
-    "harness.plugins.common": "DataReport DerivedInput Workload",
+    "harness.plugins.common": "DataReport DerivedInput ModelReport Workload",
     "harness.plugins.context": "Context",
     "harness.plugins.generator": "Generator GeneratorCard",
     "harness.plugins.inputs": "classifier open_images write_image_list",

@@ -1,4 +1,4 @@
-"""``doctor``: checks of machine, installation and data, each with what to do about it."""
+"""``doctor``: checks of machine, installation, data and models, each with what to do about it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness.cli.datacheck import Finding, data_findings
+from harness.cli.modelcheck import model_findings
 from harness.core.install import shadowing
 from harness.core.versions import untested
 from harness.plugins import registry
@@ -47,6 +48,7 @@ def _checks(
         lambda: _disk(store),
         _processors,
         lambda: data_findings(profile, data, overrides, store),
+        lambda: model_findings(profile, data, overrides),
     )
 
 

@@ -29,8 +29,8 @@ def print_summary(found: RunPlan, summary: RunSummary | None, quiet: bool) -> No
     for entry in found.plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}", file=out)
     if not found.plan.cells:
-        print("nothing was run: every evaluation lacks its data, see above\n"
-              "  fix: add the data sets (--data NAME=PATH), or use the embedded ones (--profile micro)", file=out)  # fmt: skip
+        fix = "do what the lines above say (data sets: --data NAME=PATH), or use the embedded ones (--profile micro)"
+        print(f"nothing was run: every evaluation lacks its data or a model, see above\n  fix: {fix}", file=out)
         return
     if summary is None:
         print(f"nothing to do: all {len(found.plan.cells)} cells are done", file=out)

@@ -12,6 +12,7 @@ from harness.core.code import load_attribute
 from harness.core.errors import UserError
 from harness.plugins.registry import Inspector, first_known
 from harness.run.scoring import MEASURED, Measured, artifacts
+from harness.store.artifacts import read_manifest
 
 if TYPE_CHECKING:
     from harness.plan.model import Plan
@@ -37,7 +38,8 @@ def measured_with(ctx: Context, suite: Suite, inputs: Mapping[str, str]) -> Meas
     facts = network_facts(ctx.out.parent.parent, inputs)
     if facts and suite.precision:
         facts["precision"] = suite.precision
-    notes = (*facts.get("warnings", ()), *ctx.params.get("warnings", ()))
+    store = ctx.out.parent.parent
+    notes = (*facts.get("warnings", ()), *ctx.params.get("warnings", ()), *model_notes(store, inputs))
     return Measured(facts and _network(facts), notes, tuple(findings(ctx, suite)))
 
 
@@ -85,6 +87,17 @@ def network_facts(store: Path, inputs: Mapping[str, str]) -> dict[str, Any]:
                     found: dict[str, Any] = json.loads((folder / BACKBONE).read_text(encoding="utf-8"))
                     return found
     return {}
+
+
+def model_notes(store: Path, inputs: Mapping[str, str]) -> list[str]:
+    """Return what differs from the published form in the models that an evaluation goes back to, each once."""
+    lines: dict[str, None] = {}
+    for key in inputs.values():
+        for folder in artifacts(store, key):
+            spec = (read_manifest(folder) or {}).get("spec", {})
+            for setting, notes in sorted(spec.get("params", {}).get("models", {}).items()):
+                lines |= dict.fromkeys(f"{spec['name']}: {setting}: {note}" for note in notes)
+    return list(lines)
 
 
 def _network(facts: Mapping[str, Any]) -> dict[str, Any]:
