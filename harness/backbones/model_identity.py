@@ -10,6 +10,7 @@ do not count: a model is always measured in evaluation mode.
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import functools
 import hashlib
@@ -55,8 +56,8 @@ _ELSEWHERE = ("sys", "os", "posix", "nt", "io", "_io", "importlib", "inspect", "
 """Modules of Python whose functions answer from outside the program: files, the clock, chance, whatever is loaded."""
 _NAMES_ELSEWHERE = ("globals", "exec", "__import__", "open", "input", "compile", "read_text", "read_bytes", "load", "load_file",
                     "load_model", "load_state_dict_from_url", "load_url", "fromfile", "loadtxt", "genfromtxt", "memmap", "imread",
-                    "read_image", "decode_image", "read_csv", "read_parquet", "from_pretrained", "urlopen", "environ", "getenv", "f_globals",
-                    "__globals__", "__builtins__")  # fmt: skip
+                    "read_image", "decode_image", "read_csv", "read_parquet", "from_pretrained", "urlopen", "environ", "getenv",
+                    "f_globals", "__globals__", "__builtins__")  # fmt: skip
 """Names of functions that read what no hash of this process sees."""
 _OPERATORS = ("aten", "prim", "prims", "torchvision", "quantized", "torch", "higher_order")
 
@@ -203,6 +204,9 @@ class _Hasher:
             self._named(value, value.__objclass__.__module__)
         elif isinstance(value, _BUILTIN):
             self._builtin(value)
+        elif isinstance(value, contextlib._GeneratorContextManager):  # as a decorator it starts anew at every call
+            self._say("context")
+            self._add([value.func, value.args, value.kwds])
         elif isinstance(value, weakref.ref):
             self._say("reference")
             self._add(value())
@@ -227,7 +231,9 @@ class _Hasher:
         if self._evaluating and module.training:
             raise InTraining(type(module).__qualname__)
         if not {*_STATE} <= vars(module).keys():
-            raise NotHashable(f"a {type(module).__module__}.{type(module).__qualname__}, whose code is not written in Python")
+            raise NotHashable(
+                f"a {type(module).__module__}.{type(module).__qualname__}, whose code is not written in Python"
+            )
         self._say("module")
         self._class(type(module), made=True)
         for group in _STATE:  # in their own order, which is that in which a Sequential calls its parts
@@ -276,7 +282,9 @@ class _Hasher:
         except Exception as error:
             raise NotHashable(f"an object of type {kind.__module__}.{kind.__qualname__}") from error
         self._class(kind, made=True)
-        self._add([list(part) if hasattr(part, "__next__") else part for part in parts] if isinstance(parts, tuple) else parts)
+        self._add(
+            [list(part) if hasattr(part, "__next__") else part for part in parts] if isinstance(parts, tuple) else parts
+        )
 
     def _class(self, kind: type, *, made: bool) -> None:
         """Add a class and its bases: all attributes; of that of an object all but what ran when the object was made."""
@@ -301,10 +309,10 @@ class _Hasher:
     def _replaced(self, kind: type) -> None:
         """Add the methods of a known library's class that somebody else has put there."""
         for name, value in sorted(vars(kind).items()):
-            if isinstance(value, types.FunctionType) and owner(value.__globals__) == "own":
-                if not value.__code__.co_filename.startswith("<"):  # code that the library generated
-                    self._say(name)
-                    self._add(value)
+            generated = isinstance(value, types.FunctionType) and value.__code__.co_filename.startswith("<string")
+            if isinstance(value, types.FunctionType) and not generated and owner(value.__globals__) == "own":
+                self._say(name)
+                self._add(value)
 
     def _function(self, function: types.FunctionType) -> None:
         self._say("function", function.__globals__.get("__name__"), function.__qualname__)

@@ -70,7 +70,14 @@ def _collect(code: types.CodeType, found: Reached, outer: frozenset[str]) -> Non
 
 def facts(code: types.CodeType) -> Iterator[Any]:
     """Yield what makes compiled code do what it does: instructions, constants and names; no file and no line."""
-    yield from (code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, code.co_exceptiontable)
+    yield from (
+        code.co_code,
+        code.co_names,
+        code.co_varnames,
+        code.co_freevars,
+        code.co_cellvars,
+        code.co_exceptiontable,
+    )
     yield from (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
     yield code.co_consts
 

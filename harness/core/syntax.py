@@ -1,4 +1,4 @@
-"""A module's source as a table of definitions: what each one says (docstrings, comments and annotations left out) and names."""
+"""A module's source as a table of definitions: what each one says (no docstrings, comments and annotations of variables) and names."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+_SETTING = ("pydantic:Field", "pydantic.fields:Field")
 ON_IMPORT = ""
 """Name of the definition that holds what a module runs when it is imported."""
 _LOCATION = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
+_FILE = re.compile(r"package:[\w./-]+|[\w.-]+(/[\w.-]+)*\.(?!py$)[A-Za-z]\w*")
 _SUBMODULES = re.compile(r"[A-Za-z_]\w*(\.\w+)*\.")
 _DROPPED = {"annotation", "returns", "type_params", "type_comment", "kind", "ctx", "simple"}
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -25,8 +27,9 @@ class Definition:
     """One function, class, method or constant.
 
     References are written as ``module:name.attribute`` (absolute, followed through imports when they are resolved),
-    ``@module:Class.member`` (a member of an instance of a class), ``self.member``, ``super:module:Class.member``, and
-    ``module.*`` (all modules of a package, one of which is chosen by a name made at run time).
+    ``@module:Class.member`` (a member of an instance of a class), ``self.member``, ``super:module:Class.member``,
+    ``file:module:path`` (a data file that the module may name), and ``module.*`` (all modules of a package, one of which is chosen
+    by a name made at run time).
     """
 
     kind: str
@@ -67,6 +70,7 @@ def read_table(source: str, module: str, is_package: bool) -> Table:
     reader = _Reader(module, is_package)
     tree = ast.parse(source)
     reader.bind_imports(tree.body)
+    reader.drop_descriptions(tree)
     for statement in tree.body:
         reader.define(statement)
     reader.collect()
@@ -106,6 +110,12 @@ class _Reader:
             for each in statement.names
         ]
 
+    def drop_descriptions(self, tree: ast.Module) -> None:
+        """Remove the words of a setting, which are shown and change nothing: ``description=`` of pydantic's ``Field``."""
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and (chain := _chain(node.func)) and self.absolute(chain) in _SETTING:
+                node.keywords = [each for each in node.keywords if each.arg != "description"]
+
     def define(self, statement: ast.stmt) -> None:
         """Add a statement of the module to its table."""
         if isinstance(statement, ast.ClassDef):
@@ -127,12 +137,13 @@ class _Reader:
     def _define_class(self, statement: ast.ClassDef) -> None:
         name, rest = statement.name, []
         owner = self._add(name, "class")
+        plain = any(self._is_dataclass(each) for each in statement.decorator_list)
         for each in statement.body:
             if isinstance(each, _FUNCTIONS):
                 self._add(f"{name}.{each.name}", "function", each)
             elif names := _assigned(each):
                 for member in names:
-                    self._add(f"{name}.{member}", "value", each)
+                    self._add(f"{name}.{member}", "value", each, *([] if plain else _annotation(each)))
             elif not _says_nothing(each):
                 rest.append(each)
         fields = [n for each in statement.body if isinstance(each, ast.AnnAssign) for n in _assigned(each)]
@@ -142,6 +153,11 @@ class _Reader:
         owner.bases = tuple(found for chain in chains if chain and (found := self.absolute(chain)))
         if _registers(statement):
             self.table.definitions[ON_IMPORT].references.add(f"{self.module}:{name}")
+
+    def _is_dataclass(self, decorator: ast.expr) -> bool:
+        """Return whether a decorator makes a class whose fields take any value, whatever their annotations say."""
+        chain = _chain(decorator.func if isinstance(decorator, ast.Call) else decorator)
+        return bool(chain) and self.absolute(chain) == "dataclasses:dataclass"
 
     def _add(self, name: str, kind: str, *nodes: ast.AST) -> Definition:
         found = self.table.definitions.setdefault(name, Definition(kind))
@@ -278,9 +294,11 @@ class _Names(ast.NodeVisitor):
             self.found.add(found)
 
     def visit_Constant(self, node: ast.Constant) -> None:
-        """Follow a text of the form ``module:function``."""
+        """Follow a text of the form ``module:function``, or one that may name a data file."""
         if isinstance(node.value, str) and _LOCATION.fullmatch(node.value):
             self.found.add(node.value)
+        elif isinstance(node.value, str) and _FILE.fullmatch(node.value):
+            self.found.add(f"file:{self.reader.module}:{node.value}")
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         """Take a text that begins with ``package.`` and goes on with a value for the name of one of its modules."""
@@ -361,6 +379,16 @@ def _assigned(statement: ast.stmt) -> list[str]:
     return [node.id for each in targets for node in ast.walk(each) if isinstance(node, ast.Name)]
 
 
+def _annotation(statement: ast.stmt) -> list[ast.expr]:
+    """Return the annotation of a field, by which its values may be converted."""
+    if not isinstance(statement, ast.AnnAssign):
+        return []
+    found = statement.annotation
+    if isinstance(found, ast.Constant) and isinstance(found.value, str):
+        found = ast.parse(found.value, mode="eval").body
+    return [found]
+
+
 def _for_type_checkers(statement: ast.AST) -> bool:
     return isinstance(statement, ast.If) and _name(statement.test).endswith("TYPE_CHECKING")
 
@@ -386,16 +414,14 @@ def _tokens(node: ast.AST) -> Iterator[str]:
         if name in _DROPPED or value is None or value == []:
             continue
         yield name
-        yield from _words(node, value)
+        yield from _words(value)
     yield ";"
 
 
-def _words(node: ast.AST, value: object) -> Iterator[str]:
+def _words(value: object) -> Iterator[str]:
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, ast.stmt) and _says_nothing(each) and not isinstance(each, ast.Pass):
             continue
-        if isinstance(each, ast.keyword) and each.arg == "description" and isinstance(node, ast.Call):
-            continue  # the words of a setting, see Field
         if isinstance(each, ast.AST):
             yield from _tokens(each)
         else:
