@@ -97,7 +97,7 @@ def check_answers(model: LiveModel, device: str | torch.device = "cpu") -> None:
         UserError: the model fails, its logits have another shape, or they depend on chance or on the other images of a batch.
     """
     classify, side = live_classifier(model, device), model.info.image_size
-    images = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0))
+    images = _probes(side)
     alone, first, again = classify(images[:1]), classify(images), classify(images)
     allowed = TOLERANCE[model.info.precision] * float(first.nan_to_num().max() - first.nan_to_num().min())
     for other, what, by, fix in (
@@ -111,6 +111,14 @@ def check_answers(model: LiveModel, device: str | torch.device = "cpu") -> None:
                 f"they differ by {apart:.2g}, where {allowed:.2g} is allowed: the result would differ from {by} to {by}",
                 f"call .eval() on the modules that it uses; {fix}",
             )
+
+
+def _probes(side: int) -> torch.Tensor:
+    """Return three images in [0, 1] of random colours, patches and noise, so that networks of any kind tell them apart."""
+    chance = torch.Generator().manual_seed(0)
+    colours, noise = (torch.rand(3, 3, size, size, generator=chance) for size in (1, side))
+    patches = torch.nn.functional.interpolate(torch.rand(3, 3, 4, 4, generator=chance), size=(side, side))
+    return 0.5 * colours + 0.3 * patches + 0.2 * noise
 
 
 class _Opaque(torch.nn.Module):
