@@ -26,6 +26,7 @@ from pathlib import PosixPath, PurePosixPath, PureWindowsPath
 from typing import Any, cast
 
 from harness.core.bytecode import facts, has_hidden_state, owner, owner_of_class, owner_of_module, reached
+from harness.core.elsewhere import NotHashable, refuse_elsewhere, refuse_hooks_of_all_modules, refuse_names
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis), type(NotImplemented), PosixPath, 
           PurePosixPath, PureWindowsPath)  # fmt: skip
@@ -50,20 +51,7 @@ _OF_A_MODULE = ("__builtins__", "__cached__", "__doc__", "__file__", "__loader__
                 "__spec__", "__annotations__", "__annotate__")  # fmt: skip
 _MAKERS = ("__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__", "__class_getitem__")
 """Methods that have run once an object is there; what they did is in the object."""
-_ELSEWHERE = ("sys", "os", "posix", "nt", "io", "_io", "importlib", "inspect", "gc", "ctypes", "_ctypes", "pickle", "_pickle", 
-              "marshal", "shelve", "sqlite3", "socket", "_socket", "subprocess", "urllib", "http", "random", "_random", "secrets",
-              "time", "datetime", "_datetime", "uuid", "tempfile", "glob", "shutil", "mmap", "multiprocessing")  # fmt: skip
-"""Modules of Python whose functions answer from outside the program: files, the clock, chance, whatever is loaded."""
-_NAMES_ELSEWHERE = ("globals", "exec", "__import__", "open", "input", "compile", "read_text", "read_bytes", "load", "load_file",
-                    "load_model", "load_state_dict_from_url", "load_url", "fromfile", "loadtxt", "genfromtxt", "memmap", "imread",
-                    "read_image", "decode_image", "read_csv", "read_parquet", "from_pretrained", "urlopen", "environ", "getenv",
-                    "f_globals", "__globals__", "__builtins__")  # fmt: skip
-"""Names of functions that read what no hash of this process sees."""
 _OPERATORS = ("aten", "prim", "prims", "torchvision", "quantized", "torch", "higher_order")
-
-
-class NotHashable(Exception):
-    """Say what of a model cannot be read."""
 
 
 class InTraining(Exception):
@@ -100,7 +88,7 @@ class _Hasher:
 
     def hash(self, value: Any) -> str:
         """Return the hash of one value."""
-        _no_hooks_of_all_modules()
+        refuse_hooks_of_all_modules()
         self._add(value)
         return self._digest.hexdigest()
 
@@ -296,7 +284,7 @@ class _Hasher:
             self._say("class", base.__module__, base.__qualname__)
             where = owner_of_class(base)
             if where == "known":
-                _refuse_elsewhere(base.__module__, base.__qualname__)
+                refuse_elsewhere(base.__module__, base.__qualname__)
                 self._replaced(base)
                 continue
             if where == "installed":
@@ -318,7 +306,7 @@ class _Hasher:
         self._say("function", function.__globals__.get("__name__"), function.__qualname__)
         where = owner(function.__globals__)
         if where == "known":
-            _refuse_elsewhere(str(function.__globals__.get("__name__")), function.__name__)
+            refuse_elsewhere(str(function.__globals__.get("__name__")), function.__name__)
         else:
             self._say(_version(function.__module__ or "") if where == "installed" else "")
             self._code(function.__code__)
@@ -343,8 +331,7 @@ class _Hasher:
         found, namespace = reached(function.__code__), function.__globals__
         if found.rebound:
             raise NotHashable(f"{function.__qualname__}, which sets the variable {min(found.rebound)} while it runs")
-        for name in sorted(found.names & {*_NAMES_ELSEWHERE}):
-            raise NotHashable(f"{function.__qualname__}, which uses {name}: what that gives is not in the model")
+        refuse_names(function.__qualname__, found.names)
         for chain in sorted(found.chains):
             if chain[0] in namespace:
                 self._say("variable", *chain)
@@ -375,7 +362,7 @@ class _Hasher:
         where = owner_of_module(module.__name__) if module.__name__ in sys.modules else owner(vars(module))
         self._say("module of code", module.__name__)
         if where == "known":
-            _refuse_elsewhere(module.__name__, "")
+            refuse_elsewhere(module.__name__, "")
         elif where == "installed":
             self._say(_version(module.__name__))
         elif module.__name__ == "__main__":
@@ -420,7 +407,7 @@ class _Hasher:
         name = getattr(value, "__qualname__", None) or getattr(value, "__name__", repr(value))
         if owner_of_module(module) != "known":
             raise NotHashable(f"the function {name}, which is not written in Python")
-        _refuse_elsewhere(module, name)
+        refuse_elsewhere(module, name)
         self._say("builtin", module, name)
 
     def _wrapper(self, value: Any) -> bool:
@@ -465,21 +452,3 @@ def _submodule(package: types.ModuleType, name: str) -> bool:
 
 def _version(module: str) -> str:
     return str(getattr(sys.modules.get(module.partition(".")[0]), "__version__", ""))
-
-
-def _refuse_elsewhere(module: str, name: str) -> None:
-    """Refuse code of Python itself whose answers come from outside the program.
-
-    Raises:
-        NotHashable: it is such code.
-    """
-    if module.partition(".")[0] in _ELSEWHERE:
-        raise NotHashable(f"{module}{'.' * bool(name)}{name}: what it gives is not in the model")
-
-
-def _no_hooks_of_all_modules() -> None:
-    import torch
-
-    for name, value in vars(torch.nn.modules.module).items():
-        if name.startswith("_global_") and name.endswith("hooks") and isinstance(value, dict) and value:
-            raise NotHashable("hooks that torch calls in every module")
