@@ -25,7 +25,20 @@ from collections.abc import Callable, Mapping
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath
 from typing import Any, cast
 
-from harness.core.bytecode import facts, has_hidden_state, owner, owner_of_class, owner_of_module, reached
+from harness.core.bytecode import (
+    MAKERS,
+    OF_A_CLASS,
+    OF_A_MODULE,
+    facts,
+    has_hidden_state,
+    import_submodule,
+    owner,
+    owner_of_class,
+    owner_of_module,
+    package_version,
+    reached,
+    slot_values,
+)
 from harness.core.elsewhere import NotHashable, refuse_elsewhere, refuse_hooks_of_all_modules, refuse_names
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis), type(NotImplemented), PosixPath, 
@@ -42,15 +55,6 @@ _NO_MATTER = ("training", "pretrained_cfg", "default_cfg", "_non_persistent_buff
 """Attributes of a module that do not enter its outputs in evaluation mode."""
 _HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
 """Endings of attributes that hold hooks by a number, which tells nothing but how many there were before in this process."""
-_OF_A_CLASS = ("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__", "__abstractmethods__",
-               "__parameters__", "__orig_bases__", "__slots__", "__match_args__", "__dataclass_fields__", "__dataclass_params__",
-               "__firstlineno__", "__static_attributes__", "__annotate__", "__annotate_func__", "__annotations_cache__",
-               "_abc_impl")  # fmt: skip
-"""What Python notes in a class: no part of what its objects do."""
-_OF_A_MODULE = ("__builtins__", "__cached__", "__doc__", "__file__", "__loader__", "__name__", "__package__", "__path__",
-                "__spec__", "__annotations__", "__annotate__")  # fmt: skip
-_MAKERS = ("__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__", "__class_getitem__")
-"""Methods that have run once an object is there; what they did is in the object."""
 _OPERATORS = ("aten", "prim", "prims", "torchvision", "quantized", "torch", "higher_order")
 
 
@@ -243,7 +247,7 @@ class _Hasher:
         found = dict(getattr(value, "__dict__", {}))
         for base in type(value).__mro__:
             if "__slots__" in vars(base):
-                found |= _fields(base, value)
+                found |= slot_values(base, value)
         self._say("attributes", len(found))
         for name in sorted(found, key=str):
             self._say(name)
@@ -288,9 +292,9 @@ class _Hasher:
                 self._replaced(base)
                 continue
             if where == "installed":
-                self._say(_version(base.__module__))
+                self._say(package_version(base.__module__))
             for name, value in sorted(vars(base).items()):
-                if name not in _OF_A_CLASS and not isinstance(value, _FIELDS) and not (made and name in _MAKERS):
+                if name not in OF_A_CLASS and not isinstance(value, _FIELDS) and not (made and name in MAKERS):
                     self._say(name)
                     self._add(value)
 
@@ -308,7 +312,7 @@ class _Hasher:
         if where == "known":
             refuse_elsewhere(str(function.__globals__.get("__name__")), function.__name__)
         else:
-            self._say(_version(function.__module__ or "") if where == "installed" else "")
+            self._say(package_version(function.__module__ or "") if where == "installed" else "")
             self._code(function.__code__)
         self._add([function.__defaults__, function.__kwdefaults__])
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -351,7 +355,7 @@ class _Hasher:
         """Add a variable; of a module only what is taken of it."""
         taken = 0
         while isinstance(value, types.ModuleType) and taken < len(names):
-            if not hasattr(value, names[taken]) and not _submodule(value, names[taken]):
+            if not hasattr(value, names[taken]) and not import_submodule(value, names[taken]):
                 self._say("missing")
                 return
             value, taken = getattr(value, names[taken]), taken + 1
@@ -364,12 +368,12 @@ class _Hasher:
         if where == "known":
             refuse_elsewhere(module.__name__, "")
         elif where == "installed":
-            self._say(_version(module.__name__))
+            self._say(package_version(module.__name__))
         elif module.__name__ == "__main__":
             raise NotHashable("the module __main__ as a whole")
         elif not self._again(module, "whole"):
             for name, value in sorted(vars(module).items()):
-                if name not in _OF_A_MODULE:
+                if name not in OF_A_MODULE:
                     self._say(name)
                     self._add(value)
 
@@ -428,27 +432,3 @@ class _Hasher:
         else:
             return False
         return True
-
-
-def _fields(base: type, value: Any) -> dict[str, Any]:
-    """Return the fields of ``__slots__`` that have a value."""
-    found = {}
-    for name, field in vars(base).items():
-        if isinstance(field, types.MemberDescriptorType):
-            try:
-                found[f"{base.__qualname__}.{name}"] = field.__get__(value)
-            except AttributeError:
-                continue
-    return found
-
-
-def _submodule(package: types.ModuleType, name: str) -> bool:
-    try:
-        importlib.import_module(f"{package.__name__}.{name}")
-    except ImportError:
-        return False
-    return hasattr(package, name)
-
-
-def _version(module: str) -> str:
-    return str(getattr(sys.modules.get(module.partition(".")[0]), "__version__", ""))

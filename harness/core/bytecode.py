@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import importlib
 import sys
 import sysconfig
 import types
@@ -16,6 +17,15 @@ KNOWN = ("torch", "torchvision", "numpy", "builtins")
 """Libraries whose code counts by its name, beside Python's own."""
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _INSTALLED_PARTS = {"site-packages", "dist-packages"}
+OF_A_CLASS = ("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__", "__abstractmethods__",
+               "__parameters__", "__orig_bases__", "__slots__", "__match_args__", "__dataclass_fields__", "__dataclass_params__",
+               "__firstlineno__", "__static_attributes__", "__annotate__", "__annotate_func__", "__annotations_cache__",
+               "_abc_impl")  # fmt: skip
+"""What Python notes in a class: no part of what its objects do."""
+OF_A_MODULE = ("__builtins__", "__cached__", "__doc__", "__file__", "__loader__", "__name__", "__package__", "__path__",
+                "__spec__", "__annotations__", "__annotate__")  # fmt: skip
+MAKERS = ("__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__", "__class_getitem__")
+"""Methods that have run once an object is there; what they did is in the object."""
 _LOOKUPS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "LOAD_CLASSDICT_OR_GLOBAL")
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
 _SILENT = ("EXTENDED_ARG", "NOP", "CACHE")
@@ -127,3 +137,29 @@ def has_hidden_state(kind: type) -> bool:
     word = tuple.__itemsize__
     plain = object.__basicsize__ + word * (slots + (kind.__dictoffset__ > 0) + (kind.__weakrefoffset__ > 0))
     return bool(kind.__itemsize__) or kind.__basicsize__ > plain
+
+
+def slot_values(base: type, value: Any) -> dict[str, Any]:
+    """Return the fields of ``__slots__`` that have a value."""
+    found = {}
+    for name, slot in vars(base).items():
+        if isinstance(slot, types.MemberDescriptorType):
+            try:
+                found[f"{base.__qualname__}.{name}"] = slot.__get__(value)
+            except AttributeError:
+                continue
+    return found
+
+
+def import_submodule(package: types.ModuleType, name: str) -> bool:
+    """Import a module of a package; returns whether there is one of that name."""
+    try:
+        importlib.import_module(f"{package.__name__}.{name}")
+    except ImportError:
+        return False
+    return hasattr(package, name)
+
+
+def package_version(module: str) -> str:
+    """Return the version of the package of a module; empty where it states none."""
+    return str(getattr(sys.modules.get(module.partition(".")[0]), "__version__", ""))
