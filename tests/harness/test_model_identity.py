@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.results.model_identity import NotHashable, model_hash
+from harness.backbones.model_identity import NotHashable, model_hash
 
 OWN = {
     "own_model": """
