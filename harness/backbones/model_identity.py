@@ -41,9 +41,11 @@ from harness.core.bytecode import (
 )
 from harness.core.elsewhere import NotHashable, refuse_elsewhere, refuse_hooks_of_all_modules, refuse_names
 
+__all__ = ("InTraining", "NotHashable", "model_hash")
+
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis), type(NotImplemented), PosixPath, 
           PurePosixPath, PureWindowsPath)  # fmt: skip
-_CONTAINERS = (dict, list, tuple, set, frozenset, str, bytes, int, float, complex)
+_CONTAINERS: tuple[Any, ...] = (dict, list, tuple, set, frozenset, str, bytes, int, float, complex)
 """Types whose subclasses count by content, class and attributes."""
 _BUILTIN = (types.BuiltinFunctionType, types.MethodWrapperType)
 _DESCRIPTORS = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
@@ -408,7 +410,7 @@ class _Hasher:
 
     def _named(self, value: Any, module: str) -> None:
         """Add a function that is not written in Python by its name, if it belongs to a known library."""
-        name = getattr(value, "__qualname__", None) or getattr(value, "__name__", repr(value))
+        name = str(getattr(value, "__qualname__", "") or getattr(value, "__name__", "") or repr(value))
         if owner_of_module(module) != "known":
             raise NotHashable(f"the function {name}, which is not written in Python")
         refuse_elsewhere(module, name)
