@@ -422,15 +422,16 @@ class _Hasher:
 
         kind = type(value)
         if isinstance(value, np.ufunc):
-            if getattr(np, value.__name__, None) is not value:
-                raise NotHashable(f"the function {value.__name__}, which is not written in Python")
-            self._say("ufunc", value.__name__)
+            name = str(value.__name__)
+            if getattr(np, name, None) is not value:
+                raise NotHashable(f"the function {name}, which is not written in Python")
+            self._say("ufunc", name)
         elif isinstance(value, functools._lru_cache_wrapper):
             self._say("cache")
             self._add(cast(Any, value).__wrapped__)
             self._add(vars(value))
         elif kind.__module__.startswith("numpy") and kind.__name__ == "_ArrayFunctionDispatcher":
-            self._named(value, value.__module__)
+            self._named(value, str(value.__module__))
         else:
             return False
         return True
