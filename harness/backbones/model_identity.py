@@ -1,39 +1,63 @@
 """What a model of this process is identified by: a hash over its weights and the code that turns images into logits.
 
-The hash follows what the model can reach: tensors, submodules, attributes, and the variables that its functions take from outside
-themselves. Where something cannot be read (an extension in C, an open file, a lock) there is no honest hash, and the caller names
-the model instead. Code of installed packages counts by its source, that of torch, numpy and Python itself by its name. Devices,
-gradients and ``training`` do not count: a model is always measured in evaluation mode.
+The hash follows what the model can reach: tensors, submodules, attributes of objects, classes and functions, variables of the
+functions around a function, and of the modules of the user's own code those that it uses, however many files away. Code counts as
+it was compiled. Installed packages count by name, version and the code of what is reached at once; torch, torchvision, numpy and
+Python itself by name. Where something cannot be read (an extension in C, a lock) or says nothing of what comes later (a file, the
+clock, chance, ``globals()``) there is no honest hash, and the caller names the model instead. Devices, gradients and ``training``
+do not count: a model is always measured in evaluation mode.
 """
 
 from __future__ import annotations
 
-import dis
+import contextlib
+import copyreg
 import functools
 import hashlib
-import inspect
+import importlib
+import importlib.util
 import logging
 import re
 import sys
-import sysconfig
 import types
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePath
-from typing import Any
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import PosixPath, PurePosixPath, PureWindowsPath
+from typing import Any, cast
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis), PurePath)
-_BUILTIN = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodWrapperType)
-_BY_NAME = ("torch", "torchvision", "numpy", "builtins")
+from harness.core.bytecode import (
+    MAKERS,
+    OF_A_CLASS,
+    OF_A_MODULE,
+    facts,
+    has_hidden_state,
+    import_submodule,
+    owner,
+    owner_of_class,
+    owner_of_module,
+    package_version,
+    reached,
+    slot_values,
+)
+from harness.core.elsewhere import NotHashable, refuse_elsewhere, refuse_hooks_of_all_modules, refuse_names
+
+__all__ = ("InTraining", "NotHashable", "model_hash")
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis), type(NotImplemented), PosixPath, 
+          PurePosixPath, PureWindowsPath)  # fmt: skip
+_CONTAINERS: tuple[Any, ...] = (dict, list, tuple, set, frozenset, str, bytes, int, float, complex)
+"""Types whose subclasses count by content, class and attributes."""
+_BUILTIN = (types.BuiltinFunctionType, types.MethodWrapperType)
+_DESCRIPTORS = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
+_FIELDS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _STATE = ("_parameters", "_buffers", "_modules")
-_NO_MATTER = ("training", "pretrained_cfg", "default_cfg", "_non_persistent_buffers_set", "_is_full_backward_hook")
+_NO_MATTER = ("training", "pretrained_cfg", "default_cfg", "_non_persistent_buffers_set", "_is_full_backward_hook",
+              "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+              "_backward_hooks", "_backward_pre_hooks")  # fmt: skip
 """Attributes of a module that do not enter its outputs in evaluation mode."""
 _HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
 """Endings of attributes that hold hooks by a number, which tells nothing but how many there were before in this process."""
-_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-
-
-class NotHashable(Exception):
-    """Say what of a model cannot be read."""
+_OPERATORS = ("aten", "prim", "prims", "torchvision", "quantized", "torch", "higher_order")
 
 
 class InTraining(Exception):
@@ -53,60 +77,80 @@ def model_hash(model: Callable[..., Any], *, evaluating: bool = False) -> str:
     """
     try:
         return _Hasher(evaluating).hash(model)
+    except (NotHashable, InTraining):
+        raise
     except RecursionError as error:
-        raise NotHashable("it reaches objects nested too deeply") from error
+        raise NotHashable("objects nested too deeply") from error
+    except Exception as error:  # attributes of objects are code of others, which may fail in any way
+        raise NotHashable(f"something that fails when it is read ({type(error).__name__}: {error})") from error
 
 
 class _Hasher:
     def __init__(self, evaluating: bool = False) -> None:
         self._evaluating = evaluating
         self._digest = hashlib.sha256()
-        self._seen: dict[int, int] = {}
+        self._seen: dict[object, int] = {}
         self._alive: list[Any] = []
 
     def hash(self, value: Any) -> str:
         """Return the hash of one value."""
+        refuse_hooks_of_all_modules()
         self._add(value)
         return self._digest.hexdigest()
 
     def _say(self, *words: object) -> None:
         for word in words:
-            content = word if isinstance(word, bytes) else str(word).encode()
+            content = word if isinstance(word, bytes) else str(word).encode("utf-8", "surrogatepass")
             self._digest.update(f"{len(content)}:".encode() + content)
 
+    def _again(self, value: Any, part: str = "") -> bool:
+        """Return whether a value was met before, and then say only which it is."""
+        known = (id(value), part)
+        if known in self._seen:
+            self._say("again", self._seen[known])
+            return True
+        self._seen[known] = len(self._seen)
+        self._alive.append(value)  # so that no other object gets its id
+        return False
+
     def _add(self, value: Any) -> None:
-        """Add a value with all that it reaches; of one that was met before only which it is."""
-        if isinstance(value, _PLAIN):
+        """Add a value with all that it reaches."""
+        if type(value) in _PLAIN:
             self._say(type(value).__name__, repr(value))
-        elif id(value) in self._seen:
-            self._say("again", self._seen[id(value)])
-        else:
-            self._seen[id(value)] = len(self._seen)
-            self._alive.append(value)  # so that no other object gets its id
+        elif not self._again(value):
             self._add_new(value)
 
     def _add_new(self, value: Any) -> None:
-        if isinstance(value, Mapping):
-            self._say("mapping", len(value))
-            for key in value:
-                self._add(key)
-                self._add(value[key])
-        elif isinstance(value, list | tuple):
-            self._say(type(value).__name__, len(value))
-            for item in value:
-                self._add(item)
-        elif isinstance(value, set | frozenset):
+        if type(value) in (dict, types.MappingProxyType):
+            self._mapping(value)
+        elif type(value) in (list, tuple):
+            self._items(value)
+        elif type(value) in (set, frozenset):
             self._say("set", *sorted(_Hasher(self._evaluating).hash(item) for item in value))
         elif isinstance(value, types.ModuleType):
-            self._say("module file", value.__name__, _own_bytes(getattr(value, "__file__", None)))
+            self._whole(value)
         elif isinstance(value, logging.Logger):
             self._say("logger")
         elif isinstance(value, re.Pattern):
             self._say("pattern", value.pattern, value.flags)
         elif isinstance(value, type):
-            self._class(value)
+            self._say("a class itself")
+            self._class(value, made=False)
+        elif isinstance(value, types.CodeType):
+            self._code(value)
         else:
             self._add_data(value)
+
+    def _mapping(self, value: Mapping[Any, Any]) -> None:
+        self._say("mapping", len(value))
+        for key in value:
+            self._add(key)
+            self._add(value[key])
+
+    def _items(self, value: list[Any] | tuple[Any, ...]) -> None:
+        self._say(type(value).__name__, len(value))
+        for item in value:
+            self._add(item)
 
     def _add_data(self, value: Any) -> None:
         import numpy as np
@@ -115,13 +159,17 @@ class _Hasher:
         if isinstance(value, torch.Tensor):
             self._tensor(value)
         elif isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
-            self._say("array", value.dtype.str, value.shape, value.tobytes())
+            self._say("array", value.dtype, value.shape, value.tobytes())
+            if type(value) is not np.ndarray and isinstance(value, np.ndarray):
+                self._attributes_of(value)
         elif isinstance(value, torch.dtype | torch.layout | torch.memory_format | np.dtype):
             self._say(repr(value))
         elif isinstance(value, torch.device):
             self._say("device")
         elif isinstance(value, torch.nn.Module):
             self._module(value)
+        elif isinstance(value, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
+            self._operator(value)
         else:
             self._add_code(value)
 
@@ -129,14 +177,36 @@ class _Hasher:
         if isinstance(value, functools.partial):
             self._say("partial")
             self._add([value.func, list(value.args), value.keywords])
+            self._attributes_of(value)
         elif isinstance(value, types.MethodType):
             self._say("method")
             self._add([value.__self__, value.__func__])
         elif isinstance(value, types.FunctionType):
             self._function(value)
-        elif isinstance(value, _BUILTIN) or (_by_name(type(value).__module__) and hasattr(value, "__qualname__")):
+        elif isinstance(value, property):
+            self._say("property")
+            self._add([value.fget, value.fset, value.fdel])
+        elif isinstance(value, staticmethod | classmethod):
+            self._say(type(value).__name__)
+            self._add(value.__func__)
+        elif isinstance(value, functools.cached_property):
+            self._say("cached property")
+            self._add(value.func)
+        elif isinstance(value, _FIELDS):
+            self._say("field", value.__name__)
+        elif isinstance(value, _DESCRIPTORS):
+            self._named(value, value.__objclass__.__module__)
+        elif isinstance(value, _BUILTIN):
             self._builtin(value)
-        else:
+        elif isinstance(value, contextlib._GeneratorContextManager):  # as a decorator it starts anew at every call
+            self._say("context")
+            self._add([value.func, value.args, value.kwds])
+        elif isinstance(value, weakref.ref):
+            self._say("reference")
+            self._add(value())
+        elif isinstance(value, weakref.WeakKeyDictionary | weakref.WeakValueDictionary | weakref.WeakSet):
+            raise NotHashable(f"a {type(value).__name__}, whose content comes and goes")
+        elif not self._wrapper(value):
             self._instance(value)
 
     def _tensor(self, tensor: Any) -> None:
@@ -145,15 +215,21 @@ class _Hasher:
         try:
             held = tensor.detach().cpu().contiguous().reshape(-1)
             content = held.view(torch.uint8).numpy().tobytes() if held.numel() else b""
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, NotImplementedError) as error:
             raise NotHashable(f"a tensor of {tensor.dtype} ({error})") from error
         self._say("tensor", tensor.dtype, tuple(tensor.shape), content)
+        if type(tensor) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer):
+            self._attributes_of(tensor)
 
     def _module(self, module: Any) -> None:
         if self._evaluating and module.training:
             raise InTraining(type(module).__qualname__)
+        if not {*_STATE} <= vars(module).keys():
+            raise NotHashable(
+                f"a {type(module).__module__}.{type(module).__qualname__}, whose code is not written in Python"
+            )
         self._say("module")
-        self._class(type(module))
+        self._class(type(module), made=True)
         for group in _STATE:  # in their own order, which is that in which a Sequential calls its parts
             self._add({name: value for name, value in vars(module)[group].items() if value is not None})
         for name, value in sorted(vars(module).items()):
@@ -161,121 +237,201 @@ class _Hasher:
                 self._say(name)
                 self._add(list(value.values()) if name.endswith(_HOOKS) and isinstance(value, Mapping) else value)
 
-    def _attributes(self, values: Mapping[str, Any]) -> None:
-        self._say("attributes", len(values))
-        for name in sorted(values):
+    def _operator(self, value: Any) -> None:
+        name = str(value)
+        if name.partition(".")[0].partition("::")[0] not in _OPERATORS:
+            raise NotHashable(f"the operator {name}, whose code is registered elsewhere")
+        self._say("operator", name)
+
+    def _attributes_of(self, value: Any) -> None:
+        """Add the class of an object, its fields in ``__slots__`` and its attributes."""
+        self._class(type(value), made=True)
+        found = dict(getattr(value, "__dict__", {}))
+        for base in type(value).__mro__:
+            if "__slots__" in vars(base):
+                found |= slot_values(base, value)
+        self._say("attributes", len(found))
+        for name in sorted(found, key=str):
             self._say(name)
-            self._add(values[name])
+            self._add(found[name])
 
     def _instance(self, value: Any) -> None:
-        slots = {name for kind in type(value).__mro__ for name in _slots(kind) if hasattr(value, name)}
-        if not hasattr(value, "__dict__") and not slots:
-            raise NotHashable(f"an object of type {type(value).__module__}.{type(value).__qualname__}")
+        kind = type(value)
         self._say("object")
-        self._class(type(value))
-        self._attributes({name: getattr(value, name) for name in slots} | getattr(value, "__dict__", {}))
+        for base in _CONTAINERS:
+            if isinstance(value, base):
+                content = base(value)
+                self._add_new(content) if type(content) not in _PLAIN else self._add(content)
+                self._add(getattr(value, "default_factory", None))
+                self._attributes_of(value)
+                return
+        if not has_hidden_state(kind):
+            self._attributes_of(value)
+            return
+        where = owner_of_class(kind)
+        if where != "known" or kind.__module__.partition(".")[0] in ("torch", "numpy", "random"):
+            raise NotHashable(f"an object of type {kind.__module__}.{kind.__qualname__}")
+        try:
+            parts = copyreg.dispatch_table.get(kind, lambda each: each.__reduce_ex__(4))(value)
+        except Exception as error:
+            raise NotHashable(f"an object of type {kind.__module__}.{kind.__qualname__}") from error
+        self._class(kind, made=True)
+        self._add(
+            [list(part) if hasattr(part, "__next__") else part for part in parts] if isinstance(parts, tuple) else parts
+        )
 
-    def _class(self, kind: type) -> None:
+    def _class(self, kind: type, *, made: bool) -> None:
+        """Add a class and its bases: all attributes; of that of an object all but what ran when the object was made."""
+        if self._again(kind, f"class {made}"):
+            return
+        if type(kind) is not type and owner_of_class(type(kind)) != "known":
+            self._class(type(kind), made=True)
         for base in kind.__mro__:
             self._say("class", base.__module__, base.__qualname__)
-            if _by_name(base.__module__):
+            where = owner_of_class(base)
+            if where == "known":
+                refuse_elsewhere(base.__module__, base.__qualname__)
+                self._replaced(base)
                 continue
-            functions = list(_functions(base))
-            source = _source(base)
-            if source is None and not functions:
-                raise NotHashable(f"the class {base.__module__}.{base.__qualname__}, whose source is not available")
-            self._say("source", source or "")
-            for function in functions:  # of a class of a notebook only the functions can be read
-                self._say(function.__qualname__, _text(function))
-                self._variables(function)
+            if where == "installed":
+                self._say(package_version(base.__module__))
+            for name, value in sorted(vars(base).items()):
+                if name not in OF_A_CLASS and not isinstance(value, _FIELDS) and not (made and name in MAKERS):
+                    self._say(name)
+                    self._add(value)
+
+    def _replaced(self, kind: type) -> None:
+        """Add the methods of a known library's class that somebody else has put there."""
+        for name, value in sorted(vars(kind).items()):
+            generated = isinstance(value, types.FunctionType) and value.__code__.co_filename.startswith("<string")
+            if isinstance(value, types.FunctionType) and not generated and owner(value.__globals__) == "own":
+                self._say(name)
+                self._add(value)
 
     def _function(self, function: types.FunctionType) -> None:
-        self._say("function", function.__module__, function.__qualname__)
-        if hasattr(function, "__wrapped__"):
-            self._add(function.__wrapped__)
-        if not _by_name(function.__module__ or ""):
-            self._say(_text(function))
-            self._add([function.__defaults__, function.__kwdefaults__])
+        self._say("function", function.__globals__.get("__name__"), function.__qualname__)
+        where = owner(function.__globals__)
+        if where == "known":
+            refuse_elsewhere(str(function.__globals__.get("__name__")), function.__name__)
+        else:
+            self._say(package_version(function.__module__ or "") if where == "installed" else "")
+            self._code(function.__code__)
+        self._add([function.__defaults__, function.__kwdefaults__])
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            if name == "__class__":
+                continue
+            self._say("variable", name)
+            try:
+                content = cell.cell_contents
+            except ValueError as error:
+                raise NotHashable(f"the variable {name} of {function.__qualname__}, which has no value yet") from error
+            self._add(content)
+        for name, value in sorted(vars(function).items()):
+            self._say("attribute", name)
+            self._add(value)
+        if where == "own":
             self._variables(function)
 
     def _variables(self, function: types.FunctionType) -> None:
-        """Add what a function of the user's own takes from its module and from the functions around it."""
-        if not _own(function.__code__.co_filename):
-            return
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            if name != "__class__":
-                self._say("variable", name)
-                self._add(cell.cell_contents)
-        for name in sorted(set(_global_names(function.__code__)) & function.__globals__.keys()):
-            self._say("variable", name)
-            self._add(function.__globals__[name])
+        """Add what a function of the user's own takes from its module and from others."""
+        found, namespace = reached(function.__code__), function.__globals__
+        if found.rebound:
+            raise NotHashable(f"{function.__qualname__}, which sets the variable {min(found.rebound)} while it runs")
+        refuse_names(function.__qualname__, found.names)
+        for chain in sorted(found.chains):
+            if chain[0] in namespace:
+                self._say("variable", *chain)
+                self._follow(namespace[chain[0]], chain[1:])
+        for level, name, parts in sorted(found.imports):
+            self._say("import", level, name, *parts)
+            absolute = "." * level + name
+            absolute = importlib.util.resolve_name(absolute, namespace.get("__package__")) if level else name
+            module = importlib.import_module(absolute)
+            for part in parts:
+                self._follow(module, (part,))
+            if not parts:
+                self._whole(module)
+                self._whole(sys.modules[absolute.partition(".")[0]])
+
+    def _follow(self, value: Any, names: tuple[str, ...]) -> None:
+        """Add a variable; of a module only what is taken of it."""
+        taken = 0
+        while isinstance(value, types.ModuleType) and taken < len(names):
+            if not hasattr(value, names[taken]) and not import_submodule(value, names[taken]):
+                self._say("missing")
+                return
+            value, taken = getattr(value, names[taken]), taken + 1
+        self._add(value)
+
+    def _whole(self, module: types.ModuleType) -> None:
+        """Add a module that is used as a whole: of the user's own all its variables."""
+        where = owner_of_module(module.__name__) if module.__name__ in sys.modules else owner(vars(module))
+        self._say("module of code", module.__name__)
+        if where == "known":
+            refuse_elsewhere(module.__name__, "")
+        elif where == "installed":
+            self._say(package_version(module.__name__))
+        elif module.__name__ == "__main__":
+            raise NotHashable("the module __main__ as a whole")
+        elif not self._again(module, "whole"):
+            for name, value in sorted(vars(module).items()):
+                if name not in OF_A_MODULE:
+                    self._say(name)
+                    self._add(value)
+
+    def _code(self, code: types.CodeType) -> None:
+        self._say("code")
+        for fact in facts(code):
+            self._constant(fact)
+
+    def _constant(self, value: Any) -> None:
+        """Add a constant by its value: whether two equal ones are one object is up to the compiler."""
+        if isinstance(value, types.CodeType):
+            self._say(value.co_name)
+            self._code(value)
+        elif isinstance(value, tuple):
+            self._say("tuple", len(value))
+            for item in value:
+                self._constant(item)
+        elif isinstance(value, frozenset):
+            self._say("set", *sorted(map(repr, value)))
+        else:
+            self._say(type(value).__name__, repr(value))
 
     def _builtin(self, value: Any) -> None:
-        owner, name = getattr(value, "__self__", None), value.__qualname__
-        module = getattr(value, "__module__", None) or getattr(owner, "__module__", None) or ""
-        if owner is not None and not isinstance(owner, types.ModuleType | type):
-            self._add(owner)
-        elif not _by_name(module or type(value).__module__):
+        holder = getattr(value, "__self__", None)
+        module = getattr(value, "__module__", None) or getattr(holder, "__module__", None) or ""
+        if isinstance(holder, types.ModuleType):
+            module = module or holder.__name__
+        elif holder is not None:
+            self._add(holder)
+            module = module if isinstance(holder, type) else type(holder).__module__
+        self._named(value, module)
+
+    def _named(self, value: Any, module: str) -> None:
+        """Add a function that is not written in Python by its name, if it belongs to a known library."""
+        name = str(getattr(value, "__qualname__", "") or getattr(value, "__name__", "") or repr(value))
+        if owner_of_module(module) != "known":
             raise NotHashable(f"the function {name}, which is not written in Python")
+        refuse_elsewhere(module, name)
         self._say("builtin", module, name)
 
+    def _wrapper(self, value: Any) -> bool:
+        """Add functions of numpy, and what is wrapped by a cache; returns whether the value is one of these."""
+        import numpy as np
 
-def _slots(kind: type) -> tuple[str, ...]:
-    slots = kind.__dict__.get("__slots__", ())
-    return (slots,) if isinstance(slots, str) else tuple(slots)
-
-
-def _functions(kind: type) -> Iterator[types.FunctionType]:
-    """Yield the functions that a class itself defines, by name, without their decorators."""
-    for _, value in sorted(vars(kind).items()):
-        found = next((held for part in ("fget", "func", "__func__") if (held := getattr(value, part, None))), value)
-        found = inspect.unwrap(found) if callable(found) else found
-        if isinstance(found, types.FunctionType):
-            yield found
-
-
-def _global_names(code: types.CodeType) -> Iterator[str]:
-    """Yield the names that a function and those within it look up outside themselves."""
-    for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            yield step.argval
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _global_names(constant)
-
-
-def _text(function: types.FunctionType) -> str:
-    """Return a function's source; of a lambda, which shares its line with others, or of generated code, its instructions."""
-    source = None if function.__name__ == "<lambda>" else _source(function)
-    return source if source is not None else _instructions(function.__code__)
-
-
-def _instructions(code: types.CodeType) -> str:
-    lines = [f"{step.opname} {_instructions(step.argval) if isinstance(step.argval, types.CodeType) else _constant(step.argval)}"
-             for step in dis.get_instructions(code)]  # fmt: skip
-    return "\n".join(lines)
-
-
-def _constant(value: Any) -> str:
-    return str(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
-
-
-def _source(thing: Any) -> str | None:
-    try:
-        return inspect.getsource(thing)
-    except (OSError, TypeError):
-        return None
-
-
-def _by_name(module: str) -> bool:
-    top = module.partition(".")[0]
-    return top in _BY_NAME or (top in sys.stdlib_module_names and top != "__main__")
-
-
-def _own(file: str | None) -> bool:
-    """Return whether code is the user's (a script, a notebook cell, a package that is developed here) and not an installed one."""
-    return file is not None and not any(Path(file).is_relative_to(folder) for folder in _INSTALLED)
-
-
-def _own_bytes(file: str | None) -> bytes:
-    return Path(file).read_bytes() if file and _own(file) and Path(file).is_file() else b""
+        kind = type(value)
+        if isinstance(value, np.ufunc):
+            name = str(value.__name__)
+            if getattr(np, name, None) is not value:
+                raise NotHashable(f"the function {name}, which is not written in Python")
+            self._say("ufunc", name)
+        elif isinstance(value, functools._lru_cache_wrapper):
+            self._say("cache")
+            self._add(cast(Any, value).__wrapped__)
+            self._add(vars(value))
+        elif kind.__module__.startswith("numpy") and kind.__name__ == "_ArrayFunctionDispatcher":
+            self._named(value, str(value.__module__))
+        else:
+            return False
+        return True

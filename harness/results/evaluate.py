@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from harness.core.errors import UserError
+from harness.results import arguments
 from harness.results.frames import Place, default_store
 from harness.results.results import Results
 
@@ -24,6 +23,7 @@ Colour = Sequence[float]
 DEVICES = ("auto", "cpu", "cuda")
 
 
+@arguments.named_as_arguments()
 def evaluate(
     model: torch.nn.Module | Callable[[torch.Tensor], torch.Tensor] | ClassifierSpec | Place,
     suites: str | Sequence[str] = "bias",
@@ -68,8 +68,8 @@ def evaluate(
         name: What the leaderboard calls the model; default: its architecture, its class, or its function. If the code of a callable
             cannot be hashed, the name is its identity: the caller vouches that equal names mean equal models.
         mean: Normalisation mean of red, green and blue in [0, 1]; default: what the module's ``pretrained_cfg`` states. A module
-            without one needs it; a callable must not have it.
-        std: Standard deviation, as ``mean``.
+            without one needs it; a callable must not have it. It goes with ``std``.
+        std: Standard deviation in (0, 1], as ``mean``.
         image_size: Side of the square inputs in pixels; default: as ``mean``, else 224.
         interpolation: How images are resized for it; default: as ``mean``, else bicubic.
         crop: Crop size over resized size, in (0, 1]; default: as ``mean``, else 0.875.
@@ -87,8 +87,7 @@ def evaluate(
         DataMissing: there is no such checkpoint file.
         UserError: the data of a suite named here are not there, or nothing can be measured; an argument contradicts the model,
             the class list or the profile; ``name``, or ``mean`` and ``std``, are needed; a suite named here cannot measure the
-            model; the model's outputs do not fit the classes. Messages name options of the command line where these have the
-            names of arguments.
+            model; the model's outputs do not fit the classes, or depend on chance or on the other images of a batch.
     """
     from harness.backbones.loaded import ClassifierSpec
     from harness.plan.model import Selection
@@ -97,37 +96,28 @@ def evaluate(
     from harness.results.subject import Wishes, prepared
     from harness.run.facts import found_in
     from harness.run.inline import InlineExecutor
-    from harness.run.session import run
+    from harness.run.session import choose_device, run
     from harness.store.artifacts import Store
 
-    _known("device", device, DEVICES)
-    _known("stale", stale, ("stop", "reuse", "redo"))
+    arguments.known("device", device, DEVICES)
+    arguments.known("stale", stale, ("stop", "reuse", "redo"))
+    classes, arch, name = (arguments.text(*one) for one in (("classes", classes), ("arch", arch), ("name", name)))
     classes = classes or (model.classes if isinstance(model, ClassifierSpec) else "") or "imagenet1k"
-    roots = [f"{label}={os.fspath(root)}" for label, root in (data or {}).items()]
-    chosen, note = choose_profile(profile or "", "a model", classes, roots)
-    sized = load_profile(
-        chosen, [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()], roots
-    ).profile
-    place = Store(Path(default_store() if store is None else store).expanduser().resolve())
-    given = {
-        "mean": None if mean is None else tuple(map(float, mean)),
-        "std": None if std is None else tuple(map(float, std)),
-        "image_size": image_size,
-        "interpolation": interpolation,
-        "crop": crop,
-        "precision": precision,
-    }
-    wishes = Wishes(
-        classes,
-        {key: value for key, value in given.items() if value is not None},
-        arch,
-        name,
-        weights,
-        "" if head is None else str(head),
+    profile, wanted, roots = (
+        arguments.text("profile", profile),
+        arguments.listed("suites", suites),
+        arguments.folders(data),
     )
+    place = Store(Path(arguments.text("store", store) or default_store()).expanduser().resolve())
+    feed = arguments.feed(mean, std, image_size, crop, interpolation=interpolation, precision=precision)
+    if device == "cuda":
+        choose_device(device)  # also where the result is in the store
+    chosen, note = choose_profile(profile, "a model", classes, roots)
+    sized = load_profile(chosen, arguments.assignments(settings), roots).profile
+    wishes = Wishes(classes, feed, arch, name, weights, arguments.text("head", head))
     with prepared(model, sized, place.root, wishes) as subject:
         subject = replace(subject, notes=(*filter(None, [note]), *subject.notes))
-        selection = Selection(sized, suites=suites if isinstance(suites, str) else ",".join(suites), external=subject)
+        selection = Selection(sized, suites=wanted, external=subject)
         found, _ = run(
             selection,
             place,
@@ -162,8 +152,3 @@ def _announce(plan: Plan) -> None:
         )
     for entry in plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}", file=sys.stderr)
-
-
-def _known(name: str, value: object, values: Sequence[str]) -> None:
-    if value not in values:
-        raise UserError(f"unknown {name} {value!r}", f"it is one of {', '.join(values)}", f"correct {name}=")

@@ -105,15 +105,6 @@ def _check(wishes: Wishes) -> None:
             "it has letters, digits, blanks and . _ + -, and begins and ends with none of the blanks",
             "correct name=",
         )
-    for name in ("mean", "std"):
-        values = wishes.chosen.get(name, (1.0, 1.0, 1.0))
-        if len(values) != 3 or (name == "std" and not all(0 < value < 10 for value in values)):
-            raise UserError(
-                f"{name}={values!r} is not possible",
-                "it has one number for each of red, green and blue, in units of pixels in [0, 1]"
-                + (", all positive" if name == "std" else ""),
-                "write e.g. mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)",
-            )
 
 
 def _of_path(path: Path, profile: Profile, wishes: Wishes) -> ExternalCheckpoint:
@@ -164,7 +155,8 @@ def _of_module(model: torch.nn.Module, profile: Profile, store: Path, wishes: Wi
         *([f"timm's {label} does not give the logits of this module: it is measured as it is"] if arch else []),
     )
     try:
-        copied = copy.deepcopy(model)
+        with torch.no_grad():  # a copy of a traced module would not be a leaf
+            copied = copy.deepcopy(model)
     except Exception as error:  # copying runs the module's own code, which may fail in any way
         raise UserError(
             f"this {type(model).__name__} cannot be copied",
