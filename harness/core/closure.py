@@ -35,6 +35,7 @@ NO_PART = frozenset(
             "store.data",
         ),  # their values are in the key
         *("core.code", "plugins.registry", "plugins.common"),  # look-ups by name
+        *("core.fields", "plugins.border"),  # refuse what a plugin returns, or pass it on as it is
     )
 )
 """Modules that are not followed: nothing in them can change a result without a change of the key."""

@@ -7,12 +7,16 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness.core.errors import UserError
+from harness.core.fields import unfit_name, wrong_field
 from harness.plugins.generator import Generator
 from harness.plugins.suite import ColumnKind, Item, NotPlanned, Score, Suite
+from harness.stats.difference import Units
 from harness.stats.estimate import Estimate
+from harness.stats.sound_units import unfit_units
 from harness.store.records import Check, Metric
 
 if TYPE_CHECKING:
@@ -25,6 +29,14 @@ if TYPE_CHECKING:
 BUILT_IN = ("harness", "generators", "suites")
 """Top-level packages of the project itself."""
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_RANGES = {"fraction": (0.0, 1.0), "points": (-100.0, 100.0)}
+"""Unit of a metric to the values it can have; a ``ratio`` has no ends."""
+_ROUNDING = 1e-9
+"""Share of a unit's range below which two numbers differ by rounding only."""
+_SAME_VALUE = 1e-4
+"""Share of a unit's range by which the value of units may differ from the metric's own: less than any board prints."""
+_NAMING = ("item", "image")
+"""Columns of rows that name the test item, whether or not they are in the key."""
 
 
 class PluginFailed(UserError):
@@ -143,7 +155,7 @@ def checked_rows(suite: Suite[Any], rows: Any) -> pd.DataFrame:
         _refuse(suite, f"its rows have no column {lost[0]!r}", "row_key names columns of the rows")
     again = rows.duplicated(key) if suite.row_key else rows.map(_hashable).duplicated()
     if len(rows) and again.any():
-        shown = ", ".join(f"{name}={rows[name][again].iloc[0]!r}" for name in key[:3])
+        shown = ", ".join(f"{name}={_plain(rows[name][again].iloc[0])!r}" for name in key[:3])
         _refuse(
             suite,
             f"{int(again.sum())} of {len(rows)} rows repeat another, such as {shown}",
@@ -152,11 +164,26 @@ def checked_rows(suite: Suite[Any], rows: Any) -> pd.DataFrame:
     return rows
 
 
+def checked_names(suite: Suite[Any], rows: pd.DataFrame) -> None:
+    """Refuse names of test items that a store cannot hold.
+
+    Raises:
+        UserError: a text in a column of ``row_key``, ``item`` or ``image`` is empty or holds a control character.
+    """
+    for column in dict.fromkeys((*suite.row_key, *_NAMING)):
+        if column not in rows or not len(rows) or not isinstance(rows[column].iloc[0], str):
+            continue
+        for name in rows[column].unique():
+            if why := unfit_name(name):
+                _refuse(suite, f"in column {column!r} of its rows, the name {why}", "give every test item a plain name")
+
+
 def checked_score(suite: Suite[Any], found: Any) -> Score:
     """Return the suite's score if it is one.
 
     Raises:
-        UserError: not a Score of Metrics and Checks; or a metric comes twice. (An Estimate itself refuses NaN.)
+        UserError: not a Score of Metrics and Checks; a metric comes twice; a field holds what it cannot, such as a direction
+            that does not exist or a value outside its unit's range or its own interval. (An Estimate itself refuses NaN.)
     """
     if not isinstance(found, Score):
         _refuse(suite, f"score returned {_word(found)}", "return Score(metrics, checks, notes)")
@@ -167,10 +194,108 @@ def checked_score(suite: Suite[Any], found: Any) -> Score:
     for name, count in Counter(metric.name for metric in found.metrics).items():
         if count > 1:
             _refuse(suite, f"its score holds the metric {name!r} {count} times", "give every metric a name of its own")
+    names = {metric.name for metric in found.metrics}
     for metric in found.metrics:
-        if not isinstance(metric.estimate, Estimate):
-            _refuse(suite, f"metric {metric.name!r} holds {_word(metric.estimate)}", "an Estimate is expected")
+        _check_metric(suite, metric, names)
+    for check in found.checks:
+        if why := wrong_field(check):
+            _refuse(suite, f"its check {check.name!r}: {why}", "correct that argument of Check")
     return found
+
+
+def _check_metric(suite: Suite[Any], metric: Metric, names: set[str]) -> None:
+    """Refuse a metric that no table could show, or whose number cannot be."""
+    who, e = f"metric {metric.name!r}", metric.estimate
+    if why := unfit_name(metric.name):
+        _refuse(suite, f"the name of a metric {why}", "give it a plain name")
+    if not isinstance(e, Estimate):
+        _refuse(suite, f"{who} holds {_word(e)}", "an Estimate is expected")
+    if why := wrong_field(metric) or wrong_field(e):
+        _refuse(suite, f"{who}: {why}", "correct that argument of Metric or of its Estimate")
+    if metric.group and (why := unfit_name(metric.group)):
+        _refuse(suite, f"{who}: its group {why}", "give the group a plain name")
+    if bool(metric.group) != (metric.group_size > 0):
+        _refuse(
+            suite, f"{who}: group {metric.group!r} of size {metric.group_size}", "give a group and its size, or neither"
+        )
+    if lost := [name for name in metric.beside if name not in names]:
+        _refuse(suite, f"{who} is read beside {lost[0]!r}, which its score lacks", "name metrics of the same score")
+    if e.value is not None:
+        _check_value(suite, metric, e.value)
+
+
+def _check_value(suite: Suite[Any], metric: Metric, value: float) -> None:
+    who, e, unit = f"metric {metric.name!r}", metric.estimate, _size(metric)
+    if e.n < 1:
+        _refuse(suite, f"{who} is {value:g} of n = {e.n} items", "count the items, or return undefined(reason, ...)")
+    if e.low is not None and e.high is not None:
+        slack = _ROUNDING * max(unit, abs(value))
+        if not e.low - slack <= value <= e.high + slack:
+            _refuse(suite, f"{who} {value:g} is outside its interval [{e.low:g}, {e.high:g}]", "correct the Estimate")
+    if metric.unit not in _RANGES or any(fnmatchcase(metric.name, name) for name in suite.unbounded):
+        return
+    low, high = _RANGES[metric.unit]
+    ends = [end for end in (e.low, e.high) if end is not None]
+    if not low - _ROUNDING * unit <= value <= high + _ROUNDING * unit or any(
+        not 2 * low - high <= end <= 2 * high - low for end in ends
+    ):
+        shown = f"{value:g}" + (f" [{e.low:g}, {e.high:g}]" if ends else "")
+        _refuse(
+            suite,
+            f"{who} is {shown}: a value of the unit {metric.unit!r} is in [{low:g}, {high:g}]",
+            "give fractions (0.57, not 57) or another unit; a quotient that may leave the range is named in Suite.unbounded",
+        )
+
+
+def _size(metric: Metric) -> float:
+    low, high = _RANGES.get(metric.unit, (0.0, 1.0))
+    return high - low
+
+
+def checked_units(suite: Suite[Any], found: Any, score: Score, wanted: Sequence[str]) -> tuple[Units, ...]:
+    """Return the suite's per-item data if they are those of its score.
+
+    Raises:
+        UserError: not a tuple of Units; units of a metric that was not asked for, or twice; units that cannot be compared; or
+            units whose value is not the metric's.
+    """
+    if not isinstance(found, (tuple, list)):
+        _refuse(suite, f"units returned {_word(found)}", "return a tuple of Units")
+    metrics = {metric.name: metric for metric in score.metrics}
+    for place, units in enumerate(found):
+        if not isinstance(units, Units):
+            _refuse(suite, f"units returned {_word(units)} in its tuple", "return a tuple of Units")
+        who = f"units of the metric {units.metric!r}"
+        if units.metric not in wanted:
+            _refuse(
+                suite, f"it returned {who}, asked for were {', '.join(wanted) or 'none'}", "return units of names only"
+            )
+        if units.metric in [each.metric for each in found[:place]]:
+            _refuse(suite, f"it returned {who} twice", "return units of every metric once")
+        if why := unfit_units(units):
+            _refuse(suite, f"{who}: {why}", "correct them; flag_units makes those of a share")
+        _check_agreement(suite, units, metrics[units.metric])
+    return tuple(found)
+
+
+def _check_agreement(suite: Suite[Any], units: Units, metric: Metric) -> None:
+    """Refuse units that do not tell the metric's test items apart, or that give another value than the metric."""
+    e, who = metric.estimate, f"units of the metric {metric.name!r}"
+    if e.value is None:
+        return
+    if len(units.ids) < min(2, e.n):
+        _refuse(
+            suite,
+            f"{who} are {', '.join(map(repr, units.ids)) or 'none'}, the metric's n is {e.n}",
+            "name every test item differently",
+        )
+    value = units.value()
+    if not abs(value - e.value) <= _SAME_VALUE * max(_size(metric), abs(e.value)):
+        _refuse(
+            suite,
+            f"{who} give {value:g}, its score says {e.value:g}",
+            "make both of the same rows; units are in the metric's unit (scale=100 for points)",
+        )
 
 
 def _is_kind(column: pd.Series, kind: ColumnKind) -> bool:
@@ -192,6 +317,11 @@ def _hashable(value: Any) -> Any:
 
 def _word(value: Any) -> str:
     return f"{type(value).__name__} {value!r}"[:80]
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of numpy's as Python's own, which prints without its type."""
+    return value.item() if hasattr(value, "item") else value
 
 
 def _kind(plugin: Generator[Any] | Suite[Any]) -> str:

@@ -231,7 +231,11 @@ def percentile_estimate(
     remark = f"undefined in {lost} of {replicates.size} resamples" if lost else ""
     if low == high:
         remark = "degenerate interval: every resample gives the same value"
-    return Estimate(float(value), float(low), float(high), n, method, population, remark)
+    ends = (
+        min(float(low), float(value)),
+        max(float(high), float(value)),
+    )  # a biased statistic may lie outside its resamples
+    return Estimate(float(value), *ends, n, method, population, remark)
 
 
 def bootstrap(
