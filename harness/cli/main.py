@@ -106,7 +106,7 @@ def run(
     for finding in found_in(place, found.plan):
         print(f"warning: {finding}", file=sys.stderr)
     _print_board(place, found)
-    if report is not None and report.failures:
+    if (report is not None and report.failures) or any(entry.failed for entry in found.plan.not_run):
         raise typer.Exit(1)
     if not found.plan.cells or any(entry.asked for entry in found.plan.not_run):
         raise typer.Exit(DataMissing.code)
@@ -128,7 +128,8 @@ def plan(selection: Any, store: StoreOption = DEFAULT_STORE, as_json: JsonOption
     """
     from harness.cli.plan import show_plan
 
-    show_plan(selection, Store(store.resolve()), as_json)
+    if not show_plan(selection, Store(store.resolve()), as_json):
+        raise typer.Exit(1)
 
 
 @app.command(epilog=examples("status", "status --store my-store --json"))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import importlib.metadata
 import inspect
+import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
@@ -259,8 +261,6 @@ def unit_of(metric: str = "m", ids: Any = IDS, flags: Any = FLAGS) -> Units:
 
 
 def other(**facts: Any) -> Units:
-    from dataclasses import replace
-
     return replace(unit_of(), **facts)
 
 
@@ -452,3 +452,153 @@ def test_a_hook_that_fails_while_planning_is_the_plugins(monkeypatch: pytest.Mon
     profile = load_profile("micro", [], []).profile
     with pytest.raises(PluginFailed, match="generator 'real' failed: KeyError: 'absent'"):
         Planner(Selection(profile, "real", "")).build()
+
+
+class Failing(Declared):
+    card = SuiteCard(
+        id="failing",
+        version=1,
+        summary="",
+        formula="",
+        conventions=(),
+        citation="",
+        order=1,
+        data=(),
+        subject="dataset",
+    )
+
+    def items(self, settings: NoSettings, arch: str) -> Any:
+        raise IndexError("none")
+
+
+class Willing(Failing):
+    card = SuiteCard(
+        id="willing",
+        version=1,
+        summary="",
+        formula="",
+        conventions=(),
+        citation="",
+        order=1,
+        data=(),
+        subject="dataset",
+    )
+
+    def items(self, settings: NoSettings, arch: str) -> Any:
+        return (Item("a", ()), Item("b", ()))
+
+
+class Costly(Willing):
+    card = SuiteCard(
+        id="costly", version=1, summary="", formula="", conventions=(), citation="", order=1, data=(), subject="dataset"
+    )
+
+    def cost(self, item: Item, settings: NoSettings, cards: Any) -> str:
+        return {"a": "cheap"}[item.label]
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, suites: str, *hidden: type[Suite]) -> Any:
+    known = Registry("suite", "harness.suites", Suite, [])  # type: ignore[type-abstract]
+    for cls in (Failing, Willing, Costly, *hidden):
+        plugin: Any = cls()
+        known._points[plugin.card.id], known._loaded[plugin.card.id] = point(plugin.card.id, "a:b", "toys"), plugin
+    monkeypatch.setattr(registry, "suites", lambda: known)
+    profile = load_profile("micro", [], []).profile.model_copy(update={"suites": {}, "data": {}})
+    return Planner(Selection(profile, "sd15", suites, "resnet10"), assume_present={}).build()
+
+
+@pytest.mark.parametrize(("suites", "asked"), [("all", False), ("failing,costly,willing", True)])
+def test_a_suite_that_fails_while_planning_is_not_run_and_the_others_are(
+    monkeypatch: pytest.MonkeyPatch, suites: str, asked: bool
+) -> None:
+    plan = planned(monkeypatch, suites)
+    assert [cell.label.split()[-2:] for cell in plan.cells.values() if cell.kind == "evaluate"] == [
+        ["willing", "a"],
+        ["willing", "b"],
+    ]
+    faults = {entry.what: entry for entry in plan.not_run}
+    assert set(faults) == {"failing", "costly"} and all(entry.failed for entry in faults.values())
+    assert {entry.asked for entry in faults.values()} == {asked}
+    assert "suite 'failing' failed: IndexError: none: raised at" in faults["failing"].reason
+    assert f"{__file__}:" in faults["failing"].reason and "KeyError: 'b'" in faults["costly"].reason
+
+
+def test_a_suite_that_breaks_its_contract_while_planning_is_named_with_file_and_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for made, words in (
+        ((Item("a", ()), Item("a", ())), "2 items with the label 'a'"),
+        ((Item("a\nb", ()),), "the label of an item"),
+        ((Item("a", "dtd"),), "data is str 'dtd', not a tuple of a string"),  # type: ignore[arg-type]
+        ((Item("a", (), {"x": object()}),), "its params are not JSON"),
+    ):
+        monkeypatch.setattr(Failing, "items", lambda self, settings, arch, made=made: made)
+        (entry,) = [each for each in planned(monkeypatch, "failing,willing").not_run if each.what == "failing"]
+        assert words in entry.reason and f"(items at {__file__}:" in entry.reason and entry.failed
+        with pytest.raises(PluginFailed, match="suite 'failing' breaks its contract"):
+            planned(monkeypatch, "failing")
+
+
+def test_a_generator_that_fails_while_planning_is_not_run_and_the_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Any, settings: Any) -> str:
+        raise KeyError("absent")
+
+    monkeypatch.setattr(type(registry.generators().get("sd15")), "missing", fails)
+    profile = load_profile("micro", [], []).profile.model_copy(update={"suites": {}, "data": {}})
+    plan = Planner(Selection(profile, "sd15,genrobust-base", "", "resnet10"), assume_present={}).build()
+    (entry,) = [each for each in plan.not_run if each.failed]
+    assert entry.what == "generator sd15" and "KeyError: 'absent'" in entry.reason
+    assert {cell.name for cell in plan.cells.values() if cell.kind == "synthesise"} == {"genrobust-base"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"card": None}, "its card is NoneType, not a SuiteCard"),
+        ({"card": replace(Declared.card, id="twin", subject="pictures")}, "its card: subject is str 'pictures'"),
+        (
+            {"card": replace(Declared.card, id="twin", data="dtd")},
+            "its card: data is str 'dtd', not a tuple of a string",
+        ),
+    ],
+)
+def test_a_plugin_whose_card_says_what_none_can_is_listed_as_broken(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], words: str
+) -> None:
+    for name, value in change.items():
+        monkeypatch.setattr(Twin, name, value)
+    (broken,) = found(point("twin", f"{__name__}:Twin", "first")).available()[1]
+    assert words in broken.reason
+
+
+SULKY = """
+from dataclasses import replace
+from fakeplug import Brightness
+from harness.api import SuiteCard
+
+class Sulky(Brightness):
+    card = replace(Brightness.card, id="sulky")
+    def items(self, settings, arch):
+        raise IndexError("none today")
+"""
+
+
+def test_a_run_lists_a_suite_whose_items_fail_does_the_rest_and_says_so_by_its_exit_code(
+    harness: Any, plugins: Path, tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    (site / "sulky-1.0.dist-info").mkdir(parents=True)
+    (site / "sulkyplug.py").write_text(SULKY)
+    (site / "sulky-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: sulky\nVersion: 1.0\n")
+    (site / "sulky-1.0.dist-info" / "entry_points.txt").write_text("[harness.suites]\nsulky = sulkyplug:Sulky\n")
+    path = os.pathsep.join(filter(None, (str(site), str(plugins), os.environ.get("PYTHONPATH"))))
+    flags = ("--profile", str(plugins / "toy.toml"), "--generator", "noise")
+    for suites, command in (("sulky,brightness", "run"), ("all", "plan")):
+        done = harness(command, *flags, "--suite", suites, PYTHONPATH=path)
+        shown = done.stdout + done.stderr
+        assert done.returncode == 1 and "Traceback" not in shown, shown
+        assert "not run: sulky: suite 'sulky' failed: IndexError: none today: raised at" in shown
+        assert f"{site}/sulkyplug.py:9 in items" in shown
+    assert len(list((tmp_path / "store" / "evaluate").glob("brightness-*/record.json"))) == 1
+    alone = harness("run", *flags, "--suite", "sulky", PYTHONPATH=path)
+    assert alone.returncode == 1 and "error: suite 'sulky' failed: IndexError" in alone.stderr
