@@ -16,6 +16,7 @@ from harness.cli.options import (
     DEFAULT_STORE,
     DataOption,
     JsonOption,
+    OneStore,
     ProfileOption,
     QuietOption,
     SetOption,
@@ -132,8 +133,8 @@ def plan(selection: Any, store: StoreOption = DEFAULT_STORE, as_json: JsonOption
         raise typer.Exit(1)
 
 
-@app.command(epilog=examples("status", "status --store my-store --json"))
-def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+@app.command(epilog=examples("status", "status my-store --json"))
+def status(folder: OneStore = None, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show what a run in a store is doing now.
 
     Reads STORE/status.json, which a run updates every few seconds; works from another terminal, and from another machine
@@ -142,7 +143,7 @@ def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
     """
     from harness.cli.status import show_status
 
-    code = show_status(store, as_json)
+    code = show_status(folder or store, as_json)
     if code:
         raise typer.Exit(code)
 

@@ -8,17 +8,18 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import DEFAULT_STORE, StoreOption, examples
+from harness.cli.options import DEFAULT_STORE, OneStore, StoreOption, examples
 from harness.core.errors import DataMissing, UserError
 from harness.core.names import names_in
 
 GATE_FAILED = 3
+SPELLED = {"markdown": "md"}
+"""Formats that have another name."""
 
 Places = Annotated[
     list[Path] | None,
     typer.Argument(metavar="PLACES", help="Stores or baseline folders, any number; default: ./store."),
 ]
-OneStore = Annotated[Path | None, typer.Argument(metavar="STORE", help="Store; default: ./store.")]
 OnePlace = Annotated[Path | None, typer.Argument(metavar="PLACE", help="Store or baseline folder; default: ./store.")]
 
 
@@ -39,7 +40,9 @@ def leaderboard(
     style: Annotated[
         str,
         typer.Option(
-            "--format", metavar="NAME", help="csv, md, latex or html; one line per value: long, json or parquet."
+            "--format",
+            metavar="NAME",
+            help="csv, md (or markdown), latex or html; one line per value: long, json or parquet.",
         ),
     ] = "md",
     output: Annotated[
@@ -68,7 +71,7 @@ def leaderboard(
         raise UserError(
             "parquet is not text", "standard output is a terminal", "add --output FILE, or redirect standard output"
         )
-    content = board().render(folders or [store], style, recorded, published)
+    content = board().render(folders or [store], SPELLED.get(style, style), recorded, published)
     if output is not None:
         write_bytes(output, content if isinstance(content, bytes) else content.encode())
     elif isinstance(content, bytes):
@@ -87,7 +90,7 @@ def compare(
     ],
     second: Annotated[str, typer.Argument(metavar="SECOND", help="The name to compare it with.")],
     store: StoreOption = DEFAULT_STORE,
-    style: Annotated[str, typer.Option("--format", metavar="NAME", help="csv or md.")] = "md",
+    style: Annotated[str, typer.Option("--format", metavar="NAME", help="csv or md (or markdown).")] = "md",
 ) -> None:
     """Compare two systems on their common test items.
 
@@ -95,7 +98,7 @@ def compare(
     """
     from harness.results.leaderboard import board
 
-    sys.stdout.write(board().compare(first, second, [store], style))
+    sys.stdout.write(board().compare(first, second, [store], SPELLED.get(style, style)))
 
 
 def gate(
