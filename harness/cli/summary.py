@@ -30,7 +30,7 @@ def print_summary(found: RunPlan, summary: RunSummary | None, quiet: bool) -> No
         print(f"not run: {entry.what}: {entry.reason}", file=out)
     if not found.plan.cells and any(entry.failed for entry in found.plan.not_run):
         print("nothing was run: plugins failed, see above\n"
-              "  fix: correct the plugins, or report it to their authors", file=out)  # fmt: skip
+              "  fix: correct the plugins, or report them to their authors", file=out)  # fmt: skip
         return
     if not found.plan.cells:
         fix = "do what the lines above say (data sets: --data NAME=PATH), or use the embedded ones (--profile micro)"

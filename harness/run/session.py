@@ -186,7 +186,7 @@ def _stale_error(old: list[Cell], store: Store) -> UserError:
 def _why_stale(old: list[Cell], store: Store) -> str:
     older = sum(store.of_older_rules(cell) for cell in old)
     changed = "the code has changed under the same version number"
-    unknown = "an older version made them, so that it cannot be told whether the code that made them has changed since"
+    unknown = "an older version made them: whether the code that made them has changed since is unknown"
     if not older:
         return changed
     return unknown if older == len(old) else f"of {len(old) - older} {changed}; of {older} {unknown}"

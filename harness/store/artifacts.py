@@ -126,7 +126,7 @@ class Store:
         return "done" if manifest.get(SCORE_HASH, "") == cell.score_hash else "rescore"
 
     def of_older_rules(self, cell: Cell) -> bool:
-        """Return whether nothing can be told of the code of an artifact, because an older version hashed it by other rules."""
+        """Return whether the code of an artifact is unknown, because an older version hashed it by other rules."""
         manifest = read_manifest(self.folder(cell))
         return manifest is not None and not comparable(manifest["fingerprint"])
 
