@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -72,6 +73,7 @@ def leaderboard(
             "parquet is not text", "standard output is a terminal", "add --output FILE, or redirect standard output"
         )
     content = board().render(folders or [store], SPELLED.get(style, style), recorded, published)
+    _name_older_scores(folders or [store])
     if output is not None:
         write_bytes(output, content if isinstance(content, bytes) else content.encode())
     elif isinstance(content, bytes):
@@ -98,7 +100,9 @@ def compare(
     """
     from harness.results.leaderboard import board
 
-    sys.stdout.write(board().compare(first, second, [store], SPELLED.get(style, style)))
+    content = board().compare(first, second, [store], SPELLED.get(style, style))
+    _name_older_scores([store])
+    sys.stdout.write(content)
 
 
 def gate(
@@ -159,6 +163,7 @@ def gate(
         raise DataMissing(f"there is no baseline in {baseline}", f"a candidate was written to {candidate}",
                           f"review it and rename it to {name}, or name another --baseline")  # fmt: skip
     exit_code, summary, cases = door.gate(places, found, strict, generator)
+    _name_older_scores(places)
     for path, text in ((markdown, summary), (junit, cases)):
         if path is not None:
             write_text(path, text)
@@ -206,6 +211,15 @@ def verify(folder: OnePlace = None, store: StoreOption = DEFAULT_STORE) -> None:
         problems = check(place)
     for problem in problems:
         print(problem)
+    _name_older_scores([place])
     if problems:
         raise typer.Exit(1)
     print("all files match their manifests", file=sys.stderr)
+
+
+def _name_older_scores(places: Sequence[Path]) -> None:
+    """Print which stores hold scores of older code: `run` would score their rows again."""
+    from harness.results.older import older_scores
+
+    for line in older_scores(places):
+        print(f"note: {line}", file=sys.stderr)

@@ -13,11 +13,10 @@ from typing import Any, Literal
 
 from harness.core.errors import CorruptArtifact, UserError
 from harness.core.files import lock, remove_tree
-from harness.store.artifacts import read_manifest
+from harness.store.artifacts import ASIDE, read_manifest
 from harness.store.cells import KINDS
 
 State = Literal["done", "partial", "damaged", "moved aside"]
-ASIDE = ".set-aside-"
 RECORD = "record.json"
 
 

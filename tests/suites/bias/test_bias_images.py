@@ -58,6 +58,8 @@ def test_inputs_are_rgb_fractions_in_file_order(tmp_path, save_image):
 
 
 def test_logits_that_are_not_finite_are_no_call_to_train_a_model_that_nobody_trained_here() -> None:
-    with pytest.raises(UserError, match=r"(?s)outputs for b\.png are not finite.*function that gives the logits") as caught:
+    with pytest.raises(
+        UserError, match=r"(?s)outputs for b\.png are not finite.*function that gives the logits"
+    ) as caught:
         _check_outputs(np.array([[0.0, 1.0], [np.nan, 0.0]], np.float32), ["x", "y"], ["a.png", "b.png"])
     assert "correct that function, or fetch or train" in caught.value.fix
