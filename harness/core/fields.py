@@ -20,7 +20,8 @@ def wrong_field(part: Any) -> str:
     Known are strings, booleans, finite numbers, ``Literal``, unions, mappings and tuples of these; a list does as a tuple.
     Numbers must be Python's own (or a subclass), since they are written as JSON. Other annotations are not looked at.
     """
-    for name, kind in _kinds(type(part)).items():
+    cls: Any = type(part)
+    for name, kind in _kinds(cls).items():
         value = getattr(part, name)
         if not _fits(value, kind):
             return f"{name} is {type(value).__name__} {value!r}"[:100] + f", not {_words(kind)}"
