@@ -51,6 +51,7 @@ ImpliedProfileOption = Annotated[
 StoreOption = Annotated[
     Path, typer.Option("--store", metavar="FOLDER", envvar="HARNESS_STORE", help="Folder of the artifacts.")
 ]
+OneStore = Annotated[Path | None, typer.Argument(metavar="STORE", help="Store; default: ./store.")]
 DataOption = Annotated[
     list[str], typer.Option("--data", metavar="NAME=PATH", help="Where a data set is; may be repeated.")
 ]

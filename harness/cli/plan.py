@@ -16,8 +16,8 @@ from harness.store.artifacts import State, Store, read_manifest
 from harness.store.cells import KINDS, SHOWN_KINDS, Cell
 
 
-def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
-    """Print the plan of a selection against a store."""
+def show_plan(selection: Selection, store: Store, as_json: bool) -> bool:
+    """Print the plan of a selection against a store, and return whether the code of every plugin could be planned."""
     found = plan_run(selection, store)
     measured = _measured(store, found)
     rows = _rows(found, measured)
@@ -41,8 +41,9 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
             for key, cell in found.plan.cells.items()
         ]
         print(json.dumps(facts | {"cells": cells}, indent=1, sort_keys=True))
-        return
-    _print_facts(found, selection, facts)
+    else:
+        _print_facts(found, selection, facts)
+    return not any(entry.failed for entry in found.plan.not_run)
 
 
 def _print_facts(found: RunPlan, selection: Selection, facts: dict[str, Any]) -> None:

@@ -28,6 +28,10 @@ def print_summary(found: RunPlan, summary: RunSummary | None, quiet: bool) -> No
     out = sys.stderr
     for entry in found.plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}", file=out)
+    if not found.plan.cells and any(entry.failed for entry in found.plan.not_run):
+        print("nothing was run: plugins failed, see above\n"
+              "  fix: correct the plugins, or report them to their authors", file=out)  # fmt: skip
+        return
     if not found.plan.cells:
         fix = "do what the lines above say (data sets: --data NAME=PATH), or use the embedded ones (--profile micro)"
         print(f"nothing was run: every evaluation lacks its data or a model, see above\n  fix: {fix}", file=out)

@@ -36,6 +36,8 @@ NO_PART: dict[str, str] = {
     "store.cells": "cells are their keys",
     "store.data": "data sets are in the key by their content and card",
     "plugins.registry": "plugins by name, which is in the key; their code is followed",
+    "core.fields": "refuses what a plugin returns, or passes it on as it is",
+    "plugins.border": "refuses what a plugin returns, or passes it on as it is",
     "plugins.common": "what a plan is told: it is in the key, or is a figure for the display",
 }
 """Modules and definitions of ``harness`` that are not followed, each with why no change in it can change a result whose key stays."""

@@ -72,6 +72,8 @@ class NotRun:
     reason: str
     asked: bool
     """Whether the user named it; then the run ends with exit code 4."""
+    failed: bool = False
+    """Whether the code of a plugin failed while it was planned; then the run ends with exit code 1."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,9 @@ class Plan:
         """Return the data sets a cell may open: its own and those an imported dataset among its inputs points to."""
         return {name: self.sources[name] for one in (cell, *self.inputs(cell).values()) for name in one.data}
 
-    def skip(self, what: str, reason: str, asked: bool) -> None:
+    def skip(self, what: str, reason: str, asked: bool, *, failed: bool = False) -> None:
         """Note something that is not run, once."""
-        entry = NotRun(what, reason, asked)
+        entry = NotRun(what, reason, asked, failed)
         if entry not in self.not_run:
             self.not_run.append(entry)
 

@@ -44,16 +44,27 @@ class Planner:
 
         Raises:
             UserError: an unknown name or setting.
+            PluginFailed: the code of the only generator or the only suite failed.
         """
         for trained, dataset in self._subjects():
             for suite_id in self.suite_ids:
-                suite, asked = registry.suites().get(suite_id), suite_id in self.suites_asked
-                if suite.card.subject == "backbone":
-                    measured(self.builder, suite, trained, asked=asked)
-                elif dataset is not None:
-                    measured(self.builder, suite, trained, dataset, asked=asked)
+                self._measure(registry.suites().get(suite_id), trained, dataset)
         self._prune()
         return self.plan
+
+    def _measure(self, suite: Suite, trained: PlannedSubject, dataset: Cell | None) -> None:
+        """Add a suite's evaluations; one whose code fails is not run, and harms no other unless it is the only one asked for."""
+        asked, before = suite.card.id in self.suites_asked, dict(self.plan.cells)
+        try:
+            if suite.card.subject == "backbone":
+                measured(self.builder, suite, trained, asked=asked)
+            elif dataset is not None:
+                measured(self.builder, suite, trained, dataset, asked=asked)
+        except PluginFailed as error:
+            if self.suite_ids == (suite.card.id,):
+                raise
+            self.plan.cells = before
+            self.plan.skip(suite.card.id, error.fault, asked, failed=True)
 
     def _prune(self) -> None:
         """Keep what leads to a measurement; without suites everything is an end in itself."""
@@ -146,6 +157,10 @@ class Planner:
                         yield pretrained(self.builder, generator, dataset, classes, arch, seeds), dataset
             except DataMissing as error:
                 self.plan.skip(what, f"{error.what}: {error.why}", by_name)
+            except PluginFailed as error:
+                if len(ids) == 1:
+                    raise
+                self.plan.skip(what, error.fault, by_name, failed=True)
 
     def _unusable(self, generator: Generator, settings: Settings) -> str:
         """Why the models that the settings name cannot be used, and what to do; empty if they can. Other forms are noted."""

@@ -46,7 +46,7 @@ class Cell:
     """Registry id of the generator, backbone or suite, or the name of an extraction."""
     version: int
     params: Mapping[str, Any]
-    """Everything that can change the result, as plain JSON values: settings, fingerprints of data and of towers."""
+    """Everything that can change the result, as plain JSON values: settings, hashes of data and of models."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Role to the key of the cell that makes it."""
     seeds: Mapping[str, int] = field(default_factory=dict)

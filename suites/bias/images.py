@@ -28,7 +28,7 @@ Rows = dict[str, npt.NDArray[Any]]
 
 
 def is_clip(classifier: object) -> bool:
-    """Tell whether a network is a CLIP tower: its inputs are normalised with CLIP's constants."""
+    """Tell whether a network is a CLIP encoder: its inputs are normalised with CLIP's constants."""
     info = getattr(classifier, "info", None)
     return info is not None and (tuple(info.mean), tuple(info.std)) == NORMALISATIONS["clip"]
 
@@ -261,4 +261,8 @@ def _check_outputs(out: npt.NDArray[np.float32], classes: Sequence[str], names: 
     bad = ~np.isfinite(out).all(axis=1)
     if bad.any():
         first = names[int(bad.argmax())]
-        raise UserError(f"the classifier's outputs for {first} are not finite", "broken weights", "train it again")
+        raise UserError(
+            f"the classifier's outputs for {first} are not finite",
+            "the weights are damaged, or the function that gives the logits divides by zero or overflows",
+            "correct that function, or fetch or train these weights again",
+        )
