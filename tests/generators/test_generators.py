@@ -247,8 +247,8 @@ def test_synthesis_keeps_the_classes_of_the_run() -> None:
     assert synthesis.params["classes"]["name"] == "imagenet100" and "fit_classes" not in synthesis.params["settings"]
 
 
-def test_published_weights_need_no_fit_and_no_real_images(tmp_path: Path) -> None:
-    plan = planned("genrobust-ft", "in1k", (f"generators.genrobust-ft.weights={tmp_path}",))
+def test_published_weights_need_no_fit_and_no_real_images(tiny_pipeline_dir: Path) -> None:
+    plan = planned("genrobust-ft", "in1k", (f"generators.genrobust-ft.weights={tiny_pipeline_dir}",))
     assert next(cell.kind for cell in plan.cells.values()) == "synthesise" and not plan.not_run
     asked = planned("genrobust-ft", "in1k")
     assert made(asked) == [] and "train" in asked.not_run[0].reason
@@ -263,13 +263,16 @@ def test_captions_and_features_are_shared_between_seeds() -> None:
 
 
 @pytest.mark.parametrize(("profile", "classes"), [("in100", 100), ("in1k", 1000)])
-def test_plans_of_fine_tunes_count_their_updates(tmp_path: Path, profile: str, classes: int) -> None:
+def test_plans_of_fine_tunes_count_their_updates(
+    tmp_path: Path, tiny_pipeline_dir: Path, profile: str, classes: int
+) -> None:
     """lbGen learns from the 1000 names whatever is synthesised: 96 updates.
 
     A hundred passes over ImageNet-100 at batch 8 are 1.6 million updates and a week of one GPU, not an hour.
     """
     (tmp_path / "train").mkdir()
-    sets = (f"generators.realfake-reimpl.captioner={tmp_path}", "generators.lbgen.quality=open-clip:open_clip:a@b")
+    captioner = tiny_pipeline_dir / "text_encoder"  # a model folder; planning looks at its headers only
+    sets = (f"generators.realfake-reimpl.captioner={captioner}", "generators.lbgen.quality=open-clip:open_clip:a@b")
     plan = planned("realfake-reimpl,genrobust-ft,lbgen", profile, sets, (f"train={tmp_path / 'train'}",))
     fits = {cell.name: cell for cell in plan.cells.values() if cell.kind == "fit"}
     assert fits["realfake-reimpl"].cost == f"{classes * 1300 * 100 // 8:,} updates of 8 images"

@@ -386,7 +386,7 @@ def test_no_hook_of_the_contract_takes_untyped_settings() -> None:
             if "settings" in (parameters := inspect.signature(hook).parameters):
                 seen += 1
                 assert parameters["settings"].annotation == "S", name
-    assert seen == 14
+    assert seen == 15
     for plugin in (*registry.generators().available()[0], *registry.suites().available()[0]):
         for name, hook in inspect.getmembers(type(plugin), inspect.isfunction):
             found = inspect.signature(hook).parameters.get("settings")

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from harness.backbones.models import create
 from harness.core.errors import UserError
 from harness.core.normalisation import KNOWN, parse_normalisation
 
@@ -27,7 +29,7 @@ def test_anything_else_is_refused(text: str) -> None:
 
 
 def test_normalisation_of_the_command_line_reaches_the_cell(tmp_path: Path) -> None:
-    (tmp_path / "w.pth").write_bytes(b"weights")
+    torch.save(create("resnet10", 12).state_dict(), tmp_path / "w.pth")
     command = [
         sys.executable,
         "-m",
