@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from harness.backbones.models import create
+from harness.cli.main import app
 from harness.core.errors import UserError
 from harness.core.normalisation import KNOWN, parse_normalisation
 
@@ -28,12 +28,10 @@ def test_anything_else_is_refused(text: str) -> None:
     assert "imagenet" in caught.value.why
 
 
-def test_normalisation_of_the_command_line_reaches_the_cell(tmp_path: Path) -> None:
-    torch.save(create("resnet10", 12).state_dict(), tmp_path / "w.pth")
+def test_normalisation_of_the_command_line_reaches_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(create("resnet10", 12).state_dict(), "w.pth")
     command = [
-        sys.executable,
-        "-m",
-        "harness",
         "plan",
         "--checkpoint",
         "w.pth",
@@ -41,10 +39,13 @@ def test_normalisation_of_the_command_line_reaches_the_cell(tmp_path: Path) -> N
         "resnet10",
         "--classes",
         "micro",
+        "--suite",
+        "texture-bias",
+        "--json",
     ]
     plans = set()
     for extra in ([], ["--normalisation", "imagenet"], ["--normalisation", "half"], ["--image-size", "96"]):
-        done = subprocess.run([*command, "--suite", "texture-bias", "--json", "--store", "s", *extra], cwd=tmp_path,
-                              capture_output=True, text=True, timeout=120, check=True)  # fmt: skip
+        done = CliRunner().invoke(app, [*command, "--store", "s", *extra])
+        assert done.exit_code == 0, done.output
         plans.add(json.dumps(json.loads(done.stdout)["cells"]))
     assert len(plans) == 3  # two of the four mean the same, though the origins of their values differ
