@@ -472,17 +472,7 @@ class Failing(Declared):
 
 
 class Willing(Failing):
-    card = SuiteCard(
-        id="willing",
-        version=1,
-        summary="",
-        formula="",
-        conventions=(),
-        citation="",
-        order=1,
-        data=(),
-        subject="dataset",
-    )
+    card = replace(Failing.card, id="willing")
 
     def items(self, settings: NoSettings, arch: str) -> Any:
         return (Item("a", ()), Item("b", ()))
