@@ -19,6 +19,8 @@ from harness.core.classes import ClassList
 from harness.core.errors import DataMissing, UserError
 
 TEMPLATES = ("a photo of a {}.",)
+_OWN_INPUTS = ("googlenet", "inception_v3")
+"""Networks of torchvision whose published weights were trained on inputs in [-1, 1]; their constructors know both."""
 
 
 class ZeroShot(torch.nn.Module):
@@ -125,7 +127,9 @@ def _names(file: str, classes: ClassList) -> list[str]:
     return lines
 
 
-def torchvision(classes: ClassList, arch: str, weights: str, recipe: str = "DEFAULT") -> ClassifierSpec:
+def torchvision(
+    classes: ClassList, arch: str, weights: str, recipe: str = "DEFAULT", transform_input: bool = True
+) -> ClassifierSpec:
     """Return a classifier of torchvision with weights of a file.
 
     Args:
@@ -133,6 +137,8 @@ def torchvision(classes: ClassList, arch: str, weights: str, recipe: str = "DEFA
         arch: Name of the network, such as ``swin_t``.
         weights: The file, in any form that ``--checkpoint`` reads.
         recipe: Which of torchvision's published weights states the inputs, such as ``IMAGENET1K_V1``; they differ in resize.
+        transform_input: Of ``googlenet`` and ``inception_v3``: whether the network turns ImageNet's normalisation into that of
+            its training, as it does with the published weights. A network trained without them does not.
 
     Raises:
         UserError: torchvision has no such network or recipe, or the weights do not fit.
@@ -158,7 +164,10 @@ def torchvision(classes: ClassList, arch: str, weights: str, recipe: str = "DEFA
         )
     stated = published[recipe].transforms()
     size, resized = stated.crop_size[0], stated.resize_size[0]
-    options = {"image_size": size} if arch.startswith("vit_") else {}
+    options: dict[str, Any] = {"image_size": size} if arch.startswith("vit_") else {}
+    own = {"transform_input": bool(transform_input)} if arch in _OWN_INPUTS else {}
+    if own:
+        options = {**own, "init_weights": False}
     network = models.get_model(arch, weights=None, num_classes=len(classes), **options)
     load_into(network, Path(weights).expanduser(), f"torchvision's {arch}")
     return ClassifierSpec(
@@ -169,7 +178,7 @@ def torchvision(classes: ClassList, arch: str, weights: str, recipe: str = "DEFA
         image_size=size,
         interpolation=stated.interpolation.value,
         crop=size / resized,
-        facts={"inputs": f"torchvision {arch} {recipe}"},
+        facts={"inputs": f"torchvision {arch} {recipe}", **own},
     )
 
 

@@ -153,6 +153,22 @@ def test_torchvision_is_measured_by_its_own_code_and_inputs(tmp_path: Path, four
         assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("arch", ["googlenet", "inception_v3"])
+def test_networks_that_transform_their_inputs_do_so_as_with_the_published_weights(
+    arch: str, tmp_path: Path, four: str
+) -> None:
+    from torchvision import models
+
+    net = models.get_model(arch, weights=None, num_classes=4, init_weights=False, transform_input=True).eval()
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    settings = {"arch": arch, "weights": str(tmp_path / "w.pth")}
+    spec = made("harness.classifiers:torchvision", four, **settings)
+    other = made("harness.classifiers:torchvision", four, **settings, transform_input=False)
+    torch.testing.assert_close(spec.model._transform_input(PIXELS), net._transform_input(PIXELS))
+    assert not torch.equal(other.model._transform_input(PIXELS), net._transform_input(PIXELS))
+    assert (spec.facts["transform_input"], other.facts["transform_input"]) == (True, False)
+
+
 def test_transformers_is_measured_by_its_own_code_and_inputs(tmp_path: Path, four: str) -> None:
     from transformers import ViTConfig, ViTForImageClassification
 
