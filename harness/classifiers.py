@@ -44,15 +44,20 @@ class ZeroShot(torch.nn.Module):
 
 
 class Logits(torch.nn.Module):
-    """Take the logits out of what a network of transformers returns."""
+    """Take the logits out of what a network of transformers returns.
 
-    def __init__(self, network: torch.nn.Module) -> None:
+    Args:
+        network: The network.
+        flipped: Whether it takes blue, green, red.
+    """
+
+    def __init__(self, network: torch.nn.Module, flipped: bool = False) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.flipped = network, flipped
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits (B, K)."""
-        found: torch.Tensor = self.network(pixel_values=images).logits
+        found: torch.Tensor = self.network(pixel_values=images.flip(1) if self.flipped else images).logits
         return found
 
 
@@ -191,11 +196,11 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
 
     Raises:
         DataMissing: a file of it does not exist.
-        UserError: the head has another number of outputs, or the weights do not fit.
+        UserError: the head has another number of outputs, the weights do not fit, or its image processor does what is not followed.
     """
-    from PIL import Image
     from transformers import AutoModelForImageClassification
 
+    from harness.backbones.processors import inputs_of
     from harness.core.weights import load_pretrained
 
     place = Path(folder).expanduser()
@@ -204,9 +209,7 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
             raise DataMissing(
                 f"{folder} is no whole folder of transformers", f"{name} does not exist", "fetch it: hf download NAME"
             )
-    config, feed = (
-        json.loads((place / name).read_text("utf-8")) for name in ("config.json", "preprocessor_config.json")
-    )
+    config = json.loads((place / "config.json").read_text("utf-8"))
     kind = _class_of(config, AutoModelForImageClassification)
     network = load_pretrained(kind, place, local_files_only=True)
     if network.config.num_labels != len(classes):
@@ -215,16 +218,15 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
             f"the head has {network.config.num_labels} outputs, the list {len(classes)} classes",
             "give the ordered list of the classes the network was trained on with --classes",
         )
-    sizes = feed.get("crop_size") or feed.get("size") or 224
-    size = sizes if isinstance(sizes, int) else sizes.get("height") or sizes["shortest_edge"]
+    fed = inputs_of(place)
     return ClassifierSpec(
-        Logits(network.eval()).eval(),
+        Logits(network.eval(), fed.flipped).eval(),
         name=place.name,
-        mean=tuple(feed["image_mean"]),
-        std=tuple(feed["image_std"]),
-        image_size=int(size),
-        interpolation=Image.Resampling(feed.get("resample", 2)).name.lower(),
-        crop=float(feed.get("crop_pct") or 1.0),
+        mean=fed.mean,
+        std=fed.std,
+        image_size=fed.image_size,
+        interpolation=fed.interpolation,
+        crop=fed.crop,
     )
 
 
