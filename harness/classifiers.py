@@ -200,6 +200,7 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
     """
     from transformers import AutoModelForImageClassification
 
+    from harness.backbones.labels import check_labels, in_order
     from harness.backbones.processors import inputs_of
     from harness.core.weights import load_pretrained
 
@@ -218,6 +219,7 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
             f"the head has {network.config.num_labels} outputs, the list {len(classes)} classes",
             "give the ordered list of the classes the network was trained on with --classes",
         )
+    check_labels(f"config.json of {folder}", in_order(config.get("id2label")) or (), classes)
     fed = inputs_of(place)
     return ClassifierSpec(
         Logits(network.eval(), fed.flipped).eval(),

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.backbones.labels import in_order
 from harness.backbones.preprocessing import BACKBONE, Layer, base_name, of_timm, stated_by
-from harness.core.classes import ClassList
 from harness.core.errors import DataMissing, UserError
 
 HUB, LOCAL = "hf-hub:", "local-dir:"
@@ -41,19 +41,6 @@ class Source:
     stated: Layer | None = None
     labels: tuple[str, ...] = ()
     name: str = ""
-
-    def check_labels(self, classes: ClassList) -> None:
-        """Check that a class list does not contradict the head's own labels.
-
-        Raises:
-            UserError: the same ids in another order.
-        """
-        if set(self.labels) == set(classes.ids) and self.labels != classes.ids:
-            raise UserError(
-                f"--classes {classes.name} is not in the order of the head",
-                f"{CONFIG} lists {', '.join(self.labels[:3])}, ...; the class list {', '.join(classes.ids[:3])}, ...",
-                "give a file of the same ids in the head's order",
-            )
 
 
 def find_source(checkpoint: str, arch: str) -> Source:
@@ -169,11 +156,11 @@ def _read(folder: Path, location: str) -> Source:
     stated = (
         stated_by({"crop_pct": 0.875, "interpolation": "", **cfg}, f"{CONFIG} of {location}") if _feeds(cfg) else None
     )
-    labels = config.get("label_names") or cfg.get("label_names") or ()
+    labels = config.get("label_names") or cfg.get("label_names") or config.get("id2label") or ()
     arguments = {key: value for key, value in (config.get("model_args") or {}).items() if key != "num_classes"}
     name = location.removeprefix(HUB).partition("@")[0].rpartition("/")[2] if location.startswith(HUB) else folder.name
     return Source(
-        Path(), f"{arch}.{tag}" if tag and not stated else arch, arguments, stated, tuple(map(str, labels)), name
+        Path(), f"{arch}.{tag}" if tag and not stated else arch, arguments, stated, in_order(labels) or (), name
     )
 
 

@@ -244,6 +244,8 @@ READ: dict[str, Form] = {
     "vit-of-a-named-size": Form(
         saved(dict), arch="vit_tiny_patch16_224", kwargs={"img_size": 64}, chosen={"image_size": 64}, expected={"image_size": 64}),
     "head-of-21k": Form(saved(dict), outputs=21843, classes=tuple(f"s{i:05d}" for i in range(21843))),
+    "names-of-the-head": Form(saved(lambda s: {"model": s, "class_to_idx": {name: place for place, name in enumerate(IDS)},
+                                               "meta": {"CLASSES": ["robin", "agama", "x"]}})),
     "head-of-nine": Form(saved(dict), outputs=9, classes=tuple(name.split(" ")[0] for name in NINE)),
     "timm-tag": Form(saved(dict), arch="resnet18.tv_in1k", source="resnet18", chosen={},
                      expected={"image_size": 224, "crop": 0.875, "interpolation": "bilinear"}),
@@ -377,6 +379,22 @@ REFUSED: dict[str, Refusal] = {
     "labels-in-another-order": Refusal(
         Form(timm_folder, arch="", source="resnet18", classes=IDS[::-1]), "not in the order of the head", "n01558993",
         "head's order"),
+    "labels-by-name-in-another-order": Refusal(
+        Form(lambda folder, net: timm_folder(folder, net, label_names=["Gila monster", "American robin", "eastern hog-nosed snake",
+                                                                     "garter snake"]),
+             arch="", source="resnet18"), "not in the order of the head", "Gila monster", "head's order"),
+    "labels-of-another-set": Refusal(
+        Form(lambda folder, net: timm_folder(folder, net, label_names=["cat", "dog", "car", "ship"]), arch="", source="resnet18"),
+        "not known to be the head's", "cat", "head's order"),
+    "id2label-in-another-order": Refusal(
+        Form(lambda folder, net: timm_folder(folder, net, True, label_names=None, id2label=dict(enumerate(IDS[::-1]))), arch="",
+             source="resnet18"), "not in the order of the head", "n01735189", "head's order"),
+    "class-to-idx-in-another-order": Refusal(
+        Form(saved(lambda s: {"model": s, "class_to_idx": {name: 3 - place for place, name in enumerate(IDS)}})),
+        "not in the order of the head", "class_to_idx of c.pth lists n01735189", "head's order"),
+    "mmpretrain-classes-in-another-order": Refusal(
+        Form(saved(lambda s: {"meta": {"CLASSES": IDS[::-1]}, "state_dict": with_mm_head(s)})),
+        "not in the order of the head", "meta.CLASSES", "head's order"),
     "hub-not-in-the-cache": Refusal(
         Form(lambda *_: "hf-hub:someone/else", arch=""), "not on this machine", "nothing is downloaded",
         "hf download someone/else"),
