@@ -56,18 +56,38 @@ def find_source(checkpoint: str, arch: str) -> Source:
     """
     folder = folder_of(checkpoint)
     if folder is None:
-        named = _config_source(arch) if arch.startswith((HUB, LOCAL)) else Source(Path(), arch, {})
         path = Path(checkpoint).expanduser().resolve()
+        named = _config_source(arch) if arch.startswith((HUB, LOCAL)) else _beside(path, arch)
         return Source(path, named.arch, named.arguments, named.stated, named.labels)
     found = _read(folder, checkpoint)
-    if arch and not arch.startswith((HUB, LOCAL)) and base_name(arch) != base_name(found.arch):
-        raise UserError(
-            f"{checkpoint} is a {found.arch}", f"{CONFIG} in it says so; --arch is {arch}", "leave --arch out"
-        )
+    _same_arch(found, arch, checkpoint)
     weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise _no_weights(folder, checkpoint)
     return Source(weights, found.arch, found.arguments, found.stated, found.labels, found.name)
+
+
+def _beside(path: Path, arch: str) -> Source:
+    """Return what timm's ``config.json`` beside a file of weights says; without one, what ``--arch`` says."""
+    config = path.parent / CONFIG
+    if path.name in _WEIGHTS and config.is_file():
+        try:
+            content = json.loads(config.read_text(encoding="utf-8"))
+        except ValueError:
+            content = None
+        if isinstance(content, dict) and isinstance(content.get("architecture"), str):
+            found = _read(path.parent, str(path.parent))
+            _same_arch(found, arch, str(path.parent))
+            return found
+    return Source(Path(), arch, {})
+
+
+def _same_arch(found: Source, arch: str, location: str) -> None:
+    """Refuse an ``--arch`` that contradicts a ``config.json``."""
+    if arch and not arch.startswith((HUB, LOCAL)) and base_name(arch) != base_name(found.arch):
+        raise UserError(
+            f"{location} is a {found.arch}", f"{CONFIG} in it says so; --arch is {arch}", "leave --arch out"
+        )
 
 
 def is_folder(location: str) -> bool:

@@ -189,6 +189,11 @@ def test_transformers_is_measured_by_its_own_code_and_inputs(tmp_path: Path, fou
     assert len(identity_of(spec.model, "", "")) == 64
     with pytest.raises(UserError, match="class list does not fit"):
         made("harness.classifiers:transformers", "micro", folder=str(tmp_path / "vit"))
+    written = json.loads((tmp_path / "vit" / "config.json").read_text())
+    written["id2label"] = {place: f"thing {3 - place}" for place in range(4)}
+    (tmp_path / "vit" / "config.json").write_text(json.dumps(written))
+    with pytest.raises(UserError, match="not in the order of the head"):
+        made("harness.classifiers:transformers", four, folder=str(tmp_path / "vit"))
 
 
 BASE = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "resample": 2, "image_mean": [0.4] * 3,
