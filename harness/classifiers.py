@@ -19,6 +19,8 @@ from harness.core.classes import ClassList
 from harness.core.errors import DataMissing, UserError
 
 TEMPLATES = ("a photo of a {}.",)
+_OWN_INPUTS = ("googlenet", "inception_v3")
+"""Networks of torchvision whose published weights were trained on inputs in [-1, 1]; their constructors know both."""
 
 
 class ZeroShot(torch.nn.Module):
@@ -42,15 +44,20 @@ class ZeroShot(torch.nn.Module):
 
 
 class Logits(torch.nn.Module):
-    """Take the logits out of what a network of transformers returns."""
+    """Take the logits out of what a network of transformers returns.
 
-    def __init__(self, network: torch.nn.Module) -> None:
+    Args:
+        network: The network.
+        flipped: Whether it takes blue, green, red.
+    """
+
+    def __init__(self, network: torch.nn.Module, flipped: bool = False) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.flipped = network, flipped
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits (B, K)."""
-        found: torch.Tensor = self.network(pixel_values=images).logits
+        found: torch.Tensor = self.network(pixel_values=images.flip(1) if self.flipped else images).logits
         return found
 
 
@@ -125,7 +132,9 @@ def _names(file: str, classes: ClassList) -> list[str]:
     return lines
 
 
-def torchvision(classes: ClassList, arch: str, weights: str, recipe: str = "DEFAULT") -> ClassifierSpec:
+def torchvision(
+    classes: ClassList, arch: str, weights: str, recipe: str = "DEFAULT", transform_input: bool = True
+) -> ClassifierSpec:
     """Return a classifier of torchvision with weights of a file.
 
     Args:
@@ -133,6 +142,8 @@ def torchvision(classes: ClassList, arch: str, weights: str, recipe: str = "DEFA
         arch: Name of the network, such as ``swin_t``.
         weights: The file, in any form that ``--checkpoint`` reads.
         recipe: Which of torchvision's published weights states the inputs, such as ``IMAGENET1K_V1``; they differ in resize.
+        transform_input: Of ``googlenet`` and ``inception_v3``: whether the network turns ImageNet's normalisation into that of
+            its training, as it does with the published weights. A network trained without them does not.
 
     Raises:
         UserError: torchvision has no such network or recipe, or the weights do not fit.
@@ -158,7 +169,10 @@ def torchvision(classes: ClassList, arch: str, weights: str, recipe: str = "DEFA
         )
     stated = published[recipe].transforms()
     size, resized = stated.crop_size[0], stated.resize_size[0]
-    options = {"image_size": size} if arch.startswith("vit_") else {}
+    options: dict[str, Any] = {"image_size": size} if arch.startswith("vit_") else {}
+    own = {"transform_input": bool(transform_input)} if arch in _OWN_INPUTS else {}
+    if own:
+        options = {**own, "init_weights": False}
     network = models.get_model(arch, weights=None, num_classes=len(classes), **options)
     load_into(network, Path(weights).expanduser(), f"torchvision's {arch}")
     return ClassifierSpec(
@@ -169,7 +183,7 @@ def torchvision(classes: ClassList, arch: str, weights: str, recipe: str = "DEFA
         image_size=size,
         interpolation=stated.interpolation.value,
         crop=size / resized,
-        facts={"inputs": f"torchvision {arch} {recipe}"},
+        facts={"inputs": f"torchvision {arch} {recipe}", **own},
     )
 
 
@@ -182,11 +196,12 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
 
     Raises:
         DataMissing: a file of it does not exist.
-        UserError: the head has another number of outputs, or the weights do not fit.
+        UserError: the head has another number of outputs, the weights do not fit, or its image processor does what is not followed.
     """
-    from PIL import Image
     from transformers import AutoModelForImageClassification
 
+    from harness.backbones.labels import check_labels, in_order
+    from harness.backbones.processors import inputs_of
     from harness.core.weights import load_pretrained
 
     place = Path(folder).expanduser()
@@ -195,9 +210,7 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
             raise DataMissing(
                 f"{folder} is no whole folder of transformers", f"{name} does not exist", "fetch it: hf download NAME"
             )
-    config, feed = (
-        json.loads((place / name).read_text("utf-8")) for name in ("config.json", "preprocessor_config.json")
-    )
+    config = json.loads((place / "config.json").read_text("utf-8"))
     kind = _class_of(config, AutoModelForImageClassification)
     network = load_pretrained(kind, place, local_files_only=True)
     if network.config.num_labels != len(classes):
@@ -206,16 +219,16 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
             f"the head has {network.config.num_labels} outputs, the list {len(classes)} classes",
             "give the ordered list of the classes the network was trained on with --classes",
         )
-    sizes = feed.get("crop_size") or feed.get("size") or 224
-    size = sizes if isinstance(sizes, int) else sizes.get("height") or sizes["shortest_edge"]
+    check_labels(f"config.json of {folder}", in_order(config.get("id2label")) or (), classes)
+    fed = inputs_of(place)
     return ClassifierSpec(
-        Logits(network.eval()).eval(),
+        Logits(network.eval(), fed.flipped).eval(),
         name=place.name,
-        mean=tuple(feed["image_mean"]),
-        std=tuple(feed["image_std"]),
-        image_size=int(size),
-        interpolation=Image.Resampling(feed.get("resample", 2)).name.lower(),
-        crop=float(feed.get("crop_pct") or 1.0),
+        mean=fed.mean,
+        std=fed.std,
+        image_size=fed.image_size,
+        interpolation=fed.interpolation,
+        crop=fed.crop,
     )
 
 

@@ -44,7 +44,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise DataMissing(f"there is no checkpoint {path}", "the file does not exist", "correct --checkpoint")
     _refuse_others(path)
-    if path.suffix == ".safetensors":
+    if _is_safetensors(path):
         return read_safetensors(path)
     try:
         content = _load(path)
@@ -76,6 +76,13 @@ def read_safetensors(path: Path) -> State:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise damaged(path, _first_line(error)) from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Return whether a file begins as safetensors do; of a file that is no archive of torch either, its suffix decides."""
+    with path.open("rb") as stream:
+        start = stream.read(9)
+    return start[8:] == b"{" or (path.suffix == ".safetensors" and not start.startswith((b"PK", b"\x80")))
 
 
 def damaged(path: Path, why: str) -> UserError:
@@ -154,16 +161,24 @@ class _WithoutCode(pickle.Unpickler):
 
 def _load(path: Path) -> Any:
     """Load a file of torch. Files that hold objects of unknown classes are read again, with those left empty."""
-    lazily = {"mmap": True} if zipfile.is_zipfile(path) else {}
+    if path.suffix == ".safetensors":  # torch would take the suffix for the content
+        with path.open("rb") as stream:
+            return _load_from(stream, {})
+    return _load_from(path, {"mmap": True} if zipfile.is_zipfile(path) else {})
+
+
+def _load_from(source: Any, lazily: Mapping[str, Any]) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, **lazily)
+        return torch.load(source, map_location="cpu", weights_only=True, **lazily)
     except pickle.UnpicklingError:
         # No name of the file is looked up but those of tensors, so nothing in it can run.
         reader: Any = ModuleType("pickle_without_code")
         reader.Unpickler, reader.load = _WithoutCode, lambda stream, **options: _WithoutCode(stream, **options).load()
+        if not isinstance(source, Path):
+            source.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=False, pickle_module=reader, **lazily)
+            return torch.load(source, map_location="cpu", weights_only=False, pickle_module=reader, **lazily)
 
 
 def _first_line(error: BaseException) -> str:

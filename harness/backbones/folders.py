@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.backbones.labels import in_order
 from harness.backbones.preprocessing import BACKBONE, Layer, base_name, of_timm, stated_by
-from harness.core.classes import ClassList
 from harness.core.errors import DataMissing, UserError
 
 HUB, LOCAL = "hf-hub:", "local-dir:"
@@ -42,19 +42,6 @@ class Source:
     labels: tuple[str, ...] = ()
     name: str = ""
 
-    def check_labels(self, classes: ClassList) -> None:
-        """Check that a class list does not contradict the head's own labels.
-
-        Raises:
-            UserError: the same ids in another order.
-        """
-        if set(self.labels) == set(classes.ids) and self.labels != classes.ids:
-            raise UserError(
-                f"--classes {classes.name} is not in the order of the head",
-                f"{CONFIG} lists {', '.join(self.labels[:3])}, ...; the class list {', '.join(classes.ids[:3])}, ...",
-                "give a file of the same ids in the head's order",
-            )
-
 
 def find_source(checkpoint: str, arch: str) -> Source:
     """Return what ``--checkpoint`` and ``--arch`` name together.
@@ -69,18 +56,38 @@ def find_source(checkpoint: str, arch: str) -> Source:
     """
     folder = folder_of(checkpoint)
     if folder is None:
-        named = _config_source(arch) if arch.startswith((HUB, LOCAL)) else Source(Path(), arch, {})
         path = Path(checkpoint).expanduser().resolve()
+        named = _config_source(arch) if arch.startswith((HUB, LOCAL)) else _beside(path, arch)
         return Source(path, named.arch, named.arguments, named.stated, named.labels)
     found = _read(folder, checkpoint)
-    if arch and not arch.startswith((HUB, LOCAL)) and base_name(arch) != base_name(found.arch):
-        raise UserError(
-            f"{checkpoint} is a {found.arch}", f"{CONFIG} in it says so; --arch is {arch}", "leave --arch out"
-        )
+    _same_arch(found, arch, checkpoint)
     weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise _no_weights(folder, checkpoint)
     return Source(weights, found.arch, found.arguments, found.stated, found.labels, found.name)
+
+
+def _beside(path: Path, arch: str) -> Source:
+    """Return what timm's ``config.json`` beside a file of weights says; without one, what ``--arch`` says."""
+    config = path.parent / CONFIG
+    if path.name in _WEIGHTS and config.is_file():
+        try:
+            content = json.loads(config.read_text(encoding="utf-8"))
+        except ValueError:
+            content = None
+        if isinstance(content, dict) and isinstance(content.get("architecture"), str):
+            found = _read(path.parent, str(path.parent))
+            _same_arch(found, arch, str(path.parent))
+            return found
+    return Source(Path(), arch, {})
+
+
+def _same_arch(found: Source, arch: str, location: str) -> None:
+    """Refuse an ``--arch`` that contradicts a ``config.json``."""
+    if arch and not arch.startswith((HUB, LOCAL)) and base_name(arch) != base_name(found.arch):
+        raise UserError(
+            f"{location} is a {found.arch}", f"{CONFIG} in it says so; --arch is {arch}", "leave --arch out"
+        )
 
 
 def is_folder(location: str) -> bool:
@@ -169,11 +176,11 @@ def _read(folder: Path, location: str) -> Source:
     stated = (
         stated_by({"crop_pct": 0.875, "interpolation": "", **cfg}, f"{CONFIG} of {location}") if _feeds(cfg) else None
     )
-    labels = config.get("label_names") or cfg.get("label_names") or ()
+    labels = config.get("label_names") or cfg.get("label_names") or config.get("id2label") or ()
     arguments = {key: value for key, value in (config.get("model_args") or {}).items() if key != "num_classes"}
     name = location.removeprefix(HUB).partition("@")[0].rpartition("/")[2] if location.startswith(HUB) else folder.name
     return Source(
-        Path(), f"{arch}.{tag}" if tag and not stated else arch, arguments, stated, tuple(map(str, labels)), name
+        Path(), f"{arch}.{tag}" if tag and not stated else arch, arguments, stated, in_order(labels) or (), name
     )
 
 

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ import torch
 from harness.backbones.models import create
 
 State = dict[str, torch.Tensor]
+Colours = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of red, green, blue in [0, 1]."""
 COUNTER = "num_batches_tracked"
 """Counts the training batches of a batch norm; no output depends on it. Weights saved before PyTorch 0.4.1 lack it."""
 _WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -31,8 +34,14 @@ _NO_NETWORKS = (
     "scaler",
     "loops",
 )
-_AVERAGED = frozenset({"ema", "teacher", "averaged", "average", "avg", "swa"})
+AVERAGED = frozenset({"ema", "teacher", "averaged", "average", "avg", "swa"})
 _SCALARS = frozenset({"decay", "steps", "step", "num_updates", "updates", "epoch"})
+_COUNTERS = re.compile(
+    r"num_batches_tracked|n_averaged|initted|position_ids|relative_position_index|relative_position_bucket|queue_ptr"
+    r"|(global_|current_|_)?(step|steps|epoch|epochs|iter|iters|iteration|iterations)(_count)?|num_updates|updates"
+    r"|total|correct|count|tp|fp|tn|fn|confmat"
+)
+"""Last words of whole numbers and truth values on which no output depends; any other may be a mask or an order of outputs."""
 _NORMALISERS = {
     "mean": ("std", "sigma"), "new_mean": ("new_std",), "_mean": ("_std",), "mu": ("sigma", "std"), "pixel_mean": ("pixel_std",),
     "image_mean": ("image_std",), "means": ("stds", "sds"),
@@ -77,6 +86,14 @@ class Candidate:
     fitting: int
     """How many tensors of the network's body are there under their names."""
     complete: bool
+    clashes: tuple[str, ...] = ()
+    """Names that two tensors of different values claim, with and without a wrapper's word."""
+
+    @property
+    def untouched(self) -> bool:
+        """Return whether an average counts no weights in it, so that it is still the start of the training."""
+        counters = (f"{place}n_averaged" for place in (self.prefix, _parent(self.prefix)))
+        return any(name in self.tensors and not self.tensors[name].any() for name in counters)
 
     @property
     def name(self) -> str:
@@ -98,7 +115,7 @@ class Rest:
         unexpected: Names of which nothing is known.
     """
 
-    normaliser: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    normaliser: Colours | None = None
     left_out: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
 
@@ -132,24 +149,26 @@ def shapes(arch: str, outputs: int, kwargs: Mapping[str, Any]) -> Mapping[str, t
 
 def candidates(content: Mapping[str, Any], network: Network) -> list[Candidate]:
     """Return the places of a file where the network may lie: the complete ones, else the one that comes nearest."""
-    found = [
-        candidate for entry, tensors in _entries(content) for candidate in _within(entry, tensors, network, content)
-    ]
+    found = [candidate for entry, tensors in entries(content) for candidate in within(entry, tensors, network, content)]
     complete = [candidate for candidate in found if candidate.complete]
     return complete or sorted(found, key=lambda one: (-one.fitting, len(one.name)))[:1]
 
 
-def _entries(content: Mapping[Any, Any], name: str = "", depth: int = 3) -> Iterator[tuple[str, State]]:
+def entries(content: Mapping[Any, Any], name: str = "", depth: int = 3) -> Iterator[tuple[str, State]]:
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
     if tensors:
         yield name, tensors
     for key, value in content.items():
         if isinstance(value, Mapping) and isinstance(key, str) and key not in _NO_NETWORKS and depth:
-            yield from _entries(value, f"{name}.{key}" if name else key, depth - 1)
+            yield from entries(value, f"{name}.{key}" if name else key, depth - 1)
 
 
-def _within(entry: str, tensors: State, network: Network, content: Mapping[str, Any]) -> Iterator[Candidate]:
+def within(entry: str, tensors: State, network: Network, content: Mapping[str, Any]) -> Iterator[Candidate]:
     clean = {_WRAPPERS.sub("", key): value for key, value in tensors.items()}
+    clashes = tuple(
+        key for key, value in tensors.items()
+        if (kept := clean[_WRAPPERS.sub("", key)]) is not value and not (kept.shape == value.shape and torch.equal(kept, value))
+    )  # fmt: skip
     wanted = network.wanted
     counts = Counter(key[: len(key) - len(name)] for key in clean for name in _tails(key) if name in wanted)
     best = max(counts.values(), default=0)
@@ -158,7 +177,7 @@ def _within(entry: str, tensors: State, network: Network, content: Mapping[str, 
             fits = count == len(wanted) and all(
                 clean[prefix + name].shape == network.body[name].shape for name in wanted
             )
-            yield Candidate(entry, prefix, clean, _averaged(entry, prefix, content), count, fits)
+            yield Candidate(entry, prefix, clean, _averaged(entry, prefix, content), count, fits, clashes)
 
 
 def _tails(key: str) -> Iterator[str]:
@@ -175,7 +194,7 @@ def _averaged(entry: str, prefix: str, content: Mapping[str, Any]) -> bool:
     swapped = ("ema_state_dict",) if {"meta", "message_hub"} <= content.keys() else ("current_model_state",)
     if content.keys() & set(swapped):
         return entry == "state_dict"
-    return bool(_AVERAGED & set(re.split(r"[._]", f"{entry}.{prefix}".lower())))
+    return bool(AVERAGED & set(re.split(r"[._]", f"{entry}.{prefix}".lower())))
 
 
 def same_tensors(first: Candidate, second: Candidate, network: Network) -> bool:
@@ -206,11 +225,17 @@ def head_of(chosen: Candidate, network: Network) -> dict[str, str]:
     return {name: f"{found[0]}.{name.rpartition('.')[2]}" for name in network.head}
 
 
+def head_layers(keys: Iterable[str]) -> list[str]:
+    """Return the names of classifier heads whose weights are among these names."""
+    found = (match for key in keys if (match := _HEAD.fullmatch(key)))
+    return [match[0].removesuffix(".weight") for match in found if match["part"] == "weight"]
+
+
 def linear_layers(content: Mapping[str, Any]) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
     """Return the linear layers with a bias that a file holds: name, weight (K, d), bias (K,)."""
     return [
         (".".join(filter(None, (entry, key.removesuffix("weight").rstrip(".")))), value, bias)
-        for entry, tensors in _entries(content)
+        for entry, tensors in entries(content)
         for key, value in tensors.items()
         if key.rpartition(".")[2] == "weight" and value.ndim == 2
         and (bias := tensors.get(f"{key.removesuffix('weight')}bias")) is not None and bias.shape == value.shape[:1]
@@ -238,10 +263,7 @@ def sort_rest(
             mine = network.wanted | {*network.body, *network.head}
             known |= {other.prefix + name for name in mine}
     left = {key: value for key, value in chosen.tensors.items() if key not in known and not _is_bookkeeping(key, value)}
-    found, names = _normalisers(left)
-    if len(set(found)) == 1:
-        rest.normaliser = found[0]
-        left = {key: value for key, value in left.items() if key not in names}
+    left = _take_normaliser(rest, left, chosen.prefix, [one.prefix for one in others if one.entry == chosen.entry])
     for key in left:
         place = key.removeprefix(chosen.prefix)
         match = _HEAD.fullmatch(key)
@@ -255,23 +277,57 @@ def sort_rest(
 
 def _is_bookkeeping(key: str, value: torch.Tensor) -> bool:
     """Return whether a tensor is a counter, an index table or the constant of an average, on which no output depends."""
-    return not (value.is_floating_point() or value.is_complex()) or (
-        value.numel() == 1 and key.rpartition(".")[2] in _SCALARS
-    )
+    last = key.rpartition(".")[2]
+    if value.is_floating_point() or value.is_complex():
+        return value.numel() == 1 and last in _SCALARS
+    return _COUNTERS.fullmatch(last) is not None
 
 
-def _normalisers(left: State) -> tuple[list[tuple[tuple[float, ...], tuple[float, ...]]], set[str]]:
-    """Return means and standard deviations of layers that normalise colours, for pixels in [0, 1], and the names of both."""
-    found, names = [], set()
+def _normalisers(left: State) -> Iterator[tuple[str, tuple[str, str], Colours]]:
+    """Return owner, names, and mean with standard deviation for pixels in [0, 1], of layers that normalise colours."""
     for key in left:
         owner, dot, last = key.rpartition(".")
         std = next(
             (f"{owner}{dot}{name}" for name in _NORMALISERS.get(last, ()) if f"{owner}{dot}{name}" in left), None
         )
-        if std is not None and left[key].numel() in (1, 3) and left[std].numel() in (1, 3):
-            pair = [[round(value, 7) for value in left[name].flatten().tolist()] for name in (key, std)]
-            scale = 255.0 if max(map(abs, pair[0])) > 2 else 1.0
-            mean, std_values = (tuple(value / scale for value in values * (3 // len(values))) for values in pair)
-            found.append((mean, std_values))
-            names |= {key, std}
-    return found, names
+        if std is not None and left[key].numel() == left[std].numel() == 3:
+            means, deviations = ([round(value, 7) for value in left[name].flatten().tolist()] for name in (key, std))
+            scale = next((scale for scale in (1.0, 255.0) if _of_scale(means, deviations, scale)), None)
+            if scale is not None:
+                colours = tuple(tuple(value / scale for value in values) for values in (means, deviations))
+                yield f"{owner}{dot}", (key, std), (colours[0], colours[1])
+
+
+def _of_scale(means: list[float], deviations: list[float], scale: float) -> bool:
+    """Return whether mean and standard deviation are both those of pixels from 0 to the scale."""
+    return all(0 <= value <= scale for value in means) and all(0.01 * scale <= value <= scale for value in deviations)
+
+
+def _take_normaliser(rest: Rest, left: State, prefix: str, others: Iterable[str]) -> State:
+    """Set the normaliser of a network, and return what is left.
+
+    It lies at the root of the entry, in the network's own folder of names or directly beside it. What lies nearer to another network
+    of the file is that network's.
+    """
+    mine, theirs = {}, {}
+    for owner, names, colours in _normalisers(left):
+        nearest = max((_common(owner, other) for other in others), default=0)
+        if nearest > _common(owner, prefix):
+            theirs[names] = colours
+        elif not owner or {owner, _parent(owner)} & {prefix, _parent(prefix)}:
+            mine[names] = colours
+    used: set[str] = {name for names in theirs for name in names}
+    if len(set(mine.values())) == 1:
+        rest.normaliser = next(iter(mine.values()))
+        used |= {name for names in mine for name in names}
+    rest.left_out += [names[0] for names, colours in theirs.items() if colours != rest.normaliser]
+    return {key: value for key, value in left.items() if key not in used}
+
+
+def _parent(place: str) -> str:
+    return "".join(f"{part}." for part in place.split(".")[:-2])
+
+
+def _common(first: str, second: str) -> int:
+    pairs = zip(first.split(".")[:-1], second.split(".")[:-1], strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from harness.backbones.averages import with_averages
 from harness.backbones.files import read_checkpoint
 from harness.backbones.matching import (
     COUNTER,
@@ -16,13 +17,22 @@ from harness.backbones.matching import (
     Network,
     State,
     candidates,
+    head_layers,
     head_of,
     linear_layers,
     network_of,
     same_tensors,
     sort_rest,
 )
-from harness.backbones.refusals import REST, refuse_choice, refuse_count, refuse_misfit, refuse_weights
+from harness.backbones.refusals import (
+    REST,
+    refuse_choice,
+    refuse_count,
+    refuse_doubtful,
+    refuse_misfit,
+    refuse_non_finite,
+    refuse_weights,
+)
 from harness.core.errors import UserError
 from harness.core.weights import check_state, refuse_partial
 
@@ -40,6 +50,7 @@ class Taken:
         outputs: Number of outputs of its head; 0 if it gives features only.
         normaliser: Mean and standard deviation of a normalising layer inside, for pixels in [0, 1], or None.
         left_out: What carries weight and was left out, in words.
+        completed: What of an average was completed by the raw weights, in words.
     """
 
     state: State
@@ -48,6 +59,7 @@ class Taken:
     outputs: int
     normaliser: tuple[tuple[float, ...], tuple[float, ...]] | None
     left_out: tuple[str, ...]
+    completed: str = ""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -55,6 +67,12 @@ class Taken:
         lines = [f"weights: {self.kind}, from {self.entry}"] if self.entry else []
         if not self.outputs:
             lines.append("the file has no classifier head for these classes: features only")
+            if heads := head_layers(self.left_out):
+                lines.append(
+                    f"heads that were not read: {', '.join(heads)}; a head is read if it is the only one of its width, with weight and "
+                    "bias, at the root or beside the network; else give the one that is meant as --head FILE"
+                )
+        lines += [self.completed] if self.completed else []
         if self.left_out:
             shown = ", ".join(self.left_out[:4]) + (
                 f" and {len(self.left_out) - 4} more" if len(self.left_out) > 4 else ""
@@ -90,6 +108,7 @@ def take(
     found = candidates(content, network)
     if not found or not found[0].complete:
         refuse_misfit(path, content, arch, network, found, weights)
+    found, completed = with_averages(path, content, network, found, weights)
     chosen, kind = _choose(path, found, weights, network)
     head = head_of(chosen, network)
     outputs = _outputs(path, chosen, network, {} if head_file else head, classes)
@@ -102,8 +121,11 @@ def take(
     spare = {key.removeprefix(chosen.prefix) if key.removeprefix(chosen.prefix) not in state else key: torch.empty(0)
              for key in rest.unexpected}  # fmt: skip
     check_state({**state, **spare}, network.full if outputs else network.body, path, REST)
+    refuse_non_finite(path, state)
     several = any(one.entry == chosen.entry for one in others)
-    return Taken(state, kind, chosen.name if several else chosen.entry, outputs, rest.normaliser, tuple(rest.left_out))
+    return Taken(
+        state, kind, chosen.name if several else chosen.entry, outputs, rest.normaliser, tuple(rest.left_out), completed
+    )
 
 
 def _choose(path: Path, found: Sequence[Candidate], weights: str | None, network: Network) -> tuple[Candidate, str]:
@@ -129,6 +151,7 @@ def _choose(path: Path, found: Sequence[Candidate], weights: str | None, network
     if any(not same_tensors(left[0], one, network) for one in left[1:]):
         raise refuse_choice(path, left)
     kind = "ema" if left[0].averaged or (plain and weights == "ema") else "raw"
+    refuse_doubtful(path, left[0], kind)
     return left[0], kind
 
 
@@ -211,7 +234,10 @@ def load_into(model: torch.nn.Module, path: Path, name: str) -> None:
         raise UserError(
             f"{path} does not hold {name}", "it has no such tensors", "give the file of this network's weights"
         )
+    found, _ = with_averages(path, content, network, found, None)
     chosen, _ = _choose(path, found, None, network)
     rest = sort_rest(chosen, [one for one in found if one is not chosen], network, {}, False)
     refuse_partial(path, (), rest.unexpected, fix=REST)
-    model.load_state_dict(_assemble(chosen, network, {}), strict=True)
+    state = _assemble(chosen, network, {})
+    refuse_non_finite(path, state)
+    model.load_state_dict(state, strict=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from harness.backbones.files import Inert
 from harness.backbones.matching import COUNTER, Candidate, Network, body_of, candidates, head_of
 from harness.backbones.models import create, size_arguments
 from harness.core.errors import UserError
@@ -42,6 +43,7 @@ _OUTPUTS = {
     9: "the nine categories of ImageNet-9",
     18291: "ImageNet-22k without the classes of fewer images",
 }
+_NETWORK = re.compile(r"model|net|state_dict|ema|student|teacher|module|encoder|backbone")
 _FAMILY = {
     "resnet": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet10", "resnet26", "resnet50d", "wide_resnet50_2",
                "resnext50_32x4d"),
@@ -62,6 +64,13 @@ def refuse_misfit(
         UserError: always.
     """
     if not found:
+        whole = [key for key, value in content.items() if isinstance(value, Inert) and _NETWORK.search(str(key))]
+        if whole:
+            raise UserError(
+                f"{path} holds a whole network under {whole[0]!r}, not its weights",
+                f"only the code of {type(content[whole[0]]).__name__} could rebuild it, and no code of a file is run",
+                f"save the weights where that code is: torch.save(content[{whole[0]!r}].state_dict(), ...); or {_OWN}",
+            )
         raise UserError(
             f"{path} holds no weights",
             f"it has no tensors but those of an optimiser; its entries: {', '.join(map(str, list(content)[:8])) or 'none'}",
@@ -156,6 +165,41 @@ def refuse_weights(path: Path, weights: str, found: Iterable[Candidate]) -> User
         f"the networks in it: {', '.join(names)}",
         "leave --weights out to take what there is, or name one of these",
     )
+
+
+def refuse_doubtful(path: Path, chosen: Candidate, kind: str) -> None:
+    """Refuse an average that holds no weights yet, and a network of which two tensors claim one name.
+
+    Raises:
+        UserError: one of the two.
+    """
+    if kind == "ema" and chosen.untouched:
+        raise UserError(
+            f"the average in {path} was never updated",
+            f"its counter n_averaged under {chosen.name or 'the top level'} is 0: these are the weights at the start of the training",
+            "take the raw weights with --weights raw",
+        )
+    if chosen.clashes:
+        raise UserError(
+            f"{path} holds two tensors for one name",
+            f"{', '.join(chosen.clashes[:3])} differs from the tensor of this name without, or with, another wrapper",
+            "save the state dict of one network: torch.save(model.state_dict(), ...)",
+        )
+
+
+def refuse_non_finite(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Refuse weights that are no numbers.
+
+    Raises:
+        UserError: a tensor holds NaN or an infinite value.
+    """
+    odd = [name for name, value in state.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
+    if odd:
+        raise UserError(
+            f"{path} holds weights that are no numbers",
+            f"{len(odd)} of {len(state)} tensors hold NaN or infinite values: {', '.join(odd[:3])}",
+            "take a checkpoint from before the training diverged",
+        )
 
 
 def size_of(content: Mapping[str, Any], arch: str, image_size: int) -> int:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.backbones.folders import Source, find_source
+from harness.backbones.folders import CONFIG, Source, find_source
+from harness.backbones.labels import check_labels, labels_in
 from harness.backbones.preprocessing import BACKBONE, OPTIONS, Layer, Resolved, backbone_facts, base_name, resolve
-from harness.core.classes import load_classes
+from harness.core.classes import ClassList, load_classes
 from harness.core.errors import DataMissing, UserError
 from harness.plan.model import ExternalCheckpoint
 from harness.plan.profile import Profile
@@ -50,13 +51,13 @@ def external_checkpoint(
     if not path.is_file():
         raise DataMissing(f"checkpoint {path} does not exist", "no such file", "correct --checkpoint")
     listed = load_classes(classes)
-    source.check_labels(listed)
+    check_labels(f"{CONFIG} of {checkpoint}", source.labels, listed)
     _same_classes(path, classes)
     weights = _weights(path, weights)
     head_file = Path(head).expanduser().resolve() if head else None
     if head_file is not None and not head_file.is_file():
         raise DataMissing(f"head {head_file} does not exist", "no such file", "correct --head")
-    taken, inside = _open(source, len(listed), feed, chosen, weights, head_file)
+    taken, inside = _open(source, listed, feed, chosen, weights, head_file)
     if inside is not None:
         feed = resolve(source.arch, path, chosen, recipe, stated=source.stated, inside=inside, options=options)
     return ExternalCheckpoint(
@@ -75,7 +76,7 @@ def external_checkpoint(
 
 
 def _open(
-    source: Source, outputs: int, feed: Resolved, chosen: Mapping[str, Any], weights: str | None, head: Path | None
+    source: Source, listed: ClassList, feed: Resolved, chosen: Mapping[str, Any], weights: str | None, head: Path | None
 ) -> tuple[Taken, Layer | None]:
     """Return what the import will take from a file, and what the weights themselves say of their inputs."""
     from harness.backbones.files import read_checkpoint
@@ -86,7 +87,9 @@ def _open(
     arch, size, content = base_name(source.arch), feed.values.image_size, read_checkpoint(source.path)
     implied = size if "image_size" in chosen else size_of(content, arch, size)
     arguments = {**source.arguments, **size_arguments(arch, implied)}
-    taken = take(source.path, content, arch, outputs, weights, arguments, head)
+    taken = take(source.path, content, arch, len(listed), weights, arguments, head)
+    if taken.outputs and head is None and (labels := labels_in(content)) is not None:
+        check_labels(f"{labels[0]} of {source.path.name}", labels[1], listed, taken.outputs)
     said: dict[str, Any] = {} if implied == size else {"image_size": implied}
     if taken.normaliser is not None:
         said |= dict(zip(("mean", "std"), taken.normaliser, strict=True))

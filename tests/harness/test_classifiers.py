@@ -153,6 +153,22 @@ def test_torchvision_is_measured_by_its_own_code_and_inputs(tmp_path: Path, four
         assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("arch", ["googlenet", "inception_v3"])
+def test_networks_that_transform_their_inputs_do_so_as_with_the_published_weights(
+    arch: str, tmp_path: Path, four: str
+) -> None:
+    from torchvision import models
+
+    net = models.get_model(arch, weights=None, num_classes=4, init_weights=False, transform_input=True).eval()
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    settings = {"arch": arch, "weights": str(tmp_path / "w.pth")}
+    spec = made("harness.classifiers:torchvision", four, **settings)
+    other = made("harness.classifiers:torchvision", four, **settings, transform_input=False)
+    torch.testing.assert_close(spec.model._transform_input(PIXELS), net._transform_input(PIXELS))
+    assert not torch.equal(other.model._transform_input(PIXELS), net._transform_input(PIXELS))
+    assert (spec.facts["transform_input"], other.facts["transform_input"]) == (True, False)
+
+
 def test_transformers_is_measured_by_its_own_code_and_inputs(tmp_path: Path, four: str) -> None:
     from transformers import ViTConfig, ViTForImageClassification
 
@@ -173,6 +189,55 @@ def test_transformers_is_measured_by_its_own_code_and_inputs(tmp_path: Path, fou
     assert len(identity_of(spec.model, "", "")) == 64
     with pytest.raises(UserError, match="class list does not fit"):
         made("harness.classifiers:transformers", "micro", folder=str(tmp_path / "vit"))
+    written = json.loads((tmp_path / "vit" / "config.json").read_text())
+    written["id2label"] = {place: f"thing {3 - place}" for place in range(4)}
+    (tmp_path / "vit" / "config.json").write_text(json.dumps(written))
+    with pytest.raises(UserError, match="not in the order of the head"):
+        made("harness.classifiers:transformers", four, folder=str(tmp_path / "vit"))
+
+
+BASE = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "resample": 2, "image_mean": [0.4] * 3,
+        "image_std": [0.3] * 3}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "mean", "std", "crop", "flipped"),
+    [
+        ({}, 0.4, 0.3, 1.0, False),
+        ({"do_normalize": False}, 0.0, 1.0, 1.0, False),
+        ({"rescale_factor": 1 / 127.5}, 0.2, 0.15, 1.0, False),
+        ({"do_rescale": False}, 0.4 / 255, 0.3 / 255, 1.0, False),
+        ({"image_mean": None, "image_std": None}, 0.5, 0.5, 1.0, False),
+        ({"image_processor_type": "MobileViTImageProcessor", "do_flip_channel_order": True, "size": {"shortest_edge": 40},
+          "crop_size": {"height": 32, "width": 32}, "do_normalize": False}, 0.0, 1.0, 0.8, True),
+        ({"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 32}, "crop_pct": 0.875}, 0.4, 0.3, 0.875, False),
+    ],
+)  # fmt: skip
+def test_the_image_processor_of_transformers_is_followed_whatever_its_settings(
+    settings: Mapping[str, Any], mean: float, std: float, crop: float, flipped: bool, tmp_path: Path
+) -> None:
+    from harness.backbones.processors import inputs_of
+
+    feed = {name: value for name, value in {**BASE, **settings}.items() if value is not None}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(feed))
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    found = inputs_of(tmp_path)
+    assert found.mean == pytest.approx((mean,) * 3, rel=1e-3, abs=1e-6) and found.std == pytest.approx(
+        (std,) * 3, rel=1e-3
+    )
+    assert (found.image_size, found.crop, found.flipped) == (32, pytest.approx(crop), flipped)
+
+
+def test_an_image_processor_that_pads_or_does_not_resize_is_refused(tmp_path: Path) -> None:
+    from harness.backbones.processors import inputs_of
+
+    crop = {"do_center_crop": True, "crop_size": {"height": 48, "width": 48}, "image_processor_type": "CLIPImageProcessor",
+            "size": {"shortest_edge": 32}}  # fmt: skip
+    for settings, words in (({"do_resize": False}, "does not resize"), (crop, "pads")):
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps({**BASE, **settings}))
+        (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+        with pytest.raises(UserError, match=words):
+            inputs_of(tmp_path)
 
 
 # --- functions of one's own ---------------------------------------------------------------------------------------------

@@ -112,8 +112,22 @@ def averaged(state: State) -> object:
     net, start = network("resnet10"), network("resnet10", seed=9)
     net.load_state_dict(state)
     ema = torch.optim.swa_utils.AveragedModel(net, use_buffers=True)
+    ema.update_parameters(net)
     return {"model": start.state_dict(), "model_ema": ema.state_dict(), "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}},
             "args": argparse.Namespace(lr=0.1), "epoch": 3}  # fmt: skip
+
+
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def statistics(state: State) -> State:
+    """Return the batch-norm statistics alone."""
+    return {key: value for key, value in state.items() if key.endswith(BUFFERS)}
+
+
+def never_averaged() -> State:
+    """Return an average of torch that was made before the training and never updated."""
+    return torch.optim.swa_utils.AveragedModel(network("resnet10", seed=9), use_buffers=True).state_dict()
 
 
 def infix(state: State, word: str) -> State:
@@ -237,13 +251,36 @@ READ: dict[str, Form] = {
         saved(lambda s: {"0.mean": torch.tensor(HALF), "0.std": torch.tensor(HALF), **prefixed(s, "1.")}),
         expected={"mean": HALF, "std": HALF}),
     "normaliser-of-bytes": Form(
-        saved(lambda s: {"pixel_mean": torch.full((3, 1, 1), 127.5), "pixel_std": torch.full((1,), 51.0), **prefixed(s, "model.")}),
+        saved(lambda s: {"pixel_mean": torch.full((3, 1, 1), 127.5), "pixel_std": torch.full((1, 3, 1, 1), 51.0), **prefixed(s, "model.")}),
         expected={"mean": HALF, "std": (0.2, 0.2, 0.2)}),
     "vit-of-another-size": Form(
         saved(dict), arch="vit_tiny_patch16_224", kwargs={"img_size": 384}, chosen={}, expected={"image_size": 384}),
     "vit-of-a-named-size": Form(
         saved(dict), arch="vit_tiny_patch16_224", kwargs={"img_size": 64}, chosen={"image_size": 64}, expected={"image_size": 64}),
     "head-of-21k": Form(saved(dict), outputs=21843, classes=tuple(f"s{i:05d}" for i in range(21843))),
+    "average-of-parameters": Form(
+        saved(lambda s: {"state_dict": {**other(), **statistics(s)}, "state_dict_ema": without(s, *BUFFERS)}), kind="ema"),
+    "average-without-names-raw": Form(
+        saved(lambda s: {"model": s, "ema": {"decay": 0.9, "shadow_params": list(other().values())}}), weights="raw"),
+    "average-not-begun-raw": Form(saved(lambda s: {"model": s, "model_ema": never_averaged()}), weights="raw"),
+    "equal-copy-of-a-wrapper": Form(saved(lambda s: {**s, **prefixed({k: v.clone() for k, v in s.items()}, "_orig_mod.")})),
+    "normaliser-of-bytes-without-mean": Form(
+        saved(lambda s: {"pixel_mean": torch.zeros(3, 1, 1), "pixel_std": torch.full((3, 1, 1), 255.0), **prefixed(s, "model.")}),
+        expected={"mean": (0.0,) * 3, "std": (1.0,) * 3}),
+    "normaliser-of-the-teacher": Form(
+        saved(lambda s: {**prefixed(s, "student."), **prefixed(other(), "teacher.net."), "teacher.norm.mean": torch.tensor(HALF),
+                         "teacher.norm.std": torch.tensor(HALF)}), weights="student", arch="resnet10",
+        chosen={"image_size": 32}, expected={"mean": (0.485, 0.456, 0.406)}),
+    "safetensors-named-pth": Form(lambda folder, net: save_file(net.state_dict(), folder / "c.pth") or folder / "c.pth"),
+    "torch-named-safetensors": Form(saved(dict, "c.safetensors")),
+    "timm-folder-by-its-file": Form(
+        lambda folder, net: timm_folder(folder, net, model_args={"global_pool": "max"}) / "model.safetensors", arch="resnet18",
+        kwargs={"global_pool": "max"}, chosen={}, expected=FED),
+    "two-heads": Form(
+        saved(lambda s: {**prefixed(without(s, "fc."), "backbone."), **{k.replace("fc", n): v for k, v in s.items() if k[:3] == "fc."
+                         for n in ("fc", "head")}}), features=True),
+    "names-of-the-head": Form(saved(lambda s: {"model": s, "class_to_idx": {name: place for place, name in enumerate(IDS)},
+                                               "meta": {"CLASSES": ["robin", "agama", "x"]}})),
     "head-of-nine": Form(saved(dict), outputs=9, classes=tuple(name.split(" ")[0] for name in NINE)),
     "timm-tag": Form(saved(dict), arch="resnet18.tv_in1k", source="resnet18", chosen={},
                      expected={"image_size": 224, "crop": 0.875, "interpolation": "bilinear"}),
@@ -377,6 +414,50 @@ REFUSED: dict[str, Refusal] = {
     "labels-in-another-order": Refusal(
         Form(timm_folder, arch="", source="resnet18", classes=IDS[::-1]), "not in the order of the head", "n01558993",
         "head's order"),
+    "labels-by-name-in-another-order": Refusal(
+        Form(lambda folder, net: timm_folder(folder, net, label_names=["Gila monster", "American robin", "eastern hog-nosed snake",
+                                                                     "garter snake"]),
+             arch="", source="resnet18"), "not in the order of the head", "Gila monster", "head's order"),
+    "labels-of-another-set": Refusal(
+        Form(lambda folder, net: timm_folder(folder, net, label_names=["cat", "dog", "car", "ship"]), arch="", source="resnet18"),
+        "not known to be the head's", "cat", "head's order"),
+    "id2label-in-another-order": Refusal(
+        Form(lambda folder, net: timm_folder(folder, net, True, label_names=None, id2label=dict(enumerate(IDS[::-1]))), arch="",
+             source="resnet18"), "not in the order of the head", "n01735189", "head's order"),
+    "class-to-idx-in-another-order": Refusal(
+        Form(saved(lambda s: {"model": s, "class_to_idx": {name: 3 - place for place, name in enumerate(IDS)}})),
+        "not in the order of the head", "class_to_idx of c.pth lists n01735189", "head's order"),
+    "mmpretrain-classes-in-another-order": Refusal(
+        Form(saved(lambda s: {"meta": {"CLASSES": IDS[::-1]}, "state_dict": with_mm_head(s)})),
+        "not in the order of the head", "meta.CLASSES", "head's order"),
+    "average-without-names": Refusal(
+        Form(saved(lambda s: {"model": s, "ema": {"shadow_params": list(other().values())}})), "average in .* cannot be read",
+        "ema.shadow_params", "--weights raw"),
+    "average-in-part": Refusal(
+        Form(saved(lambda s: {"model": s, "ema": without(other(), "conv1.weight")})), "ema in .* is incomplete", "it lacks .*conv1",
+        "--weights raw"),
+    "average-not-begun": Refusal(
+        Form(saved(lambda s: {"model": s, "model_ema": never_averaged()})), "never updated", "n_averaged", "--weights raw"),
+    "two-tensors-of-one-name": Refusal(
+        Form(saved(lambda s: {**s, **prefixed(other(), "_orig_mod.")})), "two tensors for one name", "conv1.0.weight", "state_dict"),
+    "whole-numbers-of-unknown-use": Refusal(
+        Form(saved(lambda s: {**prefixed(s, "model."), "out_order": torch.tensor([3, 2, 1, 0])})), "do not fit", "out_order",
+        "save the state dict"),
+    "mask-of-unknown-use": Refusal(
+        Form(saved(lambda s: {**prefixed(s, "model."), "model.mask": torch.tensor([True, False])})), "do not fit", "mask",
+        "save the state dict"),
+    "statistics-of-a-loss": Refusal(
+        Form(saved(lambda s: {**prefixed(s, "model."), "meter.mean": torch.tensor(0.7), "meter.std": torch.tensor(0.2)})),
+        "do not fit", "meter.mean", "save the state dict"),
+    "normaliser-without-spread": Refusal(
+        Form(saved(lambda s: {**prefixed(s, "model."), "norm.mean": torch.zeros(3), "norm.std": torch.zeros(3)})),
+        "do not fit", "norm.mean", "save the state dict"),
+    "weights-that-are-no-numbers": Refusal(
+        Form(saved(lambda s: {**s, "fc.weight": s["fc.weight"] * float("nan")})), "no numbers", "1 of .*: fc.weight",
+        "diverged"),
+    "whole-network-inside": Refusal(
+        Form(lambda folder, net: torch.save({"model": net, "epoch": 3}, folder / "c.pth") or folder / "c.pth"),
+        "a whole network under 'model'", "only the code of", r"\['model'\].state_dict"),
     "hub-not-in-the-cache": Refusal(
         Form(lambda *_: "hf-hub:someone/else", arch=""), "not on this machine", "nothing is downloaded",
         "hf download someone/else"),
