@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.core.errors import DataMissing, UserError
 from harness.core.tree import files_below, folders, is_image, not_read, unpacking
-from harness.images.parts import FOLDERS, TRAINING, part_of_folder
+from harness.images.parts import FOLDERS, TRAINING, check_images, part_of_folder
 
 _PACKED = (".tar", ".parquet", ".arrow", ".zip", ".gz", ".tgz")
 
@@ -99,7 +99,7 @@ def class_images(root: Path, name: str, part: str = TRAINING) -> list[str]:
 
 
 def check_parts(folder: Path, listed: Sequence[str], part: str) -> None:
-    """Refuse a class folder some of whose images lie in a subfolder that is called like another part.
+    """Refuse a class folder some of whose images are of another part by their names or that of a subfolder.
 
     Raises:
         UserError: it does.
@@ -112,6 +112,7 @@ def check_parts(folder: Path, listed: Sequence[str], part: str) -> None:
                 f"its images, such as {path}, are not {part} images",
                 f"move the folders of each part together: {part_of_folder(foreign)}/{folder.name}/",
             )
+    check_images(folder, {path: path.rpartition("/")[2] for path in listed}, part)
 
 
 def explain_parts(root: Path, names: Sequence[str], part: str = TRAINING) -> None:

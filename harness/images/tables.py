@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
-from harness.images.entries import LABEL_KEYS, Entry
+from harness.images.entries import LABEL_KEYS, SPLIT_KEY, Entry
+from harness.images.parts import part_of_word
 
 _IMAGE_KEYS = ("image", "img", "jpg", "png")
 _NAME_KEYS = ("path", "file_name", "filename", "__key__")
@@ -29,8 +30,10 @@ def table_entries(base: Path, container: str) -> Iterator[Entry]:
     path = base / container
     _, column = columns(path)
     labels, names = _column(path, column), _names(path)
+    splits = _column(path, SPLIT_KEY) if SPLIT_KEY in open_parquet(path).schema_arrow.names else [""] * len(labels)
     for row, label in enumerate(labels):
-        yield Entry(f"{container}::{row:08d}", str(label), container, row, 0, names[row] or "")
+        part = part_of_word(str(splits[row] or ""))
+        yield Entry(f"{container}::{row:08d}", str(label), container, row, 0, names[row] or "", part)
 
 
 def label_names(path: Path) -> tuple[str, ...]:
