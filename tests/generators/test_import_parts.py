@@ -12,6 +12,7 @@ import pytest
 from harness.core.errors import UserError
 from harness.images.folder import FolderSource
 from harness.images.published import list_images
+from harness.images.tables import open_parquet
 from tests.generators.test_import_layouts import hub_parquet, webdataset
 from tests.generators.test_imports import CLASSES, contents, picture, write_folders, write_tar
 
@@ -96,3 +97,46 @@ def test_a_holdout_beside_files_that_name_no_part_is_asked_about(tmp_path: Path)
         hub_parquet(tmp_path / name, CLASSES, [0, 1, 2])
     with pytest.raises(UserError, match="their names do not tell which are which"):
         list_images(tmp_path)
+
+
+def test_two_configurations_of_one_data_set_are_asked_about(tmp_path: Path) -> None:
+    for form in ("{}/train-00000-of-00001.parquet", "{}/train/0000.parquet"):
+        root = tmp_path / str(len(form))
+        for config in ("full_size", "160px"):
+            hub_parquet(root / form.format(config), CLASSES, [0, 1, 2])
+        with pytest.raises(UserError, match="several configurations") as caught:
+            list_images(root)
+        assert "160px (1 files) and full_size (1 files)" in caught.value.why
+        assert len(list_images(root / "160px").entries) == 3
+
+
+def test_the_hubs_converted_copy_is_left_out_or_asked_about(tmp_path: Path) -> None:
+    own, copy = "data/train-00000-of-00001.parquet", "default/train/0000.parquet"
+    hub_parquet(tmp_path / own, CLASSES, [0, 1, 2])
+    hub_parquet(tmp_path / copy, CLASSES, [0, 1, 2])
+    listing = list_images(tmp_path)
+    assert {entry.container for entry in listing.entries} == {own} and copy in listing.left_out[0]
+    hub_parquet(tmp_path / copy, CLASSES, [0, 1])
+    open_parquet.cache_clear()
+    with pytest.raises(UserError, match="the hub's converted copy, but they have 3 and 2 rows"):
+        list_images(tmp_path)
+
+
+@pytest.mark.parametrize("second", ["train-0 (1).tar", "train-0(1).tar", "train-0 - Copy.tar", "train-0 copy.tar"])
+def test_a_second_copy_of_a_file_is_refused_by_its_name(tmp_path: Path, second: str) -> None:
+    webdataset(tmp_path / "train-0.tar", ["a", "b"], CLASSES[:2])
+    webdataset(tmp_path / second, ["c", "d"], CLASSES[:2])
+    with pytest.raises(UserError, match=r"holds train-0\.tar twice"):
+        list_images(tmp_path)
+
+
+def test_an_archive_under_two_names_is_refused_and_a_key_with_two_labels_is_said(tmp_path: Path) -> None:
+    for name in ("train-0.tar", "train-1.tar"):
+        webdataset(tmp_path / "same" / name, ["a", "b"], CLASSES[:2])
+    with pytest.raises(UserError, match="holds one archive twice"):
+        list_images(tmp_path / "same")
+    webdataset(tmp_path / "keys" / "train-0.tar", ["a", "b"], CLASSES[:2])
+    webdataset(tmp_path / "keys" / "train-1.tar", ["a", "c"], CLASSES[1:])
+    listing = list_images(tmp_path / "keys")
+    assert len(listing.entries) == 4 and "1 sample keys stand in several archives" in listing.noted[0]
+    assert CLASSES[0] in listing.noted[0] and CLASSES[1] in listing.noted[0]
