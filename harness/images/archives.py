@@ -64,6 +64,7 @@ def _images(tar: tarfile.TarFile, where: str, stem: str, start: int, part: str) 
     inner = {name for name in members if archive_suffix(name)}
     if any(map(is_image, members)):
         inner = {name for name in inner if name.lower().endswith(".tar")}  # beside images, others hold something else
+    closed = [name for name in members if archive_suffix(name) and name not in inner]
     labels, splits = _labels(tar, members, where)
     for name, info in members.items():
         if name in inner:
@@ -81,7 +82,7 @@ def _images(tar: tarfile.TarFile, where: str, stem: str, start: int, part: str) 
             )
             place = "" if label else name if parents else f"{stem}/{name}"
             yield _Found(entry, place)
-    yield from (_Found(Entry(f"{where}::{name}", ""), "") for name in not_read(members))
+    yield from (_Found(Entry(f"{where}::{name}", ""), "") for name in (*not_read(members), *closed))
 
 
 def _inside(tar: tarfile.TarFile, where: str, info: tarfile.TarInfo, start: int, part: str) -> Iterator[_Found]:
@@ -177,7 +178,7 @@ def _agreed(first: str, second: str, key: str, where: str) -> str:
     if first != second and first.isdigit() == second.isdigit():
         raise UserError(
             f"{where}: sample {key.lstrip('/')} has two labels",
-            f"its side files (.cls, .json) say {first!r} and {second!r}",
+            f"its side files (.cls, .json) say {first!r} and {second!r} (the first dot of a file name ends its key)",
             "pack it again with one label a sample",
         )
     return second if first.isdigit() else first
@@ -191,7 +192,7 @@ def _check_samples(members: Iterable[str], labels: Mapping[str, str], keys: Mapp
         if other != name and _key(name) in labels:
             raise UserError(
                 f"{where}: two images claim the sample {_key(name).lstrip('/')}",
-                f"{other} and {name}",
+                f"{other} and {name} (the first dot of a file name ends its key)",
                 "pack it again with one image a sample (masks and thumbnails would be trained on)",
             )
     if keys and not labels and not any("/" in name for name in images):

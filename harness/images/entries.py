@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-LABEL_KEYS = ("label", "cls", "class", "wnid")
+LABEL_KEYS = ("label", "cls", "class", "wnid", "labels")
 """Columns of tables and keys of side files that hold a label, in the order in which they are looked for."""
 
 SPLIT_KEY = "split"

@@ -99,6 +99,36 @@ def test_a_holdout_beside_files_that_name_no_part_is_asked_about(tmp_path: Path)
         list_images(tmp_path)
 
 
+def test_label_columns_that_disagree_are_refused(tmp_path: Path) -> None:
+    wnids = [CLASSES[1], CLASSES[0]]
+    for name, columns in {
+        "numbers": {"label": [0, 1], "cls": [1, 0]},
+        "texts": {"class": ["a", "b"], "wnid": ["a", "c"]},
+        "mixed": {"label": [0, 0], "wnid": wnids},
+    }.items():
+        table(tmp_path / name / "train.parquet", columns)
+        with pytest.raises(UserError, match="two label columns that disagree"):
+            list_images(tmp_path / name)
+    table(tmp_path / "same" / "train.parquet", {"label": [0, 1], "cls": [0, 1], "wnid": wnids})
+    assert [entry.folder for entry in list_images(tmp_path / "same").entries] == ["0", "1"]
+
+
+def test_rows_without_a_label_leave_the_others_as_they_are(tmp_path: Path) -> None:
+    table(tmp_path / "null" / "train.parquet", {"label": [0, None, 2]})
+    table(tmp_path / "float" / "train.parquet", {"labels": [0.0, float("nan"), 2.0]})
+    for name in ("null", "float"):
+        assert [entry.folder for entry in list_images(tmp_path / name).entries] == ["0", "-1", "2"]
+
+
+def test_an_archive_beside_images_is_counted_and_dots_in_keys_are_explained(tmp_path: Path) -> None:
+    write_tar(tmp_path / "zip" / "all.tar", FILES | {"more.zip": b"PK"})
+    assert list_images(tmp_path / "zip").skipped == {".zip": 1}
+    webdataset(tmp_path / "dots" / "0.tar", ["img.0001", "img.0002"], ["0", "1"])
+    with pytest.raises(UserError, match="sample img has two labels") as caught:
+        list_images(tmp_path / "dots")
+    assert "the first dot of a file name ends its key" in caught.value.why
+
+
 def test_two_configurations_of_one_data_set_are_asked_about(tmp_path: Path) -> None:
     for form in ("{}/train-00000-of-00001.parquet", "{}/train/0000.parquet"):
         root = tmp_path / str(len(form))
