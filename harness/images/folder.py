@@ -17,7 +17,16 @@ def image_folder(root: Path, part: str = TRAINING) -> Path:
 
     A folder of that name with neither folders nor archives in it is a class, and not a part.
     """
-    return next((root / place for place in FOLDERS[part] if _holds_part(root / place)), root)
+    places = (place for name in FOLDERS[part] for place in (root / name, _any_case(root, name)))
+    return next((place for place in places if _holds_part(place)), root)
+
+
+def _any_case(root: Path, name: str) -> Path:
+    """Return the folder of a name in whatever case (``Train``); the name as it is where there is none."""
+    found = (
+        next((each for each in sorted(root.iterdir()) if each.name.lower() == name), None) if root.is_dir() else None
+    )
+    return found or root / name
 
 
 def _holds_part(folder: Path) -> bool:

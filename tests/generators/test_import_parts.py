@@ -92,6 +92,13 @@ def test_parts_are_told_by_joined_words(tmp_path: Path, train: str, held_out: st
     assert {entry.container for entry in list_images(tmp_path).entries} == {train}
 
 
+def test_folders_of_parts_in_capitals_are_parts(tmp_path: Path) -> None:
+    for place in ("Train", "Val"):
+        write_folders(tmp_path / place, FILES)
+    assert list_images(tmp_path).base == tmp_path / "Train"
+    assert list_images(tmp_path, "validation").base == tmp_path / "Val"
+
+
 def test_a_holdout_beside_files_that_name_no_part_is_asked_about(tmp_path: Path) -> None:
     for name in ("part0.parquet", "holdout.parquet"):
         hub_parquet(tmp_path / name, CLASSES, [0, 1, 2])
