@@ -116,10 +116,9 @@ def _scale(path: Path, name: str, rank: int, alphas: Mapping[str, float], metada
     own = {key.removeprefix("unet."): value for key, value in metadata.items()}
     if own.get("use_dora"):
         raise CorruptArtifact(f"{path} cannot be used", "it is a DoRA", _FIX)
-    alpha = alphas.get(name, own.get("lora_alpha", rank))
-    for pattern, value in (own.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
-            alpha = value
+    patterns = own.get("alpha_pattern") or {}  # the first that matches counts, as in PEFT
+    fitting = (value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name))
+    alpha = alphas.get(name, next(fitting, own.get("lora_alpha", rank)))
     return float(alpha / (rank**0.5 if own.get("use_rslora") else rank))
 
 

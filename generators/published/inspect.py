@@ -35,7 +35,7 @@ def inspect_published(root: Path, spec: str, classes: ClassList) -> DataReport:
     used = {entry.path: entry for entry in listing.entries if entry.folder in mapping.labels}
     sample = [used[path] for path in sample_paths(tuple(used))]
     skipped = "".join(f", {count} {suffix} files not read" for suffix, count in sorted(listing.skipped.items()))
-    skipped += "".join(f", {text}" for text in listing.left_out)
+    skipped += "".join(f", {text}" for text in (*listing.left_out, *listing.noted))
     broken = _broken(EntryReader(listing.base), sample)
     return DataReport(
         listing.layout + (" in train/" if listing.base != root else ""),

@@ -58,7 +58,7 @@ def scan(ctx: Context) -> None:
         "skipped": dict(listing.skipped),
         "prompts": _prompts(ctx.data(name)),
         "label_names": listing.label_names,
-        "notes": (*listing.left_out, *listing.missing),
+        "notes": (*listing.left_out, *listing.noted, *listing.missing),
     }
     write_json(ctx.out / FACTS, facts)
 

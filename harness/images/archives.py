@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from harness.core.errors import UserError
 from harness.core.tree import archive_suffix, is_image, not_read, visible
-from harness.images.entries import LABEL_KEYS, Entry
-from harness.images.parts import part_of_file, part_of_folder
+from harness.images.entries import LABEL_KEYS, SPLIT_KEY, Entry
+from harness.images.parts import part_of_file, part_of_folder, part_of_word
 
 _SIDE_FILES = (".cls", ".json")
 
@@ -23,8 +23,6 @@ class Packed:
     """The images of one tar file."""
 
     entries: tuple[Entry, ...]
-    parts: Mapping[str, str]
-    """Part of the data set that folders or tar files inside it name, by the path of an entry; empty text: none."""
     keys: Mapping[str, str]
     """Where an image would be unpacked to, by the path of an entry; samples with a label of their own have none."""
     skipped: Counter[str] = field(default_factory=Counter)
@@ -47,7 +45,6 @@ def read_archive(base: Path, container: str) -> Packed:
     named = {each.entry.path: each for each in found}
     return Packed(
         entries,
-        {entry.path: named[entry.path].part for entry in entries},
         {entry.path: named[entry.path].key for entry in entries if named[entry.path].key},
         Counter(PurePosixPath(path).suffix.lower() for path, each in named.items() if not each.entry.folder),
     )
@@ -58,7 +55,6 @@ class _Found:
     """An image, or one that is not read (without a folder)."""
 
     entry: Entry
-    part: str
     key: str
 
 
@@ -68,19 +64,25 @@ def _images(tar: tarfile.TarFile, where: str, stem: str, start: int, part: str) 
     inner = {name for name in members if archive_suffix(name)}
     if any(map(is_image, members)):
         inner = {name for name in inner if name.lower().endswith(".tar")}  # beside images, others hold something else
-    labels = _labels(tar, members, where)
+    closed = [name for name in members if archive_suffix(name) and name not in inner]
+    labels, splits = _labels(tar, members, where)
     for name, info in members.items():
         if name in inner:
             yield from _inside(tar, f"{where}::{name}", info, start, part)
         elif is_image(name):
             parents, label = PurePosixPath(name).parts[:-1], labels.get(_key(name), "")
-            own = [part_of_folder(each) for each in (parents if label else parents[:-1])]
+            told = [part, *(part_of_folder(each) for each in (parents if label else parents[:-1]))]
+            own = splits.get(_key(name)) or next(filter(None, reversed(told)), "")
             entry = Entry(
-                f"{where}::{name}", label or (parents[-1] if parents else stem), "", start + info.offset_data, info.size
+                f"{where}::{name}",
+                label or (parents[-1] if parents else stem),
+                offset=start + info.offset_data,
+                size=info.size,
+                part=own,
             )
             place = "" if label else name if parents else f"{stem}/{name}"
-            yield _Found(entry, next((each for each in reversed(own) if each), part), place)
-    yield from (_Found(Entry(f"{where}::{name}", ""), "", "") for name in not_read(members))
+            yield _Found(entry, place)
+    yield from (_Found(Entry(f"{where}::{name}", ""), "") for name in (*not_read(members), *closed))
 
 
 def _inside(tar: tarfile.TarFile, where: str, info: tarfile.TarInfo, start: int, part: str) -> Iterator[_Found]:
@@ -139,14 +141,17 @@ def _key(name: str) -> str:
     return f"{folder}/{file.partition('.')[0]}"
 
 
-def _labels(tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], where: str) -> dict[str, str]:
-    """Return the label of every webdataset sample that has one.
+def _labels(
+    tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], where: str
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the label of every webdataset sample that has one, and the part of every sample that names it.
 
     Raises:
         UserError: two side files of a sample state different labels, two images claim one sample, or samples have side
             files and no labels.
     """
     labels: dict[str, str] = {}
+    splits: dict[str, str] = {}
     keys: dict[str, None] = {}
     for name, info in members.items():
         suffix = PurePosixPath(name).suffix.lower()
@@ -156,11 +161,12 @@ def _labels(tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], where:
         text = stream.read().decode("utf-8", "replace").strip() if stream is not None else ""
         facts = {} if suffix == ".cls" else _facts(text)
         keys |= dict.fromkeys(facts)
+        splits[_key(name)] = splits.get(_key(name)) or part_of_word(str(facts.get(SPLIT_KEY, "")))
         value = text if suffix == ".cls" else _json_label(facts)
         if value:
             labels[_key(name)] = _agreed(labels.get(_key(name), value), value, _key(name), where)
     _check_samples(members, labels, keys, where)
-    return labels
+    return labels, splits
 
 
 def _agreed(first: str, second: str, key: str, where: str) -> str:
@@ -172,7 +178,7 @@ def _agreed(first: str, second: str, key: str, where: str) -> str:
     if first != second and first.isdigit() == second.isdigit():
         raise UserError(
             f"{where}: sample {key.lstrip('/')} has two labels",
-            f"its side files (.cls, .json) say {first!r} and {second!r}",
+            f"its side files (.cls, .json) say {first!r} and {second!r} (the first dot of a file name ends its key)",
             "pack it again with one label a sample",
         )
     return second if first.isdigit() else first
@@ -186,7 +192,7 @@ def _check_samples(members: Iterable[str], labels: Mapping[str, str], keys: Mapp
         if other != name and _key(name) in labels:
             raise UserError(
                 f"{where}: two images claim the sample {_key(name).lstrip('/')}",
-                f"{other} and {name}",
+                f"{other} and {name} (the first dot of a file name ends its key)",
                 "pack it again with one image a sample (masks and thumbnails would be trained on)",
             )
     if keys and not labels and not any("/" in name for name in images):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-LABEL_KEYS = ("label", "cls", "class", "wnid")
+LABEL_KEYS = ("label", "cls", "class", "wnid", "labels")
 """Columns of tables and keys of side files that hold a label, in the order in which they are looked for."""
+
+SPLIT_KEY = "split"
+"""Column of tables and key of side files that names the part an image belongs to."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,9 @@ class Entry:
     """Encoded bytes, where the container tells."""
     name: str = ""
     """File name before it was packed, where the container tells it beside the path (a column of a parquet file)."""
+
+    part: str = ""
+    """Part of the data set that the container tells of this image (a folder, a column ``split``); empty where it does not."""
 
     @property
     def stem(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.core.errors import DataMissing, UserError
 from harness.core.tree import files_below, folders, is_image, not_read, unpacking
-from harness.images.parts import FOLDERS, TRAINING, part_of_folder
+from harness.images.parts import FOLDERS, TRAINING, check_images, part_of_folder
 
 _PACKED = (".tar", ".parquet", ".arrow", ".zip", ".gz", ".tgz")
 
@@ -17,7 +17,16 @@ def image_folder(root: Path, part: str = TRAINING) -> Path:
 
     A folder of that name with neither folders nor archives in it is a class, and not a part.
     """
-    return next((root / place for place in FOLDERS[part] if _holds_part(root / place)), root)
+    places = (place for name in FOLDERS[part] for place in (root / name, _any_case(root, name)))
+    return next((place for place in places if _holds_part(place)), root)
+
+
+def _any_case(root: Path, name: str) -> Path:
+    """Return the folder of a name in whatever case (``Train``); the name as it is where there is none."""
+    found = (
+        next((each for each in sorted(root.iterdir()) if each.name.lower() == name), None) if root.is_dir() else None
+    )
+    return found or root / name
 
 
 def _holds_part(folder: Path) -> bool:
@@ -99,7 +108,7 @@ def class_images(root: Path, name: str, part: str = TRAINING) -> list[str]:
 
 
 def check_parts(folder: Path, listed: Sequence[str], part: str) -> None:
-    """Refuse a class folder some of whose images lie in a subfolder that is called like another part.
+    """Refuse a class folder some of whose images are of another part by their names or that of a subfolder.
 
     Raises:
         UserError: it does.
@@ -112,6 +121,7 @@ def check_parts(folder: Path, listed: Sequence[str], part: str) -> None:
                 f"its images, such as {path}, are not {part} images",
                 f"move the folders of each part together: {part_of_folder(foreign)}/{folder.name}/",
             )
+    check_images(folder, {path: path.rpartition("/")[2] for path in listed}, part)
 
 
 def explain_parts(root: Path, names: Sequence[str], part: str = TRAINING) -> None:

@@ -47,19 +47,22 @@ def match_label_names(names: Sequence[str], classes: ClassList) -> tuple[str, ..
 def _candidates(names: Sequence[str], classes: ClassList, known: ClassList) -> list[frozenset[str]]:
     """Return the classes that each name may stand for.
 
-    Where one vocabulary knows all names, it decides (all such together where several do); else any synonym counts.
+    A vocabulary that knows all names decides where they are its whole list (all such together where several do). Else any
+    synonym counts, and case tells two classes apart ("Cardigan", the dog) where every name is spelt as a vocabulary spells it.
     """
     lemmas = _lemmas(known)
     lists = [dict(zip(each.ids, each.names, strict=True)) for each in (classes, known)]
     own = _table({class_id: [class_id] for each in (classes, known) for class_id in each.ids}, str)
     whole = [own, *(_table({i: [name] for i, name in each.items()}, _plain) for each in (*lists, lemmas))]
     fitting = [table for table in whole if all(_plain(name) in table or name in table for name in names)]
-    if not fitting:
-        synonyms = {i: [*lemmas.get(i, "").split(", "), lemmas.get(i, ""), *(each.get(i, "") for each in lists)]
-                    for i in {*lists[0], *lists[1]}}  # fmt: skip
-        fitting = [own, _table(synonyms, _plain)]
-        return [_union(fitting, name) or _union(fitting, *name.split(", ")) for name in names]
-    return [_union(fitting, name) for name in names]
+    found = [_union(fitting, name) for name in names]
+    if fitting and (len(names) == len(known) or frozenset().union(*found) == {*classes.ids}):
+        return found
+    synonyms = {i: [*lemmas.get(i, "").split(", "), lemmas.get(i, ""), *(each.get(i, "") for each in lists)]
+                for i in {*lists[0], *lists[1]}}  # fmt: skip
+    spelt, any_case = _table(synonyms, _spelling), [own, _table(synonyms, _plain)]
+    exact = [own.get(name, spelt.get(_spelling(name), frozenset())) for name in names]
+    return exact if all(exact) else [_union(any_case, name) or _union(any_case, *name.split(", ")) for name in names]
 
 
 def _union(tables: Sequence[Table], *names: str) -> frozenset[str]:
@@ -90,8 +93,12 @@ def _table(names: Mapping[str, Sequence[str]], normal: Callable[[str], str]) -> 
     return {name: frozenset(ids) for name, ids in found.items()}
 
 
+def _spelling(name: str) -> str:
+    return " ".join(name.replace("_", " ").split())
+
+
 def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
+    return _spelling(name).casefold()
 
 
 def _lemmas(known: ClassList) -> dict[str, str]:

@@ -16,9 +16,10 @@ from typing import Any
 from harness.core.errors import DataMissing, UserError
 from harness.core.tree import archive_suffix, files, is_image, not_read, unpacking, walk
 from harness.images.archives import check_keys, read_archive
+from harness.images.copies import repeated_keys, take_one_copy
 from harness.images.entries import Entry
 from harness.images.folder import check_parts, explain_parts, image_folder, read_file
-from harness.images.parts import TRAINING, part_of_file, part_of_folder, take_part
+from harness.images.parts import TRAINING, check_images, part_of_file, part_of_folder, take_part
 from harness.images.tables import columns, has_images, label_names, open_parquet, table_entries
 
 _FIX = "give the folder that holds class folders, .tar shards or .parquet files (of the training images)"
@@ -39,6 +40,8 @@ class Listing:
     """Names of labels 0, 1, ... as the files themselves state them; empty where they state none."""
     left_out: tuple[str, ...] = ()
     """What was left out on purpose, in words."""
+    noted: tuple[str, ...] = ()
+    """What is odd and was read all the same, in words."""
     missing: tuple[str, ...] = ()
     """What is missing by the names of the files, in words."""
 
@@ -89,9 +92,10 @@ def list_images(root: Path, part: str = TRAINING) -> Listing:
             listing = replace(listing, left_out=(*listing.left_out, text))
         return listing
     names, others = take_part(base, {name: part_of_file(name) for name in tars or tables}, part)
-    listing = _archives(base, names, part) if tars else _tables(base, names)
+    names, copies = take_one_copy(base, names)
+    listing = _of_part(_archives(base, names) if tars else _tables(base, names), part)
     left = tuple(f"left out: {count} {other} files" for other, count in sorted(others.items()))
-    return replace(listing, left_out=(*left, *listing.left_out), missing=tuple(_numbered(base, names)))
+    return replace(listing, left_out=(*left, *copies, *listing.left_out), missing=tuple(_numbered(base, names)))
 
 
 def _survey(base: Path) -> _Survey:
@@ -144,7 +148,23 @@ def _class_folders(base: Path, found: _Survey, part: str) -> Listing:
     return Listing("class folders", base, tuple(entries), skipped, left_out=tuple(left))
 
 
-def _archives(base: Path, names: Sequence[str], part: str) -> Listing:
+def _of_part(listing: Listing, part: str) -> Listing:
+    """Return the images of one part, as folders inside archives, columns and side files tell them.
+
+    Raises:
+        UserError: the parts cannot be distinguished, or images bear the names of another part's.
+    """
+    kept, others = take_part(listing.base, {entry.path: entry.part for entry in listing.entries}, part)
+    if others:
+        chosen = set(kept)
+        left = tuple(f"left out: {count} {other} images inside the files" for other, count in sorted(others.items()))
+        entries = tuple(entry for entry in listing.entries if entry.path in chosen)
+        listing = replace(listing, entries=entries, left_out=(*listing.left_out, *left))
+    check_images(listing.base, {entry.path: entry.stem for entry in listing.entries}, part)
+    return listing
+
+
+def _archives(base: Path, names: Sequence[str]) -> Listing:
     packed = [read_archive(base, name) for name in names]
     check_keys(base, packed)
     skipped: Counter[str] = Counter()
@@ -153,13 +173,8 @@ def _archives(base: Path, names: Sequence[str], part: str) -> Listing:
     entries = [entry for each in packed for entry in each.entries]
     if not entries:
         raise DataMissing(f"no images in {base}", f"{', '.join(names[:3])} hold none", "check what was downloaded")
-    left: tuple[str, ...] = ()
-    kept, others = take_part(base, {path: own for each in packed for path, own in each.parts.items()}, part)
-    if others:
-        chosen = set(kept)
-        entries = [entry for entry in entries if entry.path in chosen]
-        left = tuple(f"left out: {count} {other} images inside the archives" for other, count in sorted(others.items()))
-    return Listing("tar shards", base, tuple(entries), skipped, left_out=left)
+    noted = tuple(repeated_keys(base, {name: each.entries for name, each in zip(names, packed, strict=True)}))
+    return Listing("tar shards", base, tuple(entries), skipped, noted=noted)
 
 
 def _tables(base: Path, names: Sequence[str]) -> Listing:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
-from harness.images.entries import LABEL_KEYS, Entry
+from harness.images.entries import LABEL_KEYS, SPLIT_KEY, Entry
+from harness.images.parts import part_of_word
 
 _IMAGE_KEYS = ("image", "img", "jpg", "png")
 _NAME_KEYS = ("path", "file_name", "filename", "__key__")
@@ -24,13 +25,44 @@ def table_entries(base: Path, container: str) -> Iterator[Entry]:
     """Yield the rows of a parquet file.
 
     Raises:
-        UserError: it is damaged, or has no image and label columns.
+        UserError: it is damaged, has no image and label columns, or two label columns that disagree.
     """
     path = base / container
     _, column = columns(path)
-    labels, names = _column(path, column), _names(path)
+    labels, names = [_label(value) for value in _column(path, column)], _names(path)
+    for other in (each for each in LABEL_KEYS if each in open_parquet(path).schema_arrow.names and each != column):
+        _check_agree(path, (column, other), labels, [_label(value) for value in _column(path, other)])
+    splits = _column(path, SPLIT_KEY) if SPLIT_KEY in open_parquet(path).schema_arrow.names else [""] * len(labels)
     for row, label in enumerate(labels):
-        yield Entry(f"{container}::{row:08d}", str(label), container, row, 0, names[row] or "")
+        part = part_of_word(str(splits[row] or ""))
+        yield Entry(f"{container}::{row:08d}", label, container, row, 0, names[row] or "", part)
+
+
+def _label(value: Any) -> str:
+    """Return a label as text: ``-1`` where there is none; libraries store integers with gaps as floats."""
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else None if value != value else value
+    return "-1" if value is None else str(value)
+
+
+def _check_agree(path: Path, columns: tuple[str, str], one: Sequence[str], other: Sequence[str]) -> None:
+    """Refuse two label columns that give a row different classes.
+
+    Numbers must be equal, and so must texts; of a number and a text each number goes with one text.
+
+    Raises:
+        UserError: they disagree.
+    """
+    meant: dict[str, str] = {}
+    for row, (first, second) in enumerate(zip(one, other, strict=True)):
+        number, text = sorted((first, second), key=lambda label: not label.isdigit())
+        same = number == text if number.isdigit() == text.isdigit() else meant.setdefault(number, text) == text
+        if not same and "-1" not in (first, second):
+            raise UserError(
+                f"{path} has two label columns that disagree",
+                f"row {row} has {columns[0]} {first!r} and {columns[1]} {second!r}",
+                "write it again with the column that holds the class",
+            )
 
 
 def label_names(path: Path) -> tuple[str, ...]:
@@ -57,7 +89,7 @@ def columns(path: Path) -> tuple[str, str]:
         raise UserError(
             f"{path} holds no labelled images",
             f"its columns are {', '.join(names)}",
-            "an image column (image, bytes inside) and a label column (label, cls, class or wnid) are needed",
+            "an image column (image, bytes inside) and a label column (label, cls, class, wnid or labels) are needed",
         )
     return image, label
 

@@ -124,12 +124,28 @@ def test_names_are_matched_by_wnid_name_and_synonym() -> None:
         (["missile", "tench"], "'missile' may be"),
         (["my own name", "tench"], "names no class"),
         (["tench", "Tinca tinca"], "both stand for n01440764"),
+        (["maillot"], "'maillot' may be n03710637 or n03710721"),
+        (["maillot", "goldfish"], "'maillot' may be n03710637 or n03710721"),
+        (["Cardigan", "Goldfish"], "'Cardigan' may be n02113186 or n02963159"),
+        (["cardigan", "pembroke"], "'cardigan' may be n02113186 or n02963159"),
     ],
 )
 def test_a_name_that_is_not_certain_is_refused(names: list[str], words: str) -> None:
     with pytest.raises(UserError) as caught:
         match_label_names(names, some("n01440764"))
     assert words in caught.value.why and "class_map" in caught.value.fix
+
+
+def test_case_tells_two_classes_apart_where_all_names_keep_it_and_a_whole_list_decides() -> None:
+    classes = some("n02113186", "n02963159", "n01443537")
+    assert match_label_names(["Cardigan"], classes) == ("n02113186",)
+    assert match_label_names(["Cardigan", "goldfish", "pug", "Pembroke"], KNOWN)[0] == "n02113186"
+    assert match_label_names(["cardigan", "goldfish"], KNOWN)[0] == "n02963159"
+    assert match_label_names(["goldfish", "CARDIGAN", "cardigan welsh corgi"], classes)[1] == "n02963159"
+    hundred = load_classes("imagenet100")
+    lemmas = dict(zip(KNOWN.ids, lemma_names(), strict=True))
+    for names in ([lemmas[i] for i in hundred.ids], hundred.names):
+        assert match_label_names(names, hundred) == hundred.ids
 
 
 def lemma_names() -> list[str]:

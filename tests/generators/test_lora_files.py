@@ -94,6 +94,26 @@ def test_a_lora_file_fuses_to_the_weights_of_the_stock_pipeline(
         torch.testing.assert_close(value, stock[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
+PATTERNS = [{"to_q": 16, "attn1.to_q": 2}, {"attn1.to_q": 2, "to_q": 16}]
+
+
+@pytest.mark.parametrize(("pattern", "ranks"), [(PATTERNS[0], True), (PATTERNS[1], False)], ids=["general", "special"])
+def test_of_patterns_that_overlap_the_first_counts_as_in_the_stock_pipeline(
+    tiny_pipeline_dir: Path, tmp_path: Path, pattern: dict[str, int], ranks: bool
+) -> None:
+    """The writer of diffusers sorts patterns; other programs leave them in their own order."""
+    targets = ["to_q", "to_k", "to_v", "to_out.0"]
+    own = {"rank_pattern": {name: alpha // 2 for name, alpha in pattern.items()}} if ranks else {}
+    tensors = load_file(write_peft(adapter(tiny_pipeline_dir, alpha_pattern=pattern, **own), tmp_path))
+    facts = {"r": RANK, "lora_alpha": ALPHA, "target_modules": targets, "alpha_pattern": pattern, **own}
+    text = json.dumps({f"unet.{name}": value for name, value in facts.items()})
+    file = tmp_path / "patterns.safetensors"
+    save_file(tensors, file, metadata={"format": "pt", "lora_adapter_metadata": text})
+    fused = fuse_lora(load_pipeline(tiny_pipeline_dir), load_lora(file)).unet.state_dict()
+    for name, value in stock_weights(tiny_pipeline_dir, file).items():
+        torch.testing.assert_close(fused[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
 def test_an_adapter_saved_by_its_unet_fuses_to_the_same_weights(tiny_pipeline_dir: Path, tmp_path: Path) -> None:
     unet = adapter(tiny_pipeline_dir)
     alone, packed = load_lora(write_adapter(unet, tmp_path / "a")), load_lora(write_peft(unet, tmp_path / "b"))
