@@ -25,6 +25,7 @@ from harness.cli.options import (
     examples,
     selects,
 )
+from harness.core.disk import explain, flush_output, lenient
 from harness.core.errors import DataMissing, UserError
 from harness.store.artifacts import Store
 
@@ -104,7 +105,7 @@ def run(
     for finding in found_in(place, found.plan):
         print(f"warning: {finding}", file=sys.stderr)
     _print_board(place, found)
-    if report is not None and report.failures:
+    if report is not None and (report.failures or report.unsaved):
         raise typer.Exit(1)
     if not found.plan.cells or any(entry.asked for entry in found.plan.not_run):
         raise typer.Exit(DataMissing.code)
@@ -236,17 +237,23 @@ def main() -> None:
     """Run the command line; a user error is three lines and an exit code, never a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # the same bytes whatever the locale says
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+    if sys.stderr is sys.__stderr__ and sys.stderr is not None:
+        sys.stderr = lenient(sys.stderr.fileno())
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
     try:
-        app()
-    except UserError as error:
-        if debug:
-            raise
-        print(error, file=sys.stderr)
-        sys.exit(error.code)
+        try:
+            app()
+        finally:
+            flush_output()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
+    except Exception as error:
+        found = explain("standard output", error) if isinstance(error, OSError) else error
+        if debug or not isinstance(found, UserError):
+            raise
+        print(found, file=sys.stderr)
+        sys.exit(found.code)

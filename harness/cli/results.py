@@ -156,10 +156,10 @@ def gate(
         raise DataMissing(f"there is no baseline in {baseline}", f"a candidate was written to {candidate}",
                           f"review it and rename it to {name}, or name another --baseline")  # fmt: skip
     exit_code, summary, cases = door.gate(places, found, strict, generator)
+    sys.stdout.write(summary)
     for path, text in ((markdown, summary), (junit, cases)):
         if path is not None:
             write_text(path, text)
-    sys.stdout.write(summary)
     if exit_code:
         raise typer.Exit(GATE_FAILED)
 

@@ -43,6 +43,8 @@ def print_summary(found: RunPlan, summary: RunSummary | None, quiet: bool) -> No
             f"     fix: {failure.fix}\n     log: {failure.log}",
             file=out,
         )
+    if summary.unsaved is not None:
+        print(f"{summary.unsaved}\n  note: the cells that are done are safe; status does not show them", file=out)
     if not quiet:
         costs = ", ".join(f"{kind} {seconds:.0f}" for kind, seconds in summary.cpu_seconds.items())
         print(f"{summary.done} cells in {summary.wall_seconds:.0f} s; CPU-seconds: {costs}", file=out)

@@ -23,6 +23,7 @@ NO_PART = frozenset(
         ),  # words, facts beside the result
         *(
             "core.files",
+            "core.disk",
             "core.fingerprints",
             "core.hashcache",
             "store.artifacts",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from harness.core.errors import DiskFailed
 from harness.core.files import lock, write_json
 from harness.core.identity import content_key
 
@@ -44,7 +45,7 @@ class HashCache:
         _PROCESS[name] = self._table[name] = [state, value]
         if self.path is None or not self.path.parent.is_dir():
             return
-        with suppress(OSError), lock(self.path.parent / "locks" / "hashes.lock"):
+        with suppress(OSError, DiskFailed), lock(self.path.parent / "locks" / "hashes.lock"):
             table = {**_read(self.path), name: [state, value]}
             write_json(self.path, {"machine": machine(), "hashes": table, "seal": _seal(table)})
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from harness.core.code import load_attribute
 from harness.core.cost import manifest_fields, stopwatch
-from harness.core.files import explain_full_disk, lock
+from harness.core.disk import disk_errors
+from harness.core.files import lock
 from harness.core.provenance import provenance
 from harness.plugins.border import code_errors
 from harness.plugins.context import Context, Progress, silent
@@ -61,35 +61,39 @@ def execute(job: Job, progress: Progress = silent, rank: int = 0, world_size: in
     Whoever comes second waits at the lock and finds the work done. Only rank 0 seals.
 
     Raises:
-        UserError: a data set or model has changed since the plan was made; nothing is sealed.
+        UserError: a data set or model has changed since the plan was made, or the disk is full; nothing is sealed.
     """
-    store = Store(Path(job.store))
-    cell = job.cell
+    store, cell = Store(Path(job.store)), job.cell
     out = store.folder(cell)
-    out.mkdir(parents=True, exist_ok=True)
-    inputs = {role: store.open(made_by) for role, made_by in job.inputs.items()}
-    ctx = Context(cell, out, inputs, job.sources, job.device, rank, world_size, progress)
-    work = _callable(cell)
-    if rank > 0:
-        work(ctx)
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        inputs = {role: store.open(made_by) for role, made_by in job.inputs.items()}
+        ctx = Context(cell, out, inputs, job.sources, job.device, rank, world_size, progress)
+        work = _callable(cell)
+        if rank > 0:
+            work(ctx)
+            return
+        with lock(store.root / "locks" / f"{cell.key[:16]}{job.shard}.lock"):
+            if store.state(cell) not in ("done", "stale", "rescore"):
+                _do(job, ctx, work, store)
+
+
+def _do(job: Job, ctx: Context, work: Callable[..., None], store: Store) -> None:
+    """Do the work of a job, and seal the cell unless it was one of its shards."""
+    started, spent, cell = time.time(), stopwatch(), job.cell
+    if job.shard:
+        work(ctx, job.shard)
         return
-    with _full_disk_explained(out), lock(store.root / "locks" / f"{cell.key[:16]}{job.shard}.lock"):
-        if store.state(cell) in ("done", "stale", "rescore"):
-            return
-        started, spent = time.time(), stopwatch()
-        if job.shard:
-            work(ctx, job.shard)
-            return
-        work(ctx)
-        check_unchanged(cell, job.sources, store.root)
-        store.seal(
-            cell,
-            {
-                "provenance": provenance(job.device, cell.resources.threads),
-                "started": round(started, 3),
-                **manifest_fields(out / SCRATCH, cell.shards, spent()),
-            },
-        )
+    work(ctx)
+    check_unchanged(cell, job.sources, store.root)
+    store.seal(
+        cell,
+        {
+            "provenance": provenance(job.device, cell.resources.threads),
+            "started": round(started, 3),
+            **manifest_fields(ctx.out / SCRATCH, cell.shards, spent()),
+        },
+    )
 
 
 def _callable(cell: Cell) -> Callable[..., None]:
@@ -104,12 +108,3 @@ def _callable(cell: Cell) -> Callable[..., None]:
             work(ctx, *shard)
 
     return guarded
-
-
-@contextmanager
-def _full_disk_explained(out: Path) -> Iterator[None]:
-    """Turn a full disk into a user error; files already finished are untouched, because every write is atomic."""
-    try:
-        yield
-    except OSError as error:
-        raise explain_full_disk(out, error) from error

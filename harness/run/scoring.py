@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 from harness.core.code import comparable
 from harness.core.errors import CorruptArtifact, UserError
-from harness.core.files import write_bytes, write_json, write_text
+from harness.core.files import json_bytes, write_bytes, write_json, write_text, write_together
 from harness.core.identity import content_key, file_sha256
 from harness.core.settings import parse_settings
 from harness.plugins import registry
@@ -206,8 +207,9 @@ def _replace(folder: Path, manifest: Mapping[str, Any], scored: Scored, cards: M
     with tempfile.TemporaryDirectory() as temporary:
         made = Path(temporary)
         write_scored(made, scored, cards)
-        for name in (RECORD, UNITS, CARDS):
-            files[name] = {"bytes": (made / name).stat().st_size, "sha256": file_sha256(made / name)}
+        contents = {folder / name: (made / name).read_bytes() for name in (CARDS, UNITS, RECORD)}
+    for path, content in contents.items():
+        files[path.name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     content = content_key({name: entry["sha256"] for name, entry in files.items()})
     if content != manifest.get("content") and not sealed(manifest):
         raise CorruptArtifact(
@@ -215,5 +217,5 @@ def _replace(folder: Path, manifest: Mapping[str, Any], scored: Scored, cards: M
             "its manifest was edited: the list of files is not what it was sealed with",
             "run the same command again: it is moved aside and rebuilt",
         )
-    write_scored(folder, scored, cards)
-    write_json(folder / MANIFEST, {**manifest, "files": files, "content": content})
+    contents[folder / MANIFEST] = json_bytes({**manifest, "files": files, "content": content})
+    write_together(contents)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from harness.core.errors import CorruptArtifact, UserError
+from harness.core.errors import CorruptArtifact, DiskFailed, UserError
 from harness.core.files import write_text
 from harness.plan.model import Plan, Selection
 from harness.plan.planner import Planner
@@ -94,7 +94,8 @@ def run(
     old = [found.plan.cells[key] for key, state in found.states.items() if state == "stale"]
     if old and stale == "stop":
         raise _stale_error(old, store)
-    _prepare(store, quiet)
+    if found.wanted or "rescore" in found.states.values():
+        _prepare(store, quiet)
     if stale != "reuse" and _rescore(found, store):
         found = plan_run(selection, store, stale)
     for key in sorted(found.wanted):
@@ -148,14 +149,18 @@ def choose_device(device: str) -> tuple[str, int]:
 
 
 def _prepare(store: Store, quiet: bool) -> None:
+    """Begin to write to a store.
+
+    Raises:
+        DiskFailed: it cannot be written.
+    """
+    words = "Artifacts of the bias-of-training-data harness; see manifest.json in each folder.\n"
     try:
-        write_text(
-            store.root / "README", "Artifacts of the bias-of-training-data harness; see manifest.json in each folder.\n"
-        )
-    except OSError as error:
-        raise UserError(
-            f"cannot write to the store {store.root}", str(error), "give another folder with --store"
-        ) from error
+        write_text(store.root / "README", words)
+    except (OSError, DiskFailed) as error:
+        why = error.why if isinstance(error, DiskFailed) else str(error)
+        fix = "free some space there, change its permissions, or give another folder with --store"
+        raise DiskFailed(f"cannot write to the store {store.root}", why, fix) from error
     from harness.core.install import shadowing
 
     for name in shadowing() if not quiet else ():

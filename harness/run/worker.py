@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from harness.core.disk import explain, lenient
 from harness.core.errors import CorruptArtifact, UserError
 from harness.run.job import Job, execute
 
@@ -72,6 +73,7 @@ def do(raw: Mapping[str, Any], answers: TextIO | None, rank: int = 0, world_size
 
 def describe(error: BaseException) -> dict[str, str]:
     """The three parts of an error: what, why, fix; for an unexpected one, its type and message."""
+    error = explain("a file", error) or error
     if isinstance(error, UserError):
         return {"what": error.what, "why": error.why, "fix": error.fix}
     return {
@@ -88,12 +90,17 @@ def _set_threads(threads: int) -> None:
 
 
 def _redirect(log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    """Send both output streams to a log. A log that cannot be opened or written costs its lines, not the job."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:
+        handle = os.open(os.devnull, os.O_WRONLY)
     sys.stdout.flush(), sys.stderr.flush()
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     os.close(handle)
+    sys.stdout, sys.stderr = lenient(1), lenient(2)
 
 
 def _send(stream: TextIO, answer: Mapping[str, Any]) -> None:
