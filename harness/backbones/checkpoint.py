@@ -112,7 +112,7 @@ def read_info(folder: Path) -> BackboneInfo:
         values = {name: record[name] for name in known if name in record or name not in _ADDED}
         values.update({name: tuple(values.get(name, ())) for name in ("classes", "mean", "std", "warnings")})
         return BackboneInfo(**values)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise _corrupt(path, repr(error)) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import tokenize
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -215,5 +216,6 @@ def _table(module: str) -> Table:
 
 
 def read_source(path: Path) -> str:
-    """Return the text of a source file."""
-    return path.read_text(encoding="utf-8")
+    """Return the text of a source file, in the encoding that it declares."""
+    with tokenize.open(path) as stream:
+        return stream.read()

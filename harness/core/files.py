@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from harness.core.disk import disk_errors, explain
+from harness.core.errors import UserError
 
 
 @contextmanager
@@ -86,6 +87,19 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
+
+
+def read_text(path: Path, fix: str = "restore the file, or make it again") -> str:
+    """Return the text of a UTF-8 file.
+
+    Raises:
+        UserError: it is not UTF-8.
+        OSError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8", f"byte {error.start} cannot be decoded", fix) from error
 
 
 def write_text(path: Path, text: str) -> None:

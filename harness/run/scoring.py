@@ -178,7 +178,7 @@ def read_record(path: Path) -> Record | None:
     """Return the record as it stands, or None where it cannot be read; its rows decide anyway."""
     try:
         return Record.from_json(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UserError):
+    except (OSError, ValueError, UserError):
         return None
 
 

@@ -169,7 +169,7 @@ def _content(root: Path) -> str:
 @cache
 def _check_written(name: str, root: Path) -> None:
     """Check, once per process, that an embedded data set is as it was written; of older ones nothing is known."""
-    written = (root / DONE).read_text(encoding="utf-8").split()[1:]
+    written = (root / DONE).read_text(encoding="utf-8", errors="replace").split()[1:]
     if written and written != [_content(root)]:
         raise UserError(
             f"files of the embedded data set {name!r} have changed since it was written",
