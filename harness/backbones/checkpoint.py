@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save
 from harness.backbones.models import create
 from harness.core.errors import DataMissing, UserError
 from harness.core.files import atomic_file, write_json
+from harness.core.intact import zip_damage
 from harness.core.weights import check_state
 
 WEIGHTS = ("ema", "raw")
@@ -210,6 +211,8 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise DataMissing(f"there is no checkpoint {path}", "the file does not exist", "check --checkpoint")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if damaged := zip_damage(path):
+        raise _corrupt(path, f"the checksum of {damaged} is wrong")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)

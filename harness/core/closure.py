@@ -25,6 +25,7 @@ NO_PART = frozenset(
         *(
             "core.files",
             "core.disk",
+            "core.intact",
             "core.fingerprints",
             "core.hashcache",
             "store.artifacts",
