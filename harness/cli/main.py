@@ -27,6 +27,7 @@ from harness.cli.options import (
 )
 from harness.core.disk import explain, flush_output, lenient
 from harness.core.errors import DataMissing, UserError
+from harness.core.names import plain
 from harness.store.artifacts import Store
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell reports it: 128 + SIGINT."""
+
+INTERRUPTION = "interrupted: finished work is kept; run the same command again to continue"
 
 
 class Commands(TyperGroup):
@@ -44,7 +47,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            print("interrupted: finished work is kept; run the same command again to continue", file=sys.stderr)
+            print(INTERRUPTION, file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -248,6 +251,7 @@ def main() -> None:
         finally:
             flush_output()
     except KeyboardInterrupt:
+        print(INTERRUPTION, file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
@@ -255,5 +259,5 @@ def main() -> None:
         found = explain("standard output", error) if isinstance(error, OSError) else error
         if debug or not isinstance(found, UserError):
             raise
-        print(found, file=sys.stderr)
+        print(plain(str(found)), file=sys.stderr)
         sys.exit(found.code)

@@ -26,6 +26,8 @@ NO_PART = frozenset(
             "core.files",
             "core.disk",
             "core.intact",
+            "core.locks",
+            "core.seals",
             "core.fingerprints",
             "core.hashcache",
             "store.artifacts",

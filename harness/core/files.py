@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -128,21 +127,3 @@ def truncate_partial_line(path: Path) -> int:
                 lines, size = lines + 1, size + len(line)
         stream.truncate(size)
     return lines
-
-
-@contextmanager
-def lock(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
-    """Hold a lock on a file; the kernel drops it when the holder dies, however it dies.
-
-    Args:
-        path: The file; created if it is missing.
-        shared: Let others hold it, too, if they share it.
-        wait: Wait until it is free.
-
-    Raises:
-        BlockingIOError: someone else holds it, and ``wait`` is false.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-        yield

@@ -74,7 +74,9 @@ def found_in(store: Store, plan: Plan) -> list[str]:
     for cell in plan.cells.values():
         path = store.folder(cell) / MEASURED
         if cell.kind == "evaluate" and path.is_file():
-            with suppress(ValueError, KeyError, TypeError):  # a damaged file is named by whoever reads the record beside it
+            with suppress(
+                ValueError, KeyError, TypeError
+            ):  # a damaged file is named by whoever reads the record beside it
                 lines |= dict.fromkeys(Measured.from_json(json.loads(path.read_text(encoding="utf-8"))).findings)
     return list(lines)
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 from harness.core.code import load_attribute
 from harness.core.cost import manifest_fields, stopwatch
 from harness.core.disk import disk_errors
-from harness.core.files import lock
+from harness.core.locks import lock
 from harness.core.provenance import provenance
 from harness.plugins.border import code_errors
 from harness.plugins.context import Context, Progress, silent
@@ -55,10 +55,24 @@ class Job:
         )
 
 
-def execute(job: Job, progress: Progress = silent, rank: int = 0, world_size: int = 1) -> None:
+@dataclass(frozen=True)
+class Ranks:
+    """The place of a process among those that do one job together."""
+
+    rank: int = 0
+    size: int = 1
+    agree: Callable[[bool | None], bool] = bool
+    """Tells the others whether there is work (rank 0), or waits to be told (the others, which give None)."""
+
+
+ALONE = Ranks()
+
+
+def execute(job: Job, progress: Progress = silent, ranks: Ranks = ALONE) -> None:
     """Do a job. A cell with shards is sealed by the job that names no shard.
 
-    Whoever comes second waits at the lock and finds the work done. Only rank 0 seals.
+    Whoever comes second waits at the lock and finds the work done. Only rank 0 takes the lock and seals; the other ranks begin
+    when it has found that there is work.
 
     Raises:
         UserError: a data set or model has changed since the plan was made, or the disk is full; nothing is sealed.
@@ -68,13 +82,14 @@ def execute(job: Job, progress: Progress = silent, rank: int = 0, world_size: in
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         inputs = {role: store.open(made_by) for role, made_by in job.inputs.items()}
-        ctx = Context(cell, out, inputs, job.sources, job.device, rank, world_size, progress)
+        ctx = Context(cell, out, inputs, job.sources, job.device, ranks.rank, ranks.size, progress)
         work = _callable(cell)
-        if rank > 0:
-            work(ctx)
+        if ranks.rank > 0:
+            if ranks.agree(None):
+                work(ctx)
             return
-        with lock(store.root / "locks" / f"{cell.key[:16]}{job.shard}.lock"):
-            if store.state(cell) not in ("done", "stale", "rescore"):
+        with lock(store.root / "locks" / f"{cell.key[:16]}{job.shard}.lock", remove=True):
+            if ranks.agree(store.state(cell) not in ("done", "stale", "rescore")):
                 _do(job, ctx, work, store)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from harness.core.errors import DiskFailed
 from harness.core.files import write_json
+from harness.core.names import plain
 from harness.run.remaining import Running, Workload
 from harness.run.status import FILE, SCHEMA, State, process_start
 from harness.store.artifacts import Store
@@ -192,6 +193,7 @@ class ProgressReporter:
         )
 
     def _print(self, text: str) -> None:
+        text = plain(text)
         if self._display is not None:
             self._display.print(text)
         elif not self.quiet:

@@ -13,6 +13,7 @@ from harness.core.code import comparable
 from harness.core.errors import CorruptArtifact, UserError
 from harness.core.files import json_bytes, write_bytes, write_json, write_text, write_together
 from harness.core.identity import content_key, file_sha256
+from harness.core.seals import with_seal
 from harness.core.settings import parse_settings
 from harness.plugins import registry
 from harness.plugins.border import checked_score, plugin_errors
@@ -217,5 +218,5 @@ def _replace(folder: Path, manifest: Mapping[str, Any], scored: Scored, cards: M
             "its manifest was edited: the list of files is not what it was sealed with",
             "run the same command again: it is moved aside and rebuilt",
         )
-    contents[folder / MANIFEST] = json_bytes({**manifest, "files": files, "content": content})
+    contents[folder / MANIFEST] = json_bytes(with_seal({**manifest, "files": files, "content": content}))
     write_together(contents)

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from harness.core.errors import CorruptArtifact, DiskFailed, UserError
 from harness.core.files import write_text
+from harness.core.locks import FIX, lock_fault
 from harness.plan.model import Plan, Selection
 from harness.plan.planner import Planner
 from harness.run.progress import ProgressReporter, RunSummary
@@ -153,6 +154,7 @@ def _prepare(store: Store, quiet: bool) -> None:
 
     Raises:
         DiskFailed: it cannot be written.
+        UserError: its locks do not work.
     """
     words = "Artifacts of the bias-of-training-data harness; see manifest.json in each folder.\n"
     try:
@@ -161,6 +163,10 @@ def _prepare(store: Store, quiet: bool) -> None:
         why = error.why if isinstance(error, DiskFailed) else str(error)
         fix = "free some space there, change its permissions, or give another folder with --store"
         raise DiskFailed(f"cannot write to the store {store.root}", why, fix) from error
+    if fault := lock_fault(store.root):
+        raise UserError(
+            f"locks do not work in the store {store.root}", f"{fault}; two runs would spoil each other's work", FIX
+        )
     from harness.core.install import shadowing
 
     for name in shadowing() if not quiet else ():

@@ -12,9 +12,10 @@ from typing import Any, cast
 
 from harness.core.code import code_hash, load_attribute
 from harness.core.errors import DataMissing, UserError
-from harness.core.files import lock, write_text
+from harness.core.files import write_text
 from harness.core.fingerprints import Fingerprints
 from harness.core.identity import canonical_json
+from harness.core.locks import lock
 from harness.core.resources import cache_folder, local_source, read_resource
 from harness.core.settings import Settings
 from harness.store.cells import Cell

@@ -12,7 +12,8 @@ from stat import S_ISDIR
 from typing import Any, Literal
 
 from harness.core.errors import CorruptArtifact, UserError
-from harness.core.files import lock, remove_tree
+from harness.core.files import remove_tree
+from harness.core.locks import lock
 from harness.store.artifacts import read_manifest
 from harness.store.cells import KINDS
 
@@ -114,7 +115,7 @@ def _remove_one(store: Path, each: Garbage) -> bool:
     with ExitStack() as stack:
         for path in sorted((store / "locks").glob(f"{each.key}*.lock")) if each.key else []:
             try:
-                stack.enter_context(lock(path, wait=False))
+                stack.enter_context(lock(path, wait=False, remove=True))
             except BlockingIOError:
                 return False
         if each.path.is_dir():

@@ -112,7 +112,7 @@ def test_of_several_files_none_is_replaced_before_all_are_written(tmp_path: Path
     with pytest.raises(DiskFailed):
         write_together({paths[0]: b"new", paths[1]: b"x" * 200_000, paths[2]: b"new"})
     assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"old"}
-    write_together({path: b"new" for path in paths})
+    write_together(dict.fromkeys(paths, b"new"))
     assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == [b"new"] * 3
 
 

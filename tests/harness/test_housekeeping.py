@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from harness.cli.main import app
 from harness.core.errors import UserError
-from harness.core.files import lock
+from harness.core.locks import lock
 from harness.run.progress import ProgressReporter
 from harness.store.artifacts import MANIFEST, Store
 from harness.store.cells import Cell

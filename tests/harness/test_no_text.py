@@ -69,7 +69,17 @@ def test_a_source_file_is_read_in_the_encoding_that_it_declares(tmp_path: Path) 
 
 
 def test_damaged_text_in_a_store_is_made_again(harness: Run, plugins: Path, tmp_path: Path) -> None:
-    command = ("run", "--generator", "noise", "--suite", "brightness", "--profile", str(plugins / "toy.toml"), "--store", "s")
+    command = (
+        "run",
+        "--generator",
+        "noise",
+        "--suite",
+        "brightness",
+        "--profile",
+        str(plugins / "toy.toml"),
+        "--store",
+        "s",
+    )
     failed = harness(*command, **faults(tmp_path / "hook", plugins, "EIO:rename:*/synthesise/*.manifest.json.*"))
     assert failed.returncode == 1
     rows, costs = (sorted((tmp_path / "s").rglob(pattern)) for pattern in ("shards/*.jsonl", "costs/*.json"))

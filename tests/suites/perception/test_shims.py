@@ -41,7 +41,12 @@ def test_a_logging_history_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(history.HistoryBuffer, "__init__"), (history.HistoryBuffer, "register_statistics"), (torch.Tensor, "min"), ({}, "pop")],
+    [
+        (history.HistoryBuffer, "__init__"),
+        (history.HistoryBuffer, "register_statistics"),
+        (torch.Tensor, "min"),
+        ({}, "pop"),
+    ],
 )
 def test_a_checkpoint_reaches_no_other_attribute(tmp_path: Path, owner: object, name: str) -> None:
     torch.save({"x": Reach(owner, name)}, tmp_path / "a.pth")
