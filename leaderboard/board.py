@@ -242,7 +242,7 @@ class Board:
         Raises:
             DataMissing: no world has been measured.
         """
-        from harness.core.files import write_text
+        from harness.core.files import atomic_path, write_text
         from leaderboard import calibration
 
         found = calibration.responses([entry for entry in from_store(store) if entry.record.key in asked])
@@ -250,7 +250,8 @@ class Board:
         folder.mkdir(exist_ok=True)
         write_text(folder / "calibration.csv", calibration.to_csv(found))
         write_text(folder / "calibration.md", calibration.to_markdown(found))
-        calibration.draw(found, folder / "calibration.png")
+        with atomic_path(folder / "calibration.png") as temporary:
+            calibration.draw(found, temporary)
         sys.stdout.write(calibration.to_markdown(found))
         print(f"written to {folder}: calibration.md, .csv and .png", file=sys.stderr)
 

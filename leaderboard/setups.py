@@ -56,7 +56,8 @@ class Setups:
         folder = self._folders.get(key[:16])
         try:
             raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8")) if folder else None
-            known = raw and raw["key"] == key and {"inputs", "seeds"} <= raw["spec"].keys() and not edited(raw)
-            return dict(raw["spec"]) if known else None
+            if raw and raw["key"] == key and {"inputs", "seeds"} <= raw["spec"].keys() and not edited(raw):
+                return dict(raw["spec"])
+            return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -110,7 +110,7 @@ class _Lenient(io.FileIO):
 def lenient(descriptor: int) -> io.TextIOWrapper:
     """Return a text stream on a file descriptor for messages: a full disk loses them, and ends nothing."""
     raw = _Lenient(descriptor, "w", closefd=False)
-    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True, write_through=True)  # type: ignore[type-var]
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True, write_through=True)
 
 
 def flush_output() -> None:

@@ -80,7 +80,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_together(contents: Mapping[Path, bytes]) -> None:
     """Write several files, the last one last: none is replaced before all are written, so that a full disk replaces none."""
     with ExitStack() as stack:
-        for path, content in reversed(contents.items()):
+        for path, content in reversed(list(contents.items())):
             temporary = stack.enter_context(atomic_path(path))
             with temporary.open("wb") as stream:
                 stream.write(content)

@@ -56,19 +56,19 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Ranks:
+class JobRank:
     """The place of a process among those that do one job together."""
 
-    rank: int = 0
+    number: int = 0
     size: int = 1
     agree: Callable[[bool | None], bool] = bool
     """Tells the others whether there is work (rank 0), or waits to be told (the others, which give None)."""
 
 
-ALONE = Ranks()
+ALONE = JobRank()
 
 
-def execute(job: Job, progress: Progress = silent, ranks: Ranks = ALONE) -> None:
+def execute(job: Job, progress: Progress = silent, rank: JobRank = ALONE) -> None:
     """Do a job. A cell with shards is sealed by the job that names no shard.
 
     Whoever comes second waits at the lock and finds the work done. Only rank 0 takes the lock and seals; the other ranks begin
@@ -82,14 +82,14 @@ def execute(job: Job, progress: Progress = silent, ranks: Ranks = ALONE) -> None
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         inputs = {role: store.open(made_by) for role, made_by in job.inputs.items()}
-        ctx = Context(cell, out, inputs, job.sources, job.device, ranks.rank, ranks.size, progress)
+        ctx = Context(cell, out, inputs, job.sources, job.device, rank.number, rank.size, progress)
         work = _callable(cell)
-        if ranks.rank > 0:
-            if ranks.agree(None):
+        if rank.number > 0:
+            if rank.agree(None):
                 work(ctx)
             return
         with lock(store.root / "locks" / f"{cell.key[:16]}{job.shard}.lock", remove=True):
-            if ranks.agree(store.state(cell) not in ("done", "stale", "rescore")):
+            if rank.agree(store.state(cell) not in ("done", "stale", "rescore")):
                 _do(job, ctx, work, store)
 
 

@@ -209,8 +209,8 @@ def _replace(folder: Path, manifest: Mapping[str, Any], scored: Scored, cards: M
         made = Path(temporary)
         write_scored(made, scored, cards)
         contents = {folder / name: (made / name).read_bytes() for name in (CARDS, UNITS, RECORD)}
-    for path, content in contents.items():
-        files[path.name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    for path, data in contents.items():
+        files[path.name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     content = content_key({name: entry["sha256"] for name, entry in files.items()})
     if content != manifest.get("content") and not sealed(manifest):
         raise CorruptArtifact(

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 from harness.core.disk import explain, lenient
 from harness.core.errors import CorruptArtifact, UserError
-from harness.run.job import ALONE, Job, Ranks, execute
+from harness.run.job import ALONE, Job, JobRank, execute
 from harness.run.ranks import JOB, Agreement, answer_file, end_with_input, end_with_parent
 
 _REPORT_SECONDS = 0.5
@@ -43,7 +43,7 @@ def serve(stdin: TextIO, answers: TextIO) -> None:
         send(answers, do(raw, answers))
 
 
-def do(raw: Mapping[str, Any], answers: TextIO | None, ranks: Ranks = ALONE) -> dict[str, Any]:
+def do(raw: Mapping[str, Any], answers: TextIO | None, rank: JobRank = ALONE) -> dict[str, Any]:
     """Process one job and return the answer: ``done`` with seconds, or ``failed`` with the three parts of the error."""
     job = Job.from_dict(raw["job"])
     started, cpu = time.monotonic(), time.process_time()
@@ -58,7 +58,7 @@ def do(raw: Mapping[str, Any], answers: TextIO | None, ranks: Ranks = ALONE) -> 
     print(f"== {job.cell.folder} {job.shard}".rstrip(), flush=True)
     try:
         _set_threads(job.cell.resources.threads)
-        execute(job, progress, ranks)
+        execute(job, progress, rank)
     except Exception as error:  # the boundary of a cell: a failure is reported, and the other cells continue
         traceback.print_exc()
         sys.stderr.flush()
@@ -117,7 +117,7 @@ def _rank(folder: Path) -> int:
     rank = int(os.environ["RANK"])
     if raw["job"]["device"].startswith("cuda"):
         raw["job"]["device"] = f"cuda:{os.environ['LOCAL_RANK']}"
-    answer = do(raw, None, Ranks(rank, int(os.environ["WORLD_SIZE"]), Agreement(folder, rank)))
+    answer = do(raw, None, JobRank(rank, int(os.environ["WORLD_SIZE"]), Agreement(folder, rank)))
     answer_file(folder, rank).write_text(json.dumps(answer), encoding="utf-8")
     return 0 if answer["event"] == "done" else 1
 

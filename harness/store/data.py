@@ -149,7 +149,7 @@ def materialise(source: DataSource) -> Path:
     """
     root = Path(source.root)
     if source.writer and not (root / DONE).is_file():
-        with lock(root.with_name(f".{root.name}.lock")):
+        with lock(root.with_name(f".{root.name}.lock"), remove=True):
             if not (root / DONE).is_file():
                 write = cast(Callable[[str, Path], None], load_attribute(source.writer))
                 write(source.writer_name, root)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from generators.published.mapping import class_map
 from harness.backbones.checkpoint import read_info
+from harness.core.classes import load_classes
 from harness.core.closure import read_source
 from harness.core.cost import FOLDER, Cost, manifest_fields, save_shard_cost
 from harness.core.errors import CorruptArtifact, UserError
@@ -34,6 +36,8 @@ def test_a_text_that_is_no_utf8_is_named_with_the_byte(tmp_path: Path) -> None:
         read_rows(path)
     with pytest.raises(UserError, match="x.txt"):
         load_card(str(path))
+    with pytest.raises(UserError, match=r"x.txt is not text in UTF-8"):
+        class_map(str(path), load_classes("micro"), ())
     (tmp_path / "p.toml").write_bytes(b'name = "\xff"\n')
     with pytest.raises(UserError, match=r"p.toml is not text in UTF-8"):
         load_profile(str(tmp_path / "p.toml"))

@@ -20,7 +20,9 @@ from harness.run.ranks import answer_file
 from harness.store.artifacts import Store
 from harness.store.cells import Cell, Resources
 
-CELL = Cell("fit", "pair", 1, {}, callable_path="tests.harness.test_ranks:pair", resources=Resources(devices=2), label="pair")
+CELL = Cell(
+    "fit", "pair", 1, {}, callable_path="tests.harness.test_ranks:pair", resources=Resources(devices=2), label="pair"
+)
 PATIENCE = 120.0
 
 
@@ -60,7 +62,12 @@ def ranks(tmp_path: Path) -> Any:
     def start(action: str) -> subprocess.Popen[str]:
         root = Path(__file__).parents[2]
         path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
-        facts = {"PAIR_ACTION": action, "PAIR_FOLDER": str(tmp_path / "seen"), "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": path}
+        facts = {
+            "PAIR_ACTION": action,
+            "PAIR_FOLDER": str(tmp_path / "seen"),
+            "TMPDIR": str(tmp_path / "tmp"),
+            "PYTHONPATH": path,
+        }
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.harness.test_ranks", str(tmp_path / "s")], cwd=root, env=os.environ | facts,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -59,7 +59,17 @@ def test_a_seal_covers_all_but_the_list_of_files_which_has_its_own_hash(tmp_path
 @pytest.fixture
 def measured(harness: Run, plugins: Path, tmp_path: Path) -> Callable[..., Any]:
     """Return a function that runs a small measurement into the store ``s``."""
-    command = ("run", "--generator", "noise", "--suite", "brightness", "--profile", str(plugins / "toy.toml"), "--store", "s")
+    command = (
+        "run",
+        "--generator",
+        "noise",
+        "--suite",
+        "brightness",
+        "--profile",
+        str(plugins / "toy.toml"),
+        "--store",
+        "s",
+    )
     return lambda: harness(*command)
 
 
