@@ -241,7 +241,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # the same bytes whatever the locale says
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     if sys.stderr is sys.__stderr__ and sys.stderr is not None:
-        sys.stderr = lenient(sys.stderr.fileno())
+        sys.stderr = lenient(sys.stderr.fileno(), sys.stderr.encoding)
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")

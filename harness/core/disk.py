@@ -107,10 +107,10 @@ class _Lenient(io.FileIO):
             return memoryview(content).nbytes  # type: ignore[arg-type]
 
 
-def lenient(descriptor: int) -> io.TextIOWrapper:
+def lenient(descriptor: int, encoding: str = "utf-8") -> io.TextIOWrapper:
     """Return a text stream on a file descriptor for messages: a full disk loses them, and ends nothing."""
     raw = _Lenient(descriptor, "w", closefd=False)
-    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True, write_through=True)
+    return io.TextIOWrapper(raw, encoding=encoding, errors="backslashreplace", line_buffering=True, write_through=True)
 
 
 def flush_output() -> None:
