@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness.cli.datacheck import Finding, data_findings
-from harness.core.errors import UserError
+from harness.core.errors import DiskFailed
 from harness.core.install import shadowing
 from harness.core.locks import FIX, lock_fault
 from harness.core.versions import untested
@@ -151,8 +151,8 @@ def _locks(store: Path) -> Iterator[Finding]:
     place = _existing(store)
     try:
         fault = lock_fault(place)
-    except (OSError, UserError) as error:  # where nothing can be written no run takes a lock
-        yield Finding("locks", "warning", f"{place}: cannot be checked: {getattr(error, 'why', error)}", "")
+    except DiskFailed as error:  # where nothing can be written no run takes a lock
+        yield Finding("locks", "warning", f"{place}: cannot be checked: {error.why}", "")
         return
     text = fault or "a second process is kept out"
     yield Finding("locks", "problem" if fault else "ok", f"{place}: {text}", FIX if fault else "")

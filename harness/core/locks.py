@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.core.disk import disk_errors
-from harness.core.errors import UserError
+from harness.core.errors import DiskFailed, UserError
 
 _NONE = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL})
 _TAKE = "import fcntl, sys; fcntl.flock(open(sys.argv[1], 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
@@ -67,17 +66,22 @@ def lock_fault(folder: Path) -> str:
     """Return why locks in a folder do not keep a second process out; empty if they do.
 
     Raises:
-        OSError: the folder cannot be written.
+        DiskFailed: the folder cannot be written.
     """
+    import subprocess
+
     path = folder / f".lock-check.{os.getpid()}"
     try:
         with lock(path, wait=False):
             command = [sys.executable, "-I", "-S", "-c", _TAKE, str(path)]
             second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except DiskFailed:
+        raise
     except UserError as error:
         return error.why
     except BlockingIOError:
         return "a lock that nobody holds cannot be taken"
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
     return "a second process gets a lock that the first one holds" if second.returncode == 0 else ""

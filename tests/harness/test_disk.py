@@ -227,7 +227,7 @@ def test_a_finished_run_in_a_read_only_store_has_nothing_to_do(harness: Run, plu
     again = harness(*command, **faults(tmp_path / "hook", plugins, *rules))
     assert again.returncode == 0 and "nothing to do: all 2 cells are done" in again.stderr, again.stderr
     assert again.stdout == first.stdout and "the leaderboard's files stay as they were" in again.stderr
-    more = harness(*command, "--seeds", "2", **faults(tmp_path / "hook", plugins, *rules))
+    more = harness(*command, "--set", "generators.noise.grain=2", **faults(tmp_path / "hook", plugins, *rules))
     assert more.returncode == 2 and three_parts(more.stderr) and "cannot write to the store" in more.stderr
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.core.errors import UserError
+from harness.core.errors import ReadOnly, UserError
 from harness.core.locks import lock, lock_fault
 from tests.harness.conftest import Run
 
@@ -65,6 +65,15 @@ def test_locks_that_do_nothing_or_do_not_exist_are_found(
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", flock)
     assert why in lock_fault(tmp_path) and not os.listdir(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_no_fault_of_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ReadOnly):
+        lock_fault(tmp_path)
 
 
 def test_a_lock_that_is_not_supported_is_an_error_in_three_parts(
