@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from generators.diffusion.lora_io import add_lora
-from generators.diffusion.pipeline import SD15_SCHEDULER
 from generators.diffusion.sampling import guided_noise
+from generators.diffusion.scheduler import SD15_SCHEDULER
 from generators.lbgen.adjoint import autograd_trajectory, staged_adjoint
 from generators.lbgen.sampler import ancestral_steps, sample_trajectory, trained_steps
 

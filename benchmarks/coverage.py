@@ -34,7 +34,7 @@ class Case:
 
     Attributes:
         name: Metric and size.
-        population: What the interval speaks for.
+        population: What the interval generalises to.
         draw: Draws one world's estimate.
         floor: Smallest accepted coverage; the largest is 97 % except where the interval is conservative by design.
         conservative: Whether coverage above 97 % is accepted, its width then being reported.

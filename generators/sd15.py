@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from harness.api import Context, Generator, GeneratorCard, Request, Sample, Settings
+from generators.diffusion.models import report_base
+from harness.api import Context, Generator, GeneratorCard, ModelReport, Request, Sample, Settings
 
 if TYPE_CHECKING:
     from generators.diffusion.pipeline import DiffusionParts
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 class SamplerSettings(Settings):
     """How images are sampled (lbGen, CVPR 2025, table 7 and appendix D)."""
 
-    base: str = Field("", description="Pipeline folder (a path or package:PKG/PATH) or hub:OWNER/NAME@COMMIT")
+    base: str = Field(
+        "",
+        description="Pipeline folder or single-file checkpoint (a path or package:PKG/PATH), or hub:OWNER/NAME@COMMIT",
+    )
     scheduler: Literal["pndm", "ddpm"] = Field(
         "pndm", description="Sampler of the synthesis; ddpm is that of lbGen's training"
     )
@@ -53,6 +57,10 @@ class SD15(Generator[SamplerSettings]):
     def missing(self, settings: SamplerSettings) -> str:
         """Say what the settings lack."""
         return missing_base(self.card.id, settings.base)
+
+    def inspect_models(self, settings: SamplerSettings) -> Sequence[ModelReport]:
+        """Describe the base model."""
+        return tuple(report_base("base", settings.base))
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Yield the images of a request; an image depends on run seed, class and index only."""

@@ -1,7 +1,7 @@
 """Worlds of known bias: renders whose correlations between the class and each other cause are planted.
 
 In these worlds a texture is a pattern with a colour of its own. Patterns of free colour are so much harder to see than shapes
-at 64 px that a network which is told 80 % of the truth by them does not learn them (TI stayed below 1 %), and an
+at 64 px that a network does not learn them even if they name the class of 80 % of its images (TI stayed below 1 %), and an
 instrument cannot be tested with a bias that nobody has.
 """
 

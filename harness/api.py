@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.backbones.checkpoint import load_backbone
+    from harness.backbones.loaded import ClassifierSpec
     from harness.backbones.ranks import Ranks
     from harness.backbones.ranks import join as join_ranks
     from harness.core.classes import ClassList, coverage, load_classes
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from harness.images.parts import FOLDERS as PART_FOLDERS
     from harness.images.published import EntryReader, list_images
     from harness.images.request import Request, Sample
-    from harness.plugins.common import DataReport, DerivedInput, Workload
+    from harness.plugins.common import DataReport, DerivedInput, ModelReport, Workload
     from harness.plugins.context import Context
     from harness.plugins.generator import Generator, GeneratorCard
     from harness.plugins.inputs import classifier, open_images, write_image_list
@@ -65,21 +66,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGE_SUFFIXES", "NORMALISATIONS", "PART_FOLDERS",
-    "Artifact", "Check", "ClassList", "ColumnKind", "Context", "CorruptArtifact", "DataMissing", "DataReport", "DerivedInput",
-    "Entry", "EntryReader", "Estimate", "FloatArray", "FolderSource", "Generator", "GeneratorCard", "Item", "Metric",
-    "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample", "Score", "Settings", "Statistic", "Suite",
+    "Artifact", "Check", "ClassList", "ClassifierSpec", "ColumnKind", "Context", "CorruptArtifact", "DataMissing", "DataReport",
+    "DerivedInput", "Entry", "EntryReader", "Estimate", "FloatArray", "FolderSource", "Generator", "GeneratorCard", "Item",
+    "Metric", "ModelReport", "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample", "Score", "Settings",
+    "Statistic", "Suite",
     "SuiteCard", "TrainingFailed", "Units", "UserError", "Workload",
     "atomic_path", "bootstrap", "bootstrap_two_way", "check_state", "class_images", "classifier", "content_key", "coverage",
     "create_open_clip", "decode_image", "decode_sample", "derive_seed", "file_sha256", "find_root", "flag_units",
     "image_folder", "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute",
-    "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source", "match_label_names", "open_images", "open_picture",
-    "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "read_resource", "refuse_files",
+    "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source", "match_label_names", "open_images",
+    "open_picture", "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "read_resource", "refuse_files",
     "remove_tree", "resample_strata", "resolve_path", "sample_paths", "save_state", "square_crop", "student_quantile", "totals_of",
     "truncate_partial_line", "undefined", "unpacking_command", "wilson", "write_image_list", "write_json", "write_text",
 ]  # fmt: skip
 
 _HOMES = {
     "harness.backbones.checkpoint": "load_backbone",
+    "harness.backbones.loaded": "ClassifierSpec",
     "harness.backbones.ranks": "Ranks join_ranks=join",
     "harness.core.classes": "ClassList coverage load_classes",
     "harness.core.code": "load_attribute",
@@ -101,7 +104,7 @@ _HOMES = {
     "harness.images.parts": "PART_FOLDERS=FOLDERS",
     "harness.images.published": "EntryReader list_images",
     "harness.images.request": "Request Sample",
-    "harness.plugins.common": "DataReport DerivedInput Workload",
+    "harness.plugins.common": "DataReport DerivedInput ModelReport Workload",
     "harness.plugins.context": "Context",
     "harness.plugins.generator": "Generator GeneratorCard",
     "harness.plugins.inputs": "classifier open_images write_image_list",

@@ -53,7 +53,7 @@ def _colour(values: Any) -> tuple[float, ...]:
 
 
 def words(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Return each fact in words that stand alone, by name, in the order in which rows are told apart by them."""
+    """Return each fact in words that stand alone, by name, in the order in which they distinguish rows."""
     return {name: _word(name, value) for name, value in facts.items()}
 
 

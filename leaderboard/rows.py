@@ -35,7 +35,7 @@ class RowKey:
 
     @property
     def label(self) -> str:
-        """Return the generator's name, told apart from its other rows."""
+        """Return the generator's name, distinguished from its other rows."""
         return f"{self.generator} ({self.variant})" if self.variant else self.generator
 
     @property
@@ -283,7 +283,7 @@ def _facts(lot: Lot) -> dict[str, Any]:
 
 
 def _aspects(lot: Lot, beside_newer: bool) -> dict[str, str]:
-    """Return in words what a row can be told from others by, the most telling first."""
+    """Return in words what distinguishes a row from others, the most informative first."""
     recipe, facts = lot[0].made.recipe, _facts(lot)
     found = words(facts)
     if not facts and beside_newer:

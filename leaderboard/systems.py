@@ -61,7 +61,7 @@ def _known(entries: Sequence[Entry]) -> set[str]:
 
 
 def _labels(entries: Sequence[Entry]) -> set[str]:
-    """Return the names of rows that are told apart by words, as a board prints them."""
+    """Return the names of rows that are distinguished by words, as a board prints them."""
     return {key.label for table in build_tables(entries) for key in table.rows if key.variant}
 
 

@@ -39,7 +39,7 @@ class Column:
     """0 for the column that has the plain name."""
     terms: Terms
     name: str = field(compare=False)
-    """The metric, told apart from the columns of other terms."""
+    """The metric, distinguished from the columns of other terms."""
     better: Better = field(compare=False)
     unit: str = field(compare=False)
     role: Role = field(default="primary", compare=False)

@@ -80,6 +80,7 @@ class BackgroundBias(Suite[BackgroundSettings]):
         "correct": "flag",
     }
     row_key = ("image",)
+    unbounded = ("relative_gap*",)
     data_inspectors: ClassVar[Mapping[str, str]] = {"in9": "suites.bias.inspect:in9"}
     origins: ClassVar[Mapping[str, str]] = {"in9": "github: MadryLab/backgrounds_challenge"}
 

@@ -69,6 +69,7 @@ class ContextBias(Suite[BiasSettings]):
         "chance": "number",
     }
     row_key = ("image",)
+    unbounded = ("CB_*",)
     data_inspectors: ClassVar[Mapping[str, str]] = {"focus": "suites.bias.inspect:focus"}
     origins: ClassVar[Mapping[str, str]] = {"focus": "Univ. of Maryland, linked from github: priyathamkat/focus"}
 

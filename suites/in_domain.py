@@ -173,7 +173,7 @@ def _transform(model: Any, settings: InDomainSettings) -> EvalTransform:
 
 
 def _outputs(head: tuple[str, ...], card: ValidationCard, root: Path) -> tuple[tuple[str, ...], list[int]]:
-    """Return the classes to be told apart, in the order of the head, and the outputs that stand for them."""
+    """Return the classes to be distinguished, in the order of the head, and the outputs that stand for them."""
     from harness.api import coverage, load_classes
     from suites.imagefolder import listed_classes
 

@@ -19,7 +19,7 @@ def read_packed(root: Path, class_ids: Sequence[str], name: str, numbered: str) 
     Labels are class ids, or numbers whose names the files state themselves or whose list the card names (``numbered``).
 
     Raises:
-        UserError: the parts cannot be told apart, or what the labels mean is not known.
+        UserError: the parts cannot be distinguished, or what the labels mean is not known.
     """
     try:
         listing = list_images(root, "validation")

@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("plugins",),
     ("plan",),
     ("run",),
-    ("results", "conformance", "api"),
+    ("results", "conformance", "api", "classifiers"),
     ("cli",),
     ("__init__", "__main__"),
 )

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from generators.diffusion.lora_files import DOWN, UP, pairs, read_lora
 from generators.diffusion.pipeline import DiffusionParts
 from harness.api import CorruptArtifact, DataMissing, atomic_path, check_state
 
 FILE_NAME = "pytorch_lora_weights.safetensors"
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """Query, key, value and output projections of self- and cross-attention."""
-_DOWN, _UP = ".lora.down.weight", ".lora.up.weight"
-_PEFT = {".lora_A.default.weight": _DOWN, ".lora_B.default.weight": _UP}
+_PEFT = {".lora_A.default.weight": DOWN, ".lora_B.default.weight": UP}
+
+
+def sharing_copy(unet: nn.Module, own: Iterable[str] = ()) -> Any:
+    """Return a copy with modules of its own and the same tensors, which must stay as they are: nothing of 3.4 GB is copied.
+
+    Args:
+        unet: The network; adapters may be added to the copy, and its parameters replaced.
+        own: Paths of layers whose weight is copied nevertheless, for changes in place.
+    """
+    tensors = itertools.chain(unet.parameters(), unet.buffers())
+    found = copy.deepcopy(unet, {id(each): each for each in tensors})
+    for path in own:
+        layer: Any = found.get_submodule(path)
+        layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
+    return found
 
 
 def add_lora(unet: Any, rank: int, seed: int, scale: float = 1.0) -> dict[str, nn.Parameter]:
@@ -36,7 +52,7 @@ def add_lora(unet: Any, rank: int, seed: int, scale: float = 1.0) -> dict[str, n
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in parameters.items():
         parameter.data = parameter.data.float()
-        if name.endswith(_DOWN):
+        if name.endswith(DOWN):
             parameter.data.copy_(torch.randn(parameter.shape, generator=generator) / rank)
     return parameters
 
@@ -62,7 +78,7 @@ def save_lora(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def load_lora(path: Path) -> dict[str, Tensor]:
-    """Read a file written by ``save_lora`` (or by diffusers in the same layout).
+    """Read a file written by ``save_lora``, or one of the other forms that ``read_lora`` knows.
 
     Raises:
         DataMissing: there is no such file.
@@ -70,15 +86,7 @@ def load_lora(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise DataMissing(f"no LoRA weights at {path}", "the file does not exist", "run the fit again")
-    try:
-        weights = load_file(path)
-    except Exception as error:  # safetensors raises its own undocumented type
-        raise CorruptArtifact(f"{path} cannot be read", str(error), "delete it and run the fit again") from error
-    downs = {name.removesuffix(_DOWN) for name in weights if name.endswith(_DOWN)}
-    ups = {name.removesuffix(_UP) for name in weights if name.endswith(_UP)}
-    if downs != ups or 2 * len(downs) != len(weights) or not downs or not all(n.startswith("unet.") for n in downs):
-        raise CorruptArtifact(f"{path} is not a UNet LoRA", "its names are not pairs of down and up", "check the file")
-    return dict(sorted(weights.items()))
+    return read_lora(path)
 
 
 def restore_lora(parameters: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor]) -> None:
@@ -103,8 +111,8 @@ def apply_lora(parts: DiffusionParts, weights: Mapping[str, Tensor], scale: floa
     """
     if parts.dtype == torch.float32:
         return fuse_lora(parts, weights, scale)
-    unet = copy.deepcopy(parts.unet)
-    rank = next(len(each) for name, each in weights.items() if name.endswith(_DOWN))
+    unet = sharing_copy(parts.unet)
+    rank = next(len(each) for name, each in weights.items() if name.endswith(DOWN))
     parameters = add_lora(unet, rank, 0, scale)
     restore_lora(parameters, weights)
     for parameter in parameters.values():
@@ -118,14 +126,13 @@ def fuse_lora(parts: DiffusionParts, weights: Mapping[str, Tensor], scale: float
     Raises:
         CorruptArtifact: a name or shape does not fit the UNet.
     """
-    unet = copy.deepcopy(parts.unet)
+    unet = sharing_copy(parts.unet)
     with torch.no_grad():
-        for name in sorted(name for name in weights if name.endswith(_DOWN)):
-            path = name.removeprefix("unet.").removesuffix(_DOWN)
-            down, up = weights[name], weights[name.removesuffix(_DOWN) + _UP]
+        for path, down, up in pairs(weights):
             layer = _layer(unet, path, (up.shape[0], down.shape[1]))
             delta = (up.float() @ down.float()).to(layer.weight.device)
-            layer.weight.copy_((layer.weight.float() + scale * delta).to(layer.weight.dtype))
+            fused = (layer.weight.float() + scale * delta).to(layer.weight.dtype)
+            layer.weight = nn.Parameter(fused, requires_grad=False)  # the old one belongs to the given parts as well
     return dataclasses.replace(parts, unet=unet)
 
 
@@ -146,10 +153,8 @@ def _layer(unet: nn.Module, path: str, shape: tuple[int, int]) -> nn.Linear:
 @torch.no_grad()
 def refresh_fused(fused: nn.Module, adapted: nn.Module) -> None:
     """Set the adapted layers of ``fused``, a plain copy of the base, to base weight + up @ down of ``adapted``."""
-    weights = lora_parameters(adapted)
-    for name in (name for name in weights if name.endswith(_DOWN)):
-        path = name.removeprefix("unet.").removesuffix(_DOWN)
+    for path, down, up in pairs(lora_parameters(adapted)):
         base: Any = adapted.get_submodule(path)
-        delta = weights[name.removesuffix(_DOWN) + _UP] @ weights[name]
+        delta = up @ down
         target = _layer(fused, path, (delta.shape[0], delta.shape[1]))
         target.weight.copy_((base.base_layer.weight.float() + delta).to(target.weight.dtype))

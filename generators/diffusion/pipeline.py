@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,23 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from generators.diffusion.base import BaseModel, PartFiles, inspect_base, read_json
+from generators.diffusion.scheduler import PUBLISHED, SD15_SCHEDULER
 from harness.api import DataMissing, UserError, load_pretrained
-
-SD15_SCHEDULER: Mapping[str, Any] = MappingProxyType(
-    {
-        "num_train_timesteps": 1000,
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "trained_betas": None,
-        "prediction_type": "epsilon",
-        "timestep_spacing": "leading",
-        "steps_offset": 1,
-        "skip_prk_steps": True,
-        "set_alpha_to_one": False,
-    }
-)
-"""Values published with Stable Diffusion 1.5; mirrors have changed scheduler files before, so they are checked."""
 
 HUB_FILES = (
     "model_index.json",
@@ -96,30 +82,29 @@ def load_pipeline(
     device: torch.device | str = "cpu",
     pickled: bool = False,
 ) -> DiffusionParts:
-    """Load a StableDiffusionPipeline folder, or a hub id with a pinned revision, without its safety checker.
+    """Load Stable Diffusion 1.5 from a pipeline folder, a single-file checkpoint, or a hub id with a pinned revision.
+
+    The safety checker is never loaded. Files of any precision are read; the weights are then of type ``dtype``.
 
     Args:
-        source: Folder or hub id.
+        source: Folder, file or hub id.
         revision: Commit of a hub id.
         dtype: Type of the weights.
         device: Where they go.
-        pickled: Take ``.bin`` files where a part has no safetensors; they are read as tensors only.
+        pickled: Fetch the ``.bin`` files of a hub id.
 
     Raises:
         DataMissing: the folder is not there or lacks a part.
-        UserError: a hub id without a revision, or a scheduler that is not Stable Diffusion 1.5's.
+        UserError: a hub id without a revision, damaged files, or a model that is not Stable Diffusion 1.5.
     """
-    root = _resolve(source, revision, PICKLED_FILES if pickled else HUB_FILES)
-    classes = json.loads((root / "model_index.json").read_text())
-    check_scheduler(config := _scheduler_config(root))
-    where = torch.device(device)
-    parts = {name: _load_part(root, name, classes, dtype, pickled) for name in ("text_encoder", "vae", "unet")}
+    base = inspect_base(_resolve(source, revision, PICKLED_FILES if pickled else HUB_FILES))
+    networks, where = _networks(base, dtype), torch.device(device)
     return DiffusionParts(
-        tokenizer=_tokenizer(root, classes, parts["text_encoder"]),
-        text_encoder=freeze(parts["text_encoder"], where),
-        vae=freeze(parts["vae"], where),
-        unet=freeze(parts["unet"], where),
-        scheduler_config=MappingProxyType(config),
+        tokenizer=_tokenizer(base, networks["text_encoder"]),
+        text_encoder=freeze(networks["text_encoder"], where),
+        vae=freeze(networks["vae"], where),
+        unet=freeze(networks["unet"], where),
+        scheduler_config=MappingProxyType(_scheduler_config(base.config)),
         source=str(source),
         revision=revision,
         device=where,
@@ -127,28 +112,18 @@ def load_pipeline(
     )
 
 
+def _networks(base: BaseModel, dtype: torch.dtype) -> dict[str, Any]:
+    if base.checkpoint is not None:
+        from generators.diffusion.single_file import load_single_file
+
+        return load_single_file(base, dtype)
+    classes = read_json(base.config / "model_index.json")
+    return {name: _load_part(base.config / name, classes[name], part, dtype) for name, part in base.parts.items()}
+
+
 def freeze(module: nn.Module, device: torch.device) -> nn.Module:
     """Move a module to the device, in eval mode and without gradients."""
     return module.to(device).eval().requires_grad_(False)
-
-
-def check_scheduler(config: Mapping[str, Any]) -> None:
-    """Compare a scheduler's configuration with Stable Diffusion 1.5's and refuse any other.
-
-    Raises:
-        UserError: a value differs; it is named.
-    """
-    wrong = [f"{key} is {config.get(key)!r}" for key, value in SD15_SCHEDULER.items() if config.get(key) != value]
-    if config.get("_class_name") != "PNDMScheduler":
-        wrong.insert(0, f"the class is {config.get('_class_name')!r}")
-    if config.get("clip_sample"):
-        wrong.append("clip_sample is on")
-    if wrong:
-        raise UserError(
-            "the scheduler is not Stable Diffusion 1.5's",
-            "; ".join(wrong),
-            f"use a pipeline whose scheduler is a PNDMScheduler with {dict(SD15_SCHEDULER)}",
-        )
 
 
 def encode_prompts(parts: DiffusionParts, prompts: Sequence[str]) -> Tensor:
@@ -177,20 +152,14 @@ def _encode(parts: DiffusionParts, prompt: str) -> Tensor:
 
 def _resolve(source: str | Path, revision: str | None, files: Sequence[str]) -> Path:
     root = Path(source)
-    if root.is_dir():
-        if not (root / "model_index.json").is_file():
-            raise DataMissing(
-                f"{root} is not a diffusion pipeline",
-                "it has no model_index.json",
-                "point at a folder written by StableDiffusionPipeline.save_pretrained",
-            )
+    if root.exists():
         return root
     text = str(source)
     if root.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
         raise DataMissing(
             f"no diffusion pipeline at {text}",
-            "the folder does not exist",
-            "give a pipeline folder or a hub id",
+            "there is no such folder or file",
+            "give a pipeline folder, a single-file checkpoint or a hub id",
         )
     if not revision:
         raise UserError(
@@ -216,24 +185,29 @@ def _download(repository: str, revision: str, files: Sequence[str]) -> Path:
 
 
 def _scheduler_config(root: Path) -> dict[str, Any]:
+    """Return the published scheduler's values; a file that names another class gives way to it, having been checked."""
     from diffusers import PNDMScheduler
 
-    path = root / "scheduler" / "scheduler_config.json"
-    if not path.is_file():
-        raise DataMissing(f"{root} has no scheduler", f"{path.name} is missing", "complete the pipeline folder")
-    raw = json.loads(path.read_text())
+    raw = read_json(root / "scheduler" / "scheduler_config.json")
+    if raw.get("_class_name") != PUBLISHED:
+        raw = {"_class_name": PUBLISHED, **SD15_SCHEDULER}
     filled = dict(PNDMScheduler.from_config(raw).config)  # fills in the defaults that a file may leave out
-    return {key: filled.get(key, raw.get(key)) for key in {*filled, *raw}} | {"_class_name": raw.get("_class_name")}
+    return {key: filled.get(key, raw.get(key)) for key in {*filled, *raw}} | {"_class_name": raw["_class_name"]}
 
 
-def _tokenizer(root: Path, classes: Mapping[str, Any], text_encoder: Any) -> Any:
+def _tokenizer(base: BaseModel, text_encoder: Any) -> Any:
     """Return the tokenizer, which must have the text encoder's vocabulary.
 
     Where its files are missing transformers makes one that knows two tokens, and every prompt becomes the same.
     """
+    if not base.own_tokenizer:
+        from generators.diffusion.single_file import clip_tokenizer
+
+        return clip_tokenizer()
+    root = base.config
     fix = "complete the tokenizer folder (vocab.json and merges.txt, or tokenizer.json), or save the pipeline again"
     try:
-        tokenizer = _load_part(root, "tokenizer", classes, None)
+        tokenizer = _kind(read_json(root / "model_index.json")["tokenizer"]).from_pretrained(root / "tokenizer")
     except (OSError, ValueError, TypeError) as error:
         raise DataMissing(f"the tokenizer in {root} cannot be read", str(error).splitlines()[0], fix) from error
     vocabulary = text_encoder.config.vocab_size
@@ -243,21 +217,13 @@ def _tokenizer(root: Path, classes: Mapping[str, Any], text_encoder: Any) -> Any
     return tokenizer
 
 
-def _load_part(
-    root: Path, name: str, classes: Mapping[str, Any], dtype: torch.dtype | None, pickled: bool = False
-) -> Any:
-    library, class_name = classes.get(name) or ("", "")
-    if library not in {"diffusers", "transformers"} or not (root / name).is_dir():
-        raise DataMissing(
-            f"{root} has no usable {name}",
-            f"model_index.json says {classes.get(name)!r}",
-            "complete the pipeline folder, or save it again with save_pretrained",
-        )
-    import importlib
+def _kind(named: Sequence[str]) -> Any:
+    """Return the class that an entry of model_index.json names, of diffusers or transformers."""
+    library, name = named
+    return getattr(importlib.import_module(library), name)
 
-    kind = getattr(importlib.import_module(library), class_name)
-    if dtype is None:
-        return kind.from_pretrained(root / name)
-    keyword = "torch_dtype" if library == "diffusers" else "dtype"
-    safe = not pickled or next((root / name).glob("*.safetensors"), None) is not None
-    return load_pretrained(kind, root / name, use_safetensors=safe, **{keyword: dtype})
+
+def _load_part(folder: Path, named: Sequence[str], files: PartFiles, dtype: torch.dtype) -> Any:
+    keyword = "torch_dtype" if named[0] == "diffusers" else "dtype"
+    variant = {"variant": files.variant} if files.variant else {}
+    return load_pretrained(_kind(named), folder, use_safetensors=files.safetensors, **variant, **{keyword: dtype})

@@ -12,7 +12,7 @@ from harness.api import DataMissing, UserError, load_pretrained
 
 
 class SafetyChecker:
-    """The published checker: a CLIP image tower that compares a picture with a list of concepts.
+    """The published checker: a CLIP image encoder that compares a picture with a list of concepts.
 
     Args:
         source: Folder with ``config.json``, weights and perhaps ``preprocessor_config.json``, or ``hub:OWNER/NAME@COMMIT``.

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+from generators.diffusion.base import PICKLED
 from generators.diffusion.cost import finetune_amount
+from generators.diffusion.models import report_base, report_folder
 from generators.genrobust.prompts import prompt
 from generators.genrobust.settings import FIT, GenRobustFtSettings, GenRobustSettings
 from generators.sd15 import load_parts, missing_base, sample
-from harness.api import Context, Generator, GeneratorCard, Request, Resources, Sample, Settings, Workload, local_source
+from harness.api import (
+    Context,
+    Generator,
+    GeneratorCard,
+    ModelReport,
+    Request,
+    Resources,
+    Sample,
+    Settings,
+    Workload,
+    local_source,
+)
 
 if TYPE_CHECKING:
     from generators.diffusion.pipeline import DiffusionParts
@@ -60,6 +73,13 @@ class GenRobustBase(Generator[S]):
     def missing(self, settings: S) -> str:
         """Say what the settings lack."""
         return missing_base(self.card.id, settings.base)
+
+    def inspect_models(self, settings: S) -> Sequence[ModelReport]:
+        """Describe the base model, and the safety checker where one is named."""
+        return (
+            *report_base("base", settings.base),
+            *report_folder("safety_checker", settings.safety_checker),
+        )
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Yield the images of a request, each from its own template."""
@@ -116,6 +136,16 @@ class GenRobustFt(GenRobustBase[GenRobustFtSettings]):
     def missing(self, settings: GenRobustFtSettings) -> str:
         """Say what the settings lack."""
         return "" if settings.weights else missing_base(self.card.id, settings.base)
+
+    def inspect_models(self, settings: GenRobustFtSettings) -> Sequence[ModelReport]:
+        """Describe the base model, or the pipeline in its place; published ones hold pickles."""
+        if not settings.weights:
+            return super().inspect_models(settings)
+        published = [
+            replace(each, notes=tuple(n for n in each.notes if not n.startswith(PICKLED)))
+            for each in report_base("weights", settings.weights)
+        ]
+        return (*published, *report_folder("safety_checker", settings.safety_checker))
 
     def fit_resources(self, settings: GenRobustFtSettings) -> Resources:
         """Return the threads of the fine-tune, and the disk its UNet takes."""

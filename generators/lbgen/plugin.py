@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from generators.diffusion.models import CONFIG, OPEN_CLIP, report_base, report_folder
 from generators.lbgen.schedule import update_counts
 from generators.lbgen.settings import FitSettings, Precision, RecipeSettings
 from generators.sd15 import SamplerSettings, load_parts, missing_base, sample
@@ -15,6 +16,7 @@ from harness.api import (
     Context,
     Generator,
     GeneratorCard,
+    ModelReport,
     Request,
     Resources,
     Sample,
@@ -120,6 +122,16 @@ class LbGen(Generator[LbGenSettings]):
                 "or weight_q=0"
             )
         return missing_base(self.card.id, settings.base)
+
+    def inspect_models(self, settings: LbGenSettings) -> Sequence[ModelReport]:
+        """Describe the base model and the folders of the reward models."""
+        reports = [*report_base("base", settings.base)]
+        if settings.weight_en > 0 or settings.weight_in > 0:
+            reports += report_folder("clip", settings.clip, OPEN_CLIP)
+        if settings.weight_q > 0:
+            config = OPEN_CLIP if settings.quality.startswith("open-clip:") else CONFIG
+            reports += report_folder("quality", settings.quality, config)
+        return reports
 
     def fit_classes(self, settings: LbGenSettings, classes: ClassList) -> ClassList:
         """Return the list that ``fit_classes`` names, whatever classes are synthesised."""

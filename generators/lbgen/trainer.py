@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from generators.diffusion.lora_io import FILE_NAME, add_lora, refresh_fused, restore_lora, save_lora
+from generators.diffusion.lora_files import pairs
+from generators.diffusion.lora_io import FILE_NAME, add_lora, refresh_fused, restore_lora, save_lora, sharing_copy
 from generators.diffusion.pipeline import DiffusionParts, encode_prompts
 from generators.diffusion.sampling import decode_latents, guided_noise
 from generators.lbgen.adjoint import image_pullback, staged_adjoint
@@ -132,10 +132,11 @@ class Trainer:
         self.rewards = Rewards(settings, models, self.names, parts.device)
         self.prompts = encode_prompts(parts, self.names)
         self.uncond = encode_prompts(parts, [""])[0]
-        self.unet = copy.deepcopy(parts.unet)
-        # For the calls without gradient: same weights, LoRA merged. In half precision the sum would round small updates away.
-        self.fused = copy.deepcopy(parts.unet) if parts.dtype == torch.float32 else self.unet
+        self.unet = sharing_copy(parts.unet)
         self.lora = add_lora(self.unet, settings.rank, derive_seed("lbgen-lora", seed))
+        # For the calls without gradient: same weights, LoRA merged. In half precision the sum would round small updates away.
+        adapted = [path for path, _, _ in pairs(self.lora)]
+        self.fused = sharing_copy(parts.unet, adapted) if parts.dtype == torch.float32 else self.unet
         # Lists, not generators: a generator handed to the optimizer leaves nothing for the clip.
         self.lora_list: list[nn.Parameter] = list(self.lora.values())
         self.optimizer = torch.optim.AdamW(

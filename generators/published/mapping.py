@@ -126,7 +126,7 @@ def _names(classes: ClassList) -> dict[str, int]:
     double = classes.duplicate_names()
     if double:
         raise UserError(
-            "folders named by class cannot be told apart",
+            "folders named by class cannot be distinguished",
             f"{len(double)} names stand for several classes, such as {next(iter(double))!r}",
             "write a file of lines 'folder wnid' and give its path as class_map",
         )

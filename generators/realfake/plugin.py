@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from generators.diffusion.cost import finetune_amount
+from generators.diffusion.models import OPEN_CLIP, report_base, report_folder
 from generators.realfake.settings import EXTRACTED, FIT, SHARED, RealFakeSettings
 from generators.sd15 import load_parts, missing_base
-from harness.api import Context, DerivedInput, Generator, GeneratorCard, Request, Resources, Sample, Workload
+from harness.api import (
+    Context,
+    DerivedInput,
+    Generator,
+    GeneratorCard,
+    ModelReport,
+    Request,
+    Resources,
+    Sample,
+    Workload,
+)
 
 CAPTIONS_PER_SECOND = 3.0
 """Assumed speed of a BLIP-2 of 2.7 B parameters that captions image by image, greedily, on one A100."""
@@ -72,6 +83,14 @@ class RealFakeReimpl(Generator[RealFakeSettings]):
                 "hub:ID@COMMIT, file:captions.jsonl, or none"
             )
         return missing_base(self.card.id, settings.base)
+
+    def inspect_models(self, settings: RealFakeSettings) -> Sequence[ModelReport]:
+        """Describe the base model and the folders of CLIP and the captioner."""
+        return (
+            *report_base("base", settings.base),
+            *report_folder("clip", settings.clip, OPEN_CLIP),
+            *report_folder("captioner", settings.captioner),
+        )
 
     def derived_inputs(self, settings: RealFakeSettings) -> Sequence[DerivedInput]:
         """Return captions and CLIP features of the real images, made once for all seeds."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from functools import partial
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from generators.diffusion.cost import updates_of
 from generators.diffusion.finetune import LOG, Finetune, Schedule
-from generators.diffusion.lora_io import FILE_NAME, add_lora, save_lora
+from generators.diffusion.lora_io import FILE_NAME, add_lora, save_lora, sharing_copy
 from generators.diffusion.pipeline import DiffusionParts, encode_prompts
 from generators.diffusion.real_images import RealImages, crop_for_training
 from generators.realfake import captions, features
@@ -52,7 +51,7 @@ def train_lora(ctx: Context, parts: DiffusionParts, settings: RealFakeSettings) 
     names = [class_name(i, n) for i, n in zip(ctx.classes.ids, ctx.classes.names, strict=True)]
     texts = [training_text(names[row["class_index"]], row["caption"]) for row in rows]
     found = np.load(ctx.inputs["features"].path(features.FILE))
-    unet = copy.deepcopy(parts.unet)
+    unet = sharing_copy(parts.unet)
     lora = add_lora(unet, settings.rank, ctx.seed("realfake-lora"))
     run = Finetune(
         parts,

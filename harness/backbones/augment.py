@@ -1,6 +1,6 @@
 """The training augmentation, on batches: crop, flip, RandAugment, normalise, erase, mix.
 
-Job and constants follow the ConvNeXt recipe (transfer protocol, "Augmentation and evaluation"). What is
+Order and constants follow the ConvNeXt recipe (transfer protocol, "Augmentation and evaluation"). What is
 drawn for an image is a function of (seed, epoch, sample number); what is drawn for a batch, of (seed, step).
 """
 

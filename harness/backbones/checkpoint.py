@@ -6,21 +6,19 @@ build the network, how to feed it and which classes its outputs mean.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
+from harness.backbones.files import damaged, read_checkpoint, read_safetensors
 from harness.backbones.models import create
+from harness.backbones.outside import take
 from harness.core.errors import DataMissing, UserError
 from harness.core.files import atomic_file, write_json
 from harness.core.intact import zip_damage
@@ -30,11 +28,7 @@ WEIGHTS = ("ema", "raw")
 _FORMAT = 1
 _ADDED = ("crop", "precision", "warnings")
 """What older folders do not say."""
-_PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.", "encoder.")
-_HEADS = ("fc.weight", "fc.bias", "head.weight", "head.bias", "classifier.weight", "classifier.bias")
-_CONTAINERS = {"ema": ("model_ema", "state_dict_ema", "ema"), "raw": ("state_dict", "model")}
-
-_FIX = "check --arch; only the classifier head may differ"
+_FIX = "rebuild the backbone: its folder holds the weights of another network"
 
 State = dict[str, torch.Tensor]
 
@@ -114,7 +108,7 @@ def read_info(folder: Path) -> BackboneInfo:
         values.update({name: tuple(values.get(name, ())) for name in ("classes", "mean", "std", "warnings")})
         return BackboneInfo(**values)
     except (ValueError, KeyError, TypeError) as error:
-        raise _corrupt(path, repr(error)) from error
+        raise damaged(path, repr(error)) from error
 
 
 def load_backbone(folder: Path, weights: str | None = None) -> tuple[torch.nn.Module, BackboneInfo, str]:
@@ -135,7 +129,7 @@ def load_backbone(folder: Path, weights: str | None = None) -> tuple[torch.nn.Mo
     path = folder / f"{_known(weights or info.weights)}.safetensors"
     if not path.is_file():
         raise DataMissing(f"{folder} has no {path.stem} weights", "the file is not there", "use the other weights")
-    state = _read_safetensors(path)
+    state = read_safetensors(path)
     model = create(info.arch, len(info.classes), **info.kwargs)
     check_state(state, model.state_dict(), path, _FIX)
     model.load_state_dict(state)
@@ -157,12 +151,12 @@ def import_checkpoint(
     precision: str = "fp32",
     warnings: Sequence[str] = (),
     kwargs: Mapping[str, Any] | None = None,
+    head_file: Path | None = None,
 ) -> BackboneInfo:
     """Turn a checkpoint from outside into a backbone folder.
 
-    Accepted: safetensors, a plain state dict, or a training checkpoint with its state dict under a usual
-    name; keys may carry the prefixes of data-parallel and compiled training. Every key but the classifier
-    head's must match. Without a head (or with an empty class list) the backbone gives features only.
+    The network is found wherever in the file it lies (`harness.backbones.outside`), and torch's strict load decides in the end.
+    Without a head (or with an empty class list) the backbone gives features only.
 
     Args:
         path: The checkpoint.
@@ -171,112 +165,35 @@ def import_checkpoint(
         mean: Normalisation mean for images in [0, 1].
         std: Normalisation standard deviation.
         out_folder: Where the backbone goes.
-        weights: "ema" or "raw"; when not given, the average where the checkpoint keeps one.
+        weights: "ema", "raw" or a place in the file; when not given, the average where the checkpoint keeps one.
         image_size: Side of the images it was trained on, in pixels.
-        interpolation: How images are resized for it, "bicubic" or "bilinear".
+        interpolation: How images are resized for it.
         crop: Crop size over resized size.
         precision: "fp32" or "bf16".
         warnings: What of this contradicts the network's own statement; kept with it.
         kwargs: Constructor arguments of the architecture.
+        head_file: File of a linear head that was trained on the network's features.
 
     Raises:
         DataMissing: There is no such file.
-        UserError: The file is damaged or unsafe, keys or shapes do not fit, or the class count differs.
+        UserError: The file is damaged or no checkpoint, keys or shapes do not fit, or the class count differs.
     """
-    kind, entry, state = _pick(_read(path), path, weights)
+    for file in filter(None, (path, head_file)):
+        if member := zip_damage(file):
+            raise damaged(file, f"the checksum of {member} is wrong")
     arguments = dict(kwargs or {})
-    headless = create(arch, 0, **arguments).state_dict()
-    full = create(arch, len(classes), **arguments).state_dict() if classes else headless
-    state = _strip(state, set(full) | set(headless) | set(_HEADS), path)
-    head = sorted(set(full) - set(headless))
-    labels = tuple(classes) if head and all(key in state for key in head) else ()
-    if labels and len(state[head[0]]) != len(labels):
-        raise UserError(
-            f"the class list does not fit {path}",
-            f"the checkpoint has {len(state[head[0]])} outputs, the list {len(labels)} classes",
-            "give the ordered list of the classes the network was trained on with --classes",
-        )
-    if not labels:
-        state = {key: value for key, value in state.items() if key not in (*head, *_HEADS)}
-    check_state(state, full if labels else headless, path, _FIX)
-    info = BackboneInfo(arch, arguments, labels, tuple(mean), tuple(std), image_size, interpolation, kind,
-                        {"entry": entry, "weights_asked": weights}, crop, precision, tuple(warnings))  # fmt: skip
-    write_backbone(out_folder, info, {kind: state})
+    taken = take(path, read_checkpoint(path), arch, len(classes), weights, arguments, head_file)
+    labels = tuple(classes) if taken.outputs else ()
+    create(arch, len(labels), **arguments).load_state_dict(taken.state, strict=True)
+    recipe: dict[str, Any] = {"entry": taken.entry, "weights_asked": weights}
+    recipe |= {"left_out": list(taken.left_out)} if taken.left_out else {}
+    info = BackboneInfo(arch, arguments, labels, tuple(mean), tuple(std), image_size, interpolation, taken.kind,
+                        recipe, crop, precision, tuple(warnings))  # fmt: skip
+    write_backbone(out_folder, info, {taken.kind: taken.state})
     return info
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    """Read a checkpoint file without running any code in it."""
-    if not path.is_file():
-        raise DataMissing(f"there is no checkpoint {path}", "the file does not exist", "check --checkpoint")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if damaged := zip_damage(path):
-        raise _corrupt(path, f"the checksum of {damaged} is wrong")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} cannot be read safely",
-            str(error).split("\n")[0],
-            "save the plain state dict (torch.save(model.state_dict(), ...)) or safetensors; "
-            "if the file should hold tensors only, it is damaged",
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise _corrupt(path, str(error).split("\n")[0]) from error
-    if not isinstance(content, Mapping):
-        raise _corrupt(path, f"it holds a {type(content).__name__}, not a state dict")
-    return content
-
-
-def _read_safetensors(path: Path) -> State:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _corrupt(path, str(error)) from error
-
-
-def _pick(content: Mapping[str, Any], path: Path, weights: str | None) -> tuple[str, str, State]:
-    """Choose the state dict of a checkpoint; returns which weights it is, the entry that holds it, and it.
-
-    A plain state dict does not say what it is: it is what the caller says, else raw.
-    """
-    if content and all(isinstance(value, torch.Tensor) for value in content.values()):
-        return _known(weights or "raw"), "", dict(content)
-    for kind in WEIGHTS if weights is None else (_known(weights),):
-        for key in _CONTAINERS[kind]:
-            inner = content.get(key)
-            if isinstance(inner, Mapping):
-                return kind, key, {name: v for name, v in inner.items() if isinstance(v, torch.Tensor)}
-    wanted = weights or "model"
-    raise UserError(
-        f"{path} holds no {wanted} weights",
-        f"its entries: {', '.join(map(str, list(content)[:8]))}",
-        f"expected a plain state dict, or one under {', '.join(sum(_CONTAINERS.values(), ()))}"
-        + ("; leave --weights out to take what there is" if weights else ""),
-    )
-
-
-def _strip(state: State, known: set[str], path: Path) -> State:
-    """Take the wrappers' prefixes off the keys, one by one, until a key is known."""
-    clean: State = {}
-    for key, value in state.items():
-        name = key
-        while name not in known and (prefix := next((p for p in _PREFIXES if name.startswith(p)), None)):
-            name = name.removeprefix(prefix)
-        if name in clean:
-            raise UserError(f"{path} holds {name} twice", "two keys are the same without their prefixes",
-                            "save the state dict of one network only")  # fmt: skip
-        clean[name] = value
-    return clean
 
 
 def _known(weights: str) -> str:
     if weights not in WEIGHTS:
         raise UserError(f"unknown weights {weights!r}", "a backbone has raw and averaged weights", "use ema or raw")
     return weights
-
-
-def _corrupt(path: Path, why: str) -> UserError:
-    return UserError(f"{path} cannot be read", why, "the file is damaged or of another kind; fetch or make it again")

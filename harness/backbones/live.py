@@ -6,7 +6,7 @@ their results can be computed only in a process that holds them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,8 @@ from harness.core.errors import UserError
 
 FILE = "live.json"
 """Marks the artifact of a live model, beside its ``backbone.json``."""
+TOLERANCE = {"fp32": 0.01, "bf16": 0.05}
+"""By precision, what two answers to the same image may differ by, as a fraction of the range of the logits."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,23 @@ class LiveModel:
     identity: str
     call: Callable[[torch.Tensor], torch.Tensor]
     info: BackboneInfo
+
+
+def live_info(
+    arch: str, ids: Sequence[str], feed: Mapping[str, Any], facts: Mapping[str, Any], warnings: Sequence[str]
+) -> BackboneInfo:
+    """Return the description of a model that lives in a process.
+
+    Args:
+        arch: What it is, in a word.
+        ids: Ordered class ids of its logits.
+        feed: How images reach it, by name of ``Preprocessing``.
+        facts: What else its function says of it.
+        warnings: What of the feed contradicts it.
+    """
+    recipe = {"entry": "", "weights_asked": None, **facts}  # as of a plain state dict: nothing is known of its training
+    fed: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in feed.items()}
+    return BackboneInfo(arch, {}, tuple(ids), weights="raw", recipe=recipe, warnings=tuple(warnings), **fed)
 
 
 _MODELS: dict[str, LiveModel] = {}
@@ -67,6 +86,39 @@ def find_live(identity: str) -> LiveModel:
 def live_classifier(model: LiveModel, device: str | torch.device = "cpu") -> Classifier:
     """Return the classifier of a model; its inputs arrive on ``device``, where a module is moved to."""
     return Classifier(_Opaque(model.call, len(model.info.classes)), model.info, model.identity, device)
+
+
+def check_answers(model: LiveModel, device: str | torch.device = "cpu") -> None:
+    """Ask a model about random images twice, and about one of them alone: what it says of an image depends on the image only.
+
+    Logits may differ by ``TOLERANCE`` of their range: sums of floats depend on the batch, most on a GPU.
+
+    Raises:
+        UserError: the model fails, its logits have another shape, or they depend on chance or on the other images of a batch.
+    """
+    classify, side = live_classifier(model, device), model.info.image_size
+    images = _probes(side)
+    alone, first, again = classify(images[:1]), classify(images), classify(images)
+    allowed = TOLERANCE[model.info.precision] * float(first.nan_to_num().max() - first.nan_to_num().min())
+    for other, what, by, fix in (
+        (again, "the model gives other logits when it is asked twice", "run", "leave out what draws random numbers"),
+        (alone, "the logits of an image depend on the other images of its batch", "batch", "answer for each by itself"),
+    ):
+        apart = float((first[: len(other)] - other).nan_to_num().abs().max())
+        if apart > allowed:
+            raise UserError(
+                what,
+                f"they differ by {apart:.2g}, where {allowed:.2g} is allowed: the result would differ from {by} to {by}",
+                f"call .eval() on the modules that it uses; {fix}",
+            )
+
+
+def _probes(side: int) -> torch.Tensor:
+    """Return three images in [0, 1] of random colours, patches and noise, so that networks of any kind tell them apart."""
+    chance = torch.Generator().manual_seed(0)
+    colours, noise = (torch.rand(3, 3, size, size, generator=chance) for size in (1, side))
+    patches = torch.nn.functional.interpolate(torch.rand(3, 3, 4, 4, generator=chance), size=(side, side))
+    return 0.5 * colours + 0.3 * patches + 0.2 * noise
 
 
 class _Opaque(torch.nn.Module):

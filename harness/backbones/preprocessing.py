@@ -1,8 +1,9 @@
 """How images reach a checkpoint from outside: what its network states, what the command line says, and the origin of each value.
 
-One checkpoint read with two normalisations gives two numbers, so nothing is taken silently. In order: the command line;
-``backbone.json`` beside the file (a backbone that this harness has trained); timm's ``pretrained_cfg`` of the architecture;
-the profile's recipe for the network; a default that is named as such.
+One checkpoint read with two normalisations gives two numbers, so nothing is taken silently. In order: the command line; the file
+itself (a normalising layer, the size of its position embedding); ``backbone.json`` beside the file (a backbone that this harness
+has trained), or ``config.json`` of its folder; timm's ``pretrained_cfg`` of the architecture; the profile's recipe for the network;
+a default that is named as such.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ SMALL_NETWORKS = ("resnet10", "vit_pico")
 BACKBONE = "backbone.json"
 STIMULI_PX = 224
 
-Interpolation = Literal["bilinear", "bicubic"]
+Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
+"""Filters by which PIL resizes."""
 Precision = Literal["fp32", "bf16"]
 Layer = tuple[str, Mapping[str, Any]]
 """An origin in words, and the values that it states."""
@@ -90,6 +92,7 @@ def resolve(
     *,
     trained: bool = True,
     stated: Layer | None = None,
+    inside: Layer | None = None,
     options: Mapping[str, str] = OPTIONS,
 ) -> Resolved:
     """Return how images reach a network.
@@ -101,6 +104,7 @@ def resolve(
         recipe: The profile's recipe for this architecture, where it has one.
         trained: Whether the weights were trained elsewhere; for a network without training the recipe comes first.
         stated: What the network itself states, with its origin, if that is known already.
+        inside: What the weights themselves say; it goes before what is stated.
         options: Name of ``Preprocessing`` to how the user spells it, for messages.
 
     Raises:
@@ -108,9 +112,9 @@ def resolve(
     """
     own: list[Layer] = [("the profile's recipe", recipe)] if recipe else []
     stated = (
-        stated or _beside(arch, path) or (None if arch in SMALL_NETWORKS or (own and not trained) else _of_timm(arch))
+        stated or _beside(arch, path) or (None if arch in SMALL_NETWORKS or (own and not trained) else of_timm(arch))
     )
-    layers: list[Layer] = [*([stated] if stated else []), *own, ("default", asdict(Preprocessing()))]
+    layers: list[Layer] = [*filter(None, [inside, stated]), *own, ("default", asdict(Preprocessing()))]
     chosen: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for name in NAMES:
@@ -121,10 +125,17 @@ def resolve(
             chosen[name] = known[name]
     made: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in chosen.items()}
     values = Preprocessing(**made)
-    warnings = _contradictions(values, flags, stated or next(iter(own), None), options)
+    warnings = _contradictions(values, flags, _without(stated or next(iter(own), None), inside), options)
+    warnings += _contradictions(values, flags, inside, options)
     if stated and own:
         warnings += _disagreements(values, flags, stated, own[0], options)
     return Resolved(values, origins, warnings)
+
+
+def _without(stated: Layer | None, inside: Layer | None) -> Layer | None:
+    if stated is None or inside is None:
+        return stated
+    return stated[0], {name: value for name, value in stated[1].items() if name not in inside[1]}
 
 
 def in_words(name: str, value: Any) -> str:
@@ -220,11 +231,11 @@ def _unknown(arch: str) -> NoReturn:
     raise UserError(
         f"unknown architecture {arch!r}",
         "it is neither a small network of this project nor a timm name",
-        f"{did_you_mean(base_name(arch), known)}see timm.list_models()",
+        f"{did_you_mean(base_name(arch.rpartition('/')[2]), known)}timm.list_models() names all; a model of the hub is hf-hub:ORG/NAME",
     )
 
 
-def _of_timm(arch: str) -> Layer | None:
+def of_timm(arch: str) -> Layer | None:
     """Return what timm states of an architecture; None where it states nothing.
 
     Raises:

@@ -1,4 +1,4 @@
-"""``doctor``: checks of machine, installation and data, each with what to do about it."""
+"""``doctor``: checks of machine, installation, data and models, each with what to do about it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness.cli.datacheck import Finding, data_findings
+from harness.cli.modelcheck import model_findings
 from harness.core.errors import DiskFailed
 from harness.core.install import shadowing
 from harness.core.locks import FIX, lock_fault
@@ -50,6 +51,7 @@ def _checks(
         lambda: _locks(store),
         _processors,
         lambda: data_findings(profile, data, overrides, store),
+        lambda: model_findings(profile, data, overrides),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -16,6 +17,7 @@ from harness.cli.options import (
     DEFAULT_STORE,
     DataOption,
     JsonOption,
+    OneStore,
     ProfileOption,
     QuietOption,
     SetOption,
@@ -37,6 +39,9 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell reports it: 128 + SIGINT."""
 
 INTERRUPTION = "interrupted: finished work is kept; run the same command again to continue"
+
+SMALL_SUMS = {"leaderboard", "compare", "gate"}
+"""Commands that compute with a few numbers: numpy's threads would take a tenth of a second to start and wait for work."""
 
 
 class Commands(TyperGroup):
@@ -101,6 +106,8 @@ def run(
     if stale not in ("stop", "reuse", "redo"):
         raise UserError(f"unknown --stale {stale!r}", "choices: stop, reuse, redo", "correct --stale")
     place = Store(store.resolve())
+    if device == "auto" and selection.external is not None and selection.external.arch == "callable":
+        device = "cpu"  # it gets its images where its author may expect them
     found, report = running.run(
         selection, place, stale=cast("Stale", stale), slots=slots, device=device, quiet=quiet, announce=print_plan_notes
     )
@@ -108,7 +115,8 @@ def run(
     for finding in found_in(place, found.plan):
         print(f"warning: {finding}", file=sys.stderr)
     _print_board(place, found)
-    if report is not None and (report.failures or report.unsaved):
+    unfinished = report is not None and (report.failures or report.unsaved)
+    if unfinished or any(entry.failed for entry in found.plan.not_run):
         raise typer.Exit(1)
     if not found.plan.cells or any(entry.asked for entry in found.plan.not_run):
         raise typer.Exit(DataMissing.code)
@@ -130,11 +138,12 @@ def plan(selection: Any, store: StoreOption = DEFAULT_STORE, as_json: JsonOption
     """
     from harness.cli.plan import show_plan
 
-    show_plan(selection, Store(store.resolve()), as_json)
+    if not show_plan(selection, Store(store.resolve()), as_json):
+        raise typer.Exit(1)
 
 
-@app.command(epilog=examples("status", "status --store my-store --json"))
-def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+@app.command(epilog=examples("status", "status my-store --json"))
+def status(folder: OneStore = None, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show what a run in a store is doing now.
 
     Reads STORE/status.json, which a run updates every few seconds; works from another terminal, and from another machine
@@ -143,7 +152,7 @@ def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
     """
     from harness.cli.status import show_status
 
-    code = show_status(store, as_json)
+    code = show_status(folder or store, as_json)
     if code:
         raise typer.Exit(code)
 
@@ -242,6 +251,8 @@ def main() -> None:
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     if sys.stderr is sys.__stderr__ and sys.stderr is not None:
         sys.stderr = lenient(sys.stderr.fileno(), sys.stderr.encoding)
+    if set(sys.argv[1:2]) & SMALL_SUMS:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")

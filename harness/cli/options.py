@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,6 +51,7 @@ ImpliedProfileOption = Annotated[
 StoreOption = Annotated[
     Path, typer.Option("--store", metavar="FOLDER", envvar="HARNESS_STORE", help="Folder of the artifacts.")
 ]
+OneStore = Annotated[Path | None, typer.Argument(metavar="STORE", help="Store; default: ./store.")]
 DataOption = Annotated[
     list[str], typer.Option("--data", metavar="NAME=PATH", help="Where a data set is; may be repeated.")
 ]
@@ -62,11 +64,28 @@ CheckpointOption = Annotated[
     typer.Option(
         "--checkpoint",
         metavar="FILE",
-        help="Evaluate these weights, without generator or pre-training. Or a trivial baseline: "
+        help="Evaluate these weights, without generator or pre-training: a file, a folder with config.json, or "
+        "hf-hub:ORG/NAME. Or a trivial baseline: "
         "baseline:constant[:CLASS], baseline:uniform, baseline:untrained, baseline:humans.",
     ),
 ]
-ArchOption = Annotated[str, typer.Option("--arch", metavar="NAME", help="timm name of the checkpoint's network.")]
+ClassifierOption = Annotated[
+    str,
+    typer.Option(
+        "--classifier",
+        metavar="MODULE:FUNCTION",
+        help="Evaluate the classifier that a function returns, on the suites that read logits; --set classifier.NAME=VALUE are "
+        "its arguments. Shipped: harness.classifiers:open_clip, :torchvision and :transformers.",
+    ),
+]
+ArchOption = Annotated[
+    str,
+    typer.Option(
+        "--arch",
+        metavar="NAME",
+        help="timm name of the checkpoint's network, with or without a tag; or hf-hub:ORG/NAME, local-dir:FOLDER.",
+    ),
+]
 ClassesOption = Annotated[
     str,
     typer.Option(
@@ -93,7 +112,9 @@ ImageSizeOption = Annotated[
 InterpolationOption = Annotated[
     str,
     typer.Option(
-        "--interpolation", metavar="NAME", help="How images are resized for the checkpoint: bilinear or bicubic."
+        "--interpolation",
+        metavar="NAME",
+        help="How images are resized for the checkpoint: bilinear, bicubic, nearest, lanczos, box or hamming.",
     ),
 ]
 CropOption = Annotated[
@@ -114,7 +135,14 @@ WeightsOption = Annotated[
     typer.Option(
         "--weights",
         metavar="WHICH",
-        help="Weights of the checkpoint: raw, ema or auto (the average if the file holds one).",
+        help="Weights of the checkpoint: auto (the average if the file holds one), raw, ema, or a place in the file such as "
+        "teacher.",
+    ),
+]
+HeadOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--head", metavar="FILE", help="Linear head of the checkpoint, in a file of its own (as DINO publishes it)."
     ),
 ]
 StaleOption = Annotated[
@@ -138,7 +166,9 @@ def examples(first: str, second: str) -> str:
     return _EXAMPLES.format(first, second)
 
 
+@contextmanager
 def _selection(
+    store: Path,
     generator: GeneratorOption = "",
     suite: SuiteOption = "all",
     backbone: BackboneOption = "",
@@ -148,6 +178,7 @@ def _selection(
     data: DataOption = [],
     set_: SetOption = [],
     checkpoint: CheckpointOption = None,
+    classifier: ClassifierOption = "",
     arch: ArchOption = "",
     classes: ClassesOption = "",
     normalisation: NormalisationOption = "",
@@ -156,30 +187,58 @@ def _selection(
     crop: CropOption = 0.0,
     precision: PrecisionOption = "",
     weights: WeightsOption = "auto",
-) -> Any:
+    head: HeadOption = None,
+) -> Iterator[Any]:
     from harness.plan.model import Selection
-    from harness.plan.profile import load_profile
-    from harness.plan.profile_choice import choose_profile
 
-    name, note = choose_profile(profile, str(checkpoint or ""), classes, data)
-    resolved = load_profile(name, set_, data).profile
     if vary not in ("", "all", "generator", "train"):
         raise UserError(f"unknown --vary {vary!r}", "choices: all, generator, train", "correct --vary")
-    if weights not in ("auto", "raw", "ema"):
-        raise UserError(f"unknown --weights {weights!r}", "choices: auto, raw, ema", "correct --weights")
-    external = None
-    if checkpoint is not None:
-        numbers = {"image_size": image_size, "interpolation": interpolation, "crop": crop, "precision": precision}
-        flags = _normalisation(normalisation) | {key: value for key, value in numbers.items() if value}
-        external = _external(resolved, checkpoint, arch, classes, flags, None if weights == "auto" else weights)
-        external = replace(external, notes=(*([note] if note else []), *external.notes))
-    elif not generator:
+    if not (generator or checkpoint or classifier):
         raise UserError(
             "nothing to measure",
-            "neither --generator nor --checkpoint was provided",
+            "none of --generator, --checkpoint and --classifier was provided",
             "for example --generator lbgen; all names: python -m harness list",
         )
-    return Selection(resolved, generator, suite, backbone, seeds, vary, external)
+    numbers = {"image_size": image_size, "interpolation": interpolation, "crop": crop, "precision": precision}
+    flags = _normalisation(normalisation) | {key: value for key, value in numbers.items() if value}
+    wanted = None if weights == "auto" else weights
+    if classifier:
+        from harness.cli.classifier import planned
+
+        _refuse_both(
+            {"--checkpoint": checkpoint, "--generator": generator, "--arch": arch, "--weights": wanted, "--head": head}
+        )
+        with planned(classifier, store, profile, classes, data, set_, flags) as (sized, external):
+            yield Selection(sized, generator, suite, backbone, seeds, vary, external)
+        return
+    name, note = _choose_profile(profile, str(checkpoint or ""), classes, data)
+    resolved, subject = _load_profile(name, set_, data), None
+    if checkpoint is not None:
+        subject = _external(resolved, checkpoint, arch, classes, flags, wanted, str(head or ""))
+        subject = replace(subject, notes=(*([note] if note else []), *subject.notes))
+    yield Selection(resolved, generator, suite, backbone, seeds, vary, subject)
+
+
+def _choose_profile(profile: str, subject: str, classes: str, data: list[str]) -> tuple[str, str]:
+    from harness.plan.profile_choice import choose_profile
+
+    return choose_profile(profile, subject, classes, data)
+
+
+def _load_profile(name: str, set_: list[str], data: list[str]) -> Any:
+    from harness.plan.profile import load_profile
+
+    return load_profile(name, set_, data).profile
+
+
+def _refuse_both(given: dict[str, Any]) -> None:
+    odd = [name for name, value in given.items() if value]
+    if odd:
+        raise UserError(
+            f"{', '.join(odd)} and --classifier do not go together",
+            "the function returns the whole classifier",
+            "leave one of them out; arguments of the function are --set classifier.NAME=VALUE",
+        )
 
 
 def _normalisation(normalisation: str) -> dict[str, Any]:
@@ -189,9 +248,10 @@ def _normalisation(normalisation: str) -> dict[str, Any]:
 
 
 def _external(
-    profile: Any, checkpoint: Path, arch: str, classes: str, flags: dict[str, Any], weights: str | None
+    profile: Any, checkpoint: Path, arch: str, classes: str, flags: dict[str, Any], weights: str | None, head: str
 ) -> Any:
     from harness.backbones.baseline import PREFIX, parse_baseline
+    from harness.backbones.folders import is_folder
     from harness.backbones.preprocessing import base_name, resolve
     from harness.core.classes import load_classes
     from harness.plan.external import external_checkpoint, recipe_for
@@ -205,23 +265,25 @@ def _external(
             return found
         feed = resolve(arch, None, flags, recipe_for(profile, arch), trained=False)
         return replace(found, feed=feed.values, notes=(feed.line,), warnings=feed.warnings)
-    if not arch or not classes:
+    if not classes or not (arch or is_folder(str(checkpoint))):
         raise UserError(
             "--checkpoint needs --arch and --classes",
             "the outputs of a head have no meaning without the ordered list of its classes",
             "for example --checkpoint w.pth --arch resnet50 --classes imagenet1k",
         )
-    return external_checkpoint(profile, checkpoint.resolve(), arch, classes, flags, weights)
+    return external_checkpoint(profile, str(checkpoint), arch, classes, flags, weights, head=head)
 
 
 def selects(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that select a run to a command; its first argument is the ``Selection`` made from them."""
-    shared = list(inspect.signature(_selection, eval_str=True).parameters.values())
+    """Add the options that select a run to a command with ``store``; its first argument is the ``Selection`` made from them."""
+    shared = list(inspect.signature(_selection, eval_str=True).parameters.values())[1:]
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
     @functools.wraps(command)
     def wrapped(**values: Any) -> None:
-        command(_selection(**{option.name: values.pop(option.name) for option in shared}), **values)
+        options = {option.name: values.pop(option.name) for option in shared}
+        with _selection(values["store"], **options) as selection:
+            command(selection, **values)
 
     options = [*shared, *own]
     wrapped.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]

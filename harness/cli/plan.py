@@ -13,14 +13,14 @@ from harness.plan.planner import Planner
 from harness.plan.profile import ORIGINALS
 from harness.run.session import RunPlan, plan_run
 from harness.store.artifacts import State, Store, read_manifest
-from harness.store.cells import KINDS, Cell
+from harness.store.cells import KINDS, SHOWN_KINDS, Cell
 
 
-def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
-    """Print the plan of a selection against a store."""
+def show_plan(selection: Selection, store: Store, as_json: bool) -> bool:
+    """Print the plan of a selection against a store, and return whether the code of every plugin could be planned."""
     found = plan_run(selection, store)
     measured = _measured(store, found)
-    rows = [_row(found, kind, measured) for kind in KINDS]
+    rows = _rows(found, measured)
     costs = _costs(found)
     facts = {
         "profile": selection.profile.name,
@@ -41,18 +41,15 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> None:
             for key, cell in found.plan.cells.items()
         ]
         print(json.dumps(facts | {"cells": cells}, indent=1, sort_keys=True))
-        return
-    _print_facts(found, selection, facts)
+    else:
+        _print_facts(found, selection, facts)
+    return not any(entry.failed for entry in found.plan.not_run)
 
 
 def _print_facts(found: RunPlan, selection: Selection, facts: dict[str, Any]) -> None:
     print(f"profile {selection.profile.name}: {len(found.plan.cells)} cells, {len(found.wanted)} to do")
     if found.plan.cells:
         _print_table(facts["kinds"])
-    if selection.external is not None and selection.external.baseline is None:
-        print(
-            f"checkpoint: not opened yet; the run's first cell checks that it is a {selection.external.arch} with these classes"
-        )
     for line in facts["sizes"]:
         print(f"sizes: {line}")
     for what, number in facts["costs"].items():
@@ -112,7 +109,7 @@ def _complete(found: RunPlan, selection: Selection, store: Store, measured: dict
         return None
     states: dict[str, State] = {key: found.states.get(key, "missing") for key in plan.cells}
     wanted = frozenset(key for key in plan.cells if key in found.wanted or key not in found.states)
-    rows = [_row(RunPlan(plan, states, wanted), kind, measured) for kind in KINDS]
+    rows = _rows(RunPlan(plan, states, wanted), measured)
     return {
         "cells": len(plan.cells),
         "hours": round(sum(row["minutes"] for row in rows) / 60, 2),
@@ -121,8 +118,14 @@ def _complete(found: RunPlan, selection: Selection, store: Store, measured: dict
     }
 
 
+def _rows(found: RunPlan, measured: dict[str, float]) -> list[dict[str, Any]]:
+    """Return a row for each kind; for imports only if there are any."""
+    rows = [_row(found, kind, measured) for kind in SHOWN_KINDS]
+    return [row for row in rows if row["kind"] in KINDS or row["cells"]]
+
+
 def _row(found: RunPlan, kind: str, measured: dict[str, float]) -> dict[str, Any]:
-    todo = [found.plan.cells[key] for key in found.wanted if found.plan.cells[key].kind == kind]
+    todo = [found.plan.cells[key] for key in found.wanted if found.plan.cells[key].shown_kind == kind]
     return {
         "kind": kind,
         "cells": found.count(kind),

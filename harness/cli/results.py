@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness.cli.options import DEFAULT_STORE, StoreOption, examples
+from harness.cli.options import DEFAULT_STORE, OneStore, StoreOption, examples
 from harness.core.errors import DataMissing, UserError
 from harness.core.names import names_in
 
 GATE_FAILED = 3
+SPELLED = {"markdown": "md"}
+"""Formats that have another name."""
 
 Places = Annotated[
     list[Path] | None,
     typer.Argument(metavar="PLACES", help="Stores or baseline folders, any number; default: ./store."),
 ]
-OneStore = Annotated[Path | None, typer.Argument(metavar="STORE", help="Store; default: ./store.")]
 OnePlace = Annotated[Path | None, typer.Argument(metavar="PLACE", help="Store or baseline folder; default: ./store.")]
 
 
@@ -39,7 +41,9 @@ def leaderboard(
     style: Annotated[
         str,
         typer.Option(
-            "--format", metavar="NAME", help="csv, md, latex or html; one line per value: long, json or parquet."
+            "--format",
+            metavar="NAME",
+            help="csv, md (or markdown), latex or html; one line per value: long, json or parquet.",
         ),
     ] = "md",
     output: Annotated[
@@ -68,7 +72,8 @@ def leaderboard(
         raise UserError(
             "parquet is not text", "standard output is a terminal", "add --output FILE, or redirect standard output"
         )
-    content = board().render(folders or [store], style, recorded, published)
+    content = board().render(folders or [store], SPELLED.get(style, style), recorded, published)
+    _name_older_scores(folders or [store])
     if output is not None:
         write_bytes(output, content if isinstance(content, bytes) else content.encode())
     elif isinstance(content, bytes):
@@ -87,7 +92,7 @@ def compare(
     ],
     second: Annotated[str, typer.Argument(metavar="SECOND", help="The name to compare it with.")],
     store: StoreOption = DEFAULT_STORE,
-    style: Annotated[str, typer.Option("--format", metavar="NAME", help="csv or md.")] = "md",
+    style: Annotated[str, typer.Option("--format", metavar="NAME", help="csv or md (or markdown).")] = "md",
 ) -> None:
     """Compare two systems on their common test items.
 
@@ -95,7 +100,9 @@ def compare(
     """
     from harness.results.leaderboard import board
 
-    sys.stdout.write(board().compare(first, second, [store], style))
+    content = board().compare(first, second, [store], SPELLED.get(style, style))
+    _name_older_scores([store])
+    sys.stdout.write(content)
 
 
 def gate(
@@ -156,6 +163,7 @@ def gate(
         raise DataMissing(f"there is no baseline in {baseline}", f"a candidate was written to {candidate}",
                           f"review it and rename it to {name}, or name another --baseline")  # fmt: skip
     exit_code, summary, cases = door.gate(places, found, strict, generator)
+    _name_older_scores(places)
     sys.stdout.write(summary)
     for path, text in ((markdown, summary), (junit, cases)):
         if path is not None:
@@ -203,6 +211,15 @@ def verify(folder: OnePlace = None, store: StoreOption = DEFAULT_STORE) -> None:
         problems = check(place)
     for problem in problems:
         print(problem)
+    _name_older_scores([place])
     if problems:
         raise typer.Exit(1)
     print("all files match their manifests", file=sys.stderr)
+
+
+def _name_older_scores(places: Sequence[Path]) -> None:
+    """Print which stores hold scores of older code: `run` would score their rows again."""
+    from harness.results.older import older_scores
+
+    for line in older_scores(places):
+        print(f"note: {line}", file=sys.stderr)

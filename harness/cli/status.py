@@ -11,7 +11,7 @@ from typing import Any
 from harness.core.errors import DataMissing
 from harness.core.quantities import duration
 from harness.run.status import RunStatus, read_status, seconds_since
-from harness.store.cells import KINDS
+from harness.store.cells import SHOWN_KINDS
 
 
 def show_status(store: Path, as_json: bool) -> int:
@@ -44,7 +44,7 @@ def _lines(found: RunStatus) -> Iterator[str]:
         f", {facts['failed']} failed" if facts["failed"] else ""
     )
     kinds = facts.get("kinds", {})
-    for kind, counts in ((kind, kinds[kind]) for kind in KINDS if kind in kinds):
+    for kind, counts in ((kind, kinds[kind]) for kind in SHOWN_KINDS if kind in kinds):
         failed = f", {counts['failed']} failed or blocked" if counts["failed"] else ""
         yield f"  {kind:<11}{counts['done']:>5} of {counts['total']}{failed}"
     left = facts.get("seconds_left")

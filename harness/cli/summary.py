@@ -29,9 +29,13 @@ def print_summary(found: RunPlan, summary: RunSummary | None, quiet: bool) -> No
     out = sys.stderr
     for entry in found.plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}", file=out)
+    if not found.plan.cells and any(entry.failed for entry in found.plan.not_run):
+        print("nothing was run: plugins failed, see above\n"
+              "  fix: correct the plugins, or report them to their authors", file=out)  # fmt: skip
+        return
     if not found.plan.cells:
-        print("nothing was run: every evaluation lacks its data, see above\n"
-              "  fix: add the data sets (--data NAME=PATH), or use the embedded ones (--profile micro)", file=out)  # fmt: skip
+        fix = "do what the lines above say (data sets: --data NAME=PATH), or use the embedded ones (--profile micro)"
+        print(f"nothing was run: every evaluation lacks its data or a model, see above\n  fix: {fix}", file=out)
         return
     if summary is None:
         print(f"nothing to do: all {len(found.plan.cells)} cells are done", file=out)
@@ -40,7 +44,7 @@ def print_summary(found: RunPlan, summary: RunSummary | None, quiet: bool) -> No
         print(f"\n{len(summary.failures)} cells did not finish:", file=out)
     for failure in summary.failures:
         words = (
-            f"  {failure.cell.kind} {failure.cell.label}\n    what: {failure.what}\n     why: {failure.why}\n"
+            f"  {failure.cell.shown_kind} {failure.cell.label}\n    what: {failure.what}\n     why: {failure.why}\n"
             f"     fix: {failure.fix}\n     log: {failure.log}"
         )
         print(plain(words), file=out)

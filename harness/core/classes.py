@@ -43,7 +43,7 @@ class ClassList:
 
     @property
     def content(self) -> str:
-        """Return the SHA-256 of ids and names: what a generator is told."""
+        """Return the SHA-256 of ids and names: what a generator receives."""
         return hashlib.sha256(
             "\n".join(f"{i} {n}" for i, n in zip(self.ids, self.names, strict=True)).encode()
         ).hexdigest()

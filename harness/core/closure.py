@@ -7,42 +7,46 @@ import importlib
 import tokenize
 from collections.abc import Iterator, Sequence
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from harness.core.resources import package_places
+from harness.core.resources import data_of, package_places
 from harness.core.syntax import ON_IMPORT, Table, read_table
 
-NO_PART = frozenset(
-    f"harness.{name}"
-    for name in (
-        *(
-            "core.errors",
-            "core.names",
-            "core.install",
-            "core.provenance",
-            "core.cost",
-        ),  # words, facts beside the result
-        *(
-            "core.files",
-            "core.disk",
-            "core.intact",
-            "core.locks",
-            "core.seals",
-            "core.fingerprints",
-            "core.hashcache",
-            "store.artifacts",
-        ),  # bytes as they are, written and checked
-        *(
-            "core.settings",
-            "core.classes",
-            "core.resources",
-            "store.cells",
-            "store.data",
-        ),  # their values are in the key
-        *("core.code", "plugins.registry", "plugins.common"),  # look-ups by name
-    )
-)
-"""Modules that are not followed: nothing in them can change a result without a change of the key."""
+NO_PART: dict[str, str] = {
+    "core.errors": "words, and how a run ends",
+    "core.names": "hints, and which plugins a pattern stands for: they are named in the key",
+    "core.install": "a warning",
+    "core.provenance": "facts noted beside a result",
+    "core.cost": "time and memory noted beside a result",
+    "core.fingerprints": "hashes of data, which are in the key",
+    "core.hashcache": "hashes of files, which are in the key or checked",
+    "core.settings": "settings as they were read are in the key; the classes that read them are the plugin's, and are followed",
+    "core.code": "attributes by name: settings that name them are in the key, and what they name is followed",
+    "core.resources": "where files are; the content of those that are named is in the key, or is followed",
+    "core.files:atomic_path": "how bytes reach the disk",
+    "core.files:atomic_file": "how bytes reach the disk",
+    "core.files:explain_full_disk": "words",
+    "core.files:remove_tree": "removes what is not needed",
+    "core.files:sync_folder": "how bytes reach the disk",
+    "core.files:write_together": "how bytes reach the disk",
+    "core.files:read_text": "a text as it is, or an error",
+    "core.disk": "words, and messages that may be lost",
+    "core.intact": "refuses a damaged file",
+    "core.locks": "who works, not on what",
+    "core.seals": "whether a manifest is as it was written",
+    "core.classes:SHIPPED": "files of class lists, whose content is in the key",
+    "core.classes:load_classes": "ids and names are in the key",
+    "core.classes:load_folder_classes": "ids and names are in the key",
+    "store.artifacts:Store": "where artifacts are",
+    "store.artifacts:read_manifest": "facts about files, which are checked against their bytes",
+    "store.cells": "cells are their keys",
+    "store.data": "data sets are in the key by their content and card",
+    "plugins.registry": "plugins by name, which is in the key; their code is followed",
+    "core.fields": "refuses what a plugin returns, or passes it on as it is",
+    "plugins.border": "refuses what a plugin returns, or passes it on as it is",
+    "plugins.common": "what a plan is told: it is in the key, or is a figure for the display",
+}
+"""Modules and definitions of ``harness`` that are not followed, each with why no change in it can change a result whose key stays."""
 
 
 def closure_hash(roots: Sequence[str], tops: Sequence[str]) -> str:
@@ -54,7 +58,8 @@ class Closure:
     """What is reached from some roots.
 
     Attributes:
-        found: Name (without its module) and hash of each definition, and the names that are used of other packages.
+        found: Name (without its module) and hash of each definition and of each data file that one names, and the names that are
+            used of other packages.
         modules: Names of the modules they are in.
     """
 
@@ -81,6 +86,9 @@ class Closure:
             found = self._resolved(owner)
             if self._is_class(found):
                 self._of_instance(found, member, found)
+        elif reference.startswith("file:"):
+            module, _, name = reference.removeprefix("file:").partition(":")
+            self.found.update(f"file {path.name} {file_hash(path)}" for path in data_files(module, name))
         elif reference.endswith(".*"):
             for module in _submodules(reference[:-2]):
                 self._module(module)
@@ -128,7 +136,7 @@ class Closure:
             self._add(*found, instance)
 
     def _add(self, module: str, name: str, instance: str) -> None:
-        if module in NO_PART or (module, name, instance) in self._seen:
+        if _no_part(module, name) or (module, name, instance) in self._seen:
             return
         self._seen.add((module, name, instance))
         self.modules.add(module)
@@ -167,9 +175,9 @@ class Closure:
             if module.partition(".")[0] not in self.tops:
                 self.found.add(f"external {module}:{name}")
                 return ""
-            if module in NO_PART or not _table(module).definitions:
-                return ""
             head, _, rest = name.partition(".")
+            if _no_part(module, head) or not _table(module).definitions:
+                return ""
             if not name or head in _table(module).definitions:
                 return f"{module}:{name}"
             if target := _target(module, head):
@@ -180,6 +188,11 @@ class Closure:
             else:
                 return f"{module}:"
         return ""
+
+
+def _no_part(module: str, name: str) -> bool:
+    room, inside, rest = module.partition("harness.")
+    return bool(inside and not room) and (rest in NO_PART or f"{rest}:{name.partition('.')[0]}" in NO_PART)
 
 
 def _target(module: str, name: str) -> str:
@@ -216,6 +229,35 @@ def _table(module: str) -> Table:
             if path.is_file():
                 return read_table(read_source(path), module, is_package)
     return Table()
+
+
+def data_files(module: str, name: str) -> Iterator[Path]:
+    """Yield the files of a package, below the folder of one of its modules, that a text in this module names.
+
+    Args:
+        module: The module.
+        name: The last parts of the file's path, or ``package:PKG/PATH``.
+    """
+    if name.startswith("package:"):
+        package, _, inside = name.removeprefix("package:").partition("/")
+        yield from (path for place in _candidates(package) if (path := place / inside).is_file())
+    else:
+        wanted = PurePath(name).parts
+        yield from (path for path in _files_beside(module) if path.parts[-len(wanted) :] == wanted)
+
+
+@cache
+def _files_beside(module: str) -> tuple[Path, ...]:
+    """Return the files below the folder of a module of a package that are no source."""
+    if any(place.is_file() for place in package_places(module.partition(".")[0])):
+        return ()  # of a module that is no package nobody knows which files belong to it
+    folders = {place if place.is_dir() else place.parent for place in _candidates(module)}
+    return tuple(path for folder in sorted(folders) for path in data_of(folder))
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a data file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_source(path: Path) -> str:

@@ -1,9 +1,11 @@
 """Code by name: ``module:attribute`` loaded, and the identity of the code that some work runs.
 
 The identity is a hash over the definitions that the work reaches: functions, classes and constants of this project (and of a
-plugin's own package), followed by name from where it starts, imports within functions included. Comments, docstrings,
-annotations, formatting, the words of an error, and where a definition lies are no part of it. Not followed are other packages
-(their names count, their code does not), look-ups by name in a registry, and the modules of ``closure.NO_PART``.
+plugin's own package), followed by name from where it starts, imports within functions included, and over the files of the
+package that they name (templates, cards, tables). Comments, docstrings, formatting, the words of an error or of a setting's
+description, and where a definition lies are no part of it, nor are annotations but those of fields: settings are converted by
+them. Not followed are other packages (their names count, their code does not), look-ups by name in a registry, and what
+``closure.NO_PART`` lists.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from pathlib import Path
 
 from harness.core.errors import UserError
 from harness.core.hashcache import HashCache
-from harness.core.resources import cache_folder, package_places
+from harness.core.resources import cache_folder, data_of, package_places
 
 PROJECT = ("harness", "generators", "suites", "leaderboard")
-SCHEME = "syntax-1"
+SCHEME = "syntax-2"
 """What a hash begins with. Hashes of another scheme cannot be compared: raised when the rules here or in ``syntax`` change."""
 
 
@@ -76,7 +78,7 @@ def _table(place: Path) -> HashCache:
 
 @cache
 def _state(tops: Sequence[str]) -> str:
-    """Return what the file system says of all source files of some packages, and of this Python."""
+    """Return what the file system says of all source and data files of some packages."""
     digest = hashlib.sha256(SCHEME.encode())
     for top in tops:
         for path in _sources(top):
@@ -87,4 +89,4 @@ def _state(tops: Sequence[str]) -> str:
 
 def _sources(top: str) -> Iterator[Path]:
     for place in package_places(top):
-        yield from [place] if place.is_file() else sorted(place.rglob("*.py"))
+        yield from [place] if place.is_file() else [*sorted(place.rglob("*.py")), *data_of(place)]

@@ -29,7 +29,7 @@ class UserError(Exception):
 
 
 class DataMissing(UserError):
-    """Report a data set, checkpoint or tower that is not where it was looked for (exit code 4)."""
+    """Report a data set, checkpoint or model that is not where it was looked for (exit code 4)."""
 
     code = 4
 

@@ -59,6 +59,15 @@ def cache_folder() -> Path:
     return Path(base).expanduser()
 
 
+def data_of(folder: Path) -> list[Path]:
+    """Return the files below a folder of a package that are neither source nor compiled, in order."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix not in (".py", ".pyc") and "__pycache__" not in path.parts and path.is_file()
+    )
+
+
 @cache
 def package_places(name: str) -> tuple[Path, ...]:
     """Return the folders of a top-level package, or the file of a module; none where there is no source. Imports nothing."""

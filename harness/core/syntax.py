@@ -1,4 +1,4 @@
-"""A module's source as a table of definitions: what each one says (docstrings, comments and annotations left out) and names."""
+"""A module's source as a table of definitions: what each one says (no docstrings, comments and annotations of variables) and names."""
 
 from __future__ import annotations
 
@@ -6,18 +6,31 @@ import ast
 import builtins
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from harness.core.nodes import (
+    FUNCTIONS,
+    annotation_of,
+    assigned,
+    dotted,
+    dotted_name,
+    for_type_checkers,
+    joined,
+    named_types,
+    nodes_of_scope,
+    registers,
+    says_nothing,
+    tokens,
+)
+
+_SETTING = ("pydantic:Field", "pydantic.fields:Field")
 ON_IMPORT = ""
 """Name of the definition that holds what a module runs when it is imported."""
 _LOCATION = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
+_FILE = re.compile(r"package:[\w./-]+|[\w.-]+(/[\w.-]+)*\.(?!py$)[A-Za-z]\w*")
 _SUBMODULES = re.compile(r"[A-Za-z_]\w*(\.\w+)*\.")
-_DROPPED = {"annotation", "returns", "type_params", "type_comment", "kind", "ctx", "simple"}
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-_SCOPES = (*_FUNCTIONS, ast.Lambda, *_COMPREHENSIONS)
 
 
 @dataclass
@@ -25,8 +38,9 @@ class Definition:
     """One function, class, method or constant.
 
     References are written as ``module:name.attribute`` (absolute, followed through imports when they are resolved),
-    ``@module:Class.member`` (a member of an instance of a class), ``self.member``, ``super:module:Class.member``, and
-    ``module.*`` (all modules of a package, one of which is chosen by a name made at run time).
+    ``@module:Class.member`` (a member of an instance of a class), ``self.member``, ``super:module:Class.member``,
+    ``file:module:path`` (a data file that the module may name), and ``module.*`` (all modules of a package, one of which is chosen
+    by a name made at run time).
     """
 
     kind: str
@@ -40,7 +54,7 @@ class Definition:
         """Return the hash of its syntax tree."""
         digest = hashlib.sha256()
         for node in self.nodes:
-            digest.update("\0".join(_tokens(node)).encode())
+            digest.update("\0".join(tokens(node)).encode())
         return digest.hexdigest()
 
 
@@ -67,6 +81,7 @@ def read_table(source: str, module: str, is_package: bool) -> Table:
     reader = _Reader(module, is_package)
     tree = ast.parse(source)
     reader.bind_imports(tree.body)
+    reader.drop_descriptions(tree)
     for statement in tree.body:
         reader.define(statement)
     reader.collect()
@@ -86,7 +101,7 @@ class _Reader:
                 bound = self.bound(statement)
                 self.table.stars += [target for name, target in bound if name == "*"]
                 self.table.imports.update({name: target for name, target in bound if name != "*"})
-            elif not isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):
+            elif not isinstance(statement, (*FUNCTIONS, ast.ClassDef)):
                 self.bind_imports(child for child in ast.iter_child_nodes(statement) if isinstance(child, ast.stmt))
 
     def bound(self, statement: ast.Import | ast.ImportFrom) -> list[tuple[str, str]]:
@@ -106,19 +121,25 @@ class _Reader:
             for each in statement.names
         ]
 
+    def drop_descriptions(self, tree: ast.Module) -> None:
+        """Remove the words of a setting, which are shown and change nothing: ``description=`` of pydantic's ``Field``."""
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and (chain := dotted(node.func)) and self.absolute(chain) in _SETTING:
+                node.keywords = [each for each in node.keywords if each.arg != "description"]
+
     def define(self, statement: ast.stmt) -> None:
         """Add a statement of the module to its table."""
         if isinstance(statement, ast.ClassDef):
             self._define_class(statement)
-        elif isinstance(statement, _FUNCTIONS):
+        elif isinstance(statement, FUNCTIONS):
             self._add(statement.name, "function", statement)
-            if _registers(statement):
+            if registers(statement):
                 self.table.definitions[ON_IMPORT].references.add(f"{self.module}:{statement.name}")
-        elif names := _assigned(statement):
+        elif names := assigned(statement):
             for name in names:
                 self._add(name, "value", statement)
-        elif _for_type_checkers(statement) or not _says_nothing(statement):
-            nodes = () if _for_type_checkers(statement) else (statement,)
+        elif for_type_checkers(statement) or not says_nothing(statement):
+            nodes = () if for_type_checkers(statement) else (statement,)
             self._add(ON_IMPORT, "value", *nodes)
             for node in ast.walk(statement):
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in self.table.imports:
@@ -127,21 +148,27 @@ class _Reader:
     def _define_class(self, statement: ast.ClassDef) -> None:
         name, rest = statement.name, []
         owner = self._add(name, "class")
+        plain = any(self._is_dataclass(each) for each in statement.decorator_list)
         for each in statement.body:
-            if isinstance(each, _FUNCTIONS):
+            if isinstance(each, FUNCTIONS):
                 self._add(f"{name}.{each.name}", "function", each)
-            elif names := _assigned(each):
+            elif names := assigned(each):
                 for member in names:
-                    self._add(f"{name}.{member}", "value", each)
-            elif not _says_nothing(each):
+                    self._add(f"{name}.{member}", "value", each, *([] if plain else annotation_of(each)))
+            elif not says_nothing(each):
                 rest.append(each)
-        fields = [n for each in statement.body if isinstance(each, ast.AnnAssign) for n in _assigned(each)]
+        fields = [n for each in statement.body if isinstance(each, ast.AnnAssign) for n in assigned(each)]
         order = ast.Tuple([ast.Constant(each) for each in fields], ast.Load())
         owner.nodes += [*statement.decorator_list, *statement.bases, *statement.keywords, order, *rest]
-        chains = [_chain(base.value if isinstance(base, ast.Subscript) else base) for base in statement.bases]
+        chains = [dotted(base.value if isinstance(base, ast.Subscript) else base) for base in statement.bases]
         owner.bases = tuple(found for chain in chains if chain and (found := self.absolute(chain)))
-        if _registers(statement):
+        if registers(statement):
             self.table.definitions[ON_IMPORT].references.add(f"{self.module}:{name}")
+
+    def _is_dataclass(self, decorator: ast.expr) -> bool:
+        """Return whether a decorator makes a class whose fields take any value, whatever their annotations say."""
+        chain = dotted(decorator.func if isinstance(decorator, ast.Call) else decorator)
+        return bool(chain) and self.absolute(chain) == "dataclasses:dataclass"
 
     def _add(self, name: str, kind: str, *nodes: ast.AST) -> Definition:
         found = self.table.definitions.setdefault(name, Definition(kind))
@@ -159,9 +186,9 @@ class _Reader:
         """Return ``module:name.attribute`` of a dotted name of this module; empty for builtins and unknown names."""
         head, rest = chain[0], chain[1:]
         if head in self.table.imports:
-            return _joined(self.table.imports[head], rest)
+            return joined(self.table.imports[head], rest)
         if head in self.table.definitions or (self.table.stars and not hasattr(builtins, head)):
-            return _joined(f"{self.module}:{head}", rest)
+            return joined(f"{self.module}:{head}", rest)
         return ""
 
 
@@ -192,7 +219,12 @@ class _Names(ast.NodeVisitor):
         for each in (*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)):
             self.visit(each)
         scope = self._scope(node.args, node.body)
-        if self.owner and not self.scopes and node.args.args and "staticmethod" not in map(_name, node.decorator_list):
+        if (
+            self.owner
+            and not self.scopes
+            and node.args.args
+            and "staticmethod" not in map(dotted_name, node.decorator_list)
+        ):
             scope.instance = node.args.args[0].arg
         self._enter(scope, node.body)
 
@@ -225,9 +257,9 @@ class _Names(ast.NodeVisitor):
         named = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg)
         for argument in filter(None, named):
             scope.names.add(argument.arg)
-            if types := [found for chain in _types(argument.annotation) if (found := self.reader.absolute(chain))]:
+            if types := [found for chain in named_types(argument.annotation) if (found := self.reader.absolute(chain))]:
                 scope.types[argument.arg] = types
-        for node in _own(body):
+        for node in nodes_of_scope(body):
             if isinstance(node, ast.Global | ast.Nonlocal):
                 outer.update(node.names)
             elif isinstance(node, ast.Import | ast.ImportFrom):
@@ -239,17 +271,17 @@ class _Names(ast.NodeVisitor):
                     )
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
                 scope.names.add(node.id)
-            elif isinstance(node, (*_FUNCTIONS, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)):
+            elif isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)):
                 scope.names.add(node.name or "")
         scope.names -= outer
         return scope
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         """Follow ``a.b.c`` as a whole."""
-        chain = _chain(node)
+        chain = dotted(node)
         if chain:
             self._refer(chain)
-        elif isinstance(node.value, ast.Call) and _name(node.value.func) == "super" and self.owner:
+        elif isinstance(node.value, ast.Call) and dotted_name(node.value.func) == "super" and self.owner:
             self.found.add(f"super:{self.reader.module}:{self.owner}.{node.attr}")
         else:
             self.visit(node.value)
@@ -270,7 +302,7 @@ class _Names(ast.NodeVisitor):
                 return
             if head in scope.imports:
                 scope.used.add(head)
-                self.found.add(_joined(scope.imports[head], rest))
+                self.found.add(joined(scope.imports[head], rest))
                 return
             if head in scope.names:
                 return
@@ -278,9 +310,11 @@ class _Names(ast.NodeVisitor):
             self.found.add(found)
 
     def visit_Constant(self, node: ast.Constant) -> None:
-        """Follow a text of the form ``module:function``."""
+        """Follow a text of the form ``module:function``, or one that may name a data file."""
         if isinstance(node.value, str) and _LOCATION.fullmatch(node.value):
             self.found.add(node.value)
+        elif isinstance(node.value, str) and _FILE.fullmatch(node.value):
+            self.found.add(f"file:{self.reader.module}:{node.value}")
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         """Take a text that begins with ``package.`` and goes on with a value for the name of one of its modules."""
@@ -303,100 +337,10 @@ class _Names(ast.NodeVisitor):
 
     def visit_If(self, node: ast.If) -> None:
         """Leave out what only type checkers read."""
-        if not _for_type_checkers(node):
+        if not for_type_checkers(node):
             self.generic_visit(node)
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
         """Bound with the scope."""
 
     visit_ImportFrom = visit_Import
-
-
-def _own(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """Yield the nodes of a scope without those of the scopes within."""
-    for node in body:
-        yield node
-        if not isinstance(node, (*_SCOPES, ast.ClassDef)):
-            yield from _own(ast.iter_child_nodes(node))
-
-
-def _chain(node: ast.AST) -> list[str]:
-    """Return the parts of ``a.b.c``; empty where it does not start with a name."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.insert(0, node.attr)
-        node = node.value
-    return [node.id, *parts] if isinstance(node, ast.Name) else []
-
-
-def _name(node: ast.AST) -> str:
-    return ".".join(_chain(node))
-
-
-def _types(annotation: ast.AST | None) -> Iterator[list[str]]:
-    """Yield the dotted names that stand alone or in a union in an annotation."""
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        annotation = ast.parse(annotation.value, mode="eval").body
-    if isinstance(annotation, ast.BinOp):
-        yield from _types(annotation.left)
-        yield from _types(annotation.right)
-    elif isinstance(annotation, ast.Subscript):
-        yield from _types(annotation.value)
-    elif annotation is not None and (chain := _chain(annotation)):
-        yield chain
-
-
-def _joined(target: str, rest: Sequence[str]) -> str:
-    module, _, name = target.partition(":")
-    return f"{module}:{'.'.join(filter(None, (name, *rest)))}"
-
-
-def _assigned(statement: ast.stmt) -> list[str]:
-    """Return the names that a plain assignment binds; none for any other statement."""
-    targets = statement.targets if isinstance(statement, ast.Assign) else []
-    if isinstance(statement, ast.AnnAssign):
-        targets = [statement.target]
-    if not all(isinstance(each, ast.Name | ast.Tuple) for each in targets):
-        return []
-    return [node.id for each in targets for node in ast.walk(each) if isinstance(node, ast.Name)]
-
-
-def _for_type_checkers(statement: ast.AST) -> bool:
-    return isinstance(statement, ast.If) and _name(statement.test).endswith("TYPE_CHECKING")
-
-
-def _says_nothing(statement: ast.stmt) -> bool:
-    constant = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-    return constant or isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass) or _for_type_checkers(statement)
-
-
-def _registers(statement: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Return whether a decorator enters the definition in a table, so that importing the module is using it."""
-    calls = (each.func if isinstance(each, ast.Call) else each for each in statement.decorator_list)
-    return any("register" in _name(each) for each in calls)
-
-
-def _tokens(node: ast.AST) -> Iterator[str]:
-    """Yield a syntax tree as words that are the same in all versions of Python that can parse it."""
-    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-        yield from ("Raise", _name(node.exc.func))
-        return
-    yield type(node).__name__
-    for name, value in ast.iter_fields(node):
-        if name in _DROPPED or value is None or value == []:
-            continue
-        yield name
-        yield from _words(node, value)
-    yield ";"
-
-
-def _words(node: ast.AST, value: object) -> Iterator[str]:
-    for each in value if isinstance(value, list) else [value]:
-        if isinstance(each, ast.stmt) and _says_nothing(each) and not isinstance(each, ast.Pass):
-            continue
-        if isinstance(each, ast.keyword) and each.arg == "description" and isinstance(node, ast.Call):
-            continue  # the words of a setting, see Field
-        if isinstance(each, ast.AST):
-            yield from _tokens(each)
-        else:
-            yield f"{type(each).__name__} {each!r}"

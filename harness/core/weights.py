@@ -1,6 +1,6 @@
 """Weights are loaded whole: a tensor that is missing, left over or of another shape is an error at every load.
 
-ExternalCheckpoint libraries only warn, or log, and leave random values where a tensor is missing.
+Other libraries only warn, or log, and leave random values where a tensor is missing.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def list_images(root: Path, part: str = TRAINING) -> Listing:
 
     Raises:
         DataMissing: no images in a known layout.
-        UserError: several layouts in one folder, compressed archives, parts that cannot be told apart, or two files that
+        UserError: several layouts in one folder, compressed archives, parts that cannot be distinguished, or two files that
             claim one place.
     """
     base = image_folder(root, part)

@@ -1,1 +1,1 @@
-"""The embedded world: a procedural renderer whose causes are known, its worlds, towers and small datasets."""
+"""The embedded world: a procedural renderer whose causes are known, its worlds, models and small datasets."""

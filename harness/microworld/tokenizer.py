@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-CONTEXT_LENGTH = 24  # tokens; the longest prompt in use needs 17, and every text tower costs in proportion
+CONTEXT_LENGTH = 24  # tokens; the longest prompt in use needs 17, and every text encoder costs in proportion
 _SYMBOLS = string.ascii_lowercase + string.digits + string.punctuation
 _SUFFIX = "</w>"
 

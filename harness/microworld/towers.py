@@ -1,6 +1,6 @@
-"""The shipped towers of the embedded world: where they are, how they are opened, and the correlation measured in pictures.
+"""The shipped models of the embedded world: where they are, how they are opened, and the correlation measured in pictures.
 
-Nothing heavy is imported until a tower is opened.
+Nothing heavy is imported until a model is opened.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def clip_folder(size: Literal["base", "large"]) -> Path:
 
 
 def quality_folder() -> Path:
-    """Return the folder of the quality tower, an open_clip model read with five level prompts."""
+    """Return the folder of the quality scorer, an open_clip model read with five level prompts."""
     return WEIGHTS / "quality"
 
 

@@ -1,4 +1,4 @@
-"""Train the two CLIPs and the quality tower: open_clip models on the balanced world."""
+"""Train the two CLIPs and the quality scorer: open_clip models on the balanced world."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LEVEL_SENTENCES = (
 
 
 def model_config(kind: str, vocabulary_size: int) -> dict[str, Any]:
-    """Return the open_clip configuration of a tower: base, large or quality."""
+    """Return the open_clip configuration of a model: base, large or quality."""
     return {
         "embed_dim": WIDTH,
         "vision_cfg": {"image_size": 64, **_IMAGE_TOWERS[kind]},
@@ -69,7 +69,7 @@ def save_clip(model: torch.nn.Module, config: dict[str, Any], folder: Path) -> N
 
 
 def _augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Degrade three pictures in ten mildly, so that the towers also read generated pictures."""
+    """Degrade three pictures in ten mildly, so that the encoders also read generated pictures."""
     n = len(images)
     strengths = torch.rand(n, generator=generator) * 0.35
     strengths[torch.rand(n, generator=generator) < 0.7] = -1
@@ -105,7 +105,7 @@ def _encode(model: Any, images: torch.Tensor) -> torch.Tensor:
 
 
 def _encode_text(model: Any, tokenize: Any, texts: list[str]) -> torch.Tensor:
-    """Encode texts without the common padding at their end, which the causal text tower cannot see anyway."""
+    """Encode texts without the common padding at their end, which the causal text encoder cannot see anyway."""
     tokens = tokenize(texts)
     longest = int(tokens.argmax(1).max()) + 1
     hidden = model.token_embedding(tokens[:, :longest]) + model.positional_embedding[:longest]
@@ -163,7 +163,7 @@ def _quality_loss(model: Any, tokenize: Any, step: int) -> torch.Tensor:
 
 
 def train_clip(kind: str, scratch: Path, destination: Path) -> None:
-    """Train (or finish training) one tower and write its folder."""
+    """Train (or finish training) one model and write its folder."""
     torch.manual_seed(0)
     size = write_tokenizer(scratch / "tokenizer", vocabulary())
     config = model_config(kind, size)
@@ -214,7 +214,7 @@ def _settle_batch_norm(model: Any, kind: str, batches: int = 20) -> None:
 def settle_scale(model: Any, kind: str, tokenize: Any) -> None:
     """Make image and text features equally long on average, in place; cosines do not change.
 
-    lbGen's discriminator reads features that are not normalised. PlannedSubject from cosines alone, a small tower may make image
+    lbGen's discriminator reads features that are not normalised. Trained from cosines alone, a small encoder may make image
     features three times as long as text features: then length alone tells them apart, and the cosine's gradient
     (inverse to the length) is lost beside the discriminator's.
     """

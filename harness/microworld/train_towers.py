@@ -1,4 +1,4 @@
-"""Rebuild the shipped towers: `python -m harness.microworld.train_towers --out FOLDER [--parts vae,clip_large,...]`.
+"""Rebuild the shipped models: `python -m harness.microworld.train_towers --out FOLDER [--parts vae,clip_large,...]`.
 
 Seeded; goes on from its last checkpoint after an interruption. All parts take two to three hours of one CPU core.
 """
@@ -50,7 +50,7 @@ PARTS: dict[str, Callable[[Path, Path], None]] = {
 def main(arguments: list[str] | None = None) -> None:
     """Train the chosen parts in order."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder that receives the towers")
+    parser.add_argument("--out", type=Path, required=True, help="folder that receives the models")
     parser.add_argument("--parts", default=",".join(PARTS), help=f"comma list of {', '.join(PARTS)}")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--fresh", action="store_true", help="forget the checkpoints of an earlier training")

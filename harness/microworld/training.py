@@ -1,4 +1,4 @@
-"""The loop that trains every tower: seeded by the step number, resumable, with progress lines."""
+"""The loop that trains every model: seeded by the step number, resumable, with progress lines."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from harness.plan.profile import ORIGINALS
 from harness.plugins.common import Workload
 from harness.plugins.generator import Generator
 from harness.store.cells import Cell, Resources
-from harness.store.data import DataSource
+from harness.store.data import CHECKPOINT, HEAD, DataSource
 
 if TYPE_CHECKING:
     from harness.plan.builder import Builder
@@ -29,8 +29,6 @@ COPY_VERSION = 2
 PRETRAIN_VERSION = 1
 EXTERNAL_VERSION = 3
 LIVE_VERSION = 1
-CHECKPOINT = "checkpoint"
-"""Name under which the file of a checkpoint from outside is found."""
 
 
 def pretrained(
@@ -107,7 +105,11 @@ def imported(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
         "classes": classes.key(),
         "weights": external.weights,
         **asdict(external.feed),
+        **({"arguments": dict(external.arguments)} if external.arguments else {}),
     }
+    if external.head is not None:
+        params["head_sha256"] = builder.fingerprints.file(external.head)
+        builder.plan.sources[HEAD] = DataSource(HEAD, str(external.head), params["head_sha256"], {})
     cell = builder.plan.add(
         Cell(
             "pretrain",
@@ -116,12 +118,14 @@ def imported(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
             params,
             callable_path=work,
             label=external.path.name,
-            data=(CHECKPOINT,),
+            data=(CHECKPOINT,) if external.head is None else (CHECKPOINT, HEAD),
             code_hash=code_hash(work),
         )
     )
     name, size = f"checkpoint:{external.name or external.path.stem}-{mark[:6]}", external.feed.image_size
-    return PlannedSubject(cell, name, external.arch, 0, 0, (), classes, "outside", image_size=size)
+    return PlannedSubject(
+        cell, name, external.arch, 0, 0, (), classes, "outside", image_size=size, features_only=external.features_only
+    )
 
 
 def _live(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
@@ -133,7 +137,12 @@ def _live(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
         "arch": external.arch,
         "classes": classes.key(),
         **asdict(external.feed),
+        **({"facts": dict(external.facts)} if external.facts else {}),
     }
+    if external.source is not None:
+        card = {"warnings": external.warnings, "source": asdict(external.source)}
+        root, function = external.source.folder, external.source.function
+        builder.plan.sources[CHECKPOINT] = DataSource(CHECKPOINT, root, external.identity, card, function=function)
     cell = builder.plan.add(
         Cell(
             "pretrain",
@@ -142,6 +151,7 @@ def _live(builder: Builder, external: ExternalCheckpoint) -> PlannedSubject:
             params,
             callable_path="harness.run.tasks:describe_live_model",
             label=external.name,
+            data=() if external.source is None else (CHECKPOINT,),
             code_hash=code_hash("harness.backbones"),
         )
     )

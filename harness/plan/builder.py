@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -11,8 +11,12 @@ from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.fingerprints import Fingerprints
+from harness.core.settings import Settings
 from harness.plan.model import Plan
 from harness.plan.profile import Profile
+from harness.plugins.border import plugin_errors
+from harness.plugins.common import ModelReport
+from harness.plugins.generator import Generator
 from harness.store.cells import Kind, Resources
 from harness.store.data import DataSettings, DataSource, find_data, model_files
 
@@ -34,6 +38,7 @@ class Builder:
         self.fingerprints = Fingerprints.beside(store)
         self._data: dict[str, DataSource | str] = dict(assume_present or {})
         self._models: dict[Path, str] = {}
+        self._reports: dict[str, tuple[ModelReport, ...]] = {}
 
     def find(self, name: str, bound_data: Mapping[str, str] = MappingProxyType({})) -> DataSource | None:
         """Return a data set of the profile, or of the roots given; None where it is not there."""
@@ -75,6 +80,29 @@ class Builder:
         """Return those of some data sets that are there."""
         sources = {name: self.find(name) for name in names}
         return {name: source for name, source in sources.items() if source is not None}
+
+    def model_reports(self, generator: Generator, settings: Settings) -> Sequence[ModelReport]:
+        """Return how the models that some settings name will be read.
+
+        Raises:
+            UserError: one of them cannot be used.
+        """
+        key = f"{generator.card.id} {settings.model_dump_json()}"
+        if key not in self._reports:
+            with plugin_errors(generator):
+                self._reports[key] = tuple(generator.inspect_models(settings))
+        return self._reports[key]
+
+    def model_notes(self, generator: Generator, settings: Settings, names: Container[str]) -> dict[str, Any]:
+        """Return what differs from the published form in the models of some settings, for a cell's parameters.
+
+        Nothing where all are as published, and for a plan with assumed data, whose models need not be usable.
+        """
+        if self.assume:
+            return {}
+        reports = (each for each in self.model_reports(generator, settings) if each.setting in names)
+        notes = {each.setting: list(each.notes) for each in reports if each.notes}
+        return {"models": notes} if notes else {}
 
     def model_hashes(self, names: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the hashes of the local model files and folders that some settings name, for a cell's parameters.

@@ -64,6 +64,7 @@ def dataset_cell(
         "settings": made,
         "classes": classes.key(),
         **builder.model_hashes(generator.path_settings(made), made),
+        **builder.model_notes(generator, settings, made),
         **builder.data_hashes(data),
         "dataset": {"images_per_class": size.images_per_class, "chunk": size.chunk, "size_px": size.size_px},
     }
@@ -161,6 +162,7 @@ def _fit(
         "settings": shaping,
         "classes": classes.key(),
         **builder.model_hashes(generator.path_settings(shaping), shaping),
+        **builder.model_notes(generator, settings, shaping),
     }
     workload = generator.fit_workload(settings, len(classes), image_count(builder.profile, classes))
     return builder.plan.add(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from harness.backbones import baseline as baselines
 from harness.backbones.preprocessing import Preprocessing
@@ -11,6 +13,9 @@ from harness.core.classes import ClassList
 from harness.plan.profile import Profile
 from harness.store.cells import Cell
 from harness.store.data import DataSource
+
+if TYPE_CHECKING:
+    from harness.backbones.loaded import CodeSource
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,18 @@ class ExternalCheckpoint:
     """What contradicts the network's own statement; printed, and kept in every record."""
     name: str = ""
     """What the board calls it, without the digits of its hash; empty: the file's name."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Constructor arguments that a ``config.json`` beside the weights states."""
+    features_only: bool = False
+    """Whether the file has no classifier head."""
+    head: Path | None = None
+    """File of a linear head that was trained on the network's features."""
     identity: str = ""
     """Of a model that lives in this process instead of a file: what stands for it in keys. It gives logits only."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the function that made such a model says of it; part of keys and records."""
+    source: CodeSource | None = None
+    """The function by which a worker makes such a model again; None: only this process holds it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,8 @@ class NotRun:
     reason: str
     asked: bool
     """Whether the user named it; then the run ends with exit code 4."""
+    failed: bool = False
+    """Whether the code of a plugin failed while it was planned; then the run ends with exit code 1."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +94,8 @@ class PlannedSubject:
     """Side of its inputs in pixels, of a checkpoint from outside; 0 where the profile decides."""
     logits_only: bool = False
     """Whether it gives logits and nothing else: neither features nor weights."""
+    features_only: bool = False
+    """Whether it has no classifier head, and so gives no logits."""
 
 
 @dataclass
@@ -103,9 +122,9 @@ class Plan:
         """Return the data sets a cell may open: its own and those an imported dataset among its inputs points to."""
         return {name: self.sources[name] for one in (cell, *self.inputs(cell).values()) for name in one.data}
 
-    def skip(self, what: str, reason: str, asked: bool) -> None:
+    def skip(self, what: str, reason: str, asked: bool, *, failed: bool = False) -> None:
         """Note something that is not run, once."""
-        entry = NotRun(what, reason, asked)
+        entry = NotRun(what, reason, asked, failed)
         if entry not in self.not_run:
             self.not_run.append(entry)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from harness.core.classes import load_folder_classes
 from harness.core.errors import DataMissing, UserError
 from harness.core.names import did_you_mean, matches, names_in
-from harness.core.settings import parse_settings
+from harness.core.settings import Settings, parse_settings
 from harness.plan.backbones import baseline_of, imported, pretrained
 from harness.plan.builder import Builder
 from harness.plan.datasets import dataset_cell, generator_table
 from harness.plan.model import Plan, PlannedSubject, Selection
 from harness.plan.suites import measured
 from harness.plugins import registry
-from harness.plugins.border import plugin_errors
+from harness.plugins.border import PluginFailed, plugin_errors
 from harness.plugins.generator import Generator
 from harness.plugins.suite import Suite
 from harness.store.cells import Cell
@@ -44,16 +44,27 @@ class Planner:
 
         Raises:
             UserError: an unknown name or setting.
+            PluginFailed: the code of the only generator or the only suite failed.
         """
         for trained, dataset in self._subjects():
             for suite_id in self.suite_ids:
-                suite, asked = registry.suites().get(suite_id), suite_id in self.suites_asked
-                if suite.card.subject == "backbone":
-                    measured(self.builder, suite, trained, asked=asked)
-                elif dataset is not None:
-                    measured(self.builder, suite, trained, dataset, asked=asked)
+                self._measure(registry.suites().get(suite_id), trained, dataset)
         self._prune()
         return self.plan
+
+    def _measure(self, suite: Suite, trained: PlannedSubject, dataset: Cell | None) -> None:
+        """Add a suite's evaluations; one whose code fails is not run, and harms no other unless it is the only one asked for."""
+        asked, before = suite.card.id in self.suites_asked, dict(self.plan.cells)
+        try:
+            if suite.card.subject == "backbone":
+                measured(self.builder, suite, trained, asked=asked)
+            elif dataset is not None:
+                measured(self.builder, suite, trained, dataset, asked=asked)
+        except PluginFailed as error:
+            if self.suite_ids == (suite.card.id,):
+                raise
+            self.plan.cells = before
+            self.plan.skip(suite.card.id, error.fault, asked, failed=True)
 
     def _prune(self) -> None:
         """Keep what leads to a measurement; without suites everything is an end in itself."""
@@ -134,6 +145,8 @@ class Planner:
                     if not self.builder.find(data, generator.bound_data)
                 ]
                 missing += filter(None, [lacking])
+                if not missing and not self.builder.assume:
+                    missing += filter(None, [self._unusable(generator, settings)])
                 if missing and not self.builder.assume:
                     self.plan.skip(what, missing[0], by_name)
                     continue
@@ -144,6 +157,22 @@ class Planner:
                         yield pretrained(self.builder, generator, dataset, classes, arch, seeds), dataset
             except DataMissing as error:
                 self.plan.skip(what, f"{error.what}: {error.why}", by_name)
+            except PluginFailed as error:
+                if len(ids) == 1:
+                    raise
+                self.plan.skip(what, error.fault, by_name, failed=True)
+
+    def _unusable(self, generator: Generator, settings: Settings) -> str:
+        """Why the models that the settings name cannot be used, and what to do; empty if they can. Other forms are noted."""
+        try:
+            for report in self.builder.model_reports(generator, settings):
+                for note in report.notes:
+                    self.plan.note(f"{generator.card.id}: {report.setting}: {note}")
+        except PluginFailed:
+            raise
+        except UserError as error:
+            return f"{error.what}: {error.why}; {error.fix}"
+        return ""
 
     def _generators(self, ids: Sequence[str], asked: frozenset[str]) -> list[tuple[Generator, bool]]:
         """Return the generators and whether each was named.

@@ -96,7 +96,7 @@ def load_profile(name: str, overrides: Sequence[str] = (), data: Sequence[str] =
     raw, source = _read(name)
     origins = {key: Origin(key, value, source) for key, value in _leaves(raw)}
     for text in overrides:
-        key, value = _override(text)
+        key, value = parse_override(text)
         _put(raw, _key_path(key), value, text)
         origins[key] = Origin(key, value, "--set")
     for text in data:
@@ -138,7 +138,12 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
         raise UserError(f"profile {name} is not TOML", str(error), "correct the file") from error
 
 
-def _override(text: str) -> tuple[str, Any]:
+def parse_override(text: str) -> tuple[str, Any]:
+    """Return key and value of ``key=value``; a value that is not TOML is text.
+
+    Raises:
+        UserError: there is no key or no equals sign.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UserError(

@@ -33,7 +33,9 @@ def measured(
     try:
         items = _items(suite, settings, subject)
     except NotPlanned as reason:
-        builder.plan.skip(f"{card.id} of {subject.arch}", str(reason), asked and subject.logits_only)
+        builder.plan.skip(
+            f"{card.id} of {subject.arch}", str(reason), asked and (subject.logits_only or subject.features_only)
+        )
         return
     size = _other_size(suite, settings, subject)
     for item in items:
@@ -51,17 +53,28 @@ def _items(suite: Suite[Any], settings: Settings, subject: PlannedSubject) -> Se
     """Return the evaluations of a classifier.
 
     Raises:
-        NotPlanned: the suite does not measure the architecture, or wants more than the logits that the subject gives.
+        NotPlanned: the suite does not measure the architecture, or wants more than the logits, or the features, that the subject
+            gives.
     """
-    if not subject.logits_only:
+    if not (subject.logits_only or subject.features_only):
         return planned_items(suite, settings, subject.arch)
+    of_logits = _items_of_logits(suite, settings)
+    if subject.logits_only and not of_logits:
+        raise NotPlanned(f"{suite.card.id} reads features or weights, and {subject.generator} gives logits only")
+    if subject.features_only and of_logits:
+        raise NotPlanned(
+            f"{suite.card.id} reads logits, and the file of {subject.generator} has no classifier head: it gives features only"
+        )
+    return of_logits if subject.logits_only else planned_items(suite, settings, subject.arch)
+
+
+def _items_of_logits(suite: Suite[Any], settings: Settings) -> Sequence[Item]:
+    """Return the evaluations of a classifier of which nothing is known but its logits; empty if these are not enough."""
     try:
         items = planned_items(suite, settings, "")  # no architecture is known of it: the word stands for its class only
     except NotPlanned:
-        items = ()
-    if not items or any(item.derived_inputs for item in items):
-        raise NotPlanned(f"{suite.card.id} reads features or weights, and {subject.generator} gives logits only")
-    return items
+        return ()
+    return () if any(item.derived_inputs for item in items) else items
 
 
 def _other_size(suite: Suite, settings: Settings, subject: PlannedSubject) -> str:

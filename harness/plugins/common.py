@@ -53,6 +53,20 @@ class DataReport:
 
 
 @dataclass(frozen=True)
+class ModelReport:
+    """How a model that a setting names will be read; one line of ``doctor``."""
+
+    setting: str
+    location: str
+    """The setting's value."""
+    layout: str
+    """Which of the forms in circulation it is."""
+    notes: tuple[str, ...] = ()
+    """What differs from the published form, a sentence each: printed by ``plan``, part of the keys of what is made from it, and
+    stated in the records."""
+
+
+@dataclass(frozen=True)
 class DerivedInput:
     """Something derived once and shared by evaluations or generators, such as features; made by an extract cell."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 from harness.core.errors import UserError
 from harness.core.settings import NoSettings, Settings
 from harness.images.request import Request, Sample
-from harness.plugins.common import DataReport, DerivedInput, S, Workload
+from harness.plugins.common import DataReport, DerivedInput, ModelReport, S, Workload
 from harness.store.cells import Resources
 
 if TYPE_CHECKING:
@@ -149,6 +149,14 @@ class Generator(ABC, Generic[S]):
             UserError: it cannot be imported.
         """
         raise NotImplementedError(f"{self.card.id} does not look at its data")
+
+    def inspect_models(self, settings: S) -> Sequence[ModelReport]:
+        """Describe the model files that these settings name, for ``plan`` and ``doctor``; read configurations and headers only.
+
+        Raises:
+            UserError: one of them cannot be used. The generator is then not run.
+        """
+        return ()
 
     def fit_classes(self, settings: S, classes: ClassList) -> ClassList:
         """Return the class list of the fit (``ctx.classes`` in it), by default that of the run; name and content enter the key.

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from harness.backbones.baseline import FILE, Baseline, BaselineClassifier
 from harness.core.files import write_json, write_text
 from harness.plugins.context import Context, shared
+from harness.store.data import CHECKPOINT
+
+if TYPE_CHECKING:
+    from harness.backbones.live import LiveModel
 
 INDEX = "images.jsonl"
 
@@ -47,6 +52,37 @@ def open_images(ctx: Context) -> Any:
     return source
 
 
+def live_model(ctx: Context, identity: str, folder: Path | None = None) -> LiveModel:
+    """Return a model that is in no file: the one this process holds, or the one that its function makes again.
+
+    Args:
+        ctx: The cell's context.
+        identity: What it is known by.
+        folder: Its artifact, which says how it is fed; None while that is made, which the cell's parameters say then.
+
+    Raises:
+        UserError: this process does not hold it and no function makes it, or one that makes another model now.
+    """
+    from harness.backbones import live
+    from harness.backbones.checkpoint import read_info
+
+    source = ctx.sources.get(CHECKPOINT)
+    if source is None or not source.function:
+        return live.find_live(identity)
+    from harness.backbones.loaded import CodeSource, made_again
+    from harness.backbones.preprocessing import NAMES
+
+    p = ctx.params
+    info = (
+        read_info(folder)
+        if folder is not None
+        else live.live_info(
+            p["arch"], ctx.classes.ids, {name: p[name] for name in NAMES}, p.get("facts", {}), source.card["warnings"]
+        )
+    )
+    return made_again(CodeSource(**source.card["source"]), identity, info)
+
+
 def classifier(ctx: Context, role: str = "checkpoint") -> Any:
     """Return the backbone of an input artifact on the worker's device; verified, and built once per worker."""
     from harness.backbones import live
@@ -60,7 +96,9 @@ def classifier(ctx: Context, role: str = "checkpoint") -> Any:
             facts = artifact.json(FILE)
             return BaselineClassifier(Baseline(facts["kind"], facts["class"]), facts["classes"])
         if live.FILE in artifact.files():
-            return live.live_classifier(live.find_live(artifact.json(live.FILE)["identity"]), ctx.device)
+            return live.live_classifier(
+                live_model(ctx, artifact.json(live.FILE)["identity"], artifact.folder), ctx.device
+            )
         return load_classifier(artifact.folder, device=ctx.device)
 
     return shared(f"classifier/{artifact.key}", build)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar, cast
 
 from harness.core.errors import UserError
+from harness.core.fields import wrong_field
 from harness.core.names import did_you_mean, is_pattern, matches
 from harness.plugins.common import DataReport
-from harness.plugins.generator import Generator
-from harness.plugins.suite import Suite
+from harness.plugins.generator import Generator, GeneratorCard
+from harness.plugins.suite import Suite, SuiteCard
 
 T = TypeVar("T", Generator, Suite)
 DISTRIBUTION = "databias-harness"
@@ -157,6 +158,11 @@ class Registry(Generic[T]):
             return f"{type(error).__name__}: {error}"
         if not isinstance(plugin, self.base):
             return f"{type(plugin).__name__} is not a {self.base.__name__}"
+        card = getattr(plugin, "card", None)
+        if not isinstance(card, (GeneratorCard, SuiteCard)):
+            return f"its card is {type(card).__name__}, not a {self.base.__name__}Card"
+        if why := wrong_field(card):
+            return f"its card: {why}"
         if plugin.card.id != name:
             return f"its card says {plugin.card.id!r}"
         self._loaded[name] = cast(T, plugin)

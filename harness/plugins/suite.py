@@ -87,6 +87,9 @@ class Suite(ABC, Generic[S]):
     """Columns that ``rows`` must return, with their kinds; it may return more."""
     row_key: ClassVar[tuple[str, ...]] = ()
     """Columns that together tell two rows apart; empty: all columns."""
+    unbounded: ClassVar[tuple[str, ...]] = ()
+    """Names of metrics in fractions or points that may leave the range of their unit, [0, 1] or [-100, 100], because they are
+    quotients; ``*`` stands for any letters."""
     precision: ClassVar[str] = ""
     """What the suite computes in if that is not the checkpoint's own precision; the record states it."""
     own_size: ClassVar[bool] = False
@@ -135,7 +138,7 @@ class Suite(ABC, Generic[S]):
         """Return metrics and validity checks.
 
         A pure function of its arguments, since stored rows are scored again whenever a formula changes: no device, no files, and
-        no order of the rows (``check`` reverses it). Resampling may draw random numbers from a generator with a fixed seed.
+        no order of the rows (``check`` shuffles them). Resampling may draw random numbers from a generator with a fixed seed.
 
         Args:
             rows: What ``rows`` returned, as read back from parquet.

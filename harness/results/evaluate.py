@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,33 +9,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from harness.core.errors import UserError
+from harness.results import arguments
 from harness.results.frames import Place, default_store
 from harness.results.results import Results
 
 if TYPE_CHECKING:
     import torch
 
+    from harness.backbones.loaded import ClassifierSpec
     from harness.plan.model import Plan
 
 Colour = Sequence[float]
 DEVICES = ("auto", "cpu", "cuda")
 
 
+@arguments.named_as_arguments()
 def evaluate(
-    model: torch.nn.Module | Callable[[torch.Tensor], torch.Tensor] | Place,
+    model: torch.nn.Module | Callable[[torch.Tensor], torch.Tensor] | ClassifierSpec | Place,
     suites: str | Sequence[str] = "bias",
     *,
     data: Mapping[str, Place] | None = None,
-    classes: str = "imagenet1k",
+    classes: str = "",
     arch: str = "",
     name: str = "",
     mean: Colour | None = None,
     std: Colour | None = None,
     image_size: int | None = None,
-    interpolation: Literal["bilinear", "bicubic"] | None = None,
+    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"] | None = None,
     crop: float | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
-    weights: Literal["raw", "ema"] | None = None,
+    weights: str | None = None,
+    head: Place | None = None,
     profile: str | None = None,
     settings: Mapping[str, object] | None = None,
     store: Place | None = None,
@@ -55,23 +57,25 @@ def evaluate(
     ``ade20k``) are refused before work begins.
 
     Args:
-        model: A ``torch.nn.Module`` from normalised images (B, 3, H, W) to logits (B, K); the path of a checkpoint file, with
-            ``arch``; or any callable from float32 RGB in [0, 1] of shape (B, 3, H, W) to logits (B, K), such as a zero-shot
-            classifier, which normalises by itself. The model is left as it is; a module is copied and measured in evaluation mode.
+        model: A ``torch.nn.Module`` from normalised images (B, 3, H, W) to logits (B, K); the path of a checkpoint file or of a model
+            folder, with ``arch``; any callable from float32 RGB in [0, 1] of shape (B, 3, H, W) to logits (B, K), such as a
+            zero-shot classifier, which normalises by itself; or a ``harness.api.ClassifierSpec`` of either, as ``--classifier``
+            takes it. The model is left as it is; a module is copied and measured in evaluation mode.
         suites: Ids or groups of suites, such as ``("texture-bias", "context-bias")``; ``python -m harness list suites``.
         data: Data set name to its folder, such as ``{"cue-conflict": "/data/cue-conflict"}``. The profile ``micro`` brings its own.
-        classes: What the K logits mean, in order: ``imagenet1k``, ``imagenet100``, ``micro``, or a file with an id a line.
+        classes: What the K logits mean, in order: ``imagenet1k`` (default), ``imagenet100``, ``micro``, or a file with an id a line.
         arch: Name of the network in timm; needed for a path, known of modules that timm has made.
         name: What the leaderboard calls the model; default: its architecture, its class, or its function. If the code of a callable
             cannot be hashed, the name is its identity: the caller vouches that equal names mean equal models.
         mean: Normalisation mean of red, green and blue in [0, 1]; default: what the module's ``pretrained_cfg`` states. A module
-            without one needs it; a callable must not have it.
-        std: Standard deviation, as ``mean``.
+            without one needs it; a callable must not have it. It goes with ``std``.
+        std: Standard deviation in (0, 1], as ``mean``.
         image_size: Side of the square inputs in pixels; default: as ``mean``, else 224.
         interpolation: How images are resized for it; default: as ``mean``, else bicubic.
         crop: Crop size over resized size, in (0, 1]; default: as ``mean``, else 0.875.
         precision: ``fp32`` (default), or ``bf16`` by autocast.
-        weights: Which weights of a checkpoint file; default: its average if it keeps one.
+        weights: Which weights of a checkpoint file: ``raw``, ``ema`` or a place in it; default: its average if it keeps one.
+        head: File of a linear head of a checkpoint file that has none.
         profile: Sizes of the suites: ``micro``, ``in100``, ``in1k`` or a TOML file; default: the one with these classes.
         settings: Further settings by key, such as ``{"suites.texture-bias.restricted": True}``.
         store: Folder of the store; default: ``$HARNESS_STORE``, or ``./store``.
@@ -83,38 +87,37 @@ def evaluate(
         DataMissing: there is no such checkpoint file.
         UserError: the data of a suite named here are not there, or nothing can be measured; an argument contradicts the model,
             the class list or the profile; ``name``, or ``mean`` and ``std``, are needed; a suite named here cannot measure the
-            model; the model's outputs do not fit the classes. Messages name options of the command line where these have the
-            names of arguments.
+            model; the model's outputs do not fit the classes, or depend on chance or on the other images of a batch.
     """
+    from harness.backbones.loaded import ClassifierSpec
     from harness.plan.model import Selection
     from harness.plan.profile import load_profile
     from harness.plan.profile_choice import choose_profile
     from harness.results.subject import Wishes, prepared
     from harness.run.facts import found_in
     from harness.run.inline import InlineExecutor
-    from harness.run.session import run
+    from harness.run.session import choose_device, run
     from harness.store.artifacts import Store
 
-    _known("device", device, DEVICES)
-    _known("stale", stale, ("stop", "reuse", "redo"))
-    roots = [f"{label}={os.fspath(root)}" for label, root in (data or {}).items()]
-    chosen, note = choose_profile(profile or "", "a model", classes, roots)
-    sized = load_profile(
-        chosen, [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()], roots
-    ).profile
-    place = Store(Path(default_store() if store is None else store).expanduser().resolve())
-    given = {
-        "mean": None if mean is None else tuple(map(float, mean)),
-        "std": None if std is None else tuple(map(float, std)),
-        "image_size": image_size,
-        "interpolation": interpolation,
-        "crop": crop,
-        "precision": precision,
-    }
-    wishes = Wishes(classes, {key: value for key, value in given.items() if value is not None}, arch, name, weights)
+    arguments.known("device", device, DEVICES)
+    arguments.known("stale", stale, ("stop", "reuse", "redo"))
+    classes, arch, name = (arguments.text(*one) for one in (("classes", classes), ("arch", arch), ("name", name)))
+    classes = classes or (model.classes if isinstance(model, ClassifierSpec) else "") or "imagenet1k"
+    profile, wanted, roots = (
+        arguments.text("profile", profile),
+        arguments.listed("suites", suites),
+        arguments.folders(data),
+    )
+    place = Store(Path(arguments.text("store", store) or default_store()).expanduser().resolve())
+    feed = arguments.feed(mean, std, image_size, crop, interpolation=interpolation, precision=precision)
+    if device == "cuda":
+        choose_device(device)  # also where the result is in the store
+    chosen, note = choose_profile(profile, "a model", classes, roots)
+    sized = load_profile(chosen, arguments.assignments(settings), roots).profile
+    wishes = Wishes(classes, feed, arch, name, weights, arguments.text("head", head))
     with prepared(model, sized, place.root, wishes) as subject:
         subject = replace(subject, notes=(*filter(None, [note]), *subject.notes))
-        selection = Selection(sized, suites=suites if isinstance(suites, str) else ",".join(suites), external=subject)
+        selection = Selection(sized, suites=wanted, external=subject)
         found, _ = run(
             selection,
             place,
@@ -149,8 +152,3 @@ def _announce(plan: Plan) -> None:
         )
     for entry in plan.not_run:
         print(f"not run: {entry.what}: {entry.reason}", file=sys.stderr)
-
-
-def _known(name: str, value: object, values: Sequence[str]) -> None:
-    if value not in values:
-        raise UserError(f"unknown {name} {value!r}", f"it is one of {', '.join(values)}", f"correct {name}=")

@@ -10,7 +10,7 @@ from typing import Any
 from harness.core.errors import CorruptArtifact, DataMissing, UserError
 from harness.plan.profile import load_profile
 from harness.run.scoring import CARDS, RECORD, read_record, rescore_artifact, sealed
-from harness.store.artifacts import MANIFEST, Artifact, read_manifest
+from harness.store.artifacts import ASIDE, MANIFEST, Artifact, read_manifest
 from harness.store.cells import KINDS
 from harness.store.data import find_data
 
@@ -46,7 +46,7 @@ def rescore(store: Path, profile: str = "") -> list[Rescored]:
         DataMissing: the store has no finished evaluations.
     """
     folders = sorted(
-        path.parent for path in (store / "evaluate").glob(f"*/{MANIFEST}") if ".set-aside-" not in str(path)
+        path.parent for path in (store / "evaluate").glob(f"*/{MANIFEST}") if ASIDE not in path.parent.name
     )
     if not folders:
         raise DataMissing(f"no results in {store}", "no finished evaluation was found", "give the folder of a store")
@@ -96,7 +96,7 @@ def verify(store: Path) -> list[str]:
     found: list[str] = []
     looked_at = 0
     for kind in KINDS:
-        for folder in sorted(path for path in (store / kind).glob("*") if ".set-aside-" not in path.name):
+        for folder in sorted(path for path in (store / kind).glob("*") if ASIDE not in path.name):
             try:
                 manifest = read_manifest(folder)
                 if manifest is not None:

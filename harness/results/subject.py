@@ -8,15 +8,16 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-from harness.backbones.checkpoint import BackboneInfo
-from harness.backbones.live import LiveModel, registered
+from harness.backbones.folders import is_folder
+from harness.backbones.live import LiveModel, live_info, registered
+from harness.backbones.loaded import ClassifierSpec, CodeSource, identity_of
 from harness.backbones.models import create, size_arguments
 from harness.backbones.preprocessing import NAMES, Layer, Preprocessing, base_name, in_words, resolve, stated_by
 from harness.core.classes import load_classes
@@ -25,12 +26,12 @@ from harness.core.errors import UserError
 from harness.plan.external import external_checkpoint, recipe_for
 from harness.plan.model import ExternalCheckpoint
 from harness.plan.profile import Profile
-from harness.results.model_identity import InTraining, NotHashable, model_hash
 
 ARGUMENTS = {name: f"{name}=" for name in NAMES}
 """How a Python caller spells what it chooses."""
 UNCHANGED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 """Mean and standard deviation that leave pixels as they are, for callables that normalise by themselves."""
+_NAME_IT = "give name=: the name then stands for the model, and you vouch that it means the same model every time"
 _NAME = re.compile(r"[\w.+-]+( [\w.+-]+)*")
 _PROBES, _RTOL, _ATOL = 2, 1e-4, 1e-5
 """Random images, and how close the logits of a rebuilt network must come to those of the module."""
@@ -46,6 +47,24 @@ class Wishes:
     arch: str = ""
     name: str = ""
     weights: str | None = None
+    head: str = ""
+    stated: Layer | None = None
+    """What the function that made the model states of its inputs, with its origin."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    source: CodeSource | None = None
+    """The function by which another process makes the model again."""
+    options: Mapping[str, str] = field(default_factory=lambda: ARGUMENTS)
+
+    def with_spec(self, spec: ClassifierSpec) -> Wishes:
+        """Return them with what a classifier states of itself."""
+        origin = self.source.function if self.source else "the ClassifierSpec"
+        return replace(
+            self,
+            classes=self.classes or spec.classes,
+            name=self.name or spec.name,
+            stated=(origin, spec.feed) if spec.feed else None,
+            facts=spec.facts,
+        )
 
 
 @contextmanager
@@ -61,6 +80,8 @@ def prepared(model: Any, profile: Profile, store: Path, wishes: Wishes) -> Itera
     Raises:
         UserError: an argument is missing, is one too many or contradicts the model.
     """
+    if isinstance(model, ClassifierSpec):
+        model, wishes = model.model, wishes.with_spec(model)
     _check(wishes)
     if isinstance(model, str | os.PathLike):
         yield _of_path(Path(model), profile, wishes)
@@ -85,27 +106,19 @@ def _check(wishes: Wishes) -> None:
             "it has letters, digits, blanks and . _ + -, and begins and ends with none of the blanks",
             "correct name=",
         )
-    for name in ("mean", "std"):
-        values = wishes.chosen.get(name, (1.0, 1.0, 1.0))
-        if len(values) != 3 or (name == "std" and not all(0 < value < 10 for value in values)):
-            raise UserError(
-                f"{name}={values!r} is not possible",
-                "it has one number for each of red, green and blue, in units of pixels in [0, 1]"
-                + (", all positive" if name == "std" else ""),
-                "write e.g. mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)",
-            )
 
 
 def _of_path(path: Path, profile: Profile, wishes: Wishes) -> ExternalCheckpoint:
-    if not wishes.arch:
+    if not wishes.arch and not is_folder(str(path)):
         raise UserError(
             f"the architecture of {path} is not known",
             "a file of weights does not say which network they belong to",
             'give its name in timm, e.g. arch="resnet50"',
         )
-    path = path.expanduser().resolve()
-    found = external_checkpoint(profile, path, wishes.arch, wishes.classes, wishes.chosen, wishes.weights, ARGUMENTS)
-    return replace(found, name=wishes.name)
+    found = external_checkpoint(
+        profile, str(path), wishes.arch, wishes.classes, wishes.chosen, wishes.weights, ARGUMENTS, wishes.head
+    )
+    return replace(found, name=wishes.name or found.name)
 
 
 @contextmanager
@@ -113,7 +126,8 @@ def _of_module(model: torch.nn.Module, profile: Profile, store: Path, wishes: Wi
     """Yield a module: as a file if a network that timm builds gives its logits, else as a live model."""
     config = _config(model)
     arch = wishes.arch or _tagged(config)
-    if not (arch or config.get("mean") or {"mean", "std"} <= wishes.chosen.keys()):
+    known = {**(wishes.stated[1] if wishes.stated else {}), **wishes.chosen}
+    if not (arch or config.get("mean") or {"mean", "std"} <= known.keys()):
         raise UserError(
             f"the normalisation of this {type(model).__name__} is not known",
             "it has no pretrained_cfg of timm that states it, and the same weights give other numbers with another one",
@@ -123,7 +137,8 @@ def _of_module(model: torch.nn.Module, profile: Profile, store: Path, wishes: Wi
         stated_by(config, f"the module's pretrained_cfg, {_tagged(config)}") if config.get("mean") else None
     )
     stated = stated if stated or arch else ("the module", {})
-    feed = resolve(arch, None, wishes.chosen, recipe_for(profile, arch), stated=stated, options=ARGUMENTS)
+    recipe = recipe_for(profile, arch)
+    feed = resolve(arch, None, wishes.chosen, recipe, stated=stated, inside=wishes.stated, options=wishes.options)
     label, values = base_name(arch) or type(model).__name__, feed.values
     name = wishes.name or label
     if arch and _rebuilds(model, label, len(load_classes(wishes.classes)), values.image_size):
@@ -142,53 +157,56 @@ def _of_module(model: torch.nn.Module, profile: Profile, store: Path, wishes: Wi
         *([f"timm's {label} does not give the logits of this module: it is measured as it is"] if arch else []),
     )
     try:
-        copied = copy.deepcopy(model)
+        with torch.no_grad():  # a copy of a traced module would not be a leaf
+            copied = copy.deepcopy(model)
     except Exception as error:  # copying runs the module's own code, which may fail in any way
         raise UserError(
             f"this {type(model).__name__} cannot be copied",
             f"{type(error).__name__}: {error}",
             "give a function that calls it",
         ) from error
-    info = _info(type(model).__name__, wishes.classes, values, feed.warnings)
-    identity = _identity(model, wishes.name)
-    with registered(LiveModel(identity, copied, info)):
-        yield ExternalCheckpoint(
-            Path(), info.arch, wishes.classes, values, notes=notes, warnings=feed.warnings, name=name, identity=identity
-        )
+    found = ExternalCheckpoint(
+        Path(), type(model).__name__, wishes.classes, values, notes=notes, warnings=feed.warnings, name=name
+    )
+    with _live(found, copied, identity_of(model, wishes.name, _NAME_IT), wishes) as live:
+        yield live
 
 
 @contextmanager
 def _of_callable(model: Callable[..., Any], wishes: Wishes) -> Iterator[ExternalCheckpoint]:
-    if {"mean", "std"} & wishes.chosen.keys():
+    if {"mean", "std"} & {*wishes.chosen, *(wishes.stated[1] if wishes.stated else {})}:
         raise UserError(
             "mean and std do not go with a callable",
             "it gets pixels in [0, 1] and normalises them by itself",
             "leave them out, or give the torch.nn.Module that is to be fed with normalised inputs",
         )
-    fed: dict[str, Any] = {"mean": UNCHANGED[0], "std": UNCHANGED[1], **wishes.chosen}
+    stated = wishes.stated[1] if wishes.stated else {}
+    fed: dict[str, Any] = {"mean": UNCHANGED[0], "std": UNCHANGED[1], **stated, **wishes.chosen}
     values = Preprocessing(**fed)
-    words = ", ".join(
-        in_words(part, getattr(values, part)) for part in ("image_size", "interpolation", "crop", "precision")
-    )
-    origin = f"{', '.join(ARGUMENTS[part] for part in wishes.chosen)} given" if wishes.chosen else "default"
+    parts = ("image_size", "interpolation", "crop", "precision")
+    words = ", ".join(in_words(part, getattr(values, part)) for part in parts)
+    origins = [
+        *([wishes.stated[0]] if wishes.stated else []),
+        *(f"{wishes.options[part]} given" for part in wishes.chosen),
+    ]
+    notes = (f"input: pixels in [0, 1], {words} ({', '.join(origins) or 'default'})",)
     made = re.sub(r"[^\w.+-]+", "-", getattr(model, "__name__", type(model).__name__)).strip("-")
-    identity = _identity(model, wishes.name)
-    with registered(LiveModel(identity, model, _info("callable", wishes.classes, values, ()))):
-        yield ExternalCheckpoint(
-            Path(),
-            "callable",
-            wishes.classes,
-            values,
-            notes=(f"input: pixels in [0, 1], {words} ({origin})",),
-            name=wishes.name or made,
-            identity=identity,
-        )
+    found = ExternalCheckpoint(Path(), "callable", wishes.classes, values, notes=notes, name=wishes.name or made)
+    with _live(found, model, identity_of(model, wishes.name, _NAME_IT), wishes) as live:
+        yield live
 
 
-def _info(arch: str, classes: str, feed: Preprocessing, warnings: tuple[str, ...]) -> BackboneInfo:
-    recipe = {"entry": "", "weights_asked": None}  # as of a plain state dict: nothing is known of its training
-    ids = load_classes(classes).ids
-    return BackboneInfo(arch, {}, ids, weights="raw", recipe=recipe, warnings=warnings, **asdict(feed))
+@contextmanager
+def _live(
+    found: ExternalCheckpoint, call: Callable[..., Any], identity: str, wishes: Wishes
+) -> Iterator[ExternalCheckpoint]:
+    """Yield a model that no file could rebuild; it is found in this process, or made again by the function that made it."""
+    found = replace(found, identity=identity, facts=wishes.facts, source=wishes.source)
+    ids = load_classes(found.classes).ids
+    with registered(
+        LiveModel(identity, call, live_info(found.arch, ids, asdict(found.feed), found.facts, found.warnings))
+    ):
+        yield found
 
 
 def _config(model: torch.nn.Module) -> Mapping[str, Any]:
@@ -238,29 +256,3 @@ def _folder(store: Path) -> Iterator[Path]:
         raise UserError(f"cannot write to the store {store}", str(error), "give another folder with store=") from error
     with folder as path:
         yield Path(path)
-
-
-def _identity(model: Callable[..., Any], name: str) -> str:
-    """Return the hash of weights and code, or the name that stands for them.
-
-    Raises:
-        UserError: they cannot be hashed, and there is no name; or a function uses a module in training mode.
-    """
-    try:
-        return model_hash(
-            model, evaluating=not isinstance(model, torch.nn.Module)
-        )  # a module's copy is put in that mode
-    except InTraining as reason:
-        raise UserError(
-            f"the model uses a {reason} in training mode",
-            "its answers would depend on the other images of a batch, or on chance",
-            "call .eval() on it first",
-        ) from reason
-    except NotHashable as reason:
-        if name:
-            return f"name:{name}"
-        raise UserError(
-            "this model cannot be identified by its weights and code",
-            f"it reaches {reason}, which cannot be hashed",
-            "give name=: the name then stands for the model, and you vouch that it means the same model every time",
-        ) from reason

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _LOOKED_AT: dict[tuple[str, str, str], tuple[str, ...]] = {}
 """Name, root and fingerprint of a data set -> what was found; for the life of a worker."""
 
-STATED = ("arch", "mean", "std", "image_size", "weights_asked", "seed", "samples", "steps")
-"""Entries of ``backbone.json``'s recipe that are stated elsewhere, or are seeds and counts of one training."""
+STATED = ("arch", "mean", "std", "image_size", "weights_asked", "left_out", "seed", "samples", "steps")
+"""Entries of ``backbone.json``'s recipe that are stated elsewhere, are no part of the network, or are seeds and counts of one training."""
 
 
 def measured_with(ctx: Context, suite: Suite, inputs: Mapping[str, str]) -> Measured:
@@ -39,7 +39,8 @@ def measured_with(ctx: Context, suite: Suite, inputs: Mapping[str, str]) -> Meas
     facts = network_facts(ctx.out.parent.parent, inputs)
     if facts and suite.precision:
         facts["precision"] = suite.precision
-    notes = (*facts.get("warnings", ()), *ctx.params.get("warnings", ()))
+    store = ctx.out.parent.parent
+    notes = (*facts.get("warnings", ()), *ctx.params.get("warnings", ()), *model_notes(store, inputs))
     return Measured(facts and _network(facts), notes, tuple(findings(ctx, suite)))
 
 
@@ -91,6 +92,17 @@ def network_facts(store: Path, inputs: Mapping[str, str]) -> dict[str, Any]:
                     found: dict[str, Any] = Artifact(folder, manifest).json(BACKBONE)
                     return found
     return {}
+
+
+def model_notes(store: Path, inputs: Mapping[str, str]) -> list[str]:
+    """Return what differs from the published form in the models that an evaluation goes back to, each once."""
+    lines: dict[str, None] = {}
+    for key in inputs.values():
+        for folder in artifacts(store, key):
+            spec = (read_manifest(folder) or {}).get("spec", {})
+            for setting, notes in sorted(spec.get("params", {}).get("models", {}).items()):
+                lines |= dict.fromkeys(f"{spec['name']}: {setting}: {note}" for note in notes)
+    return list(lines)
 
 
 def _network(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class InlineExecutor:
         store: Where artifacts go.
         slots: Of no meaning here: one cell runs at a time.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        board: What is told of every step.
+        board: Receives every step of the run.
     """
 
     def __init__(self, store: Store, slots: int, device: str, board: ProgressReporter) -> None:

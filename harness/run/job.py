@@ -119,7 +119,7 @@ def _callable(cell: Cell) -> Callable[..., None]:
         return work
 
     def guarded(ctx: Context, *shard: str) -> None:
-        with code_errors(f"{cell.callable_path} ({cell.kind} {cell.name})", (module,)):
+        with code_errors(f"{cell.callable_path} ({cell.shown_kind} {cell.name})", (module,)):
             work(ctx, *shard)
 
     return guarded

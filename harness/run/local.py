@@ -56,7 +56,7 @@ class Task:
     @property
     def name(self) -> str:
         """Display name."""
-        return f"{self.cell.kind} {self.cell.label}" + (f" {self.shard}" if self.shard else "")
+        return f"{self.cell.shown_kind} {self.cell.label}" + (f" {self.shard}" if self.shard else "")
 
 
 @dataclass

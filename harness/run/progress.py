@@ -16,7 +16,7 @@ from harness.core.names import plain
 from harness.run.remaining import Running, Workload
 from harness.run.status import FILE, SCHEMA, State, process_start
 from harness.store.artifacts import Store
-from harness.store.cells import KINDS, Cell
+from harness.store.cells import SHOWN_KINDS, Cell
 
 if TYPE_CHECKING:
     from harness.run.display import Display
@@ -111,7 +111,7 @@ class ProgressReporter:
         entry = self._entry(cell)
         entry["cpu_seconds"] = round(entry["cpu_seconds"] + cpu_seconds, 2)
         entry["seconds"] = round(entry["seconds"] + seconds, 2)
-        self.cpu[cell.kind] = self.cpu.get(cell.kind, 0.0) + cpu_seconds
+        self.cpu[cell.shown_kind] = self.cpu.get(cell.shown_kind, 0.0) + cpu_seconds
         self.workload.finished(cell, shard, seconds)
         if shard:
             entry["shards"] = entry.get("shards", 0) + 1
@@ -125,7 +125,7 @@ class ProgressReporter:
     def failed(self, cell: Cell, shard: str, error: Mapping[str, str], cpu_seconds: float) -> None:
         """Note a failure."""
         self.running.pop((cell.key, shard), None)
-        self.cpu[cell.kind] = self.cpu.get(cell.kind, 0.0) + cpu_seconds
+        self.cpu[cell.shown_kind] = self.cpu.get(cell.shown_kind, 0.0) + cpu_seconds
         self.workload.dropped(cell)
         log = str(self.store.log(cell))
         self._entry(cell).update(state="failed", reason=error["what"], log=log)
@@ -166,7 +166,7 @@ class ProgressReporter:
     def finish(self) -> RunSummary:
         """Write the final status and return the summary."""
         self._close("finished")
-        kinds: dict[str, float] = {kind: round(self.cpu[kind], 1) for kind in KINDS if kind in self.cpu}
+        kinds: dict[str, float] = {kind: round(self.cpu[kind], 1) for kind in SHOWN_KINDS if kind in self.cpu}
         seconds = time.monotonic() - self._began
         return RunSummary(self.finished, tuple(self.failures), kinds, seconds, self._unsaved)
 
@@ -189,7 +189,7 @@ class ProgressReporter:
     def _entry(self, cell: Cell) -> dict[str, Any]:
         return self.entries.setdefault(
             cell.folder,
-            {"kind": cell.kind, "label": cell.label, "state": "waiting", "seconds": 0.0, "cpu_seconds": 0.0},
+            {"kind": cell.shown_kind, "label": cell.label, "state": "waiting", "seconds": 0.0, "cpu_seconds": 0.0},
         )
 
     def _print(self, text: str) -> None:
@@ -255,7 +255,7 @@ def _animates(stream: TextIO) -> bool:
 
 
 def _name(cell: Cell) -> str:
-    return f"{cell.kind} {cell.label or cell.name}"
+    return f"{cell.shown_kind} {cell.label or cell.name}"
 
 
 def _steps(task: Running) -> str:

@@ -16,7 +16,7 @@ from harness.core.identity import content_key, file_sha256
 from harness.core.seals import with_seal
 from harness.core.settings import parse_settings
 from harness.plugins import registry
-from harness.plugins.border import checked_score, plugin_errors
+from harness.plugins.border import checked_names, checked_score, checked_units, plugin_errors
 from harness.plugins.code import score_code
 from harness.plugins.suite import Item
 from harness.stats.difference import Units
@@ -76,12 +76,16 @@ def score_rows(
         inputs: What everything was made from, see ``lineage``.
         code: Version, commit and dirtiness of the code that measured the rows.
         measured: What stands beside the rows; None for artifacts that did not keep it.
+
+    Raises:
+        UserError: rows, score or units break the suite's contract.
     """
     measured = measured or Measured()
     name, params = str(spec["name"]), spec["params"]
     suite = registry.suites().get(name)
     settings = parse_settings(suite.Settings, params["settings"], name)
     item = Item(params["item"], tuple(params["data"]), params["item_params"], spec["seeds"]["probe_seed"])
+    checked_names(suite, rows)
     with plugin_errors(suite):
         scored = suite.score(rows, item, settings, cards)
     found = checked_score(suite, scored)
@@ -104,7 +108,8 @@ def score_rows(
     )  # fmt: skip
     wanted = [metric.name for metric in found.metrics if metric.role == "primary" or metric.group]
     with plugin_errors(suite):
-        return Scored(record, suite.units(rows, item, settings, cards, wanted))
+        units = suite.units(rows, item, settings, cards, wanted)
+    return Scored(record, checked_units(suite, units, found, wanted))
 
 
 def write_scored(folder: Path, scored: Scored, cards: Mapping[str, Any], measured: Measured | None = None) -> None:

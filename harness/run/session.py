@@ -17,7 +17,7 @@ from harness.plan.model import Plan, Selection
 from harness.plan.planner import Planner
 from harness.run.progress import ProgressReporter, RunSummary
 from harness.store.artifacts import State, Store
-from harness.store.cells import KINDS, Cell
+from harness.store.cells import SHOWN_KINDS, Cell
 
 Stale = Literal["stop", "reuse", "redo"]
 
@@ -41,7 +41,8 @@ class RunPlan:
     def count(self, kind: str, state: State | None = None) -> int:
         """Return how many cells of a kind there are, in all or in one state."""
         return sum(
-            cell.kind == kind and (state is None or self.states[key] == state) for key, cell in self.plan.cells.items()
+            cell.shown_kind == kind and (state is None or self.states[key] == state)
+            for key, cell in self.plan.cells.items()
         )
 
 
@@ -97,8 +98,10 @@ def run(
         raise _stale_error(old, store)
     if found.wanted or "rescore" in found.states.values():
         _prepare(store, quiet)
-    if stale != "reuse" and _rescore(found, store):
+    if stale != "reuse" and (faults := _rescore(found, store)) is not None:
         found = plan_run(selection, store, stale)
+        for label, fault in faults.items():
+            found.plan.skip(f"re-scoring {label}", fault, asked=True, failed=True)
     for key in sorted(found.wanted):
         if found.states[key] in ("corrupt", "stale"):
             cell = found.plan.cells[key]
@@ -115,23 +118,30 @@ def run(
     return found, executor(store, slots or default_slots, device, reporter).run(found.plan, found.wanted)
 
 
-def _rescore(found: RunPlan, store: Store) -> bool:
-    """Make records of stored rows where only the code that scores has changed; returns whether there were any.
+def _rescore(found: RunPlan, store: Store) -> dict[str, str] | None:
+    """Make records of stored rows where only the code that scores has changed.
 
-    One whose rows are damaged is moved aside, to be measured again.
+    One whose rows are damaged is moved aside, to be measured again; one whose plugin fails stays as it was.
+
+    Returns:
+        Label to fault of those whose plugin failed; None if there was nothing to re-score.
     """
     cells = [found.plan.cells[key] for key, state in found.states.items() if state == "rescore"]
     if not cells:
-        return False
+        return None
+    from harness.plugins.border import PluginFailed
     from harness.run.scoring import rescore_artifact
 
+    faults = {}
     for cell in cells:
         try:
             print(f"re-scored {cell.label}: {rescore_artifact(store.root, store.folder(cell))}", file=sys.stderr)
         except CorruptArtifact as error:
             print(f"note: {error.what}: {error.why}: moved aside and rebuilt", file=sys.stderr)
             store.discard(cell)
-    return True
+        except PluginFailed as error:
+            faults[cell.label] = error.fault
+    return faults
 
 
 def choose_device(device: str) -> tuple[str, int]:
@@ -174,8 +184,8 @@ def _prepare(store: Store, quiet: bool) -> None:
 
 
 def _stale_error(old: list[Cell], store: Store) -> UserError:
-    kinds = Counter(cell.kind for cell in old)
-    shown = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kind in kinds)
+    kinds = Counter(cell.shown_kind for cell in old)
+    shown = ", ".join(f"{kinds[kind]} {kind}" for kind in SHOWN_KINDS if kind in kinds)
     listed = "; ".join(cell.folder for cell in old[:3]) + (" ..." if len(old) > 3 else "")
     return UserError(
         f"{len(old)} artifacts are stale ({shown})",
@@ -187,7 +197,7 @@ def _stale_error(old: list[Cell], store: Store) -> UserError:
 def _why_stale(old: list[Cell], store: Store) -> str:
     older = sum(store.of_older_rules(cell) for cell in old)
     changed = "the code has changed under the same version number"
-    unknown = "an older version made them, so that it cannot be told whether the code that made them has changed since"
+    unknown = "an older version made them: whether the code that made them has changed since is unknown"
     if not older:
         return changed
     return unknown if older == len(old) else f"of {len(old) - older} {changed}; of {older} {unknown}"

@@ -16,13 +16,13 @@ from harness.core.errors import UserError
 from harness.core.files import write_json, write_text
 from harness.core.provenance import code_version
 from harness.images.request import Request, Sample, parse_shard
-from harness.plan.backbones import CHECKPOINT
 from harness.plugins import registry
 from harness.plugins.border import checked_rows, guarded, plugin_errors
 from harness.plugins.context import Context
-from harness.plugins.inputs import INDEX, open_images
+from harness.plugins.inputs import INDEX, live_model, open_images
 from harness.run.facts import measured_with
 from harness.run.scoring import ROWS, Measured, lineage, score_rows, write_scored
+from harness.store.data import CHECKPOINT, HEAD
 
 _QUEUE = 32
 
@@ -244,7 +244,8 @@ def import_checkpoint_file(ctx: Context) -> None:
         weights=p["weights"],
         **{name: p[name] for name in ("image_size", "interpolation", "crop", "precision")},
         warnings=ctx.card(CHECKPOINT)["warnings"],
-        kwargs=size_arguments(p["arch"], p["image_size"]),
+        kwargs={**p.get("arguments", {}), **size_arguments(p["arch"], p["image_size"])},
+        head_file=Path(ctx.sources[HEAD].root) if "head_sha256" in p else None,
     )
 
 
@@ -252,15 +253,13 @@ def describe_live_model(ctx: Context) -> None:
     """Write what stands for a model that lives in this process, and how it is fed; its weights are not written.
 
     Raises:
-        UserError: the model does not give one row of logits per image.
+        UserError: the model does not give one row of logits per image, or they depend on chance or on other images.
     """
-    import torch
-
     from harness.backbones import live
     from harness.backbones.checkpoint import write_backbone
 
-    model, side = live.find_live(ctx.params["identity"]), ctx.params["image_size"]
-    live.live_classifier(model, ctx.device)(torch.full((1, 3, side, side), 0.5))
+    model = live_model(ctx, ctx.params["identity"])
+    live.check_answers(model, ctx.device)
     write_backbone(ctx.out, model.info, {})
     write_json(ctx.out / live.FILE, {"identity": model.identity})
 

@@ -174,7 +174,7 @@ class Part:
     """One measurement in a column: which items it is about, and its weight in the column's value."""
 
     item_set: str
-    """Items of equal name in equal item_sets are the same; item_sets are independent of each other."""
+    """Items of equal name in equal item sets are the same; item sets are independent of each other."""
     units: Units
     weight: float = 1.0
 

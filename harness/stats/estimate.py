@@ -1,7 +1,7 @@
 """Estimates with intervals, seeded bootstraps and paired tests (numpy only).
 
 Every metric of the harness is an `Estimate`: a value, its interval, the number of items behind it and the
-population the interval speaks for. Undefined is a reason, never a zero.
+population to which the interval generalises. Undefined is a reason, never a zero.
 
 All bootstraps here work on *sums*: a statistic is a function of per-stratum feature totals, so a replicate is
 one small matrix product, not a new table. Units with identical features are pooled before drawing; apart
@@ -39,7 +39,7 @@ _DRAW_LIMIT = 4_000_000  # entries of one multinomial block, about 32 MB
 
 @dataclass(frozen=True)
 class Estimate:
-    """Hold one number, its interval, its sample size and the population it speaks for.
+    """Hold one number, its interval, its sample size and the population it generalises to.
 
     Attributes:
         value: The estimate, or None when undefined.
@@ -231,7 +231,11 @@ def percentile_estimate(
     remark = f"undefined in {lost} of {replicates.size} resamples" if lost else ""
     if low == high:
         remark = "degenerate interval: every resample gives the same value"
-    return Estimate(float(value), float(low), float(high), n, method, population, remark)
+    ends = (
+        min(float(low), float(value)),
+        max(float(high), float(value)),
+    )  # a biased statistic may lie outside its resamples
+    return Estimate(float(value), *ends, n, method, population, remark)
 
 
 def bootstrap(

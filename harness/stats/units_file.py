@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from harness.core.errors import UserError
 from harness.core.lazy import LazyModule
 from harness.stats.difference import Units
+from harness.stats.sound_units import unfit_ids
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,14 +24,18 @@ PACK_SCHEMA = 1
 
 
 def pack(units: Mapping[str, Sequence[Units]]) -> bytes:
-    """Return units by owner as one compressed file; equal units give equal bytes, equal lists of names are kept once."""
+    """Return units by owner as one compressed file; equal units give equal bytes, equal lists of names are kept once.
+
+    Raises:
+        ValueError: names of items are not unique, empty, or hold control characters (names are joined by line feeds).
+    """
     pools: dict[tuple[str, ...], int] = {}
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     listed: list[dict[str, object]] = []
     for owner in sorted(units):
         for one in sorted(units[owner], key=lambda u: u.metric):
-            if len(set(one.ids)) != len(one.ids):
-                raise ValueError(f"{one.metric}: item names are not unique")
+            if why := unfit_ids(one.ids):
+                raise ValueError(f"{one.metric}: {why}")
             number, pool = len(listed), pools.setdefault(one.ids, len(pools))
             listed.append(
                 {"owner": owner, "metric": one.metric, "statistic": one.statistic, "scale": one.scale, "ids": pool}
@@ -71,7 +76,8 @@ def unpack(content: bytes, source: str) -> dict[str, tuple[Units, ...]]:
         pools: dict[int, tuple[str, ...]] = {}
         for number, one in enumerate(header["units"]):
             if one["ids"] not in pools:
-                pools[one["ids"]] = tuple(bytes(data[f"i{one['ids']}"]).decode().split("\n"))
+                names = bytes(data[f"i{one['ids']}"]).decode()
+                pools[one["ids"]] = tuple(names.split("\n")) if names else ()
             made = Units(
                 one["metric"], one["statistic"], pools[one["ids"]], data[f"s{number}"].astype(np.int64),
                 data[f"f{number}"].astype(np.float64), float(one["scale"]),

@@ -31,6 +31,8 @@ State = Literal["missing", "partial", "done", "stale", "rescore", "corrupt"]
 MANIFEST = "manifest.json"
 SCORE_HASH = "score_fingerprint"
 """Entry of an evaluation's manifest: the code that made its record of its rows."""
+ASIDE = ".set-aside-"
+"""In the name of an artifact's folder that was moved aside."""
 SCRATCH = "scratch"
 """Folder for checkpoints and claims inside an artifact; gone when the artifact is done."""
 
@@ -127,7 +129,7 @@ class Store:
         return "done" if manifest.get(SCORE_HASH, "") == cell.score_hash else "rescore"
 
     def of_older_rules(self, cell: Cell) -> bool:
-        """Return whether nothing can be told of the code of an artifact, because an older version hashed it by other rules."""
+        """Return whether the code of an artifact is unknown, because an older version hashed it by other rules."""
         manifest = read_manifest(self.folder(cell))
         return manifest is not None and not comparable(manifest["fingerprint"])
 
@@ -179,7 +181,7 @@ class Store:
         if not folder.exists():
             return
         for number in range(1, 1000):
-            aside = folder.with_name(f"{folder.name}.set-aside-{number}")
+            aside = folder.with_name(f"{folder.name}{ASIDE}{number}")
             if not aside.exists():
                 folder.rename(aside)
                 if salvage and cell.shards:
@@ -206,7 +208,7 @@ class Store:
         base = self.root / kind
         found = []
         for folder in sorted(base.iterdir()) if base.is_dir() else []:
-            if ".set-aside-" in folder.name:
+            if ASIDE in folder.name:
                 continue
             manifest = read_manifest(folder)
             if manifest is not None:

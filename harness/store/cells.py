@@ -12,6 +12,11 @@ from harness.core.identity import KEY_SCHEMA, content_key
 Kind = Literal["fit", "synthesise", "pretrain", "extract", "evaluate"]
 KINDS: tuple[Kind, ...] = ("fit", "synthesise", "pretrain", "extract", "evaluate")
 
+SHOWN_KINDS = ("fit", "synthesise", "import", "pretrain", "extract", "evaluate")
+"""Kinds as users see them."""
+IMPORTS = ("outside", "live", "baseline")
+"""Names of cells of kind ``pretrain`` that bring in a checkpoint, a live model or a trivial baseline."""
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -41,7 +46,7 @@ class Cell:
     """Registry id of the generator, backbone or suite, or the name of an extraction."""
     version: int
     params: Mapping[str, Any]
-    """Everything that can change the result, as plain JSON values: settings, fingerprints of data and of towers."""
+    """Everything that can change the result, as plain JSON values: settings, hashes of data and of models."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Role to the key of the cell that makes it."""
     seeds: Mapping[str, int] = field(default_factory=dict)
@@ -80,6 +85,11 @@ class Cell:
     def key(self) -> str:
         """Return the content key: the SHA-256 of the canonical JSON of ``spec``."""
         return content_key(self.spec)
+
+    @property
+    def shown_kind(self) -> str:
+        """Return what users see as its kind: weights that are brought in are stored beside trained ones, and nothing is trained."""
+        return "import" if self.kind == "pretrain" and self.name in IMPORTS else self.kind
 
     @property
     def folder(self) -> str:

@@ -21,6 +21,10 @@ from harness.core.settings import Settings
 from harness.store.cells import Cell
 
 DONE = ".complete"
+CHECKPOINT = "checkpoint"
+"""Name under which the file of a checkpoint from outside, or the function that makes a classifier, is found."""
+HEAD = "head"
+"""Name under which the file of a linear head beside a checkpoint is found."""
 
 
 class DataSettings(Settings):
@@ -62,6 +66,8 @@ class DataSource:
     card: Mapping[str, Any]
     writer: str = ""
     writer_name: str = ""
+    function: str = ""
+    """``module:function`` that makes it, of a classifier: it is known by its hash wherever it is made."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -120,7 +126,9 @@ def check_unchanged(cell: Cell, sources: Mapping[str, DataSource], store: Path) 
     fingerprints = Fingerprints.beside(store)
     for name, source in ((name, sources[name]) for name in cell.data if name in sources):
         root = Path(source.root)
-        if not source.writer and not (root.exists() and _found(root, source.card, fingerprints) == source.data_hash):
+        if not (source.writer or source.function) and not (
+            root.exists() and _found(root, source.card, fingerprints) == source.data_hash
+        ):
             raise _changed(f"data set {name!r}", root)
     for name, mark in cell.params.get("sources", {}).items():
         path = model_files(str(cell.params["settings"][name]))

@@ -15,11 +15,10 @@ from typing import Any, Literal
 from harness.core.errors import CorruptArtifact, UserError
 from harness.core.files import remove_tree
 from harness.core.locks import lock
-from harness.store.artifacts import read_manifest
+from harness.store.artifacts import ASIDE, read_manifest
 from harness.store.cells import KINDS
 
 State = Literal["done", "partial", "damaged", "moved aside"]
-ASIDE = ".set-aside-"
 RECORD = "record.json"
 _MODEL = ".model-"
 """Beginning of the folders in which ``harness.evaluate`` keeps a model's weights meanwhile."""
@@ -67,6 +66,20 @@ def in_use_path(store: Path) -> Path:
     return store / "locks" / "in-use.lock"
 
 
+def in_use(store: Path) -> bool:
+    """Return whether a run on this machine, or one of a Python caller, is active in a store."""
+    path = in_use_path(store)
+    if not path.is_file():
+        return False
+    try:
+        with lock(path, wait=False):
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:  # a store of somebody else, which cannot be locked
+        return False
+
+
 def entries(store: Path) -> list[Entry]:
     """List the artifacts of a store, by kind in the order of a run, then by folder name."""
     folders = [folder for kind in KINDS for folder in _folders(store / kind)]
@@ -78,19 +91,20 @@ def entries(store: Path) -> list[Entry]:
     return [_entry(folder, users) for folder in folders]
 
 
-def garbage(store: Path, kept: Collection[str] = ()) -> list[Garbage]:
+def garbage(store: Path, kept: Collection[str] = (), *, active: bool = False) -> list[Garbage]:
     """List what no finished evaluation was made from, folders that were moved aside, and leftovers of interrupted writes.
 
     Args:
         store: Folder of the store.
         kept: Folders below the store (``kind/name-key``) that are needed by others, such as an unfinished run.
+        active: Whether a run is active: then unfinished folders and temporary files are its own, and not listed.
     """
     found = []
     for entry in entries(store):
-        reason = _unneeded(entry, kept)
+        reason = "" if active and entry.state == "partial" else _unneeded(entry, kept)
         if reason:
             found.append(Garbage(entry.folder, entry.bytes, reason, entry.key))
-    return found + list(_leftovers(store, {each.path for each in found}))
+    return found + ([] if active else list(_leftovers(store, {each.path for each in found})))
 
 
 def remove(store: Path, found: Sequence[Garbage]) -> tuple[list[Garbage], list[Garbage]]:

@@ -164,7 +164,7 @@ def find_duplicates(base: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def geometry(card: FocusCard, clip: bool = False) -> Geometry:
-    """Return the reference geometry: shorter side to the input size, centre crop; bicubic for CLIP towers, else bilinear."""
+    """Return the reference geometry: shorter side to the input size, centre crop; bicubic for CLIP encoders, else bilinear."""
     return Geometry("resize-crop", card.image_size, interpolation="bicubic" if clip else "bilinear")
 
 

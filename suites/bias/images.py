@@ -28,7 +28,7 @@ Rows = dict[str, npt.NDArray[Any]]
 
 
 def is_clip(classifier: object) -> bool:
-    """Tell whether a network is a CLIP tower: its inputs are normalised with CLIP's constants."""
+    """Tell whether a network is a CLIP encoder: its inputs are normalised with CLIP's constants."""
     info = getattr(classifier, "info", None)
     return info is not None and (tuple(info.mean), tuple(info.std)) == NORMALISATIONS["clip"]
 
@@ -46,7 +46,7 @@ class Classifier(Protocol):
 
     @property
     def interpolation(self) -> str:
-        """Return how images are resized for it: bilinear or bicubic."""
+        """Return how images are resized for it, by PIL's name: bilinear, bicubic, ..."""
 
     def __call__(self, images: Any) -> Any:
         """Map float RGB in [0, 1], (B, 3, H, W), to logits (B, K)."""
@@ -61,7 +61,7 @@ class Geometry:
             antialiased), then the centre square.
         size: Side of the reference protocol, pixels.
         side: Side given to the network; another than `size` is not the reference geometry.
-        interpolation: "bilinear" or "bicubic"; that of the reference unless `side` differs or `resize` is set.
+        interpolation: Filter of PIL, such as "bilinear"; that of the reference unless `side` differs or `resize` is set.
         resize: Pixels of the shorter side before the crop; 0: `side`.
     """
 
@@ -120,7 +120,7 @@ class Geometry:
             target = self.resize or self.side
             new = (int(target * width / short), int(target * height / short))
         left, top = round((new[0] - self.side) / 2), round((new[1] - self.side) / 2)
-        how = PILImage.Resampling.BICUBIC if self.interpolation == "bicubic" else PILImage.Resampling.BILINEAR
+        how = PILImage.Resampling[self.interpolation.upper()]
         scaled = image.resize(new, how) if new != image.size else image
         return np.asarray(scaled.crop((left, top, left + self.side, top + self.side)))
 
@@ -261,4 +261,8 @@ def _check_outputs(out: npt.NDArray[np.float32], classes: Sequence[str], names: 
     bad = ~np.isfinite(out).all(axis=1)
     if bad.any():
         first = names[int(bad.argmax())]
-        raise UserError(f"the classifier's outputs for {first} are not finite", "broken weights", "train it again")
+        raise UserError(
+            f"the classifier's outputs for {first} are not finite",
+            "the weights are damaged, or the function that gives the logits divides by zero or overflows",
+            "correct that function, or fetch or train these weights again",
+        )

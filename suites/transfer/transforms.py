@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +20,6 @@ from harness.api import UserError, open_picture
 CROP_RATIO = 0.875
 """Crop size over resize size of the in-domain transform: 224 / 256."""
 
-_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-
 
 @dataclass(frozen=True)
 class EvalTransform:
@@ -31,7 +28,8 @@ class EvalTransform:
     id: str
     resize_short: int
     crop: int
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    interpolation: str = "bicubic"
+    """Filter of PIL: ``bicubic``, ``bilinear``, ``nearest``, ``lanczos``, ``box`` or ``hamming``."""
 
     def __str__(self) -> str:
         return f"shorter side {self.resize_short} {self.interpolation}, centre crop {self.crop}"
@@ -44,7 +42,7 @@ class EvalTransform:
 
     def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
         """Return (3, crop, crop) float32 in [0, 1] of an RGB image."""
-        rgb = image.resize(self.resized(*image.size), _FILTERS[self.interpolation])
+        rgb = image.resize(self.resized(*image.size), Image.Resampling[self.interpolation.upper()])
         left, top = (round((side - self.crop) / 2) for side in rgb.size)
         pixels = np.asarray(rgb.crop((left, top, left + self.crop, top + self.crop)))
         return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
@@ -55,9 +53,7 @@ def probe_transform(size: int = 224) -> EvalTransform:
     return EvalTransform(f"probe{size}", size, size)
 
 
-def eval_transform(
-    size: int = 224, ratio: float = CROP_RATIO, interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-) -> EvalTransform:
+def eval_transform(size: int = 224, ratio: float = CROP_RATIO, interpolation: str = "bicubic") -> EvalTransform:
     """Return the in-domain transform: shorter side to ``size / ratio`` (256 for 224), centre crop ``size``."""
     short = int(size / ratio)
     return EvalTransform(f"eval{short}", short, size, interpolation)

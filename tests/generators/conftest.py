@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,9 @@ def tiny_clip(tiny_clip_dir: Path) -> Any:
     from generators.lbgen.encoders import load_open_clip
 
     return load_open_clip(f"local-dir:{tiny_clip_dir}")
+
+
+@pytest.fixture
+def folder(tiny_pipeline_dir: Path, tmp_path: Path) -> Path:
+    """Return a copy of the tiny pipeline, to be changed."""
+    return Path(shutil.copytree(tiny_pipeline_dir, tmp_path / "sd"))

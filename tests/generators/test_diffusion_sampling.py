@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from generators.diffusion.pipeline import check_scheduler, encode_prompts, load_pipeline
+from generators.diffusion.pipeline import encode_prompts, load_pipeline
 from generators.diffusion.sampling import image_noise, sample_images, to_uint8
+from generators.diffusion.scheduler import check_scheduler
 from harness.core.errors import DataMissing, UserError
 
 

@@ -7,6 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from generators.diffusion.lora_files import pairs
 from generators.diffusion.lora_io import (
     FILE_NAME,
     add_lora,
@@ -16,6 +17,7 @@ from generators.diffusion.lora_io import (
     refresh_fused,
     restore_lora,
     save_lora,
+    sharing_copy,
 )
 from generators.diffusion.pipeline import load_pipeline
 from harness.core.errors import CorruptArtifact, DataMissing
@@ -135,3 +137,24 @@ def test_bad_lora_files_are_refused(adapted, tmp_path):
     }
     with pytest.raises(CorruptArtifact, match="does not fit"):
         fuse_lora(parts, wrong)
+
+
+def test_copies_share_every_tensor_that_stays_as_it_is(tiny_pipeline_dir):
+    """A UNet of Stable Diffusion 1.5 has 3.4 GB in float32; only adapted layers may be there twice."""
+    parts = load_pipeline(tiny_pipeline_dir)
+    before = {name: value.clone() for name, value in parts.unet.state_dict().items()}
+    lora = {
+        name: each.detach() + 0.1 for name, each in add_lora(load_pipeline(tiny_pipeline_dir).unet, 4, seed=1).items()
+    }
+    adapted = {path + ".weight" for path, _, _ in pairs(lora)}
+    fused = fuse_lora(parts, lora).unet
+    own = sharing_copy(parts.unet, [path for path, _, _ in pairs(lora)])
+    base = dict(parts.unet.named_parameters())
+    for copied in (fused, own):
+        assert {name for name, each in copied.named_parameters() if each is not base[name]} == adapted
+    beside = sharing_copy(parts.unet)
+    add_lora(beside, 4, seed=1)
+    kept = {name.replace(".base_layer", ""): each for name, each in beside.named_parameters() if "lora_" not in name}
+    assert all(each is base[name] for name, each in kept.items()) and kept.keys() == base.keys()
+    assert not any("lora_" in name for name, _ in parts.unet.named_parameters())
+    assert all(torch.equal(value, before[name]) for name, value in parts.unet.state_dict().items())

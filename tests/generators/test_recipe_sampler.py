@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from generators.diffusion.lora_io import add_lora
-from generators.diffusion.pipeline import SD15_SCHEDULER, encode_prompts, load_pipeline
+from generators.diffusion.pipeline import encode_prompts, load_pipeline
 from generators.diffusion.sampling import guided_noise, make_scheduler
+from generators.diffusion.scheduler import SD15_SCHEDULER
 from generators.lbgen.adjoint import autograd_trajectory, image_pullback, staged_adjoint
 from generators.lbgen.encoders import OpenClipEncoder, load_open_clip
 from generators.lbgen.sampler import (

@@ -36,12 +36,14 @@ def run_outside(harness: Run, plugins: Path, weights: Path, *extra: str) -> tupl
 def test_corrupt_checkpoint(harness: Run, plugins: Path, weights: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:5000])
     code, text = run_outside(harness, plugins, weights, "--classes", str(plugins / "classes.txt"))
-    assert code == 1 and "small.pth" in text and "fix:" in text and "Traceback" not in text
+    assert code == 2 and "small.pth" in text and "fix:" in text and "Traceback" not in text
+    assert not (weights.parent / "s").exists(), "refused while planning: no cell has begun"
 
 
 def test_class_list_that_does_not_fit_the_head(harness: Run, plugins: Path, weights: Path) -> None:
     code, text = run_outside(harness, plugins, weights, "--classes", "micro")
-    assert code == 1 and "4 outputs" in text and "12 classes" in text and "--classes" in text
+    assert code == 2 and "4 outputs" in text and "12 classes" in text and "--classes" in text
+    assert not (weights.parent / "s").exists(), "refused while planning: no cell has begun"
 
 
 def test_unsorted_list_of_training_classes_is_refused(harness: Run, plugins: Path, tmp_path: Path) -> None:

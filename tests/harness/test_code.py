@@ -33,6 +33,7 @@ GENERATORS = (
 )
 SUITES = ("generated-correlation", "in-domain", "linear-probe", "few-shot", "coco", "ade20k", "texture-bias", "context-bias",
           "background-bias")  # fmt: skip
+TEXTS = (".txt", ".csv", ".json")
 SETS = ("aircraft", "cars196", "dtd", "eurosat", "flowers", "food101", "pets", "sun397")
 FEATURES = {f"extract features-{name}" for name in SETS}
 Hashes = dict[str, str]
@@ -51,6 +52,9 @@ def identities(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Call
         now = f"state {next(states)}"
         monkeypatch.setattr(code, "_state", lambda tops: now)
         monkeypatch.setattr(closure, "read_source", lambda path: change(_name(path), read(path)))
+        monkeypatch.setattr(
+            closure, "file_hash", lambda path: change(_name(path), read(path)) if path.suffix in TEXTS else path.name
+        )
         closure._table.cache_clear()
         profile = load_profile("micro").profile
         found: Hashes = {}
@@ -73,6 +77,8 @@ def _name(path: Path) -> str:
 
 def rewritten(path: str, text: str) -> str:
     """Return a source without comments and formatting, with other docstrings and without annotations of results."""
+    if not path.endswith(".py"):
+        return text
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node) is not None:
@@ -156,6 +162,30 @@ EDITS: dict[str, tuple[str, str, str, set[str]]] = {
         "allow_nan=False",
         "allow_nan=True",
         EVERY_SCORE,
+    ),
+    "which outputs of a head stand for the wanted classes": (
+        "harness/core/classes.py",
+        "tuple(position[class_id] for",
+        "tuple(position[class_id] - 0 for",
+        rows("in-domain", "texture-bias", "context-bias", "background-bias"),
+    ),
+    "a template of GenRobust": (
+        "generators/genrobust/templates.txt",
+        "a bad photo of a {name}.",
+        "a poor photo of a {name}.",
+        {"synthesise genrobust-base", "synthesise genrobust-ft"},
+    ),
+    "what people answered": (
+        "suites/bias/data/people_cue_conflict.csv",
+        "image,",
+        "image ,",
+        rows("texture-bias"),
+    ),
+    "the published numbers of a data set": (
+        "suites/bias/data/focus.json",
+        '"image_size": 224',
+        '"image_size": 225',
+        rows("context-bias") | {"score context-bias"},
     ),
     "how seeds are derived": (
         "harness/core/identity.py",
@@ -266,6 +296,58 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
 def test_what_a_method_of_a_plugin_reaches(package: tuple[str, Path], member: str) -> None:
     found = Closure([f"{package[0]}.plugin:Plugin.{member}"], [package[0]]).found
     assert {line.partition(" ")[0] for line in found if not line.startswith(("external ", " "))} == REACHED[member]
+
+
+SETTING = "from pydantic import BaseModel, Field\nfrom dataclasses import dataclass\n"
+FIELDS = {
+    "the type of a setting": ("class S(BaseModel):\n x: int = 2", "class S(BaseModel):\n x: float = 2", True),
+    "the type in quotes": ("class S(BaseModel):\n x: int = 2", "class S(BaseModel):\n x: 'int' = 2", False),
+    "the type of a dataclass": ("@dataclass\nclass S:\n x: int = 2", "@dataclass\nclass S:\n x: float = 2", False),
+    "the words of a setting": (
+        "class S(BaseModel):\n x: int = Field(2, description='a')",
+        "class S(BaseModel):\n x: int = Field(2, description='b')",
+        False,
+    ),
+    "words that a function is given": ("class S:\n x = f(description='a')", "class S:\n x = f(description='b')", True),
+}
+
+
+@pytest.mark.parametrize("what", FIELDS)
+def test_what_of_a_field_counts(what: str) -> None:
+    one, other, counts = FIELDS[what]
+    found = [read_table(SETTING + text, "m", False).definitions["S.x"].digest for text in (one, other)]
+    assert (found[0] != found[1]) == counts
+
+
+def test_what_converts_a_setting_is_followed() -> None:
+    text = "from typing import Annotated\nfrom m2 import check\nclass S(Base):\n x: Annotated[int, check] = 2"
+    assert "m2:check" in read_table(text, "m", False).definitions["S.x"].references
+
+
+def test_data_files_of_a_package_are_found_by_what_a_module_says(package: tuple[str, Path]) -> None:
+    name, folder = package
+    (folder / "cards").mkdir()
+    for file in ("cards/one.json", "cards/two.json", "words.txt"):
+        (folder / file).write_text(file)
+    texts = {
+        "joined": "'one.json'",
+        "path": "'cards/two.json'",
+        "located": f"'package:{name}/words.txt'",
+        "none": "'three.txt'",
+    }
+    found = {}
+    for module, text in texts.items():
+        (folder / f"{module}.py").write_text(f"def f(): return {text}")
+        lines = Closure([f"{name}.{module}:f"], [name]).found
+        found[module] = [line.split()[1] for line in lines if line.startswith("file ")]
+    assert found == {"joined": ["one.json"], "path": ["two.json"], "located": ["words.txt"], "none": []}
+
+
+def test_every_module_that_is_not_followed_exists_and_says_why() -> None:
+    for entry, why in closure.NO_PART.items():
+        module, _, name = entry.partition(":")
+        definitions = closure._table(f"harness.{module}").definitions
+        assert definitions and why and (not name or name in definitions), entry
 
 
 def test_a_name_of_another_library_counts_and_its_code_does_not(package: tuple[str, Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -141,3 +142,30 @@ def test_an_artifact_that_a_process_still_works_on_is_kept(store: Store) -> None
         done = gc(store, "--delete")
     assert store.folder(HALF).is_dir() and not store.folder(ORPHAN).exists()
     assert "a process is working on it" in done.output and "deleted 4 items" in done.output
+
+
+def test_what_an_active_run_writes_is_not_called_interrupted_nor_free(store: Store) -> None:
+    with lock(
+        in_use_path(store.root), shared=True
+    ):  # the run of a Python caller, or one whose status is not written yet
+        done, listed = gc(store), CliRunner().invoke(app, ["store", "ls", "--store", str(store.root)])
+        facts = json.loads(CliRunner().invoke(app, ["store", "gc", str(store.root), "--json"]).stdout)
+    assert "a run is active: what it is writing is not listed" in done.stderr
+    assert "interrupted" not in done.output and HALF.folder not in done.output
+    assert f"{ORPHAN.folder}  (not used" in done.stdout and "2 items" in done.stderr
+    assert "a run is active: it is writing to some of the partial artifacts" in listed.stderr
+    assert facts["run_is_active"] is True and len(facts["garbage"]) == 2
+    assert "a run is active" not in gc(store).output + CliRunner().invoke(app, ["store", "ls", str(store.root)]).output
+    run = ProgressReporter(store, 1, quiet=True)
+    run.begin([ROWS], [], 1)
+    assert f"a run is active (process {os.getpid()} on " in gc(store).stderr
+
+
+def test_commands_about_a_store_take_it_as_an_argument_or_an_option(store: Store) -> None:
+    ProgressReporter(store, 1, quiet=True).begin([ROWS], [], 1)
+    for command in (["status"], ["store", "ls"], ["store", "gc"], ["verify"]):
+        ways = [CliRunner().invoke(app, [*command, *way, str(store.root)]) for way in ([], ["--store"])]
+        shown = [re.sub(r"[\d.]+ \w+", "", way.stdout) for way in ways]  # ages and sizes
+        assert shown[0] == shown[1] and ways[0].exit_code == ways[1].exit_code, command
+        assert str(store.root) not in ways[0].stdout or command == ["status"]
+        assert "no such folder" not in ways[0].stderr and not isinstance(ways[0].exception, UserError)

@@ -161,6 +161,21 @@ def test_packed_units_are_small_and_come_back_exactly() -> None:
             unpack(damaged, "units")
 
 
+@pytest.mark.parametrize(
+    ("names", "words"), [(["a\nb", "c"], "line feed"), (["", "c"], "empty"), (["a"], "not unique")]
+)
+def test_names_that_would_come_back_otherwise_are_not_packed(names: list[str], words: str) -> None:
+    units = replace(flag_units("m", ["x", "y"], [1, 0]), ids=tuple(names * 2)[:2])
+    with pytest.raises(ValueError, match=f"m: .*{words}"):
+        pack({"o": (units,)})
+
+
+def test_units_without_items_come_back() -> None:
+    none = Units("m", "share", (), np.zeros(0, np.int64), np.zeros((0, 2)))
+    ((found,),) = unpack(pack({"o": (none,)}), "units").values()
+    assert found.ids == () and found.features.shape == (0, 2)
+
+
 def test_repeats_of_one_item_are_averaged() -> None:
     one = flag_units("m", ["a", "b", "a", "b"], [1, 0, 0, 0])
     assert one.ids == ("a", "b") and one.features[:, 0].tolist() == [0.5, 0.0]

@@ -33,6 +33,13 @@ FORMS = {
 }
 """Name -> (the file: 1 and 2 stand for the state dicts of two networks; --weights; which weights and entry are taken)."""
 
+OTHER = {
+    "convnext": ["the weights under model"],
+    "timm": ["the weights under state_dict"],
+    "raw beside the average": ["the weights under model_ema"],
+}
+"""Name -> what is left out."""
+
 
 def states(seed: int, prefix: str = "") -> dict[str, Any]:
     """Return the state dict of a small network of four outputs."""
@@ -88,7 +95,8 @@ def test_every_container_is_taken_and_what_was_taken_is_on_record(command: Comma
     folder = next(Path("s/pretrain").glob("outside-*"))
     facts = json.loads((folder / "backbone.json").read_text())
     asked = None if weights in ("", "auto") else weights
-    assert facts["weights"] == kind and facts["recipe"] == {"entry": entry, "weights_asked": asked}
+    assert facts["weights"] == kind and facts["recipe"].pop("left_out", []) == OTHER.get(name, [])
+    assert facts["recipe"] == {"entry": entry, "weights_asked": asked}
     assert (facts["image_size"], facts["interpolation"], facts["crop"], facts["precision"]) == (
         64,
         "bicubic",
@@ -104,10 +112,10 @@ def test_weights_that_the_file_does_not_hold_are_refused(command: Command, plugi
     error = command(content({"model": 1}), "s", *options, "ema")
     assert isinstance(error, UserError) and "no ema weights" in error.what and "--weights" in error.fix
     error = command(content(1), "s", *options, "best")
-    assert isinstance(error, UserError) and "--weights" in error.what
+    assert isinstance(error, UserError) and "no best weights" in error.what and "--weights" in error.fix
 
 
-def test_a_wrong_architecture_ends_the_plan_and_a_wrong_width_the_first_cell(command: Command, plugins: Path) -> None:
+def test_a_wrong_architecture_and_a_wrong_width_end_the_plan(command: Command, plugins: Path) -> None:
     error = command(
         content(1), "s", "--suite", "in-domain", "--classes", str(plugins / "classes.txt"), "--arch", "resnet181"
     )

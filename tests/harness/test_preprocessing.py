@@ -54,7 +54,7 @@ def test_a_flag_comes_first_and_what_it_contradicts_is_said() -> None:
         assert line.startswith(words)
 
 
-@pytest.mark.parametrize("flags", [{"crop": 1.5}, {"crop": -0.1}, {"interpolation": "nearest"}, {"precision": "fp16"}])
+@pytest.mark.parametrize("flags", [{"crop": 1.5}, {"crop": -0.1}, {"interpolation": "cubic"}, {"precision": "fp16"}])
 def test_impossible_values_are_refused(flags: dict[str, object]) -> None:
     with pytest.raises(UserError):
         resolve("resnet10", None, flags)
@@ -110,3 +110,26 @@ def test_a_recipe_of_the_profile_that_was_not_followed_is_said() -> None:
 def test_an_unknown_architecture_is_refused_at_once(arch: str) -> None:
     with pytest.raises(UserError, match="unknown architecture"):
         resolve(arch, None, {})
+
+
+def test_every_interpolation_acts_in_the_suites_that_resize() -> None:
+    from typing import get_args
+
+    import numpy as np
+    from PIL import Image
+
+    from harness.backbones.preprocessing import Interpolation
+    from suites.bias.images import Geometry
+    from suites.transfer.transforms import eval_transform
+
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    probed, fed = set(), set()
+    for name in get_args(Interpolation):
+        pixels = eval_transform(16, 1.0, name)(picture)
+        wanted = np.asarray(picture.resize((16, 16), Image.Resampling[name.upper()]))
+        assert np.array_equal((pixels * 255).round().astype(np.uint8).transpose(1, 2, 0), wanted)
+        scaled = Geometry("stored", 40, 16, name).apply(picture, "x")
+        assert np.array_equal(scaled, wanted) and name in str(eval_transform(16, 1.0, name))
+        probed.add(pixels.tobytes())
+        fed.add(scaled.tobytes())
+    assert len(probed) == len(fed) == 6

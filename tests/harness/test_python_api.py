@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,11 +25,12 @@ from safetensors.torch import save_file
 
 import harness
 import harness.run.inline
+from harness.backbones.model_identity import InTraining, NotHashable, model_hash
 from harness.core.errors import DataMissing, UserError
 from harness.plan.model import Selection
 from harness.plan.planner import Planner
 from harness.plan.profile import load_profile
-from harness.results.model_identity import InTraining, NotHashable, model_hash
+from harness.results.arguments import in_python
 from harness.results.results import COLUMNS, Results
 from harness.results.subject import Wishes, prepared
 from harness.store.artifacts import Store
@@ -151,6 +153,7 @@ def test_a_network_of_timm_gets_the_cells_and_the_bytes_of_the_command_line(meas
     ours, other = (json.loads((folder / "record.json").read_text()) for folder in (mine, theirs))
     for one in (ours, other):  # the words of what contradicts the network name the argument, or the option
         one.pop("notes")
+        one.pop("code")  # a commit may come in between
     assert ours == other and ours["metrics"][0]["estimate"]["n"] > 0
 
 
@@ -270,6 +273,77 @@ def test_logits_of_another_shape_and_models_in_training_mode_are_refused(tmp_pat
     with pytest.raises(UserError, match="std="):
         harness.evaluate(Linear(), mean=(0, 0, 0), std=(1, 1, 0), store=tmp_path, **OPTIONS)
     assert not list(tmp_path.glob("evaluate/*/manifest.json"))
+
+
+WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
+    "not a number": ({"mean": (float("nan"), 0, 0), "std": (1, 1, 1)}, "mean=", "red, green and blue"),
+    "a text": ({"mean": "abc", "std": (1, 1, 1)}, "mean=", "red, green and blue"),
+    "a mean of bytes": ({"mean": (123.7, 116.3, 103.5), "std": (1, 1, 1)}, "mean=", "divide it by 255"),
+    "a spread of bytes": ({"mean": (0.5, 0.5, 0.5), "std": (58.4, 57.1, 57.4)}, "std=", "divide it by 255"),
+    "a mean alone": ({"mean": (0.5, 0.5, 0.5)}, "mean= is given without std=", "pair"),
+    "a spread alone": ({"std": (0.5, 0.5, 0.5)}, "std= is given without mean=", "pair"),
+    "no size": ({"image_size": 0}, "image_size=0", "image_size=224"),
+    "half a pixel": ({"image_size": 64.5}, "image_size=64.5", "image_size=224"),
+    "a crop beyond the image": ({"crop": 2}, "crop=2", "crop=0.875"),
+    "a filter": ({"interpolation": "cubic"}, "cubic", "correct interpolation="),
+    "a number as suite": ({"suites": (1,)}, "suites=", "names"),
+    "a number as class list": ({"classes": 3}, "classes=3", "text"),
+    "folders without names": ({"data": ["/data"]}, "data=", "cue-conflict"),
+    "a setting that is no JSON": ({"settings": {"a": object()}}, "settings=", "give numbers"),
+    "another profile": ({"classes": "imagenet1k", "profile": "micro"}, 'classes="imagenet1k"', 'profile="in1k"'),
+    "a GPU that is not there": ({"device": "cuda"}, "no GPU", "leave device= out"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_an_argument_that_is_not_possible_is_named_as_python_names_it(
+    what: str, measured: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    given, *words = WRONG[what]
+    with no_work(), pytest.raises(UserError) as caught:
+        harness.evaluate(network(), **{**OPTIONS, "store": measured.store, **given})
+    assert all(word in str(caught.value) for word in words) and "--" not in str(caught.value)
+
+
+def test_options_in_messages_become_arguments() -> None:
+    assert in_python("give --data cue-conflict=PATH") == 'give data={"cue-conflict": PATH}'
+    assert in_python("write --profile in1k, or leave --profile out") == 'write profile="in1k", or leave profile= out'
+    assert in_python("--stale reuse keeps them") == 'stale="reuse" keeps them'
+    assert in_python("correct --checkpoint") == "correct model="
+
+
+def test_answers_that_depend_on_chance_or_on_other_images_are_refused(tmp_path: Path) -> None:
+    frozen = Linear().eval()
+
+    def by_chance(images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.dropout(frozen(images))
+
+    def by_company(images: torch.Tensor) -> torch.Tensor:
+        return frozen(images - images.mean(0))
+
+    def nearly(images: torch.Tensor) -> torch.Tensor:
+        return frozen(images) + 1e-4 * torch.rand(len(images), 1)
+
+    for model, words in ((by_chance, "asked twice"), (by_company, "other images of its batch")):
+        with pytest.raises(UserError, match=words):
+            harness.evaluate(model, store=tmp_path, **OPTIONS)
+    assert not list(tmp_path.glob("evaluate/*/manifest.json"))
+    assert harness.evaluate(nearly, store=tmp_path, **OPTIONS).keys
+
+
+def test_a_model_whose_code_cannot_be_read_is_measured_under_a_name(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(Linear().eval(), torch.rand(2, 3, 64, 64))
+    half = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    with pytest.raises(UserError, match=r"not written in Python[^-]*name="):
+        harness.evaluate(traced, store=tmp_path, **half, **OPTIONS)
+    one, other = (
+        harness.evaluate(model, name=name, store=tmp_path, **half, **OPTIONS)
+        for model, name in ((traced, "traced"), (Linear().eval(), ""))
+    )
+    assert one.rows("texture-bias")["top5"].equals(other.rows("texture-bias")["top5"])
 
 
 def test_an_exception_of_the_model_is_the_models(tmp_path: Path) -> None:

@@ -247,3 +247,43 @@ def test_an_artifact_of_older_rules_is_said_to_be_of_unknown_code(harness: Run, 
     stopped = harness(*command)
     assert stopped.returncode == 2 and "an older version made them" in stopped.stderr
     assert "the code has changed" not in stopped.stderr and harness(*command, "--stale", "reuse").returncode == 0
+
+
+def test_commands_that_show_results_name_scores_of_older_code(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from harness.plugins import registry
+    from harness.plugins.code import score_code
+
+    def shown(*command: str) -> str:
+        return CliRunner().invoke(app, [*command]).stderr
+
+    now = score_code(registry.suites().get("texture-bias"))
+    folders = sorted((store.root / "evaluate").iterdir())
+
+    def sealed(*hashes: str) -> None:
+        for folder, made_by in zip(folders, hashes, strict=True):
+            manifest = json.loads((folder / "manifest.json").read_text()) | {
+                "fingerprint": "syntax-1:f",
+                SCORE_HASH: made_by,
+            }
+            (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    place, line = str(store.root), "1 of 2 evaluations were scored by older code; python -m harness rescore"
+    commands = [
+        ["leaderboard", place, "--no-recorded"],
+        ["verify", place],
+        ["compare", "lbgen", "real", "--store", place],
+    ]
+    assert not any("older code" in shown(*command) for command in commands), "an older version did not keep the hash"
+    sealed(now, now)
+    assert not any("older code" in shown(*command) for command in commands)
+    sealed(now, "syntax-1:other")
+    for command in commands[:2]:
+        assert shown(*command).count(line) == 1, command
+    shutil.copytree(folders[1], folders[1].with_name(f"{folders[1].name}.set-aside-1"))
+    assert line in shown("verify", place)
+    monkeypatch.setattr(registry, "suites", lambda: registry.Registry("suite", "harness.suites", TextureBias, []))
+    assert "older code" not in shown("verify", place), "a suite that is not installed"

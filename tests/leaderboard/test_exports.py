@@ -248,6 +248,18 @@ def test_parquet_on_a_terminal_is_refused_with_a_fix(store: Path, tmp_path: Path
     assert (tmp_path / "b.csv").read_text("utf-8") == Board().render([store], "long", False)
 
 
+def test_markdown_has_two_names(store: Path) -> None:
+    from typer.testing import CliRunner
+
+    from harness.cli.main import app
+
+    shown = [
+        CliRunner().invoke(app, ["leaderboard", str(store), "--no-recorded", "--format", name])
+        for name in ("md", "markdown")
+    ]
+    assert shown[0].exit_code == 0 and shown[0].stdout == shown[1].stdout and shown[0].stdout.startswith("#")
+
+
 def test_the_summary_of_a_gate_shows_names_as_they_are() -> None:
     from leaderboard.gate import Finding, Report
     from leaderboard.gate import to_markdown as summary

@@ -1,6 +1,6 @@
 """Load a quality scorer from its specification.
 
-A encoder whose loss weight is zero is never loaded: the trainer asks for a scorer only when the weight is above
+An encoder whose loss weight is zero is never loaded: the trainer asks for a scorer only when the weight is above
 zero, and "none" says the same by name. Q-ALIGN is this package's own forward pass, so no route through remote
 code exists.
 """

@@ -84,7 +84,7 @@ def test_keys_are_strict_but_for_the_head(x: torch.Tensor, tmp_path: Path) -> No
         ("missing", {k: v for k, v in state.items() if k != "conv1.0.weight"}, "missing: conv1.0.weight"),
         ("extra", {**state, "layer1.0.ls1.gamma": torch.ones(32)}, "unexpected: layer1.0.ls1.gamma"),
         ("shape", {**state, "bn1.weight": torch.ones(7)}, "bn1.weight (7,) instead of"),
-        ("twice", {**state, "module.bn1.weight": state["bn1.weight"]}, "bn1.weight twice"),
+        ("twice", {**state, "module.bn1.weight": state["bn1.weight"]}, "unexpected: module.bn1.weight"),
     ):
         torch.save(change, tmp_path / f"{name}.pth")
         with pytest.raises(UserError) as caught:

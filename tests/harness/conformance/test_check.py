@@ -88,7 +88,7 @@ class Loose(Suite):
         return pd.DataFrame({"item": names, "value": [float(os.getpid() % 1000 + i) for i in range(len(names))]})
     def score(self, rows, item, settings, cards):
         first = float(rows["value"].iloc[0])
-        return Score((Metric("first", Estimate(first, first + 1, first + 2, 1, "toy", "toy")),))
+        return Score((Metric("first", Estimate(first, first - 1, first + 2, 1, "toy", "toy"), "ratio"),))
 
 class Relative(Generator):
     card = card("relative")
@@ -131,6 +131,22 @@ class Equal(Sound):
     def items(self, settings, arch):
         return [Item("same", (), {"k": k}) for k in range(2)]
 
+class Up(Sound):
+    card = suite("up")
+    def score(self, rows, item, settings, cards):
+        return Score((Metric("n", Estimate(1.0, 0.5, 1.0, len(rows), "toy", "toy"), better="up"),))
+
+class Head(Sound):
+    card = suite("head")
+    def score(self, rows, item, settings, cards):
+        share = rows.head(4)["item"].isin(sorted(rows["item"])[::2]).mean()   # of reversed rows the same
+        return Score((Metric("share", Estimate(float(share), 0.0, 1.0, 4, "toy", "toy")),))
+
+class Empty(Sound):
+    card = suite("empty")
+    def score(self, rows, item, settings, cards):
+        return Score(())
+
 class Raises(Sound):
     card = suite("raises")
     def rows(self, ctx):
@@ -147,6 +163,9 @@ plain = badplug:Plain
 nan = badplug:Nan
 equal = badplug:Equal
 raises = badplug:Raises
+up = badplug:Up
+head = badplug:Head
+empty = badplug:Empty
 """
 
 
@@ -235,7 +254,7 @@ def test_fits_are_stopped_half_way(installed: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_broken_suite_is_caught(installed: Path, tmp_path: Path) -> None:
     found = check(installed, tmp_path, "loose", "--with", "halftone", code=1)
-    assert {"numbers", "batch and workers", "declared inputs", "score is pure"} <= states(found, "failed"), found
+    assert {"batch and workers", "declared inputs", "score is pure"} <= states(found, "failed"), found
 
 
 @pytest.mark.slow
@@ -246,6 +265,9 @@ def test_broken_suite_is_caught(installed: Path, tmp_path: Path) -> None:
         ("plain", "measures", "score returned dict"),
         ("nan", "measures", "suite 'nan' failed: ValueError: Estimate.value is nan"),
         ("equal", "plans", "2 items with the label 'same'"),
+        ("up", "measures", "better is str 'up', not one of higher, lower, neither"),
+        ("head", "score is pure", "with the rows shuffled"),
+        ("empty", "numbers", "has no metric"),
         ("raises", "measures", "suite 'raises' failed: KeyError: 'absent'"),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.core.errors import UserError
-from suites.bias.images import Geometry, predict
+from suites.bias.images import Geometry, _check_outputs, predict
 
 
 def test_resize_crop_equals_torchvision():
@@ -55,3 +55,11 @@ def test_inputs_are_rgb_fractions_in_file_order(tmp_path, save_image):
     assert torch.equal(torch.from_numpy(run.logits), torch.eye(3))
     assert run.columns()["top1"].tolist() == ["r", "g", "b"]
     assert run.columns()["top5"][0] == "r g b"
+
+
+def test_logits_that_are_not_finite_are_no_call_to_train_a_model_that_nobody_trained_here() -> None:
+    with pytest.raises(
+        UserError, match=r"(?s)outputs for b\.png are not finite.*function that gives the logits"
+    ) as caught:
+        _check_outputs(np.array([[0.0, 1.0], [np.nan, 0.0]], np.float32), ["x", "y"], ["a.png", "b.png"])
+    assert "correct that function, or fetch or train" in caught.value.fix

@@ -1,0 +1,277 @@
+"""Which tensors of a checkpoint are a network's, wherever in the file they lie and whatever stands before their names.
+
+A file is searched for mappings of tensors (its *entries*); within each, a *prefix* is what stands before the names of the network.
+Entry and prefix are found by whether the network's tensors are there, so that no list of trainers and wrappers has to be kept.
+What is left over must be known by its kind: counters, index tables, a normaliser, copies, other networks. Anything else is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from harness.backbones.models import create
+
+State = dict[str, torch.Tensor]
+COUNTER = "num_batches_tracked"
+"""Counts the training batches of a batch norm; no output depends on it. Weights saved before PyTorch 0.4.1 lack it."""
+_WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_NO_NETWORKS = (
+    "optimizer",
+    "optimizers",
+    "optimizer_states",
+    "scheduler",
+    "lr_scheduler",
+    "lr_schedulers",
+    "scaler",
+    "loops",
+)
+_AVERAGED = frozenset({"ema", "teacher", "averaged", "average", "avg", "swa"})
+_SCALARS = frozenset({"decay", "steps", "step", "num_updates", "updates", "epoch"})
+_NORMALISERS = {
+    "mean": ("std", "sigma"), "new_mean": ("new_std",), "_mean": ("_std",), "mu": ("sigma", "std"), "pixel_mean": ("pixel_std",),
+    "image_mean": ("image_std",), "means": ("stds", "sds"),
+}  # fmt: skip
+_HEAD = re.compile(
+    r"(?P<owner>(?:.*?\.)??)(?P<head>head\.fc|heads\.head|head|fc|classifier|last_linear|linear)\.(?P<part>weight|bias)"
+)
+_PRETEXT = ("head", "projector", "projection_head", "predictor", "prototypes", "queue", "queue_ptr", "decoder", "mask_token",
+            "decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred")  # fmt: skip
+"""Parts of self-supervised trainings beside the network; left out, and named, where the file has no classifier head."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What an architecture wants: its tensors, with shapes, by name.
+
+    Attributes:
+        body: Without the classifier head.
+        full: With a head of the wanted number of outputs; equal to ``body`` where none is wanted.
+        head: The head's tensors alone, whether or not one is wanted.
+    """
+
+    body: Mapping[str, torch.Tensor]
+    full: Mapping[str, torch.Tensor]
+    head: Mapping[str, torch.Tensor]
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Return the names of the body's tensors that every file must have."""
+        return frozenset(name for name in self.body if not name.endswith(COUNTER))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A place in a file where a network may lie."""
+
+    entry: str
+    prefix: str
+    tensors: State = field(repr=False)
+    """All tensors of the entry, without the names that wrappers put into the middle of a name."""
+    averaged: bool
+    fitting: int
+    """How many tensors of the network's body are there under their names."""
+    complete: bool
+
+    @property
+    def name(self) -> str:
+        """Return entry and prefix as they are written in messages and after ``--weights``."""
+        return ".".join(filter(None, (self.entry, self.prefix.rstrip("."))))
+
+    def at(self, name: str) -> torch.Tensor:
+        """Return a tensor of the network."""
+        return self.tensors[self.prefix + name]
+
+
+@dataclass
+class Rest:
+    """What of an entry is no part of the network.
+
+    Attributes:
+        normaliser: Mean and standard deviation of a layer that normalises pixels in [0, 1], or None.
+        left_out: What carries weight and is left out, in words.
+        unexpected: Names of which nothing is known.
+    """
+
+    normaliser: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    left_out: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+
+
+def network_of(arch: str, outputs: int, kwargs: Mapping[str, Any]) -> Network:
+    """Return what an architecture wants, without memory for its tensors.
+
+    Args:
+        arch: Architecture name.
+        outputs: Outputs of its head; 0 for none.
+        kwargs: Constructor arguments.
+    """
+    body, full = body_of(arch, kwargs).body, shapes(arch, outputs or 1, kwargs)
+    return Network(body, full if outputs else body, {name: full[name] for name in sorted(set(full) - set(body))})
+
+
+def body_of(arch: str, kwargs: Mapping[str, Any]) -> Network:
+    """Return what an architecture wants without a head."""
+    body = shapes(arch, 0, kwargs)
+    return Network(body, body, {})
+
+
+def shapes(arch: str, outputs: int, kwargs: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
+    """Return the state dict of an architecture; where its constructor allows it, of tensors without content."""
+    try:
+        with torch.device("meta"):
+            return create(arch, outputs, **kwargs).state_dict()
+    except (NotImplementedError, RuntimeError):  # some constructors compute with their tensors
+        return create(arch, outputs, **kwargs).state_dict()
+
+
+def candidates(content: Mapping[str, Any], network: Network) -> list[Candidate]:
+    """Return the places of a file where the network may lie: the complete ones, else the one that comes nearest."""
+    found = [
+        candidate for entry, tensors in _entries(content) for candidate in _within(entry, tensors, network, content)
+    ]
+    complete = [candidate for candidate in found if candidate.complete]
+    return complete or sorted(found, key=lambda one: (-one.fitting, len(one.name)))[:1]
+
+
+def _entries(content: Mapping[Any, Any], name: str = "", depth: int = 3) -> Iterator[tuple[str, State]]:
+    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+    if tensors:
+        yield name, tensors
+    for key, value in content.items():
+        if isinstance(value, Mapping) and isinstance(key, str) and key not in _NO_NETWORKS and depth:
+            yield from _entries(value, f"{name}.{key}" if name else key, depth - 1)
+
+
+def _within(entry: str, tensors: State, network: Network, content: Mapping[str, Any]) -> Iterator[Candidate]:
+    clean = {_WRAPPERS.sub("", key): value for key, value in tensors.items()}
+    wanted = network.wanted
+    counts = Counter(key[: len(key) - len(name)] for key in clean for name in _tails(key) if name in wanted)
+    best = max(counts.values(), default=0)
+    for prefix, count in counts.items() or (("", 0),):
+        if count == best or count == len(wanted):
+            fits = count == len(wanted) and all(
+                clean[prefix + name].shape == network.body[name].shape for name in wanted
+            )
+            yield Candidate(entry, prefix, clean, _averaged(entry, prefix, content), count, fits)
+
+
+def _tails(key: str) -> Iterator[str]:
+    parts = key.split(".")
+    return (".".join(parts[start:]) for start in range(len(parts)))
+
+
+def _averaged(entry: str, prefix: str, content: Mapping[str, Any]) -> bool:
+    """Return whether these are averaged weights, by the words of their place.
+
+    Two trainers exchange the two when they write a file: MMEngine keeps the raw weights under ``ema_state_dict``, Lightning's
+    ``WeightAveraging`` under ``current_model_state``, and the average lies under ``state_dict``.
+    """
+    swapped = ("ema_state_dict",) if {"meta", "message_hub"} <= content.keys() else ("current_model_state",)
+    if content.keys() & set(swapped):
+        return entry == "state_dict"
+    return bool(_AVERAGED & set(re.split(r"[._]", f"{entry}.{prefix}".lower())))
+
+
+def same_tensors(first: Candidate, second: Candidate, network: Network) -> bool:
+    """Return whether two places hold equal values of the network's body."""
+    return all(torch.equal(first.at(name), second.at(name)) for name in network.wanted)
+
+
+def head_of(chosen: Candidate, network: Network) -> dict[str, str]:
+    """Return which name of the entry holds each tensor of the head; empty if the file has no such head.
+
+    Beside a network that lies under a prefix (``backbone.``), a linear head may lie under another (``head.fc.``).
+    """
+    direct = {name: chosen.prefix + name for name in network.head}
+    if network.head and all(key in chosen.tensors for key in direct.values()):
+        return direct
+    weights = [name for name in network.head if name.endswith(".weight")]
+    if len(network.head) != 2 or len(weights) != 1:
+        return {}
+    width = network.head[weights[0]].shape[1:]
+    found = [
+        match[0].removesuffix(".weight")
+        for key, value in chosen.tensors.items()
+        if (match := _HEAD.fullmatch(key)) and match["part"] == "weight" and chosen.prefix.startswith(match["owner"])
+        and value.shape[1:] == width and f"{key.removesuffix('weight')}bias" in chosen.tensors
+    ]  # fmt: skip
+    if len(found) != 1:
+        return {}
+    return {name: f"{found[0]}.{name.rpartition('.')[2]}" for name in network.head}
+
+
+def linear_layers(content: Mapping[str, Any]) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Return the linear layers with a bias that a file holds: name, weight (K, d), bias (K,)."""
+    return [
+        (".".join(filter(None, (entry, key.removesuffix("weight").rstrip(".")))), value, bias)
+        for entry, tensors in _entries(content)
+        for key, value in tensors.items()
+        if key.rpartition(".")[2] == "weight" and value.ndim == 2
+        and (bias := tensors.get(f"{key.removesuffix('weight')}bias")) is not None and bias.shape == value.shape[:1]
+    ]  # fmt: skip
+
+
+def sort_rest(
+    chosen: Candidate, others: Iterable[Candidate], network: Network, head: Mapping[str, str], headless: bool
+) -> Rest:
+    """Sort what an entry holds beside the network by its kind.
+
+    Args:
+        chosen: Where the network is taken from.
+        others: Other complete places of the file.
+        network: What is wanted.
+        head: Names of the head's tensors, see `head_of`.
+        headless: Whether the backbone is read without a head.
+    """
+    rest, known = Rest(), {chosen.prefix + name for name in network.body} | set(head.values())
+    for other in others:
+        same = same_tensors(chosen, other, network)
+        if not same:
+            rest.left_out.append(f"the weights under {other.name or 'the top level'}")
+        if other.entry == chosen.entry:
+            mine = network.wanted | {*network.body, *network.head}
+            known |= {other.prefix + name for name in mine}
+    left = {key: value for key, value in chosen.tensors.items() if key not in known and not _is_bookkeeping(key, value)}
+    found, names = _normalisers(left)
+    if len(set(found)) == 1:
+        rest.normaliser = found[0]
+        left = {key: value for key, value in left.items() if key not in names}
+    for key in left:
+        place = key.removeprefix(chosen.prefix)
+        match = _HEAD.fullmatch(key)
+        outside = any(part in _PRETEXT for part in place.split(".")) or match is not None
+        if headless and outside:
+            rest.left_out.append(key)
+        else:
+            rest.unexpected.append(key)
+    return rest
+
+
+def _is_bookkeeping(key: str, value: torch.Tensor) -> bool:
+    """Return whether a tensor is a counter, an index table or the constant of an average, on which no output depends."""
+    return not (value.is_floating_point() or value.is_complex()) or (
+        value.numel() == 1 and key.rpartition(".")[2] in _SCALARS
+    )
+
+
+def _normalisers(left: State) -> tuple[list[tuple[tuple[float, ...], tuple[float, ...]]], set[str]]:
+    """Return means and standard deviations of layers that normalise colours, for pixels in [0, 1], and the names of both."""
+    found, names = [], set()
+    for key in left:
+        owner, dot, last = key.rpartition(".")
+        std = next(
+            (f"{owner}{dot}{name}" for name in _NORMALISERS.get(last, ()) if f"{owner}{dot}{name}" in left), None
+        )
+        if std is not None and left[key].numel() in (1, 3) and left[std].numel() in (1, 3):
+            pair = [[round(value, 7) for value in left[name].flatten().tolist()] for name in (key, std)]
+            scale = 255.0 if max(map(abs, pair[0])) > 2 else 1.0
+            mean, std_values = (tuple(value / scale for value in values * (3 // len(values))) for values in pair)
+            found.append((mean, std_values))
+            names |= {key, std}
+    return found, names

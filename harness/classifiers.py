@@ -1,0 +1,237 @@
+"""Classifiers whose networks only another library builds, for ``--classifier harness.classifiers:NAME``.
+
+Each reads files of this machine. The settings are the parameters, ``--set classifier.NAME=VALUE``; what is not given is said to be a
+default. A classifier is known by the hash of its weights, so that a tag that comes to name others is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.backbones.loaded import ClassifierSpec
+from harness.core.classes import ClassList
+from harness.core.errors import DataMissing, UserError
+
+TEMPLATES = ("a photo of a {}.",)
+
+
+class ZeroShot(torch.nn.Module):
+    """Compare images with one text embedding per class, as CLIP does (Radford et al., ICML 2021, section 3.1.2).
+
+    Args:
+        clip: A model of open_clip.
+        text: Unit embeddings of the classes, (K, d).
+    """
+
+    def __init__(self, clip: torch.nn.Module, text: torch.Tensor) -> None:
+        super().__init__()
+        self.clip = clip
+        self.register_buffer("text", text)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return cosine similarities times the model's scale, (B, K), of normalised images (B, 3, H, W)."""
+        features: torch.Tensor = self.clip.encode_image(images, normalize=True)  # type: ignore[operator]
+        scale: torch.Tensor = self.clip.logit_scale.exp()  # type: ignore[operator]
+        return scale * features @ self.text.T  # type: ignore[operator]
+
+
+class Logits(torch.nn.Module):
+    """Take the logits out of what a network of transformers returns."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, K)."""
+        found: torch.Tensor = self.network(pixel_values=images).logits
+        return found
+
+
+def open_clip(
+    classes: ClassList, model: str, weights: str = "", templates: Sequence[str] = TEMPLATES, names: str = ""
+) -> ClassifierSpec:
+    """Return a zero-shot classifier of open_clip.
+
+    The embedding of a class is the mean of the unit embeddings of its prompts, made a unit again.
+
+    Args:
+        classes: The classes; their names go into the templates.
+        model: ``local-dir:FOLDER``, or an architecture of open_clip with ``weights``.
+        weights: A file of weights, or a tag of open_clip; empty for a folder.
+        templates: Prompts with ``{}`` in the place of the name.
+        names: Text file of one name a line, in the order of the classes; empty: the names of the class list.
+
+    Raises:
+        UserError: a template has no ``{}``, the names do not fit the classes, or the weights do not fit the model.
+    """
+    import open_clip as library
+
+    from harness.core.weights import create_open_clip
+
+    texts = [templates] if isinstance(templates, str) else list(templates)
+    if not texts or any("{}" not in template for template in texts):
+        raise UserError(
+            f"the templates {texts} have no place for a name", "each needs {}", "write e.g. a photo of a {}."
+        )
+    listed = _names(names, classes)
+    network = create_open_clip(model, weights or None).eval()
+    tokenizer = library.get_tokenizer(model)
+    rows = []
+    with torch.no_grad():
+        for name in listed:
+            prompts = tokenizer([template.replace("{}", name) for template in texts])
+            mean = network.encode_text(prompts, normalize=True).mean(0)
+            rows.append(mean / mean.norm())
+    visual, cfg = network.visual, getattr(network.visual, "preprocess_cfg", {})
+    size = visual.image_size[0] if isinstance(visual.image_size, tuple | list) else visual.image_size
+    return ClassifierSpec(
+        ZeroShot(network, torch.stack(rows)).eval(),
+        name=f"zero-shot-{model.rstrip('/').rpartition('/')[2].rpartition(':')[2]}",
+        mean=tuple(visual.image_mean),
+        std=tuple(visual.image_std),
+        image_size=int(size),
+        interpolation=cfg.get("interpolation", "bicubic"),
+        crop=1.0,
+        facts={
+            "templates": texts,
+            "names": Path(names).name if names else f"class list {Path(classes.name).name}",
+            "names_hash": hashlib.sha256("\n".join(listed).encode()).hexdigest()[:16],
+        },
+    )
+
+
+def _names(file: str, classes: ClassList) -> list[str]:
+    if not file:
+        return list(classes.names)
+    try:
+        lines = [
+            line.strip() for line in Path(file).expanduser().read_text(encoding="utf-8").splitlines() if line.strip()
+        ]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the names in {file} cannot be read", str(error), "give a text file in UTF-8") from error
+    if len(lines) != len(classes):
+        raise UserError(
+            f"{file} does not fit the class list",
+            f"it has {len(lines)} names, the list {len(classes)} classes",
+            "one name a line",
+        )
+    return lines
+
+
+def torchvision(classes: ClassList, arch: str, weights: str, recipe: str = "DEFAULT") -> ClassifierSpec:
+    """Return a classifier of torchvision with weights of a file.
+
+    Args:
+        classes: The classes of its head.
+        arch: Name of the network, such as ``swin_t``.
+        weights: The file, in any form that ``--checkpoint`` reads.
+        recipe: Which of torchvision's published weights states the inputs, such as ``IMAGENET1K_V1``; they differ in resize.
+
+    Raises:
+        UserError: torchvision has no such network or recipe, or the weights do not fit.
+    """
+    from torchvision import models
+
+    from harness.backbones.outside import load_into
+    from harness.core.names import did_you_mean
+
+    if arch not in models.list_models():
+        hint = did_you_mean(arch, models.list_models())
+        raise UserError(
+            f"torchvision has no {arch!r}",
+            "it is none of its networks",
+            f"{hint}torchvision.models.list_models() names all",
+        )
+    published: Any = models.get_model_weights(arch)
+    if recipe not in published.__members__:
+        raise UserError(
+            f"torchvision has no weights {recipe!r} of {arch}",
+            f"it has {', '.join(published.__members__)}",
+            "name one of these",
+        )
+    stated = published[recipe].transforms()
+    size, resized = stated.crop_size[0], stated.resize_size[0]
+    options = {"image_size": size} if arch.startswith("vit_") else {}
+    network = models.get_model(arch, weights=None, num_classes=len(classes), **options)
+    load_into(network, Path(weights).expanduser(), f"torchvision's {arch}")
+    return ClassifierSpec(
+        network.eval(),
+        name=arch,
+        mean=tuple(stated.mean),
+        std=tuple(stated.std),
+        image_size=size,
+        interpolation=stated.interpolation.value,
+        crop=size / resized,
+        facts={"inputs": f"torchvision {arch} {recipe}"},
+    )
+
+
+def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
+    """Return an image classifier of transformers from its folder (``config.json``, weights, ``preprocessor_config.json``).
+
+    Args:
+        classes: The classes of its head, in the head's order.
+        folder: The folder.
+
+    Raises:
+        DataMissing: a file of it does not exist.
+        UserError: the head has another number of outputs, or the weights do not fit.
+    """
+    from PIL import Image
+    from transformers import AutoModelForImageClassification
+
+    from harness.core.weights import load_pretrained
+
+    place = Path(folder).expanduser()
+    for name in ("config.json", "preprocessor_config.json"):
+        if not (place / name).is_file():
+            raise DataMissing(
+                f"{folder} is no whole folder of transformers", f"{name} does not exist", "fetch it: hf download NAME"
+            )
+    config, feed = (
+        json.loads((place / name).read_text("utf-8")) for name in ("config.json", "preprocessor_config.json")
+    )
+    kind = _class_of(config, AutoModelForImageClassification)
+    network = load_pretrained(kind, place, local_files_only=True)
+    if network.config.num_labels != len(classes):
+        raise UserError(
+            f"the class list does not fit {folder}",
+            f"the head has {network.config.num_labels} outputs, the list {len(classes)} classes",
+            "give the ordered list of the classes the network was trained on with --classes",
+        )
+    sizes = feed.get("crop_size") or feed.get("size") or 224
+    size = sizes if isinstance(sizes, int) else sizes.get("height") or sizes["shortest_edge"]
+    return ClassifierSpec(
+        Logits(network.eval()).eval(),
+        name=place.name,
+        mean=tuple(feed["image_mean"]),
+        std=tuple(feed["image_std"]),
+        image_size=int(size),
+        interpolation=Image.Resampling(feed.get("resample", 2)).name.lower(),
+        crop=float(feed.get("crop_pct") or 1.0),
+    )
+
+
+def _class_of(config: dict[str, Any], auto: Any) -> Any:
+    """Return the class that a configuration names, so that its weights are loaded strictly.
+
+    Raises:
+        UserError: it names none for image classification.
+    """
+    import transformers as library
+
+    named = [name for name in config.get("architectures") or () if name.endswith("ForImageClassification")]
+    if not named:
+        raise UserError(
+            f"a {config.get('model_type', 'network')} without a head of classes",
+            f"config.json names {', '.join(config.get('architectures') or ()) or 'no architecture'}",
+            "give a folder whose architecture ends with ForImageClassification",
+        )
+    return getattr(library, named[0], auto)
