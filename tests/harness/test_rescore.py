@@ -15,7 +15,7 @@ import pytest
 from harness.cli.main import app
 from harness.core.errors import DataMissing
 from harness.core.identity import file_sha256
-from harness.core.seals import SEAL
+from harness.core.seals import SEAL, with_seal
 from harness.results.rescore import rescore, verify
 from harness.run.scoring import lineage, score_rows, write_scored
 from harness.run.tasks import write_rows_table
@@ -269,7 +269,7 @@ def test_commands_that_show_results_name_scores_of_older_code(
                 "fingerprint": "syntax-1:f",
                 SCORE_HASH: made_by,
             }
-            (folder / "manifest.json").write_text(json.dumps(manifest))
+            (folder / "manifest.json").write_text(json.dumps(with_seal(manifest)))
 
     place, line = str(store.root), "1 of 2 evaluations were scored by older code; python -m harness rescore"
     commands = [
