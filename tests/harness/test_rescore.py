@@ -266,7 +266,7 @@ def test_commands_that_show_results_name_scores_of_older_code(
     def sealed(*hashes: str) -> None:
         for folder, made_by in zip(folders, hashes, strict=True):
             manifest = json.loads((folder / "manifest.json").read_text()) | {
-                "fingerprint": "syntax-1:f",
+                "fingerprint": "syntax-2:f",
                 SCORE_HASH: made_by,
             }
             (folder / "manifest.json").write_text(json.dumps(with_seal(manifest)))
@@ -280,7 +280,7 @@ def test_commands_that_show_results_name_scores_of_older_code(
     assert not any("older code" in shown(*command) for command in commands), "an older version did not keep the hash"
     sealed(now, now)
     assert not any("older code" in shown(*command) for command in commands)
-    sealed(now, "syntax-1:other")
+    sealed(now, "syntax-2:other")
     for command in commands[:2]:
         assert shown(*command).count(line) == 1, command
     shutil.copytree(folders[1], folders[1].with_name(f"{folders[1].name}.set-aside-1"))
