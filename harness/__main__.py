@@ -1,6 +1,10 @@
 """``python -m harness``."""
 
-from harness.cli.main import main
+import sys
 
 if __name__ == "__main__":
+    try:
+        from harness.cli.main import main
+    except KeyboardInterrupt:  # Ctrl-C while the command line loads: nothing has begun
+        sys.exit(130)
     main()

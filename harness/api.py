@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.core.files import atomic_path, remove_tree, truncate_partial_line, write_json, write_text
     from harness.core.identity import content_key, derive_seed, file_sha256
     from harness.core.normalisation import KNOWN as NORMALISATIONS
-    from harness.core.resources import local_source, resolve_path
+    from harness.core.resources import local_source, read_resource, resolve_path
     from harness.core.resume import load_state, save_state
     from harness.core.settings import NoSettings, Settings
     from harness.core.tree import IMAGE_SUFFIXES, find_root
@@ -75,8 +75,8 @@ __all__ = [
     "create_open_clip", "decode_image", "decode_sample", "derive_seed", "file_sha256", "find_root", "flag_units",
     "image_folder", "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute",
     "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source", "match_label_names", "open_images",
-    "open_picture", "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "refuse_files", "remove_tree",
-    "resample_strata", "resolve_path", "sample_paths", "save_state", "square_crop", "student_quantile", "totals_of",
+    "open_picture", "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "read_resource", "refuse_files",
+    "remove_tree", "resample_strata", "resolve_path", "sample_paths", "save_state", "square_crop", "student_quantile", "totals_of",
     "truncate_partial_line", "undefined", "unpacking_command", "wilson", "write_image_list", "write_json", "write_text",
 ]  # fmt: skip
 
@@ -90,7 +90,7 @@ _HOMES = {
     "harness.core.files": "atomic_path remove_tree truncate_partial_line write_json write_text",
     "harness.core.identity": "content_key derive_seed file_sha256",
     "harness.core.normalisation": "NORMALISATIONS=KNOWN",
-    "harness.core.resources": "local_source resolve_path",
+    "harness.core.resources": "local_source read_resource resolve_path",
     "harness.core.resume": "load_state save_state",
     "harness.core.settings": "NoSettings Settings",
     "harness.core.tree": "IMAGE_SUFFIXES find_root list_entries=entries list_files=files list_folders=folders "

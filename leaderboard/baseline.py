@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
-from harness.core.files import write_bytes, write_json
+from harness.core.files import json_bytes, write_together
 from harness.core.names import did_you_mean
 from harness.stats.units_file import pack
 from harness.store.records import Record
@@ -109,8 +109,6 @@ def write_baseline(
     lines = [json.dumps(asdict(_slim(entry.record)), sort_keys=True, allow_nan=False) for entry in kept]
     records = gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0)
     contents = {BASELINE_RECORDS: records, BASELINE_UNITS: pack(units)}
-    for name, content in contents.items():
-        write_bytes(folder / name, content)
     head = {
         "schema": BASELINE_SCHEMA,
         "reason": reason.strip(),
@@ -120,7 +118,8 @@ def write_baseline(
         "values": {one.title: _for_review(one) for one in found},
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }
-    write_json(folder / BASELINE, {**head, SEAL: seal_of(head)})
+    contents[BASELINE] = json_bytes({**head, SEAL: seal_of(head)})
+    write_together({folder / name: content for name, content in contents.items()})
 
 
 def _slim(record: Record) -> Record:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, ReadOnly, UserError
 from harness.core.names import did_you_mean, names_in
 from leaderboard import declared
 from leaderboard.exports import to_csv, to_markdown
@@ -51,11 +51,15 @@ class Board:
             return
         suites, beside = {entry.record.suite for entry in mine}, _recorded_rows_for(own, shipped_rows)
         whole = build_tables(own + beside)
-        write_text(store / CSV_NAME, to_csv(whole))
-        write_text(store / MARKDOWN_NAME, self._markdown(whole, _with_published(own)))
-        _write_curves(store, own, mine, beside)
         known = {entry.record.subject.generator for entry in shipped_rows}
         _print([table.part(keys, suites) for table in whole if (keys := _rows_to_print(table, asked, known))])
+        try:
+            write_text(store / CSV_NAME, to_csv(whole))
+            write_text(store / MARKDOWN_NAME, self._markdown(whole, _with_published(own)))
+            _write_curves(store, own, mine, beside)
+        except ReadOnly as error:
+            print(f"note: the leaderboard's files stay as they were: {error.what}: {error.why}", file=sys.stderr)
+            return
         print(f"full leaderboard: {store / MARKDOWN_NAME} and {CSV_NAME}", file=sys.stderr)
 
     def render(self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False) -> str | bytes:
@@ -238,7 +242,7 @@ class Board:
         Raises:
             DataMissing: no world has been measured.
         """
-        from harness.core.files import write_text
+        from harness.core.files import atomic_path, write_text
         from leaderboard import calibration
 
         found = calibration.responses([entry for entry in from_store(store) if entry.record.key in asked])
@@ -246,7 +250,8 @@ class Board:
         folder.mkdir(exist_ok=True)
         write_text(folder / "calibration.csv", calibration.to_csv(found))
         write_text(folder / "calibration.md", calibration.to_markdown(found))
-        calibration.draw(found, folder / "calibration.png")
+        with atomic_path(folder / "calibration.png") as temporary:
+            calibration.draw(found, temporary)
         sys.stdout.write(calibration.to_markdown(found))
         print(f"written to {folder}: calibration.md, .csv and .png", file=sys.stderr)
 

@@ -314,4 +314,4 @@ def draw(found: Sequence[Response], path: Path) -> None:
         axis.grid(alpha=0.25)
         axis.legend(fontsize=7, frameon=False)
     figure.axes[0].set_ylabel("measured bias, points")
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+    figure.savefig(path, format="png", dpi=130, metadata={"Software": None})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
+from harness.core.names import plain
 from leaderboard.markup import Section
 from leaderboard.tables import Table
 
@@ -56,7 +57,7 @@ def to_terminal(tables: Sequence[Table], width: int) -> str:
     """Return one line per generator: the supervision it used."""
     found = supervision(tables)
     size = max(map(len, found), default=0) + 2
-    lines = [textwrap.fill(text, width, initial_indent=name.ljust(size), subsequent_indent=" " * size)
+    lines = [textwrap.fill(plain(text), width, initial_indent=plain(name).ljust(size), subsequent_indent=" " * size)
              for name, text in found.items()]  # fmt: skip
     return (
         "\n".join(["supervision used (prompts, sampler, cost, licence: describe NAME):", *lines]) + "\n\n"

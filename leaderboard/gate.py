@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from xml.sax.saxutils import quoteattr
 
+from harness.core.names import plain
 from harness.stats.difference import Difference, Spread, difference, pooled_spread, seed_values
 from harness.stats.estimate import holm
 from leaderboard.baseline import Gated
@@ -275,7 +276,7 @@ def to_junit(report: Report, strict: bool) -> str:
         f'errors="{counts["error"]}" skipped="{counts["skipped"]}">',
     ]
     for f in report.findings:
-        name = f'<testcase classname="gate" name={quoteattr(f.title)}'
+        name = f'<testcase classname="gate" name={quoteattr(plain(f.title))}'
         tag = tags.get(f.verdict)
-        lines.append(f" {name}/>" if tag is None else f" {name}><{tag} message={quoteattr(f.why)}/></testcase>")
+        lines.append(f" {name}/>" if tag is None else f" {name}><{tag} message={quoteattr(plain(f.why))}/></testcase>")
     return "\n".join([*lines, "</testsuite>"]) + "\n"

@@ -6,8 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.core.names import plain
+
 _MARKDOWN = re.compile(r"[\\`*<>|\[\]$~]|(?<![^\W_])_|_(?![^\W_])")
 """Characters that CommonMark, its tables, or the formulas of GitHub would read; an underscore inside a word is none of them."""
+_LINE_START = re.compile(r"^(\d*)([#+.)-])(?=#*\s)")
+"""What a line of its own would begin a heading or a list with."""
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 _TEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -17,12 +21,13 @@ _TEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", 
 
 def md(text: str) -> str:
     """Return a text that Markdown shows as it is, on one line."""
-    return _MARKDOWN.sub(r"\\\g<0>", _ENTITY.sub("&amp;", " ".join(text.split())))
+    line = _MARKDOWN.sub(r"\\\g<0>", _ENTITY.sub("&amp;", plain(" ".join(text.split()))))
+    return _LINE_START.sub(r"\1\\\2", line)
 
 
 def tex(text: str) -> str:
     """Return a text that LaTeX shows as it is, on one line."""
-    return "".join(_TEX.get(letter, letter) for letter in " ".join(text.split()))
+    return "".join(_TEX.get(letter, letter) for letter in plain(" ".join(text.split())))
 
 
 def md_row(cells: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.identity import content_key
+from harness.core.seals import edited
 from harness.store.records import Record
 
 MANIFEST = "manifest.json"
@@ -55,8 +56,8 @@ class Setups:
         folder = self._folders.get(key[:16])
         try:
             raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8")) if folder else None
-            return (
-                dict(raw["spec"]) if raw and raw["key"] == key and {"inputs", "seeds"} <= raw["spec"].keys() else None
-            )
+            if raw and raw["key"] == key and {"inputs", "seeds"} <= raw["spec"].keys() and not edited(raw):
+                return dict(raw["spec"])
+            return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from harness.core.errors import DataMissing, UserError
 from harness.core.identity import content_key
+from harness.core.seals import edited
 from harness.stats.difference import Units
 from harness.stats.units_file import unpack
 from harness.store.records import Record
@@ -153,6 +154,9 @@ def _store_entry(folder: Path, manifest: Path) -> Entry:
     if facts.get("content") != content_key(file_hashes):
         raise UserError(f"{manifest} was changed after it was written", "its content hash does not match its list of files",
                         "delete its folder and run the same command again, or rescore the store")  # fmt: skip
+    if why := edited(facts) if "spec" in facts else "":
+        raise UserError(f"{manifest} was changed after it was written", why,
+                        "restore the file, or delete its folder and run the same command again")  # fmt: skip
     if facts.get("key") != record.key:
         raise UserError(f"{folder / RECORD} belongs to another cell", "its key is not that of its manifest",
                         "delete its folder and run the same command again")  # fmt: skip

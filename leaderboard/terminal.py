@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from harness.core.names import plain
 from leaderboard.exports import BEST, INVALID, ON_THE_BOARD, arrow, beside_texts, cell_text, common_n, legend
 from leaderboard.footnotes import footnotes
 from leaderboard.rows import RowKey
@@ -44,9 +45,9 @@ def to_terminal(tables: Sequence[Table], width: int = 80, colour: bool = False) 
 
 
 def _print(console: Console, table: Table, width: int) -> None:
-    console.print(table.title, style="bold")
+    console.print(plain(table.title), style="bold")
     for note in table.notes:
-        console.print(textwrap.fill(note, width, subsequent_indent="  "))
+        console.print(textwrap.fill(plain(note), width, subsequent_indent="  "))
     names = [
         text for column in table.columns for text in _labels(table, column, common_n(table, list(table.rows), column))
     ]
@@ -57,7 +58,7 @@ def _print(console: Console, table: Table, width: int) -> None:
         console.print(_grid(table, keys, heads, label))
         console.print()
     for note in footnotes(table):
-        console.print(textwrap.fill(note, width, subsequent_indent="  "))
+        console.print(textwrap.fill(plain(note), width, subsequent_indent="  "))
     console.print()
 
 
@@ -85,10 +86,10 @@ def _grid(table: Table, keys: Sequence[RowKey], heads: Mapping[RowKey, str], lab
 
 def _labels(table: Table, column: Column, n: int | None) -> list[str]:
     """Return the names of a column's lines: its own with n, then those of its companions, then n if the rows differ in it."""
-    own = f"{column.title} {arrow(column)}".strip()
+    own = plain(f"{column.title} {arrow(column)}".strip())
     return [
         own if n is None else f"{own} n={n}",
-        *(f"  {name}" for name in table.beside(column)),
+        *(f"  {plain(name)}" for name in table.beside(column)),
         *(["  n"] if n is None else []),
     ]
 
@@ -123,4 +124,4 @@ def _head(table: Table, key: RowKey, room: int) -> str:
     count, wide = len(table.seeds(key)), min(room - GAP, max(18, room // 3))
     lines = textwrap.wrap(key.generator, wide) + (textwrap.wrap(f"({key.variant})", wide) if key.variant else [])
     seeds = "recorded" if key.origin == "recorded" else f"{count} seeds" if count > 1 else ""
-    return "\n".join(filter(None, [*lines, key.backbone, seeds]))
+    return plain("\n".join(filter(None, [*lines, key.backbone, seeds])))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.api import ClassList, UserError, load_classes, match_label_names, resolve_path
+from harness.api import ClassList, UserError, load_classes, match_label_names, read_resource
 
 _UNLABELLED = "-1"
 """Label of the hub's images without one, such as ImageNet's test part."""
@@ -136,7 +136,7 @@ def _names(classes: ClassList) -> dict[str, int]:
 def _pairs(spec: str) -> list[tuple[str, str]]:
     """Return the lines of a class map; a folder may hold spaces."""
     pairs = []
-    for line in resolve_path(spec).read_text(encoding="utf-8").splitlines():
+    for line in read_resource(spec).splitlines():
         parts = line.rsplit(None, 1)
         if len(parts) == 1:
             raise UserError(f"{spec} is not a class map", f"line {line!r}", "write one 'folder wnid' a line")

@@ -21,6 +21,7 @@ from harness.backbones.models import create
 from harness.backbones.outside import take
 from harness.core.errors import DataMissing, UserError
 from harness.core.files import atomic_file, write_json
+from harness.core.intact import zip_damage
 from harness.core.weights import check_state
 
 WEIGHTS = ("ema", "raw")
@@ -106,7 +107,7 @@ def read_info(folder: Path) -> BackboneInfo:
         values = {name: record[name] for name in known if name in record or name not in _ADDED}
         values.update({name: tuple(values.get(name, ())) for name in ("classes", "mean", "std", "warnings")})
         return BackboneInfo(**values)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise damaged(path, repr(error)) from error
 
 
@@ -177,6 +178,9 @@ def import_checkpoint(
         DataMissing: There is no such file.
         UserError: The file is damaged or no checkpoint, keys or shapes do not fit, or the class count differs.
     """
+    for file in filter(None, (path, head_file)):
+        if member := zip_damage(file):
+            raise damaged(file, f"the checksum of {member} is wrong")
     arguments = dict(kwargs or {})
     taken = take(path, read_checkpoint(path), arch, len(classes), weights, arguments, head_file)
     labels = tuple(classes) if taken.outputs else ()

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from harness.cli.datacheck import Finding, data_findings
 from harness.cli.modelcheck import model_findings
+from harness.core.errors import DiskFailed
 from harness.core.install import shadowing
+from harness.core.locks import FIX, lock_fault
 from harness.core.versions import untested
 from harness.plugins import registry
 
@@ -46,6 +48,7 @@ def _checks(
         _toolboxes,
         _shadows,
         lambda: _disk(store),
+        lambda: _locks(store),
         _processors,
         lambda: data_findings(profile, data, overrides, store),
         lambda: model_findings(profile, data, overrides),
@@ -128,8 +131,13 @@ def _shadows() -> Iterator[Finding]:
     )
 
 
+def _existing(store: Path) -> Path:
+    """Return the store, or the folder that exists of those it will be made in."""
+    return next(folder for folder in (store, *store.parents) if folder.exists())
+
+
 def _disk(store: Path) -> Iterator[Finding]:
-    place = next(folder for folder in (store, *store.parents) if folder.exists())
+    place = _existing(store)
     free = shutil.disk_usage(place).free / 2**30
     writable = os.access(place, os.W_OK)
     status = "problem" if not writable else "warning" if free < _FREE_GB else "ok"
@@ -139,6 +147,17 @@ def _disk(store: Path) -> Iterator[Finding]:
         f"{place}: {free:.0f} GiB free, {'writable' if writable else 'not writable'}",
         "" if status == "ok" else "choose another folder with --store",
     )
+
+
+def _locks(store: Path) -> Iterator[Finding]:
+    place = _existing(store)
+    try:
+        fault = lock_fault(place)
+    except DiskFailed as error:  # where nothing can be written no run takes a lock
+        yield Finding("locks", "warning", f"{place}: cannot be checked: {error.why}", "")
+        return
+    text = fault or "a second process is kept out"
+    yield Finding("locks", "problem" if fault else "ok", f"{place}: {text}", FIX if fault else "")
 
 
 def _processors() -> Iterator[Finding]:

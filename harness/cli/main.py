@@ -27,7 +27,9 @@ from harness.cli.options import (
     examples,
     selects,
 )
+from harness.core.disk import explain, flush_output, lenient
 from harness.core.errors import DataMissing, UserError
+from harness.core.names import plain
 from harness.store.artifacts import Store
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell reports it: 128 + SIGINT."""
+
+INTERRUPTION = "interrupted: finished work is kept; run the same command again to continue"
 
 SMALL_SUMS = {"leaderboard", "compare", "gate"}
 """Commands that compute with a few numbers: numpy's threads would take a tenth of a second to start and wait for work."""
@@ -48,7 +52,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            print("interrupted: finished work is kept; run the same command again to continue", file=sys.stderr)
+            print(INTERRUPTION, file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -111,7 +115,8 @@ def run(
     for finding in found_in(place, found.plan):
         print(f"warning: {finding}", file=sys.stderr)
     _print_board(place, found)
-    if (report is not None and report.failures) or any(entry.failed for entry in found.plan.not_run):
+    unfinished = report is not None and (report.failures or report.unsaved)
+    if unfinished or any(entry.failed for entry in found.plan.not_run):
         raise typer.Exit(1)
     if not found.plan.cells or any(entry.asked for entry in found.plan.not_run):
         raise typer.Exit(DataMissing.code)
@@ -244,19 +249,26 @@ def main() -> None:
     """Run the command line; a user error is three lines and an exit code, never a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # the same bytes whatever the locale says
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+    if sys.stderr is sys.__stderr__ and sys.stderr is not None:
+        sys.stderr = lenient(sys.stderr.fileno(), sys.stderr.encoding)
     if set(sys.argv[1:2]) & SMALL_SUMS:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
     try:
-        app()
-    except UserError as error:
-        if debug:
-            raise
-        print(error, file=sys.stderr)
-        sys.exit(error.code)
+        try:
+            app()
+        finally:
+            flush_output()
     except KeyboardInterrupt:
+        print(INTERRUPTION, file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
+    except Exception as error:
+        found = explain("standard output", error) if isinstance(error, OSError) else error
+        if debug or not isinstance(found, UserError):
+            raise
+        print(plain(str(found)), file=sys.stderr)
+        sys.exit(found.code)

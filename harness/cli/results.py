@@ -164,10 +164,10 @@ def gate(
                           f"review it and rename it to {name}, or name another --baseline")  # fmt: skip
     exit_code, summary, cases = door.gate(places, found, strict, generator)
     _name_older_scores(places)
+    sys.stdout.write(summary)
     for path, text in ((markdown, summary), (junit, cases)):
         if path is not None:
             write_text(path, text)
-    sys.stdout.write(summary)
     if exit_code:
         raise typer.Exit(GATE_FAILED)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from harness.core.names import plain
 from harness.plan.model import Plan
 from harness.run.progress import RunSummary
 from harness.run.session import RunPlan
@@ -42,11 +43,13 @@ def print_summary(found: RunPlan, summary: RunSummary | None, quiet: bool) -> No
     if summary.failures:
         print(f"\n{len(summary.failures)} cells did not finish:", file=out)
     for failure in summary.failures:
-        print(
+        words = (
             f"  {failure.cell.shown_kind} {failure.cell.label}\n    what: {failure.what}\n     why: {failure.why}\n"
-            f"     fix: {failure.fix}\n     log: {failure.log}",
-            file=out,
+            f"     fix: {failure.fix}\n     log: {failure.log}"
         )
+        print(plain(words), file=out)
+    if summary.unsaved is not None:
+        print(f"{summary.unsaved}\n  note: the cells that are done are safe; status does not show them", file=out)
     if not quiet:
         costs = ", ".join(f"{kind} {seconds:.0f}" for kind, seconds in summary.cpu_seconds.items())
         print(f"{summary.done} cells in {summary.wall_seconds:.0f} s; CPU-seconds: {costs}", file=out)

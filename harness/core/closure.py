@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import tokenize
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path, PurePath
@@ -27,7 +28,12 @@ NO_PART: dict[str, str] = {
     "core.files:explain_full_disk": "words",
     "core.files:remove_tree": "removes what is not needed",
     "core.files:sync_folder": "how bytes reach the disk",
-    "core.files:lock": "who works, not on what",
+    "core.files:write_together": "how bytes reach the disk",
+    "core.files:read_text": "a text as it is, or an error",
+    "core.disk": "words, and messages that may be lost",
+    "core.intact": "refuses a damaged file",
+    "core.locks": "who works, not on what",
+    "core.seals": "whether a manifest is as it was written",
     "core.classes:SHIPPED": "files of class lists, whose content is in the key",
     "core.classes:load_classes": "ids and names are in the key",
     "core.classes:load_folder_classes": "ids and names are in the key",
@@ -255,5 +261,6 @@ def file_hash(path: Path) -> str:
 
 
 def read_source(path: Path) -> str:
-    """Return the text of a source file."""
-    return path.read_text(encoding="utf-8")
+    """Return the text of a source file, in the encoding that it declares."""
+    with tokenize.open(path) as stream:
+        return stream.read()

@@ -6,6 +6,7 @@ import json
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,9 @@ def manifest_fields(scratch: Path, shards: Sequence[str], joining: Cost) -> dict
     known: dict[str, list[float]] = {}
     for shard in shards:
         path = scratch / FOLDER / f"{shard}.json"
-        if path.is_file():
-            known[shard] = json.loads(path.read_text(encoding="utf-8"))
+        with suppress(OSError, ValueError, TypeError):  # a cost that cannot be read is not known
+            wall, cpu = json.loads(path.read_text(encoding="utf-8"))
+            known[shard] = [float(wall), float(cpu)]
     if len(known) < len(shards):
         return {"wall_seconds": None, "cpu_seconds": None, BY_SHARD: known}
     wall, cpu = (sum(cost[i] for cost in known.values()) for i in (0, 1))

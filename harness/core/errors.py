@@ -38,6 +38,14 @@ class CorruptArtifact(UserError):
     """Report a finished artifact whose bytes no longer match its manifest."""
 
 
+class DiskFailed(UserError):
+    """Report a disk that is full or failing. What was finished before is safe."""
+
+
+class ReadOnly(DiskFailed):
+    """Report a place where this user may not write."""
+
+
 class TrainingFailed(UserError):
     """Report a training that cannot go on, such as a loss that is not finite."""
 

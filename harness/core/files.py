@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from harness.core.disk import disk_errors, explain
 from harness.core.errors import UserError
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; when the block ends well, its file is synced and renamed to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path; when the block ends well, its file is synced and renamed to ``path``.
+
+    Raises:
+        DiskFailed: the disk is full, read-only or failing. The old content of ``path``, if any, is untouched.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 @contextmanager
@@ -35,24 +39,15 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary sibling for writing; it gets the name ``path`` when the block ends well.
 
     Raises:
-        UserError: the disk is full. The old content of ``path``, if any, is untouched.
+        DiskFailed: as ``atomic_path``.
     """
-    try:
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            yield stream
-    except OSError as error:
-        raise explain_full_disk(path, error) from error
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        yield stream
 
 
-def explain_full_disk(path: Path, error: OSError) -> UserError | OSError:
-    """Return the three-part error for a full disk, or the error itself when its cause is another."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return error
-    return UserError(
-        f"the disk is full: no space left while writing {path}",
-        error.strerror or "the disk or the quota is full",
-        "free some space or choose another store (--store), then run the same command again; finished work is kept",
-    )
+def explain_full_disk(path: Path, error: OSError) -> Exception:
+    """Return the three-part error for a full, read-only or failing disk, or the error itself when its cause is another."""
+    return explain(path, error) or error
 
 
 def remove_tree(folder: Path) -> None:
@@ -82,6 +77,30 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write several files, the last one last: none is replaced before all are written, so that a full disk replaces none."""
+    with ExitStack() as stack:
+        for path, content in reversed(list(contents.items())):
+            temporary = stack.enter_context(atomic_path(path))
+            with temporary.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+
+
+def read_text(path: Path, fix: str = "restore the file, or make it again") -> str:
+    """Return the text of a UTF-8 file.
+
+    Raises:
+        UserError: it is not UTF-8.
+        OSError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8", f"byte {error.start} cannot be decoded", fix) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 file with line feeds or nothing."""
     write_bytes(path, text.encode("utf-8"))
@@ -89,7 +108,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write sorted JSON with a final newline."""
-    write_text(path, json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n")
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return sorted JSON with a final newline."""
+    return (json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
 
 
 def truncate_partial_line(path: Path) -> int:
@@ -103,21 +127,3 @@ def truncate_partial_line(path: Path) -> int:
                 lines, size = lines + 1, size + len(line)
         stream.truncate(size)
     return lines
-
-
-@contextmanager
-def lock(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
-    """Hold a lock on a file; the kernel drops it when the holder dies, however it dies.
-
-    Args:
-        path: The file; created if it is missing.
-        shared: Let others hold it, too, if they share it.
-        wait: Wait until it is free.
-
-    Raises:
-        BlockingIOError: someone else holds it, and ``wait`` is false.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-        yield

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from harness.core.files import lock, write_json
+from harness.core.errors import UserError
+from harness.core.files import write_json
 from harness.core.identity import content_key
+from harness.core.locks import lock
 
 _Table = dict[str, list[str]]
 """Name of a file or folder -> its state (device, inode, size, times) and its SHA-256."""
@@ -44,7 +46,7 @@ class HashCache:
         _PROCESS[name] = self._table[name] = [state, value]
         if self.path is None or not self.path.parent.is_dir():
             return
-        with suppress(OSError), lock(self.path.parent / "locks" / "hashes.lock"):
+        with suppress(OSError, UserError), lock(self.path.parent / "locks" / "hashes.lock"):
             table = {**_read(self.path), name: [state, value]}
             write_json(self.path, {"machine": machine(), "hashes": table, "seal": _seal(table)})
 

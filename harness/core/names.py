@@ -9,6 +9,14 @@ from fnmatch import fnmatchcase
 
 from harness.core.errors import UserError
 
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that a terminal obeys, or that turn the direction of a text; line feeds and tabs are none of them."""
+
+
+def plain(text: str) -> str:
+    """Return a text from outside as a terminal, a log or an XML file may get it: without characters that act."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``did you mean 'x'? `` with up to three near names, or an empty text."""

@@ -9,11 +9,12 @@ from functools import cache
 from pathlib import Path
 
 from harness.core.errors import DataMissing
+from harness.core.files import read_text
 
 
 def read_resource(location: str) -> str:
     """Return the text of ``package:PKG/PATH`` or of a file."""
-    return resolve_path(location).read_text(encoding="utf-8")
+    return read_text(resolve_path(location), "save the file as UTF-8")
 
 
 def resolve_path(location: str) -> Path:

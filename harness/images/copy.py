@@ -236,8 +236,11 @@ def _resume(folder: Path, images: Path, spec: dict[str, object]) -> int:
             stream.write(header)
         (folder / "copy.json").unlink(missing_ok=True)
         return 0
-    state = json.loads(mark.read_text(encoding="utf-8"))
-    done = int(state.pop("done"))
+    try:
+        state = json.loads(mark.read_text(encoding="utf-8"))
+        done = int(state.pop("done"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{mark} cannot be read", repr(error), f"delete {folder} and start again") from error
     if state != spec:
         raise UserError(
             f"{folder} holds another begun training copy",

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from harness.core.errors import DataMissing, UserError
-from harness.core.files import atomic_file
+from harness.core.files import atomic_file, read_text
 from harness.images.decode import decode
 
 _BLOCK = 512
@@ -135,7 +135,7 @@ def read_rows(path: Path) -> list[ImageRow]:
         raise _absent(path)
     names = {field.name for field in fields(ImageRow)}
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:

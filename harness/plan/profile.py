@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from harness.core.errors import UserError
+from harness.core.files import read_text
 from harness.core.names import did_you_mean
 from harness.core.settings import Settings, settings_error
 from harness.store.data import DataSettings
@@ -121,7 +122,7 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
             raise UserError(
                 f"profile file {name} does not exist", "no such file", "give a TOML file or a shipped profile"
             )
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, "save the profile as UTF-8")
     elif name in PROFILES:
         text = importlib.resources.files("harness.profiles").joinpath(f"{name}.toml").read_text(encoding="utf-8")
     else:

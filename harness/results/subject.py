@@ -21,6 +21,7 @@ from harness.backbones.loaded import ClassifierSpec, CodeSource, identity_of
 from harness.backbones.models import create, size_arguments
 from harness.backbones.preprocessing import NAMES, Layer, Preprocessing, base_name, in_words, resolve, stated_by
 from harness.core.classes import load_classes
+from harness.core.disk import disk_errors
 from harness.core.errors import UserError
 from harness.plan.external import external_checkpoint, recipe_for
 from harness.plan.model import ExternalCheckpoint
@@ -143,9 +144,10 @@ def _of_module(model: torch.nn.Module, profile: Profile, store: Path, wishes: Wi
     if arch and _rebuilds(model, label, len(load_classes(wishes.classes)), values.image_size):
         with _folder(store) as folder:
             path = folder / "model.safetensors"
-            save_file(
-                {key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}, path
-            )
+            with disk_errors(path):
+                save_file(
+                    {key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}, path
+                )
             yield ExternalCheckpoint(
                 path, label, wishes.classes, values, notes=(feed.line,), warnings=feed.warnings, name=name
             )

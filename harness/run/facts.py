@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +13,7 @@ from harness.core.code import load_attribute
 from harness.core.errors import UserError
 from harness.plugins.registry import Inspector, first_known
 from harness.run.scoring import MEASURED, Measured, artifacts
-from harness.store.artifacts import read_manifest
+from harness.store.artifacts import Artifact, read_manifest
 
 if TYPE_CHECKING:
     from harness.plan.model import Plan
@@ -74,7 +75,10 @@ def found_in(store: Store, plan: Plan) -> list[str]:
     for cell in plan.cells.values():
         path = store.folder(cell) / MEASURED
         if cell.kind == "evaluate" and path.is_file():
-            lines |= dict.fromkeys(Measured.from_json(json.loads(path.read_text(encoding="utf-8"))).findings)
+            with suppress(
+                ValueError, KeyError, TypeError
+            ):  # a damaged file is named by whoever reads the record beside it
+                lines |= dict.fromkeys(Measured.from_json(json.loads(path.read_text(encoding="utf-8"))).findings)
     return list(lines)
 
 
@@ -83,8 +87,9 @@ def network_facts(store: Path, inputs: Mapping[str, str]) -> dict[str, Any]:
     for path, key in sorted(inputs.items()):
         if path.split("/")[-1] == "checkpoint":
             for folder in artifacts(store, key):
-                if (folder / BACKBONE).is_file():
-                    found: dict[str, Any] = json.loads((folder / BACKBONE).read_text(encoding="utf-8"))
+                manifest = read_manifest(folder)
+                if manifest is not None and BACKBONE in manifest["files"]:
+                    found: dict[str, Any] = Artifact(folder, manifest).json(BACKBONE)
                     return found
     return {}
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.core.errors import CorruptArtifact, UserError
-from harness.core.files import lock
+from harness.core.locks import lock
 from harness.plan.model import Plan
 from harness.plugins.context import release_shared
 from harness.run.job import Job, execute

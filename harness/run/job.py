@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from harness.core.code import load_attribute
 from harness.core.cost import manifest_fields, stopwatch
-from harness.core.files import explain_full_disk, lock
+from harness.core.disk import disk_errors
+from harness.core.locks import lock
 from harness.core.provenance import provenance
 from harness.plugins.border import code_errors
 from harness.plugins.context import Context, Progress, silent
@@ -55,41 +55,60 @@ class Job:
         )
 
 
-def execute(job: Job, progress: Progress = silent, rank: int = 0, world_size: int = 1) -> None:
+@dataclass(frozen=True)
+class JobRank:
+    """The place of a process among those that do one job together."""
+
+    number: int = 0
+    size: int = 1
+    agree: Callable[[bool | None], bool] = bool
+    """Tells the others whether there is work (rank 0), or waits to be told (the others, which give None)."""
+
+
+ALONE = JobRank()
+
+
+def execute(job: Job, progress: Progress = silent, rank: JobRank = ALONE) -> None:
     """Do a job. A cell with shards is sealed by the job that names no shard.
 
-    Whoever comes second waits at the lock and finds the work done. Only rank 0 seals.
+    Whoever comes second waits at the lock and finds the work done. Only rank 0 takes the lock and seals; the other ranks begin
+    when it has found that there is work.
 
     Raises:
-        UserError: a data set or model has changed since the plan was made; nothing is sealed.
+        UserError: a data set or model has changed since the plan was made, or the disk is full; nothing is sealed.
     """
-    store = Store(Path(job.store))
-    cell = job.cell
+    store, cell = Store(Path(job.store)), job.cell
     out = store.folder(cell)
-    out.mkdir(parents=True, exist_ok=True)
-    inputs = {role: store.open(made_by) for role, made_by in job.inputs.items()}
-    ctx = Context(cell, out, inputs, job.sources, job.device, rank, world_size, progress)
-    work = _callable(cell)
-    if rank > 0:
-        work(ctx)
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        inputs = {role: store.open(made_by) for role, made_by in job.inputs.items()}
+        ctx = Context(cell, out, inputs, job.sources, job.device, rank.number, rank.size, progress)
+        work = _callable(cell)
+        if rank.number > 0:
+            if rank.agree(None):
+                work(ctx)
+            return
+        with lock(store.root / "locks" / f"{cell.key[:16]}{job.shard}.lock", remove=True):
+            if rank.agree(store.state(cell) not in ("done", "stale", "rescore")):
+                _do(job, ctx, work, store)
+
+
+def _do(job: Job, ctx: Context, work: Callable[..., None], store: Store) -> None:
+    """Do the work of a job, and seal the cell unless it was one of its shards."""
+    started, spent, cell = time.time(), stopwatch(), job.cell
+    if job.shard:
+        work(ctx, job.shard)
         return
-    with _full_disk_explained(out), lock(store.root / "locks" / f"{cell.key[:16]}{job.shard}.lock"):
-        if store.state(cell) in ("done", "stale", "rescore"):
-            return
-        started, spent = time.time(), stopwatch()
-        if job.shard:
-            work(ctx, job.shard)
-            return
-        work(ctx)
-        check_unchanged(cell, job.sources, store.root)
-        store.seal(
-            cell,
-            {
-                "provenance": provenance(job.device, cell.resources.threads),
-                "started": round(started, 3),
-                **manifest_fields(out / SCRATCH, cell.shards, spent()),
-            },
-        )
+    work(ctx)
+    check_unchanged(cell, job.sources, store.root)
+    store.seal(
+        cell,
+        {
+            "provenance": provenance(job.device, cell.resources.threads),
+            "started": round(started, 3),
+            **manifest_fields(ctx.out / SCRATCH, cell.shards, spent()),
+        },
+    )
 
 
 def _callable(cell: Cell) -> Callable[..., None]:
@@ -104,12 +123,3 @@ def _callable(cell: Cell) -> Callable[..., None]:
             work(ctx, *shard)
 
     return guarded
-
-
-@contextmanager
-def _full_disk_explained(out: Path) -> Iterator[None]:
-    """Turn a full disk into a user error; files already finished are untouched, because every write is atomic."""
-    try:
-        yield
-    except OSError as error:
-        raise explain_full_disk(out, error) from error

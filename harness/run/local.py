@@ -6,18 +6,19 @@ import contextlib
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from harness.core.errors import CorruptArtifact
-from harness.core.files import lock
+from harness.core.locks import lock
 from harness.plan.model import Plan
 from harness.run.job import Job
 from harness.run.progress import ProgressReporter, RunSummary
@@ -66,8 +67,8 @@ class Worker:
     process: subprocess.Popen[str]
     pipe: IO[str]
     task: Task | None = None
-    answer: Path | None = None
-    """For a torchrun job: the file in which rank 0 reports the result."""
+    folder: Path | None = None
+    """Temporary files of a job on several devices, whose launcher does this one job."""
     used: bool = False
     started: float = 0.0
     unread: bytes = b""
@@ -167,38 +168,46 @@ class LocalExecutor:
         message = {"job": job.to_dict(), "log": str(self.store.log(task.cell))}
         self.state.attempts[task.id] = self.state.attempts.get(task.id, 0) + 1
         if task.cell.resources.devices > 1:
-            worker = self._torchrun(task, message)
+            worker = self._launcher(task.cell.resources)
         else:
             worker = self._free_worker(fresh=task.cell.resources.isolated)
-            with contextlib.suppress(BrokenPipeError):  # a worker that died meanwhile is noticed by its closed pipe
-                assert worker.process.stdin is not None
-                worker.process.stdin.write(json.dumps(message) + "\n")
-                worker.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # a worker that died meanwhile is noticed by its closed pipe
+            assert worker.process.stdin is not None
+            worker.process.stdin.write(json.dumps(message) + "\n")
+            worker.process.stdin.flush()
         worker.task, worker.started = task, time.monotonic()
         self.board.started(task.cell, task.shard, worker.process.pid)
 
     def _free_worker(self, fresh: bool) -> Worker:
         for worker in self.workers:
-            if worker.task is None and worker.answer is None and not (fresh and worker.used):
+            if worker.task is None and not (fresh and worker.used):
                 worker.used = True
                 return worker
         idle = [worker for worker in self.workers if worker.task is None]
         if len(self.workers) >= self.slots and idle:
             self._end(idle[0])
-        return self._spawn()
-
-    def _spawn(self) -> Worker:
         slot = min(set(range(self.slots + len(self.workers) + 1)) - {worker.slot for worker in self.workers})
-        environment = os.environ | _ENVIRONMENT
+        environment = {}
         if self.device.startswith("cuda"):
             environment["CUDA_VISIBLE_DEVICES"] = self._visible()[slot % self.slots]
+        return self._spawn(slot, ["harness.run.worker"], environment)
+
+    def _launcher(self, resources: Resources) -> Worker:
+        """Start what does one job on several devices; its folder goes with it."""
+        folder = Path(tempfile.mkdtemp(prefix="harness-"))
+        command = ["harness.run.launch", str(folder), str(resources.devices)]
+        worker = self._spawn(self.slots + len(self.workers), command, {"OMP_NUM_THREADS": str(resources.threads)})
+        worker.folder = folder
+        return worker
+
+    def _spawn(self, slot: int, command: Sequence[str], environment: Mapping[str, str]) -> Worker:
         with _interrupts_blocked():
             process = subprocess.Popen(
-                [sys.executable, "-m", "harness.run.worker"],
+                [sys.executable, "-m", *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env=environment,
+                env={**os.environ, **_ENVIRONMENT, **environment},
             )
         assert process.stdout is not None
         worker = Worker(slot, process, process.stdout, used=True)
@@ -210,38 +219,6 @@ class LocalExecutor:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         return visible.split(",") if visible else [str(number) for number in range(self.slots)]
 
-    def _torchrun(self, task: Task, message: Mapping[str, Any]) -> Worker:
-        folder = Path(tempfile.mkdtemp(prefix="harness-"))
-        (folder / "job.json").write_text(json.dumps(message), encoding="utf-8")
-        log = self.store.log(task.cell)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nnodes",
-            "1",
-            "--nproc-per-node",
-            str(task.cell.resources.devices),
-            "-m",
-            "harness.run.worker",
-            "--job",
-            str(folder / "job.json"),
-            "--answer",
-            str(folder / "answer.json"),
-        ]
-        environment = os.environ | _ENVIRONMENT | {"OMP_NUM_THREADS": str(task.cell.resources.threads)}
-        with log.open("a") as stream:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stream, text=True, env=environment
-            )
-        assert process.stdout is not None
-        worker = Worker(self.slots + len(self.workers), process, process.stdout, answer=folder / "answer.json")
-        self.workers.append(worker)
-        self.selector.register(process.stdout, selectors.EVENT_READ, worker)
-        return worker
-
     def _read_messages(self, worker: Worker) -> None:
         """Read all messages of a worker; the pipe is read below Python's buffers, which would hide lines from select."""
         received = os.read(worker.pipe.fileno(), 2**16)
@@ -249,47 +226,43 @@ class LocalExecutor:
             self._worker_exited(worker)
             return
         *lines, worker.unread = (worker.unread + received).split(b"\n")
-        if worker.answer is None:  # of a torchrun job only the end counts
-            for line in lines:
-                self._handle(worker, json.loads(line))
+        for line in lines:
+            self._handle(worker, json.loads(line))
 
     def _handle(self, worker: Worker, answer: Mapping[str, Any]) -> None:
         task = worker.task
-        if answer["event"] == "progress" and task is not None:
-            self.board.progress(task.cell, task.shard, answer["done"], answer["total"], answer["note"])
-        elif answer["event"] in ("done", "failed") and task is not None:
-            worker.task = None
-            if task.cell.resources.isolated:
-                self._end(worker)
-            self._finish_task(task, answer, time.monotonic() - worker.started)
-
-    def _worker_exited(self, worker: Worker) -> None:
-        """Handle a closed pipe: a torchrun job ended, or a worker died."""
-        code = worker.process.wait()
-        task, answer = worker.task, worker.answer
-        self._end(worker)
         if task is None:
             return
-        if answer is not None and answer.is_file():
-            self._finish_task(task, json.loads(answer.read_text(encoding="utf-8")), time.monotonic() - worker.started)
-        elif self.state.attempts[task.id] < ATTEMPTS:
-            self.board.note(f"{task.name}: its worker died ({_cause(code)}); trying again")
+        if answer["event"] == "progress":
+            self.board.progress(task.cell, task.shard, answer["done"], answer["total"], answer["note"])
+        elif answer["event"] in ("done", "failed", "died"):
+            worker.task = None
+            if task.cell.resources.isolated or worker.folder is not None:
+                self._end(worker)
+            if answer["event"] == "died":
+                self._died(task, answer["why"])
+            else:
+                self._finish_task(task, answer, time.monotonic() - worker.started)
+
+    def _worker_exited(self, worker: Worker) -> None:
+        """Handle a closed pipe: a worker died."""
+        code, task = worker.process.wait(), worker.task
+        self._end(worker)
+        if task is not None:
+            self._died(task, f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
+
+    def _died(self, task: Task, cause: str) -> None:
+        """Try a task again whose worker died, unless it has died too often."""
+        if self.state.attempts[task.id] < ATTEMPTS:
+            self.board.note(f"{task.name}: its worker died ({cause}); trying again")
             self.state.ready.insert(0, task)
-        else:
-            self._finish_task(
-                task,
-                {
-                    "event": "failed",
-                    "damaged": False,
-                    "cpu_seconds": 0.0,
-                    "error": {
-                        "what": f"the worker died {ATTEMPTS} times",
-                        "why": _cause(code),
-                        "fix": "check the log and the memory of this machine, then run the same command again",
-                    },
-                },
-                0.0,
-            )
+            return
+        error = {
+            "what": f"the worker died {ATTEMPTS} times",
+            "why": cause,
+            "fix": "check the log and the memory of this machine, then run the same command again",
+        }
+        self._finish_task(task, {"event": "failed", "damaged": False, "cpu_seconds": 0.0, "error": error}, 0.0)
 
     def _finish_task(self, task: Task, answer: Mapping[str, Any], seconds: float) -> None:
         cell = task.cell
@@ -348,7 +321,9 @@ class LocalExecutor:
         worker.pipe.close()
         if worker.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
-                worker.process.stdin.close()
+                worker.process.stdin.close()  # ends ranks, which share it
+        if worker.folder is not None:
+            shutil.rmtree(worker.folder, ignore_errors=True)
 
     def _stop(self) -> None:
         for worker in list(self.workers):
@@ -370,10 +345,6 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _cause(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def _ranks(plan: Plan, wanted: frozenset[str]) -> dict[str, float]:

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
+from harness.core.errors import DiskFailed
 from harness.core.files import write_json
+from harness.core.names import plain
 from harness.run.remaining import Running, Workload
 from harness.run.status import FILE, SCHEMA, State, process_start
 from harness.store.artifacts import Store
@@ -46,6 +48,8 @@ class RunSummary:
     cpu_seconds: Mapping[str, float]
     """By cell kind."""
     wall_seconds: float
+    unsaved: DiskFailed | None = None
+    """Why status.json does not state this outcome."""
 
 
 @dataclass
@@ -69,6 +73,7 @@ class ProgressReporter:
     _printed: float = 0.0
     _saved: float = 0.0
     _display: Display | None = None
+    _unsaved: DiskFailed | None = None
 
     def begin(self, cells: Sequence[Cell], reads: Sequence[Cell], slots: int) -> None:
         """Announce the work.
@@ -162,7 +167,8 @@ class ProgressReporter:
         """Write the final status and return the summary."""
         self._close("finished")
         kinds: dict[str, float] = {kind: round(self.cpu[kind], 1) for kind in SHOWN_KINDS if kind in self.cpu}
-        return RunSummary(self.finished, tuple(self.failures), kinds, time.monotonic() - self._began)
+        seconds = time.monotonic() - self._began
+        return RunSummary(self.finished, tuple(self.failures), kinds, seconds, self._unsaved)
 
     def interrupt(self) -> None:
         """Write the status of a run that ends before its time, and clear the display."""
@@ -187,6 +193,7 @@ class ProgressReporter:
         )
 
     def _print(self, text: str) -> None:
+        text = plain(text)
         if self._display is not None:
             self._display.print(text)
         elif not self.quiet:
@@ -198,29 +205,35 @@ class ProgressReporter:
         if not at_once and now - self._saved < _STATUS_SECONDS:
             return
         self._saved = now
+        try:
+            write_json(self.store.root / FILE, self._facts(state, now))
+            self._unsaved = None
+        except DiskFailed as error:  # cells that are done stay done, and those that run may still be written
+            if self._unsaved is None:
+                self._print(f"{error}\n  note: the run goes on, and status does not show it")
+            self._unsaved = error
+
+    def _facts(self, state: State, now: float) -> dict[str, Any]:
         left = self._left() if state == "running" else None
-        write_json(
-            self.store.root / FILE,
-            {
-                "schema": SCHEMA,
-                "state": state,
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "process_start": process_start(os.getpid()),
-                "started": round(self._since, 3),
-                "updated": round(time.time(), 3),
-                "seconds": round(now - self._began, 1),
-                "seconds_left": None if left is None else round(left, 1),
-                "total": self.total,
-                "done": self.finished,
-                "failed": len(self.failures),
-                "kinds": self.workload.kinds(),
-                "running": [self._running(task) for task in self.running.values()] if state == "running" else [],
-                "cells": self.entries,
-                "writes": self._writes,
-                "reads": self._reads,
-            },
-        )
+        return {
+            "schema": SCHEMA,
+            "state": state,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "process_start": process_start(os.getpid()),
+            "started": round(self._since, 3),
+            "updated": round(time.time(), 3),
+            "seconds": round(now - self._began, 1),
+            "seconds_left": None if left is None else round(left, 1),
+            "total": self.total,
+            "done": self.finished,
+            "failed": len(self.failures),
+            "kinds": self.workload.kinds(),
+            "running": [self._running(task) for task in self.running.values()] if state == "running" else [],
+            "cells": self.entries,
+            "writes": self._writes,
+            "reads": self._reads,
+        }
 
     def _running(self, task: Running) -> dict[str, Any]:
         left = task.seconds_left()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,8 +11,9 @@ from typing import Any
 
 from harness.core.code import comparable
 from harness.core.errors import CorruptArtifact, UserError
-from harness.core.files import write_bytes, write_json, write_text
+from harness.core.files import json_bytes, write_bytes, write_json, write_text, write_together
 from harness.core.identity import content_key, file_sha256
+from harness.core.seals import with_seal
 from harness.core.settings import parse_settings
 from harness.plugins import registry
 from harness.plugins.border import checked_names, checked_score, checked_units, plugin_errors
@@ -182,7 +184,7 @@ def read_record(path: Path) -> Record | None:
     """Return the record as it stands, or None where it cannot be read; its rows decide anyway."""
     try:
         return Record.from_json(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UserError):
+    except (OSError, ValueError, UserError):
         return None
 
 
@@ -211,8 +213,9 @@ def _replace(folder: Path, manifest: Mapping[str, Any], scored: Scored, cards: M
     with tempfile.TemporaryDirectory() as temporary:
         made = Path(temporary)
         write_scored(made, scored, cards)
-        for name in (RECORD, UNITS, CARDS):
-            files[name] = {"bytes": (made / name).stat().st_size, "sha256": file_sha256(made / name)}
+        contents = {folder / name: (made / name).read_bytes() for name in (CARDS, UNITS, RECORD)}
+    for path, data in contents.items():
+        files[path.name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     content = content_key({name: entry["sha256"] for name, entry in files.items()})
     if content != manifest.get("content") and not sealed(manifest):
         raise CorruptArtifact(
@@ -220,5 +223,5 @@ def _replace(folder: Path, manifest: Mapping[str, Any], scored: Scored, cards: M
             "its manifest was edited: the list of files is not what it was sealed with",
             "run the same command again: it is moved aside and rebuilt",
         )
-    write_scored(folder, scored, cards)
-    write_json(folder / MANIFEST, {**manifest, "files": files, "content": content})
+    contents[folder / MANIFEST] = json_bytes(with_seal({**manifest, "files": files, "content": content}))
+    write_together(contents)

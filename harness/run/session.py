@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from harness.core.errors import CorruptArtifact, UserError
+from harness.core.errors import CorruptArtifact, DiskFailed, UserError
 from harness.core.files import write_text
+from harness.core.locks import FIX, lock_fault
 from harness.plan.model import Plan, Selection
 from harness.plan.planner import Planner
 from harness.run.progress import ProgressReporter, RunSummary
@@ -95,7 +96,8 @@ def run(
     old = [found.plan.cells[key] for key, state in found.states.items() if state == "stale"]
     if old and stale == "stop":
         raise _stale_error(old, store)
-    _prepare(store, quiet)
+    if found.wanted or "rescore" in found.states.values():
+        _prepare(store, quiet)
     if stale != "reuse" and (faults := _rescore(found, store)) is not None:
         found = plan_run(selection, store, stale)
         for label, fault in faults.items():
@@ -158,14 +160,23 @@ def choose_device(device: str) -> tuple[str, int]:
 
 
 def _prepare(store: Store, quiet: bool) -> None:
+    """Begin to write to a store.
+
+    Raises:
+        DiskFailed: it cannot be written.
+        UserError: its locks do not work.
+    """
+    words = "Artifacts of the bias-of-training-data harness; see manifest.json in each folder.\n"
     try:
-        write_text(
-            store.root / "README", "Artifacts of the bias-of-training-data harness; see manifest.json in each folder.\n"
-        )
-    except OSError as error:
+        write_text(store.root / "README", words)
+    except (OSError, DiskFailed) as error:
+        why = error.why if isinstance(error, DiskFailed) else str(error)
+        fix = "free some space there, change its permissions, or give another folder with --store"
+        raise DiskFailed(f"cannot write to the store {store.root}", why, fix) from error
+    if fault := lock_fault(store.root):
         raise UserError(
-            f"cannot write to the store {store.root}", str(error), "give another folder with --store"
-        ) from error
+            f"locks do not work in the store {store.root}", f"{fault}; two runs would spoil each other's work", FIX
+        )
     from harness.core.install import shadowing
 
     for name in shadowing() if not quiet else ():

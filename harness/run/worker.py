@@ -1,4 +1,4 @@
-"""A worker: a long-lived process that processes one job after another. Also the entry point of torchrun cells.
+"""A worker: a long-lived process that processes one job after another. Also the rank of a job on several devices.
 
 Jobs arrive as JSON lines on standard input; answers go as JSON lines to the original standard output. During a job, both
 output streams are redirected to the cell's log. When standard input closes, because the executor ended or was killed, the
@@ -7,7 +7,6 @@ worker ends at once: every file it was writing is either complete or absent.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import queue
@@ -19,8 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from harness.core.disk import explain, lenient
 from harness.core.errors import CorruptArtifact, UserError
-from harness.run.job import Job, execute
+from harness.run.job import ALONE, Job, JobRank, execute
+from harness.run.ranks import JOB, Agreement, answer_file, end_with_input, end_with_parent
 
 _REPORT_SECONDS = 0.5
 
@@ -35,14 +36,14 @@ def serve(stdin: TextIO, answers: TextIO) -> None:
         os._exit(0)
 
     threading.Thread(target=read, name="jobs", daemon=True).start()
-    _send(answers, {"event": "ready"})
+    send(answers, {"event": "ready"})
     while True:
         raw = json.loads(jobs.get())
-        _redirect(Path(raw["log"]))
-        _send(answers, do(raw, answers))
+        redirect(Path(raw["log"]))
+        send(answers, do(raw, answers))
 
 
-def do(raw: Mapping[str, Any], answers: TextIO | None, rank: int = 0, world_size: int = 1) -> dict[str, Any]:
+def do(raw: Mapping[str, Any], answers: TextIO | None, rank: JobRank = ALONE) -> dict[str, Any]:
     """Process one job and return the answer: ``done`` with seconds, or ``failed`` with the three parts of the error."""
     job = Job.from_dict(raw["job"])
     started, cpu = time.monotonic(), time.process_time()
@@ -52,12 +53,12 @@ def do(raw: Mapping[str, Any], answers: TextIO | None, rank: int = 0, world_size
         now = time.monotonic()
         if answers is not None and (now - last[0] > _REPORT_SECONDS or done == total):
             last[0] = now
-            _send(answers, {"event": "progress", "done": done, "total": total, "note": note})
+            send(answers, {"event": "progress", "done": done, "total": total, "note": note})
 
     print(f"== {job.cell.folder} {job.shard}".rstrip(), flush=True)
     try:
         _set_threads(job.cell.resources.threads)
-        execute(job, progress, rank, world_size)
+        execute(job, progress, rank)
     except Exception as error:  # the boundary of a cell: a failure is reported, and the other cells continue
         traceback.print_exc()
         sys.stderr.flush()
@@ -72,6 +73,7 @@ def do(raw: Mapping[str, Any], answers: TextIO | None, rank: int = 0, world_size
 
 def describe(error: BaseException) -> dict[str, str]:
     """The three parts of an error: what, why, fix; for an unexpected one, its type and message."""
+    error = explain("a file", error) or error
     if isinstance(error, UserError):
         return {"what": error.what, "why": error.why, "fix": error.fix}
     return {
@@ -87,38 +89,49 @@ def _set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _redirect(log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+def redirect(log: Path) -> None:
+    """Send both output streams to a log. A log that cannot be opened or written costs its lines, not the job."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:
+        handle = os.open(os.devnull, os.O_WRONLY)
     sys.stdout.flush(), sys.stderr.flush()
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     os.close(handle)
+    sys.stdout, sys.stderr = lenient(1), lenient(2)
 
 
-def _send(stream: TextIO, answer: Mapping[str, Any]) -> None:
+def send(stream: TextIO, answer: Mapping[str, Any]) -> None:
+    """Write a message as a line of JSON."""
     stream.write(json.dumps(answer) + "\n")
     stream.flush()
 
 
-def _main() -> int:
-    parser = argparse.ArgumentParser(prog="harness.run.worker")
-    parser.add_argument("--job", type=Path, help="process the one job in this file, as one rank of a torchrun job")
-    parser.add_argument("--answer", type=Path, help="file in which rank 0 writes the answer")
-    arguments = parser.parse_args()
-    if arguments.job is None:
-        answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)
-        serve(sys.stdin, answers)
-        return 0
-    raw = json.loads(arguments.job.read_text(encoding="utf-8"))
-    rank, local = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
+def _rank(folder: Path) -> int:
+    """Process the job of a folder as one of its ranks; the answer goes into the folder."""
+    end_with_input(folder)
+    end_with_parent()
+    raw = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    rank = int(os.environ["RANK"])
     if raw["job"]["device"].startswith("cuda"):
-        raw["job"]["device"] = f"cuda:{local}"
-    answer = do(raw, None, rank, int(os.environ.get("WORLD_SIZE", 1)))
-    if rank == 0:
-        arguments.answer.write_text(json.dumps(answer), encoding="utf-8")
+        raw["job"]["device"] = f"cuda:{os.environ['LOCAL_RANK']}"
+    answer = do(raw, None, JobRank(rank, int(os.environ["WORLD_SIZE"]), Agreement(folder, rank)))
+    answer_file(folder, rank).write_text(json.dumps(answer), encoding="utf-8")
     return 0 if answer["event"] == "done" else 1
+
+
+def _main() -> int:
+    if sys.argv[1:2] == ["--rank"]:
+        return _rank(Path(sys.argv[2]))
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    try:
+        serve(sys.stdin, answers)
+    except BrokenPipeError:  # the executor has ended, and nobody reads what would be said of it
+        os._exit(0)
+    return 0
 
 
 if __name__ == "__main__":

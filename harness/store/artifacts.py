@@ -24,6 +24,7 @@ from harness.core.cost import carry_over
 from harness.core.errors import CorruptArtifact
 from harness.core.files import remove_tree, write_json
 from harness.core.identity import content_key, file_sha256
+from harness.core.seals import edited, with_seal
 from harness.store.cells import Cell
 
 State = Literal["missing", "partial", "done", "stale", "rescore", "corrupt"]
@@ -167,6 +168,7 @@ class Store:
             "content": content_key({name: entry["sha256"] for name, entry in files.items()}),
             **facts,
         }
+        manifest = with_seal(manifest)
         write_json(folder / MANIFEST, manifest)
         return Artifact(folder, manifest)
 
@@ -218,17 +220,20 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return a folder's manifest, or None where there is none.
 
     Raises:
-        CorruptArtifact: the manifest is not JSON or lacks its fields.
+        CorruptArtifact: the manifest is not JSON, lacks its fields, or was edited.
     """
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if not {"key", "spec", "files", "fingerprint"} <= manifest.keys():
             raise ValueError("fields are missing")
+        why = edited(manifest)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise _corrupt(folder, f"its manifest cannot be read: {error}") from error
+    if why:
+        raise _corrupt(folder, why)
     return dict(manifest)
 
 

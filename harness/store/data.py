@@ -12,9 +12,10 @@ from typing import Any, cast
 
 from harness.core.code import code_hash, load_attribute
 from harness.core.errors import DataMissing, UserError
-from harness.core.files import lock, write_text
+from harness.core.files import write_text
 from harness.core.fingerprints import Fingerprints
 from harness.core.identity import canonical_json
+from harness.core.locks import lock
 from harness.core.resources import cache_folder, local_source, read_resource
 from harness.core.settings import Settings
 from harness.store.cells import Cell
@@ -156,7 +157,7 @@ def materialise(source: DataSource) -> Path:
     """
     root = Path(source.root)
     if source.writer and not (root / DONE).is_file():
-        with lock(root.with_name(f".{root.name}.lock")):
+        with lock(root.with_name(f".{root.name}.lock"), remove=True):
             if not (root / DONE).is_file():
                 write = cast(Callable[[str, Path], None], load_attribute(source.writer))
                 write(source.writer_name, root)
@@ -177,7 +178,7 @@ def _content(root: Path) -> str:
 @cache
 def _check_written(name: str, root: Path) -> None:
     """Check, once per process, that an embedded data set is as it was written; of older ones nothing is known."""
-    written = (root / DONE).read_text(encoding="utf-8").split()[1:]
+    written = (root / DONE).read_text(encoding="utf-8", errors="replace").split()[1:]
     if written and written != [_content(root)]:
         raise UserError(
             f"files of the embedded data set {name!r} have changed since it was written",

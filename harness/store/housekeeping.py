@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -12,12 +13,15 @@ from stat import S_ISDIR
 from typing import Any, Literal
 
 from harness.core.errors import CorruptArtifact, UserError
-from harness.core.files import lock, remove_tree
+from harness.core.files import remove_tree
+from harness.core.locks import lock
 from harness.store.artifacts import ASIDE, read_manifest
 from harness.store.cells import KINDS
 
 State = Literal["done", "partial", "damaged", "moved aside"]
 RECORD = "record.json"
+_MODEL = ".model-"
+"""Beginning of the folders in which ``harness.evaluate`` keeps a model's weights meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def _remove_one(store: Path, each: Garbage) -> bool:
     with ExitStack() as stack:
         for path in sorted((store / "locks").glob(f"{each.key}*.lock")) if each.key else []:
             try:
-                stack.enter_context(lock(path, wait=False))
+                stack.enter_context(lock(path, wait=False, remove=True))
             except BlockingIOError:
                 return False
         if each.path.is_dir():
@@ -224,8 +228,16 @@ def _leftovers(store: Path, removed: set[Path]) -> Iterator[Garbage]:
         if not inside and path.name.endswith(".gone") and path.is_dir():
             count = sum(each.lstat().st_size for each in path.rglob("*") if not each.is_dir())
             yield Garbage(path, count, "removal was interrupted")
+        elif not inside and path.name.startswith(_MODEL) and _old(path):
+            count = sum(each.lstat().st_size for each in path.rglob("*") if not each.is_dir())
+            yield Garbage(path, count, "evaluation from Python was interrupted")
         elif not inside and path.name.endswith(".tmp") and path.is_file() and not _in_gone(path, store):
             yield Garbage(path, path.lstat().st_size, "write was interrupted")
+
+
+def _old(folder: Path) -> bool:
+    """Return whether a folder was left alone for a day: no process waits so long before its run begins."""
+    return folder.is_dir() and time.time() - folder.stat().st_mtime > 86400
 
 
 def _in_gone(path: Path, store: Path) -> bool:

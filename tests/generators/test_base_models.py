@@ -17,6 +17,7 @@ from generators.diffusion.base import inspect_base
 from generators.diffusion.pipeline import load_pipeline
 from generators.diffusion.single_file import clip_tokenizer
 from harness.core.errors import DataMissing
+from harness.core.identity import content_key
 from tests.generators.bases import UNET, configuration_with, edit, key, notes, pickled, refusal
 from tests.generators.ldm import halve, ldm_state, same_weights
 
@@ -210,11 +211,12 @@ def test_the_packaged_tokenizer_is_clips() -> None:
 def test_the_notes_of_a_base_stand_in_the_records_of_what_was_made_from_it(tmp_path: Path) -> None:
     from harness.run.facts import model_notes
 
-    out = tmp_path / "synthesise" / ("sd15-" + "a" * 16)
-    out.mkdir(parents=True)
     spec = {"name": "sd15", "params": {"models": {"base": ["fp16 weights of unet"]}}}
-    (out / "manifest.json").write_text(json.dumps({"spec": spec, "key": "", "files": {}, "fingerprint": ""}))
-    assert model_notes(tmp_path, {"checkpoint/dataset": "a" * 64}) == ["sd15: base: fp16 weights of unet"]
+    made = content_key(spec)
+    out = tmp_path / "synthesise" / f"sd15-{made[:16]}"
+    out.mkdir(parents=True)
+    (out / "manifest.json").write_text(json.dumps({"spec": spec, "key": made, "files": {}, "fingerprint": ""}))
+    assert model_notes(tmp_path, {"checkpoint/dataset": made}) == ["sd15: base: fp16 weights of unet"]
 
 
 def test_every_line_of_the_page_names_an_existing_test() -> None:

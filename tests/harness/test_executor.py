@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+from harness.core.seals import with_seal
 from tests.harness.conftest import Run
 
 TOY = ("--suite", "brightness", "--profile")
@@ -103,7 +104,7 @@ def test_stale_artifacts_stop_the_run_until_the_user_decides(harness: Run, plugi
     assert harness(*command).returncode == 0
     manifest_path = next((store / "evaluate").glob("*/manifest.json"))
     manifest = json.loads(manifest_path.read_text())
-    manifest_path.write_text(json.dumps(manifest | {"fingerprint": "older"}))
+    manifest_path.write_text(json.dumps(with_seal(manifest | {"fingerprint": "older"})))
     stopped = harness(*command)
     assert stopped.returncode == 2 and "1 artifacts are stale (1 evaluate)" in stopped.stderr and manifest_path.exists()
     assert harness(*command, "--stale", "reuse").returncode == 0 and manifest_path.exists()

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from harness.cli.main import app
 from harness.core.errors import UserError
-from harness.core.files import lock
+from harness.core.locks import lock
 from harness.run.progress import ProgressReporter
 from harness.store.artifacts import MANIFEST, Store
 from harness.store.cells import Cell
@@ -105,6 +105,18 @@ def test_gc_lists_and_changes_nothing_until_it_is_told_to_delete(store: Store) -
     assert left == [WEIGHTS.folder, IMAGES.folder, NETWORK.folder, ROWS.folder]
     assert all(store.state(cell) == "done" for cell in (WEIGHTS, IMAGES, NETWORK, ROWS))
     assert "nothing to delete" in gc(store).output and not list(store.root.rglob(".*"))
+
+
+def test_what_a_killed_evaluation_from_python_left_goes_after_a_day(store: Store) -> None:
+    folder = store.root / ".model-abc"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"x" * 10)
+    assert folder not in {each.path for each in garbage(store.root)}, "it may be at work"
+    os.utime(folder, (time.time() - 2 * 86400,) * 2)
+    (found,) = (each for each in garbage(store.root) if each.path == folder)
+    assert found.bytes == 10 and "interrupted" in found.reason
+    remove(store.root, [found])
+    assert not folder.exists()
 
 
 def test_what_the_last_run_needs_is_kept_even_without_a_result(store: Store) -> None:

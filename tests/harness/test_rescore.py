@@ -16,6 +16,7 @@ from harness.cli.main import app
 from harness.core.code import SCHEME
 from harness.core.errors import DataMissing
 from harness.core.identity import file_sha256
+from harness.core.seals import SEAL, with_seal
 from harness.results.rescore import rescore, verify
 from harness.run.scoring import lineage, score_rows, write_scored
 from harness.run.tasks import write_rows_table
@@ -242,7 +243,7 @@ def test_an_artifact_of_older_rules_is_said_to_be_of_unknown_code(harness: Run, 
     )
     assert harness(*command).returncode == 0
     for path in (store / "evaluate").glob("*/manifest.json"):
-        manifest = {k: v for k, v in json.loads(path.read_text()).items() if k != SCORE_HASH}
+        manifest = {k: v for k, v in json.loads(path.read_text()).items() if k not in (SCORE_HASH, SEAL)}
         path.write_text(json.dumps(manifest | {"fingerprint": "0123456789abcdef"}))
     stopped = harness(*command)
     assert stopped.returncode == 2 and "an older version made them" in stopped.stderr
@@ -269,7 +270,7 @@ def test_commands_that_show_results_name_scores_of_older_code(
                 "fingerprint": f"{SCHEME}:f",
                 SCORE_HASH: made_by,
             }
-            (folder / "manifest.json").write_text(json.dumps(manifest))
+            (folder / "manifest.json").write_text(json.dumps(with_seal(manifest)))
 
     place, line = str(store.root), "1 of 2 evaluations were scored by older code; python -m harness rescore"
     commands = [

@@ -14,7 +14,8 @@ import pytest
 
 from harness.core.cost import read_cost, save_shard_cost, stopwatch
 from harness.core.errors import CorruptArtifact, UserError
-from harness.core.files import atomic_path, lock, write_text
+from harness.core.files import atomic_path, write_text
+from harness.core.locks import lock
 from harness.run.job import Job, execute
 from harness.store.artifacts import MANIFEST, Store
 from harness.store.cells import Cell

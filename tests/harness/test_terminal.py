@@ -10,6 +10,7 @@ import re
 import select
 import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -103,3 +104,31 @@ def _press_ctrl_c(screen: int, child: int, after: bytes) -> tuple[str, int]:
             os.write(screen, b"\x03")
             pressed = True
     return shown.decode(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_worker_whose_executor_is_gone_prints_no_traceback() -> None:
+    """Neither while it starts nor with a job that it was given."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.Popen(
+        [sys.executable, "-m", "harness.run.worker"], stdin=subprocess.PIPE, stdout=write, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+    os.close(write)
+    assert done.wait(timeout=120) == 0
+    assert done.stdin is not None and done.stderr is not None
+    done.stdin.close()
+    assert done.stderr.read() == ""
+
+
+def test_ctrl_c_anywhere_in_the_command_line_says_what_to_do_next(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from harness.cli import main
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "app", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    assert caught.value.code == 130 and capsys.readouterr().err.strip() == main.INTERRUPTION

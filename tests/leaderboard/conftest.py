@@ -55,11 +55,8 @@ def seal(folder: Path, key: str) -> None:
     """Write the manifest of whatever is in a folder."""
     names = sorted(path.name for path in folder.iterdir() if path.name != "manifest.json")
     files = {name: {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
-    spec = {"kind": "evaluate", "inputs": {}}
     content = content_key({name: entry["sha256"] for name, entry in files.items()})
-    write_json(
-        folder / "manifest.json", {"key": key, "spec": spec, "files": files, "fingerprint": "", "content": content}
-    )
+    write_json(folder / "manifest.json", {"key": key, "files": files, "fingerprint": "", "content": content})
 
 
 @pytest.fixture

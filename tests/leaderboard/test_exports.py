@@ -91,6 +91,27 @@ def test_no_export_reads_a_name_as_markup(make_store: MakeStore) -> None:
     assert tex(ODD) in latex and ODD not in latex and "|b" not in latex
 
 
+@pytest.mark.parametrize("text", ["# a", "## a", "- a", "+ a", "1. a", "12) a"])
+def test_a_line_of_its_own_is_no_heading_and_no_list(text: str) -> None:
+    assert md(text).replace("\\", "") == text and re.match(r"\d*\\", md(text))
+    assert md("-") == "-" and md("-5 %") == "-5 %" and md("3.5 %") == "3.5 %" and md("#1") == "#1"
+
+
+def test_no_output_passes_on_characters_that_a_terminal_obeys(make_store: MakeStore) -> None:
+    from xml.etree import ElementTree
+
+    from leaderboard.gate import Finding, Report, to_junit
+
+    bad = "a\x1b[31m\x07b\u202ec"
+    store = make_store("s", {bad: {"in-domain": [flags(50, 0.5, 0)]}, "plain": {"in-domain": [flags(50, 0.5, 0)]}})
+    tables = build_tables(from_store(store))
+    texts = [Board().render([store], "md", False), to_latex(tables), to_terminal(tables, 80)]
+    texts.append(to_junit(Report((Finding(bad, "higher", "fail", bad),), {"reason": bad}), False))
+    ElementTree.fromstring(texts[-1])
+    for text in texts:
+        assert isinstance(text, str) and not re.search("[\x07\x1b\u202e]", text) and "\ufffd" in text
+
+
 # --- n and signs --------------------------------------------------------------------------------------------------------
 
 
