@@ -104,7 +104,7 @@ def score_rows(
         name, suite.card.order, item.label, subject, item.probe_seed, found.metrics, found.checks, comparable, key,
         notes=(*measured.notes, *found.notes), inputs=dict(inputs), code=dict(code), findings=measured.findings,
     )  # fmt: skip
-    wanted = [metric.name for metric in found.metrics if metric.role == "primary" or metric.group]
+    wanted = [metric.name for metric in found.metrics if metric.role != "companion" or metric.group]
     with plugin_errors(suite):
         units = suite.units(rows, item, settings, cards, wanted)
     return Scored(record, checked_units(suite, units, found, wanted))

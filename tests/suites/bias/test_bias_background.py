@@ -188,11 +188,13 @@ def test_a_background_record_says_of_each_number_how_and_for_whom():
     rows = counted_rows(80, 70, 60, n=90) | {"converted": np.arange(270) < 3}
     result = score(rows, CARD)
     facts = {m.name: (m.unit, m.better, m.role, m.estimate.method, m.estimate.n, m.beside) for m in result.metrics}
-    pairs = "bootstrap (foreground pairs, within class)"
+    pairs, alone = "bootstrap (foreground pairs, within class)", "bootstrap (foregrounds, within class)"
     assert facts == {
         "BG_Gap": ("points", "lower", "primary", pairs, 90, ("mixed_same",)),
         "relative_gap": ("fraction", "lower", "companion", pairs, 90, ()),
         **dict.fromkeys(VARIATIONS, ("fraction", "higher", "companion", "wilson", 90, ())),
+        "paste_cost": ("points", "lower", "secondary", alone, 90, ()),
+        "paste_share": ("fraction", "lower", "secondary", alone, 90, ()),
     }
     assert {m.estimate.population for m in result.metrics} == {"new foregrounds"}
     found = values(result)
