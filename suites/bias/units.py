@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.api import FloatArray, Units, flag_units
-from suites.bias.background import paste_tables, pair_tables
+from suites.bias.background import pair_tables, paste_tables
 from suites.bias.cards import CueConflictCard
 from suites.bias.context import uncommon_count
 from suites.bias.second_reading import reciprocal_ranks, top1_rows
