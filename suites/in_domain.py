@@ -208,9 +208,7 @@ def _confidence_units(rows: pd.DataFrame, names: Sequence[str]) -> tuple[Units, 
 
     both = rows["confidence"].to_numpy(), (rows["label"] == rows["predicted"]).to_numpy()
     area, selective = confidence.area_under_risk_coverage(*both), confidence.accuracy_at(*both)
-    values = {"overconfidence": both[0] - both[1]}
-    values |= {name: one.influence + one.estimate.value
-               for name, one in (("aurc", area), ("accuracy_at_80", selective))}  # fmt: skip
+    values = {"overconfidence": both[0] - both[1], "aurc": area.pseudo, "accuracy_at_80": selective.pseudo}
     ids, ones = tuple(map(str, rows["item"])), np.ones(len(rows))
     return tuple(Units(name, "share", ids, np.zeros(len(ids), dtype=np.int64), np.stack([values[plain], ones], axis=1))
                  for name in names if (plain := name.partition("@")[0]) in values)  # fmt: skip

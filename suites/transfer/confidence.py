@@ -74,12 +74,12 @@ class Selective:
 
     Attributes:
         estimate: The number, a fraction.
-        influence: (images,) first-order contribution of each image in the order given, mean 0: the number moves by
-            ``influence / n`` when an image is doubled.
+        pseudo: (images,) pseudo-value of each image in the order given: the number plus the image's first-order influence. Their
+            mean is the number.
     """
 
     estimate: Estimate
-    influence: FloatArray
+    pseudo: FloatArray
 
 
 def area_under_risk_coverage(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> Selective:
@@ -101,7 +101,7 @@ def area_under_risk_coverage(confidence: npt.ArrayLike, correct: npt.ArrayLike) 
     else:
         factor = math.exp(_Z * se / value)
         found = Estimate(value, value / factor, min(1.0, value * factor), n, method, POPULATION)
-    return Selective(found, _back(influence, order))
+    return Selective(found, _back(value + influence, order))
 
 
 def _from_below(terms: FloatArray, c: FloatArray) -> FloatArray:
@@ -124,11 +124,11 @@ def accuracy_at(confidence: npt.ArrayLike, correct: npt.ArrayLike, coverage: flo
     influence = (kept * (right - value) + (edge - value) * (share - kept)) / share
     se = float(influence.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
     if value in (0.0, 1.0) or not se:
-        return Selective(wilson(int(right[kept].sum()), count, population=POPULATION), _back(influence, order))
+        return Selective(wilson(int(right[kept].sum()), count, population=POPULATION), _back(value + influence, order))
     effective = max(1.0, value * (1 - value) / se**2)  # Wilson's interval of as many images as give this error
     found = wilson_share(value, effective)
     estimate = Estimate(value, *found, count, "Wilson, infinitesimal jackknife", POPULATION)
-    return Selective(estimate, _back(influence, order))
+    return Selective(estimate, _back(value + influence, order))
 
 
 def wilson_share(p: float, n: float) -> tuple[float, float]:
@@ -163,5 +163,5 @@ def _back(values: FloatArray, order: npt.NDArray[np.int64]) -> FloatArray:
 
 def _middle_rank(rising: FloatArray) -> FloatArray:
     """Return the middle of the ranks that equal values share, from 0 to n: (n,)."""
-    first, last = (np.searchsorted(rising, rising, side=side) for side in ("left", "right"))  # type: ignore[call-overload]
+    first, last = np.searchsorted(rising, rising, "left"), np.searchsorted(rising, rising, "right")
     return np.asarray((first + last) / 2)
