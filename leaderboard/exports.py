@@ -21,7 +21,7 @@ ON_THE_BOARD = "the spread over seeds is in the full leaderboard"
 RESOLUTION = "resolution"
 RESOLUTION_MEANS = (
     "the smallest true difference of two rows that these items and seeds show in four of five cases (paired, two-sided 5 %, before "
-    "any correction; median over pairs of rows); smaller differences cannot be told from none"
+    "any correction; median over the pairs with most seeds); smaller differences cannot be told from none"
 )
 
 

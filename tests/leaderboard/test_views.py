@@ -177,6 +177,15 @@ def test_the_resolution_of_two_single_runs_by_hand() -> None:
     assert found == pytest.approx(2.829 * np.sqrt((0.3 - 0.01) / 99), rel=0.002)
 
 
+def test_the_resolution_is_that_of_the_pairs_with_most_seeds() -> None:
+    """A pair of one and two seeds has one degree of freedom and says less."""
+    two = [measured(flags(400, rate, i), flags(400, rate + 0.02, 9 + i)) for i, rate in enumerate((0.6, 0.7))]
+    single = [measured(flags(400, 0.65, 20 + i)) for i in range(3)]
+    alone = resolution(two)
+    assert resolution([*single, *two]) == alone and alone is not None
+    assert (resolution([single[0], two[0]]) or 0) > 1.3 * alone
+
+
 def test_the_resolution_is_the_median_over_pairs_and_needs_two_values() -> None:
     values = [measured(flags(400, rate, i)) for i, rate in enumerate((0.5, 0.8, 0.95))]
     pairs = [resolution([values[i], values[j]]) for i, j in ((0, 1), (0, 2), (1, 2))]
