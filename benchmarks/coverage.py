@@ -186,6 +186,12 @@ def _consistency(rng: Rng) -> Estimate:
     return error_consistency(np.hstack([network, people]), pairs, population="", replicates=REPLICATES)
 
 
+def _two_networks(rng: Rng) -> Estimate:
+    images = rng.normal(0, 1.5, (1280, 1))
+    right = rng.random((1280, 2)) < _logistic(np.array([-0.5, 0.5]) + images)
+    return error_consistency(right, [(0, 1)], population="", replicates=REPLICATES)
+
+
 def _confidences(rng: Rng, n: int, sharper: float) -> tuple[np.ndarray, np.ndarray]:
     """Return confidences and right answers; the logit of a confidence is that of the truth times ``sharper``."""
     p = 0.2 + 0.8 * _logistic(rng.normal(1.6, 1.6, n))
@@ -321,18 +327,19 @@ CASES = (  # new ones go last: a case's place is its seed
     Case("paired difference, n = 440, 3 + 3 seeds", "new images and seeds", _paired(440, 3, 0.15)),
     Case("AP, 40 images of 2 categories", "new images", _detection(40, 2)),
     Case("paste cost, 9 x 450", "new foregrounds", _paste(paste_cost_statistic, 450)),
-    Case("paste share, 9 x 450", "new foregrounds", _paste(paste_share_statistic, 450), conservative=True),
+    Case("paste share, 9 x 450", "new foregrounds", _paste(paste_share_statistic, 450)),
     Case("error consistency with ten people, 1,280 images", "new images, these people", _consistency),
     Case("calibration error of a calibrated network, n = 600", "new test images", _confidence(calibration_error, 600),
-         conservative=True, truth=0.0),
+         truth=0.0),
     Case("calibration error, overconfident, n = 600", "new test images", _confidence(calibration_error, 600, 1.6),
-         conservative=True, truth=_true_calibration_error(1.6)),
+         truth=_true_calibration_error(1.6)),
     Case("calibration error, overconfident, n = 5,000", "new test images", _confidence(calibration_error, 5000, 1.6),
-         conservative=True, truth=_true_calibration_error(1.6)),
+         truth=_true_calibration_error(1.6)),
     Case("overconfidence, n = 600", "new test images", _confidence(overconfidence, 600, 1.6)),
     Case("area under risk-coverage, n = 600", "new test images",
          _confidence(lambda c, y: area_under_risk_coverage(c, y).estimate, 600)),
     Case("accuracy at 80 % coverage, n = 600", "new test images", _confidence(lambda c, y: accuracy_at(c, y).estimate, 600)),
+    Case("error consistency of two networks, 1,280 images", "new images, these weights", _two_networks),
 )
 
 

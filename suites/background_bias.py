@@ -56,6 +56,8 @@ class BackgroundBias(Suite[BackgroundSettings]):
             "paste_share is a bound: if pasting onto the background of another class costs up to twice what it costs onto one of the "
             "same class, this share of BG_Gap is pasting, not background; undefined where BG_Gap is not positive. Both in the "
             "view 'bias' of the board, never ranked or gated",
+            "the background of Mixed-Same always fits: a network that reads it gains there, which lowers the paste cost, below zero "
+            "where pasting itself is cheap",
             "restricted=true: BG_Gap@8of9 for ImageNet-100 heads (3,600 of 4,050 foregrounds; no fish)",
         ),
         citation="Xiao et al., ICLR 2021; lbGen, CVPR 2025, Table 3",
