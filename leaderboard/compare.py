@@ -204,7 +204,9 @@ NOTE = (
 )
 
 
-AGREEMENT = "Error consistency, Cohen's kappa of right and wrong answers to the same items (0: independent errors, 1: the same)"
+AGREEMENT = (
+    "Error consistency, Cohen's kappa of right and wrong answers to the same items (0: independent errors, 1: the same)"
+)
 
 
 def to_markdown(found: Sequence[Comparison], names: tuple[str, str]) -> str:

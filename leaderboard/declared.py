@@ -42,7 +42,9 @@ def generators(tables: Sequence[Table], declared: Declarations) -> Section | Non
 
 def formulas_of(suite: str, known: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return the formulas of a suite and of its metrics, each by its name: ``texture-bias``, ``texture-bias/TI``."""
-    metrics = [(f"{suite}/{fact.removeprefix(METRIC)}", text) for fact, text in known.items() if fact.startswith(METRIC)]
+    metrics = [
+        (f"{suite}/{fact.removeprefix(METRIC)}", text) for fact, text in known.items() if fact.startswith(METRIC)
+    ]
     return [(suite, known.get("formula", "")), *metrics]
 
 

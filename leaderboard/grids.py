@@ -79,7 +79,9 @@ def grids(table: Table, facts: Facts, formulas: Mapping[str, str]) -> list[Grid]
     primary = {title: columns for title, columns in groups if columns[0].role != "secondary"}
     means = {suite: [column for column in columns if column.position] for suite, columns in primary.items()}
     main = [column for suite, columns in primary.items() for column in means[suite] or columns]
-    found = [_grid("", table, main, facts, formulas, {c for c in main if c.suite in (ACCURACY, *MATCHED)})] if main else []
+    found = (
+        [_grid("", table, main, facts, formulas, {c for c in main if c.suite in (ACCURACY, *MATCHED)})] if main else []
+    )
     for title, columns in groups:
         if title not in primary:
             found.append(_grid(title, table, columns, facts, formulas, set()))

@@ -28,7 +28,9 @@ def to_latex(tables: list[Table]) -> str:
     parts = ["% needs \\usepackage{booktabs}"]
     for table in tables:
         for title, columns in table.groups():
-            notes = "".join(f" {note}." for note in table.notes if any(note.startswith(f"{c.title}: ") for c in columns))
+            notes = "".join(
+                f" {note}." for note in table.notes if any(note.startswith(f"{c.title}: ") for c in columns)
+            )
             parts.append(_table(table, columns, f"{title}, {table.title}.{notes}"))
     return "\n".join(parts) + "\n"
 

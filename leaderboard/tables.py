@@ -185,7 +185,9 @@ def _without_undefined(table: Table) -> Table:
             table.columns.remove(column)
             for cells in table.rows.values():
                 cells.pop(column, None)
-    table.notes += [f"{suite} {', '.join(names)}: undefined in all rows, {why}" for (suite, why), names in dropped.items()]
+    table.notes += [
+        f"{suite} {', '.join(names)}: undefined in all rows, {why}" for (suite, why), names in dropped.items()
+    ]
     return table
 
 

@@ -49,7 +49,11 @@ def to_terminal(tables: Sequence[Table], width: int = 80, colour: bool = False) 
     )  # fmt: skip
     for table in tables:
         _print(console, table, width)
-    words = legend(ON_THE_BOARD, groups=False).replace("*recorded*", "Recorded").replace(f"*{RESOLUTION}*", RESOLUTION.capitalize())
+    words = (
+        legend(ON_THE_BOARD, groups=False)
+        .replace("*recorded*", "Recorded")
+        .replace(f"*{RESOLUTION}*", RESOLUTION.capitalize())
+    )
     console.print(words, style="dim")
     assert isinstance(console.file, io.StringIO)
     return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())

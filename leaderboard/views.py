@@ -25,7 +25,9 @@ def parse_view(text: str) -> View:
     for view in VIEWS:
         if view == text:
             return view
-    raise UserError(f"unknown columns {text!r}", f"columns: {', '.join(VIEWS)}", f"{did_you_mean(text, VIEWS)}correct --columns")
+    raise UserError(
+        f"unknown columns {text!r}", f"columns: {', '.join(VIEWS)}", f"{did_you_mean(text, VIEWS)}correct --columns"
+    )
 
 
 def in_view(record: Record, metric: Metric, view: View) -> bool:

@@ -126,7 +126,9 @@ def _with_people(rows: Mapping[str, Any], seed: int) -> Estimate:
     own = np.asarray(rows["answer"]) == shape
     theirs = [[answer == wanted for answer in known[name].values()] for name, wanted in zip(names, shape, strict=True)]
     right = np.column_stack([own, np.asarray(theirs, dtype=bool).reshape(len(names), -1)])
-    return error_consistency(right, [(0, other) for other in range(1, right.shape[1])], population=population, seed=seed)
+    return error_consistency(
+        right, [(0, other) for other in range(1, right.shape[1])], population=population, seed=seed
+    )
 
 
 def _by_person(rows: Mapping[str, Any]) -> tuple[FloatArray, int]:

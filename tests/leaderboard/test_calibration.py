@@ -190,10 +190,16 @@ def test_secondary_metrics_follow_the_three_in_the_tables_and_stay_out_of_the_fi
     found, before = responses(rich), responses(plain)
     assert to_csv(found).startswith(to_csv(before))
     text = to_markdown(found)
-    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## TI", "## texture_sensitivity", "## shape_sensitivity"]
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## TI",
+        "## texture_sensitivity",
+        "## shape_sensitivity",
+    ]
     own = by_cause(found, "texture_sensitivity")["texture"]
     assert own.own and own.points[0].bias == pytest.approx(5.0) and own.points[-1].bias == pytest.approx(21.0)
-    assert "rises with the dose" in verdict(own, found) and "cross-talk at most" in verdict(by_cause(found, "texture_sensitivity")["scene"], found)
+    assert "rises with the dose" in verdict(own, found) and "cross-talk at most" in verdict(
+        by_cause(found, "texture_sensitivity")["scene"], found
+    )
     assert by_cause(found, "shape_sensitivity")["texture"].points[0].bias == pytest.approx(90.0)
     for name, responses_ in (("rich", found), ("plain", before)):
         draw(responses_, tmp_path / f"{name}.png")

@@ -69,7 +69,10 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_secondary_metrics_leave_the_main_view_as_it_was(stores: tuple[Path, Path], style: str) -> None:
     first, second = (Board().render([store], style, False) for store in stores)
     if style == "html":  # what stands behind a click names the record's other metrics, too
-        first, second = (re.sub(r'<script type="application/json".*?</script>', "", str(page), flags=re.S) for page in (first, second))
+        first, second = (
+            re.sub(r'<script type="application/json".*?</script>', "", str(page), flags=re.S)
+            for page in (first, second)
+        )
     assert first == second
 
 
@@ -107,11 +110,19 @@ def test_each_view_has_its_columns(stores: tuple[Path, Path]) -> None:
 def test_secondary_columns_stand_in_groups_of_their_own_and_are_not_ranked(stores: tuple[Path, Path]) -> None:
     page = str(Board().render([stores[1]], "md", False, columns="bias"))
     heads = re.findall(r"^### (.*)$", page, re.M)
-    assert heads == ["in-domain", "in-domain: secondary", "texture-bias", "texture-bias: secondary", "bias against in-domain accuracy"]
+    assert heads == [
+        "in-domain",
+        "in-domain: secondary",
+        "texture-bias",
+        "texture-bias: secondary",
+        "bias against in-domain accuracy",
+    ]
     group = page.partition("### texture-bias: secondary")[2].partition("###")[0]
     assert "shape_accuracy" in group and "TI" not in group and "*" not in group.replace("*resolution*", "")
     html = str(Board().render([stores[1]], "html", False, columns="all"))
-    assert [html.count(f"<h3>{title}</h3>") for title in ("in-domain: secondary", "images: secondary", "in-domain")] == [1, 1, 0]
+    assert [
+        html.count(f"<h3>{title}</h3>") for title in ("in-domain: secondary", "images: secondary", "in-domain")
+    ] == [1, 1, 0]
     main = html.partition('<table class="main">')[2].partition("</table>")[0]
     assert "accuracy_" not in main and ">TI" in main.replace("\n", "")
     assert str(Board().render([stores[1]], "latex", False, columns="all")).count(": secondary, profile toy") == 3
@@ -142,7 +153,9 @@ def test_compare_gives_the_error_consistency_of_single_answers(make_store: MakeS
     found = compare(*systems(("lbgen", "sd15"), [store]))
     e = found[0].agreement
     assert e is not None and e.value == pytest.approx(0.4) and e.n == 100
-    assert re.search(r"Cohen's kappa .*: in-domain 0\.40 \[0\.2\d, 0\.5\d\] n=100\.", to_markdown(found, ("lbgen", "sd15")))
+    assert re.search(
+        r"Cohen's kappa .*: in-domain 0\.40 \[0\.2\d, 0\.5\d\] n=100\.", to_markdown(found, ("lbgen", "sd15"))
+    )
     (line,) = csv.DictReader(io.StringIO(to_csv(found)))
     assert float(line["kappa"]) == pytest.approx(0.4) and float(line["kappa_low"]) < 0.4 < float(line["kappa_high"])
 
@@ -152,11 +165,17 @@ def test_the_error_consistency_of_several_seeds_is_the_mean_over_their_pairs(sto
 
     found = {one.column.suite: one.agreement for one in compare(*systems(("lbgen", "sd15"), [stores[1]]))}
     right = np.stack([flags(IMAGES, 0.4 + 0.1 * place, seed) for place in (0, 1) for seed in range(3)], axis=1)
-    pairs = [error_consistency(right, [(i, j)], population="", replicates=10).value for i in range(3) for j in range(3, 6)]
-    assert found["texture-bias"] is not None and found["texture-bias"].value == pytest.approx(np.mean(np.asarray(pairs, float)))
+    pairs = [
+        error_consistency(right, [(i, j)], population="", replicates=10).value for i in range(3) for j in range(3, 6)
+    ]
+    assert found["texture-bias"] is not None and found["texture-bias"].value == pytest.approx(
+        np.mean(np.asarray(pairs, float))
+    )
     assert found["in-domain"] is not None and found["linear-probe"] is None
     before = {one.column.suite: one.agreement for one in compare(*systems(("lbgen", "sd15"), [stores[0]]))}
-    assert before["texture-bias"] is None and before["in-domain"] == found["in-domain"], "TI alone does not say what was right"
+    assert before["texture-bias"] is None and before["in-domain"] == found["in-domain"], (
+        "TI alone does not say what was right"
+    )
 
 
 # --- resolution ---------------------------------------------------------------------------------------------------------
@@ -167,7 +186,12 @@ def measured(*runs: list[bool]) -> Value:
     names = [str(i) for i in range(len(runs[0]))]
     parts = tuple((Part("x", flag_units("m", names, run)),) for run in runs)
     rate = float(np.mean(runs))
-    return Value(Estimate(rate, rate - 0.03, rate + 0.03, len(names), "", ""), True, tuple((s, s) for s in range(len(runs))), parts=parts)
+    return Value(
+        Estimate(rate, rate - 0.03, rate + 0.03, len(names), "", ""),
+        True,
+        tuple((s, s) for s in range(len(runs))),
+        parts=parts,
+    )
 
 
 def test_the_resolution_of_two_single_runs_by_hand() -> None:
@@ -201,7 +225,12 @@ def test_a_true_difference_of_the_resolution_is_found_in_four_of_five_cases(seed
     def world(shift: float) -> tuple[Value, Value]:
         items = rng.normal(0, 1.5, n)
         return tuple(
-            measured(*((rng.random(n) < 1 / (1 + np.exp(-(1 + shift * side + items + rng.normal(0, spread))))).tolist() for _ in range(seeds)))
+            measured(
+                *(
+                    (rng.random(n) < 1 / (1 + np.exp(-(1 + shift * side + items + rng.normal(0, spread))))).tolist()
+                    for _ in range(seeds)
+                )
+            )
             for side in (0, 1)
         )  # type: ignore[return-value]
 
@@ -209,7 +238,10 @@ def test_a_true_difference_of_the_resolution_is_found_in_four_of_five_cases(seed
     wanted = float(np.median(np.asarray(sizes, dtype=float)))
     logits = rng.normal(0, 1.5, 200_000)
     steps = np.linspace(0, 2, 201)
-    gains = [float(np.mean(1 / (1 + np.exp(-(1 + s + logits[:20_000]))) - 1 / (1 + np.exp(-(1 + logits[:20_000]))))) for s in steps]
+    gains = [
+        float(np.mean(1 / (1 + np.exp(-(1 + s + logits[:20_000]))) - 1 / (1 + np.exp(-(1 + logits[:20_000])))))
+        for s in steps
+    ]
     shift = float(np.interp(wanted, gains, steps))
     worlds = 150
     power = np.mean([significantly_different(*world(shift)) for _ in range(worlds)])
@@ -238,4 +270,6 @@ def test_the_resolution_stands_under_every_column_in_every_format(stores: tuple[
 def test_a_part_of_the_board_keeps_the_resolution_of_the_whole(stores: tuple[Path, Path]) -> None:
     (table,) = build_tables(from_store(stores[0]))
     column, (first, *_) = table.columns[0], table.rows
-    assert table.part([first], {column.suite}).resolution(column, first.backbone) == table.resolution(column, first.backbone)
+    assert table.part([first], {column.suite}).resolution(column, first.backbone) == table.resolution(
+        column, first.backbone
+    )

@@ -229,7 +229,9 @@ def test_the_paste_cost_and_the_share_of_the_gap_it_could_explain_by_hand():
     assert found["BG_Gap"].estimate.value == pytest.approx(1000 / 90)
 
 
-@pytest.mark.parametrize(("counts", "share"), [((90, 80, 75), 1.0), ((75, 80, 70), 0.0), ((85, 80, 80), None), ((85, 80, 82), None)])
+@pytest.mark.parametrize(
+    ("counts", "share"), [((90, 80, 75), 1.0), ((75, 80, 70), 0.0), ((85, 80, 80), None), ((85, 80, 82), None)]
+)
 def test_the_share_stays_between_nothing_and_all_and_needs_a_gap(counts, share):
     found = values(score(counted_rows(*counts, n=90), CARD))["paste_share"]
     assert found.value == share
@@ -247,7 +249,7 @@ def test_paste_units_keep_both_views_of_a_foreground():
 
 def test_foregrounds_that_original_lacks_are_refused():
     rows = counted_rows(85, 80, 70, n=90)
-    kept = np.flatnonzero(np.asarray(rows["variation"]) != "original").tolist() + [0]
+    kept = [*np.flatnonzero(np.asarray(rows["variation"]) != "original").tolist(), 0]
     broken = {name: np.asarray(column)[kept] for name, column in rows.items()}
     with pytest.raises(ValueError, match="original and mixed_same"):
         score(broken, CARD)

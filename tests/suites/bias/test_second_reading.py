@@ -50,12 +50,18 @@ def toy():
 
 def test_top1_over_all_classes_and_sensitivities_by_hand():
     found = {name: metric.estimate for name, metric in reading(toy()).items()}
-    assert [found[f"top1_{name}"].value for name in ("shape", "texture", "neither")] == pytest.approx([2 / 5, 1 / 5, 2 / 5])
-    assert all(found[f"top1_{name}"].n == 5 and found[f"top1_{name}"].method == "wilson" for name in ("shape", "neither"))
+    assert [found[f"top1_{name}"].value for name in ("shape", "texture", "neither")] == pytest.approx(
+        [2 / 5, 1 / 5, 2 / 5]
+    )
+    assert all(
+        found[f"top1_{name}"].n == 5 and found[f"top1_{name}"].method == "wilson" for name in ("shape", "neither")
+    )
     assert (found["TI_all_classes"].value, found["TI_all_classes"].n) == (pytest.approx(1 / 3), 3)
     assert found["shape_sensitivity"].value == pytest.approx((1 + 1 / 4 + 0 + 0 + 1) / 5)
     assert found["texture_sensitivity"].value == pytest.approx((1 / 2 + 1 + 1 / 2 + 0 + 1 / 5) / 5)
-    assert (found["shape_accuracy"].value, found["shape_accuracy"].n) == (pytest.approx(3 / 6), 6), "images that agree count"
+    assert (found["shape_accuracy"].value, found["shape_accuracy"].n) == (pytest.approx(3 / 6), 6), (
+        "images that agree count"
+    )
     assert values(score(toy(), CARD))["TI"].value == pytest.approx(1 / 2), "the forced choice says one half"
 
 
@@ -81,7 +87,14 @@ def test_rows_of_older_versions_say_why_nothing_is_known(answers, stimuli):
     rows = with_answers(stimuli, answers["mvh:resnet50"])
     found = reading(rows)
     reasons = {name for name, metric in found.items() if metric.estimate.value is None}
-    assert reasons == {"top1_shape", "top1_texture", "top1_neither", "TI_all_classes", "shape_sensitivity", "texture_sensitivity"}
+    assert reasons == {
+        "top1_shape",
+        "top1_texture",
+        "top1_neither",
+        "TI_all_classes",
+        "shape_sensitivity",
+        "texture_sensitivity",
+    }
     assert "run the suite again" in found["top1_shape"].estimate.reason
     assert found["error_consistency"].estimate.value is not None and found["shape_accuracy"].estimate.n == 1280
 
@@ -91,7 +104,12 @@ def test_error_consistency_with_people_is_that_of_the_published_answers(answers,
     found = reading(with_answers(stimuli, answers["mvh:resnet50"]))["error_consistency"]
     e = found.estimate
     assert e.value == pytest.approx(0.067997, abs=1e-6) and e.n == 1280 and e.low < e.value < e.high
-    assert (found.role, found.unit, found.better, e.population) == ("secondary", "ratio", "neither", "new images, these people")
+    assert (found.role, found.unit, found.better, e.population) == (
+        "secondary",
+        "ratio",
+        "neither",
+        "new images, these people",
+    )
 
 
 def test_error_consistency_between_people_is_that_of_all_45_pairs(answers, stimuli, monkeypatch):
@@ -116,7 +134,11 @@ def test_the_suite_adds_secondary_metrics_and_changes_no_other():
     rows, suite = pd.DataFrame(toy()), TextureBias()
     item = Item("texture-bias", ("cue-conflict",))
     plain, whole = score(toy(), CARD), suite.score(rows, item, TextureSettings(), {})
-    assert whole.metrics[: len(plain.metrics)] == plain.metrics and whole.checks == plain.checks and whole.notes == plain.notes
+    assert (
+        whole.metrics[: len(plain.metrics)] == plain.metrics
+        and whole.checks == plain.checks
+        and whole.notes == plain.notes
+    )
     assert {m.role for m in whole.metrics[len(plain.metrics) :]} == {"secondary"}
     assert {m.name for m in whole.metrics} == set(TextureBias.card.metrics)
     backwards = suite.score(rows[::-1], item, TextureSettings(), {})
@@ -133,7 +155,11 @@ def test_units_of_the_second_reading_are_the_numbers_themselves():
 
 
 def test_names_of_a_restricted_head_carry_its_coverage():
-    rows = toy() | {"coverage": np.asarray(["2of16"] * 6), "head": np.asarray([""] * 6), "members": np.ones(6, dtype=int)}
+    rows = toy() | {
+        "coverage": np.asarray(["2of16"] * 6),
+        "head": np.asarray([""] * 6),
+        "members": np.ones(6, dtype=int),
+    }
     frame, item = pd.DataFrame(rows), Item("texture-bias", ("cue-conflict",))
     found = TextureBias().score(frame, item, TextureSettings(), {})
     names = [m.name for m in found.metrics]

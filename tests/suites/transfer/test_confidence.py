@@ -118,7 +118,9 @@ def test_in_domain_gives_them_beside_an_unchanged_accuracy() -> None:
     old = suite.score(rows.drop(columns="confidence"), ITEM, InDomainSettings(), {})
     new = suite.score(rows, ITEM, InDomainSettings(), {})
     assert new.metrics[:2] == old.metrics[:2] and new.metrics[0].estimate.value == pytest.approx(0.8)
-    assert {m.name: m.better for m in new.metrics[2:]} == dict(SECONDARY) and {m.role for m in new.metrics[2:]} == {"secondary"}
+    assert {m.name: m.better for m in new.metrics[2:]} == dict(SECONDARY) and {m.role for m in new.metrics[2:]} == {
+        "secondary"
+    }
     assert all(m.estimate.value is not None for m in new.metrics)
     for metric in old.metrics[2:]:
         assert metric.estimate.value is None and "run the suite again" in metric.estimate.reason
@@ -127,7 +129,9 @@ def test_in_domain_gives_them_beside_an_unchanged_accuracy() -> None:
     units = {one.metric: one.value() for one in suite.units(rows, ITEM, InDomainSettings(), {}, names)}
     assert set(units) == {"top1", "overconfidence", "aurc", "accuracy_at_80"}
     assert all(units[m.name] == pytest.approx(m.estimate.value) for m in new.metrics if m.name in units)
-    assert [u.metric for u in suite.units(rows.drop(columns="confidence"), ITEM, InDomainSettings(), {}, names)] == ["top1"]
+    assert [u.metric for u in suite.units(rows.drop(columns="confidence"), ITEM, InDomainSettings(), {}, names)] == [
+        "top1"
+    ]
 
 
 def test_a_restricted_head_names_its_coverage() -> None:
@@ -146,4 +150,6 @@ def test_the_confidence_is_the_softmax_of_the_prediction_among_the_classes_of_th
     rows = classify(lambda images: logits, tmp_path, ["a.png"], np.zeros(1, dtype=np.int64), eval_transform(32), [0, 2, 3],
                     batch_size=1, workers=1, progress=lambda *_: None, name="in-val")  # fmt: skip
     e = np.exp([2.0, 1.0, 0.0])
-    assert rows["predicted"].tolist() == [0] and rows["confidence"].tolist() == pytest.approx([e[0] / e.sum()], abs=1e-15)
+    assert rows["predicted"].tolist() == [0] and rows["confidence"].tolist() == pytest.approx(
+        [e[0] / e.sum()], abs=1e-15
+    )
