@@ -24,9 +24,23 @@ def texture_units(rows: Mapping[str, Any], metric: str) -> Units:
     return Units(metric, "share", names, np.zeros(len(names), dtype=np.int64), features)
 
 
+SECOND = {
+    "top1_shape",
+    "top1_texture",
+    "top1_neither",
+    "TI_all_classes",
+    "shape_sensitivity",
+    "texture_sensitivity",
+    "shape_accuracy",
+}
+"""Metrics of the second reading that have units."""
+
+
 def second_units(rows: Mapping[str, Any], card: CueConflictCard, names: Sequence[str]) -> tuple[Units, ...]:
     """Return the units of the second reading: all images for the accuracy by shape, conflict images for the rest."""
     found: dict[str, Units] = {}
+    if not {name.partition("@")[0] for name in names} & SECOND:
+        return ()
     images = np.asarray(rows["image"]).astype(str)
     shape, texture, answer = (np.asarray(rows[name]) for name in ("shape", "texture", "answer"))
     if "observer" not in rows:
