@@ -122,6 +122,8 @@ def _block(table: Table, columns: list[Column], title: str) -> str:
             texts += [md_cell(table, key, column), spread_text(table, key, column), *beside_texts(table, key, column)]
         lines.append(md_row(texts))
     for backbone in dict.fromkeys(key.backbone for key in shown):
+        if all(table.resolution(column, backbone) is None for column in columns):
+            continue
         texts = [f"*{RESOLUTION}*", md(backbone), ""]
         for column in columns:
             texts += [resolution_text(table, column, backbone), "", *("" for _ in table.beside(column))]

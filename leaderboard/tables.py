@@ -115,11 +115,13 @@ class Table:
         return self._ties[slot]
 
     def resolution(self, column: Column, backbone: str) -> float | None:
-        """Return the smallest difference that the rows of a backbone could show in a column (``ties.resolution``)."""
+        """Return the smallest difference that the rows of a backbone, all rows if it has one, could show (``ties.resolution``)."""
         slot = (column, backbone)
         if slot not in self._resolutions:
-            cells = [row[column] for key, row in self.rows.items() if key.backbone == backbone and column in row]
-            self._resolutions[slot] = resolution([v for v in cells if v.valid and v.estimate.value is not None])
+            every = {key: row[column] for key, row in self.rows.items() if column in row}
+            ranked = {key: v for key, v in every.items() if v.valid and v.estimate.value is not None}
+            mine = [v for key, v in ranked.items() if key.backbone == backbone]
+            self._resolutions[slot] = resolution(mine if len(mine) > 1 else [*ranked.values()])
         return self._resolutions[slot]
 
     def groups(self) -> list[tuple[str, list[Column]]]:
@@ -178,16 +180,15 @@ def build_tables(entries: Sequence[Entry], view: View = "main", companions: bool
 def _without_undefined(table: Table) -> Table:
     """Drop secondary columns in which no row has a value; a note says why."""
     dropped: dict[tuple[str, str], list[str]] = {}
-    for column in [column for column in table.columns if column.role == "secondary"]:
+    for column in [c for c in table.columns if c.role == "secondary"]:
         estimates = [cells[column].estimate for cells in table.rows.values() if column in cells]
         if all(estimate.value is None for estimate in estimates):
             dropped.setdefault((column.suite, estimates[0].reason), []).append(column.name)
             table.columns.remove(column)
             for cells in table.rows.values():
                 cells.pop(column, None)
-    table.notes += [
-        f"{suite} {', '.join(names)}: undefined in all rows, {why}" for (suite, why), names in dropped.items()
-    ]
+    for (suite, why), names in dropped.items():
+        table.notes.append(f"{suite} {', '.join(names)}: undefined in all rows, {why}")
     return table
 
 

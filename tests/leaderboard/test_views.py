@@ -19,6 +19,7 @@ from harness.store.records import Metric, Record
 from leaderboard.baseline import gated, write_baseline
 from leaderboard.board import Board
 from leaderboard.compare import compare, systems, to_csv, to_markdown
+from leaderboard.exports import to_markdown as to_page
 from leaderboard.gate import decide
 from leaderboard.sources import from_baseline, from_store, read_head
 from leaderboard.tables import Value, build_tables
@@ -265,6 +266,23 @@ def test_the_resolution_stands_under_every_column_in_every_format(stores: tuple[
     lines = json.loads(str(Board().render([stores[1]], "json", False)))
     assert {line["resolution"] for line in lines if line["metric"] == "top1"} == {size}
     assert {line["role"] for line in lines} == {"primary", "secondary"}
+
+
+def test_checkpoints_of_different_backbones_are_told_apart_from_each_other(stores: tuple[Path, Path]) -> None:
+    """Where a backbone has one row its resolution is that of all rows; a single row has none, and no line."""
+    entries = [e for e in from_store(stores[0]) if e.record.suite == "in-domain"]
+    mixed = [
+        replace(e, record=replace(e.record, subject=replace(e.record.subject, backbone="vit")))
+        if e.record.subject.generator == "sd15" else e for e in entries
+    ]  # fmt: skip
+    (same,), (apart,), (alone,) = (build_tables(part) for part in (entries, mixed, mixed[:1]))
+    column = same.columns[0]
+    assert (
+        apart.resolution(apart.columns[0], "vit")
+        == apart.resolution(apart.columns[0], "resnet10")
+        == same.resolution(column, "resnet10")
+    )
+    assert alone.resolution(alone.columns[0], "resnet10") is None and "| *resolution*" not in to_page([alone])
 
 
 def test_a_part_of_the_board_keeps_the_resolution_of_the_whole(stores: tuple[Path, Path]) -> None:
