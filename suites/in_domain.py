@@ -68,7 +68,7 @@ class InDomain(Suite[InDomainSettings]):
             "mean_per_class": "mean over classes of the accuracy within each class",
             "calibration_error": "sqrt(sum over bins of n_b / n * g_b^2), g_b^2: mean over pairs of different images of a bin of the "
             "product of their (confidence - correct), correct 0 or 1; 15 bins of equal count, 0 where the sum is negative",
-            "overconfidence": "mean confidence - accuracy; negative where the network is too modest",
+            "overconfidence": "100 * (mean confidence - accuracy), percentage points; negative where the network is too modest",
             "aurc": "area under the risk-coverage curve: mean over images of the error among the images at least as confident",
             "accuracy_at_80": "accuracy on the 80 % of images with the highest confidence",
         },
@@ -189,14 +189,14 @@ def _confidence_metrics(rows: pd.DataFrame, coverage: str) -> tuple[Metric, ...]
         both = rows["confidence"].to_numpy(), rows["label"].to_numpy() == rows["predicted"].to_numpy()
         found = {
             "calibration_error": confidence.calibration_error(*both),
-            "overconfidence": confidence.overconfidence(*both),
+            "overconfidence": confidence.overconfidence(*both).scaled(100),
             "aurc": confidence.area_under_risk_coverage(*both).estimate,
             "accuracy_at_80": confidence.accuracy_at(*both).estimate,
         }
     else:
         why = "the rows hold no confidences: an older version measured them; run the suite again"
         found = dict.fromkeys(SECONDARY, undefined(why, population=confidence.POPULATION))
-    return tuple(Metric(f"{name}{coverage}", found[name], better=better, role="secondary")
+    return tuple(Metric(f"{name}{coverage}", found[name], "points" if name == "overconfidence" else "fraction", better, "secondary")
                  for name, better in SECONDARY.items())  # fmt: skip
 
 
@@ -210,7 +210,8 @@ def _confidence_units(rows: pd.DataFrame, names: Sequence[str]) -> tuple[Units, 
     area, selective = confidence.area_under_risk_coverage(*both), confidence.accuracy_at(*both)
     values = {"overconfidence": both[0] - both[1], "aurc": area.pseudo, "accuracy_at_80": selective.pseudo}
     ids, ones = tuple(map(str, rows["item"])), np.ones(len(rows))
-    return tuple(Units(name, "share", ids, np.zeros(len(ids), dtype=np.int64), np.stack([values[plain], ones], axis=1))
+    return tuple(Units(name, "share", ids, np.zeros(len(ids), dtype=np.int64), np.stack([values[plain], ones], axis=1),
+                       100.0 if plain == "overconfidence" else 1.0)
                  for name in names if (plain := name.partition("@")[0]) in values)  # fmt: skip
 
 
