@@ -14,13 +14,15 @@ import numpy as np
 import pandas as pd
 
 from harness.core.files import write_text
+from harness.stats.agreement import error_consistency
 from harness.stats.difference import Part, Units, difference, seed_values
-from harness.stats.estimate import Estimate, bootstrap, mean_over, wilson
+from harness.stats.estimate import Estimate, Statistic, bootstrap, mean_over, wilson
 from leaderboard.tables import mean_of_repeats
-from suites.bias.background import gap_statistic
+from suites.bias.background import gap_statistic, paste_cost_statistic, paste_share_statistic
 from suites.bias.context import cb
 from suites.bias.texture import texture_inclination
 from suites.perception.metrics import THRESHOLDS, Ade, ade_summary, arrange_coco, jackknife
+from suites.transfer.confidence import accuracy_at, area_under_risk_coverage, calibration_error, overconfidence
 from suites.transfer.metrics import mean_per_class
 
 Rng = np.random.Generator
@@ -163,6 +165,50 @@ def _background(classes: int, per_class: int) -> Callable[[Rng], Estimate]:
     return draw
 
 
+def _paste(statistic: Statistic, per_class: int) -> Callable[[Rng], Estimate]:
+    def draw(rng: Rng) -> Estimate:
+        tables = []
+        for _ in range(9):
+            hard = rng.normal(0, 1.5, per_class)
+            views = [rng.random(per_class) < _logistic(level + hard) for level in (3.0, 2.6, 1.9)]
+            tables.append(np.stack([*views, np.ones(per_class)], axis=1).astype(float))
+        return bootstrap(statistic, tables, seed=0, population="", replicates=REPLICATES)
+
+    return draw
+
+
+def _consistency(rng: Rng) -> Estimate:
+    """A network and ten people on 1,280 images; people agree with each other more than with the network."""
+    images, eyes = rng.normal(0, 1.0, (1280, 1)), rng.normal(0, 1.5, (1280, 1))
+    people = rng.random((1280, 10)) < _logistic(1.5 + images + eyes + rng.normal(0, 0.3, 10))
+    network = rng.random((1280, 1)) < _logistic(-1.5 + images)
+    pairs = [(0, person) for person in range(1, 11)]
+    return error_consistency(np.hstack([network, people]), pairs, population="", replicates=REPLICATES)
+
+
+def _two_networks(rng: Rng) -> Estimate:
+    images = rng.normal(0, 1.5, (1280, 1))
+    right = rng.random((1280, 2)) < _logistic(np.array([-0.5, 0.5]) + images)
+    return error_consistency(right, [(0, 1)], population="", replicates=REPLICATES)
+
+
+def _confidences(rng: Rng, n: int, sharper: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return confidences and right answers; the logit of a confidence is that of the truth times ``sharper``."""
+    p = 0.2 + 0.8 * _logistic(rng.normal(1.6, 1.6, n))
+    return _logistic(sharper * np.log(p / (1 - p))), rng.random(n) < p
+
+
+def _confidence(measure: Callable[..., Estimate], n: int, sharper: float = 1.0) -> Callable[[Rng], Estimate]:
+    return lambda rng: measure(*_confidences(rng, n, sharper))
+
+
+def _true_calibration_error(sharper: float) -> float:
+    """Return the error over fifteen bins of equal share, from many draws whose true probabilities are known."""
+    p = np.sort(0.2 + 0.8 * _logistic(np.random.default_rng(0).normal(1.6, 1.6, 1_500_000)))
+    gap = _logistic(sharper * np.log(p / (1 - p))) - p
+    return float(np.sqrt((gap.reshape(15, -1).mean(axis=1) ** 2).mean()))
+
+
 def _segmentation(images: int) -> Callable[[Rng], Estimate]:
     def draw(rng: Rng) -> Estimate:
         share = rng.dirichlet(np.full(21, 0.15), images) * 4000
@@ -239,7 +285,7 @@ def _paired(n: int, seeds: int, seed_sd: float) -> Callable[[Rng], Estimate]:
     return draw
 
 
-CASES = (
+CASES = (  # new ones go last: a case's place is its seed
     Case("accuracy, n = 600", "new test images", _accuracy(600, 0.87), truth=0.87),
     Case("accuracy, n = 50,000", "new test images", _accuracy(50_000, 0.76), truth=0.76),
     Case("accuracy near one, n = 180", "new test images", _accuracy(180, 0.97), truth=0.97),
@@ -280,6 +326,39 @@ CASES = (
     Case("paired difference, n = 440, 5 + 5 seeds", "new images and seeds", _paired(440, 5, 0.15)),
     Case("paired difference, n = 440, 3 + 3 seeds", "new images and seeds", _paired(440, 3, 0.15)),
     Case("AP, 40 images of 2 categories", "new images", _detection(40, 2)),
+    Case("paste cost, 9 x 450", "new foregrounds", _paste(paste_cost_statistic, 450)),
+    Case("paste share, 9 x 450", "new foregrounds", _paste(paste_share_statistic, 450)),
+    Case("error consistency with ten people, 1,280 images", "new images, these people", _consistency),
+    Case(
+        "calibration error of a calibrated network, n = 600",
+        "new test images",
+        _confidence(calibration_error, 600),
+        truth=0.0,
+    ),
+    Case(
+        "calibration error, overconfident, n = 600",
+        "new test images",
+        _confidence(calibration_error, 600, 1.6),
+        truth=_true_calibration_error(1.6),
+    ),
+    Case(
+        "calibration error, overconfident, n = 5,000",
+        "new test images",
+        _confidence(calibration_error, 5000, 1.6),
+        truth=_true_calibration_error(1.6),
+    ),
+    Case("overconfidence, n = 600", "new test images", _confidence(overconfidence, 600, 1.6)),
+    Case(
+        "area under risk-coverage, n = 600",
+        "new test images",
+        _confidence(lambda c, y: area_under_risk_coverage(c, y).estimate, 600),
+    ),
+    Case(
+        "accuracy at 80 % coverage, n = 600",
+        "new test images",
+        _confidence(lambda c, y: accuracy_at(c, y).estimate, 600),
+    ),
+    Case("error consistency of two networks, 1,280 images", "new images, these weights", _two_networks),
 )
 
 

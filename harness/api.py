@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from harness.plugins.inputs import classifier, open_images, write_image_list
     from harness.plugins.inspection import decode_sample, sample_paths
     from harness.plugins.suite import ColumnKind, Item, NotPlanned, Score, Suite, SuiteCard
+    from harness.stats.agreement import error_consistency
     from harness.stats.difference import Units, flag_units
     from harness.stats.estimate import (
         Estimate,
@@ -72,7 +73,7 @@ __all__ = [
     "Statistic", "Suite",
     "SuiteCard", "TrainingFailed", "Units", "UserError", "Workload",
     "atomic_path", "bootstrap", "bootstrap_two_way", "check_state", "class_images", "classifier", "content_key", "coverage",
-    "create_open_clip", "decode_image", "decode_sample", "derive_seed", "file_sha256", "find_root", "flag_units",
+    "create_open_clip", "decode_image", "decode_sample", "derive_seed", "error_consistency", "file_sha256", "find_root", "flag_units",
     "image_folder", "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute",
     "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source", "match_label_names", "open_images",
     "open_picture", "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "read_resource", "refuse_files",
@@ -110,6 +111,7 @@ _HOMES = {
     "harness.plugins.inputs": "classifier open_images write_image_list",
     "harness.plugins.inspection": "decode_sample sample_paths",
     "harness.plugins.suite": "ColumnKind Item NotPlanned Score Suite SuiteCard",
+    "harness.stats.agreement": "error_consistency",
     "harness.stats.difference": "Units flag_units",
     "harness.stats.estimate": "Estimate FloatArray Statistic bootstrap bootstrap_two_way percentile_estimate proportion ratio "
     "resample_strata totals_of undefined wilson",

@@ -103,7 +103,7 @@ def write_baseline(
         )
     kept = [entry for entry in entries if entry.record.key in used]
     names = {
-        metric.name for entry in kept for metric in entry.record.metrics if metric.role == "primary" or metric.group
+        metric.name for entry in kept for metric in entry.record.metrics if metric.role != "companion" or metric.group
     }
     units = {e.record.key: [u for u in e.units if u.metric in names] for e in kept if e.units}
     lines = [json.dumps(asdict(_slim(entry.record)), sort_keys=True, allow_nan=False) for entry in kept]
@@ -126,7 +126,7 @@ def _slim(record: Record) -> Record:
     """Return the record without what a gate and a board never read: companions outside any group that no value is read with."""
     beside = {name for metric in record.metrics if metric.role == "primary" for name in metric.beside}
     kept = tuple(
-        metric for metric in record.metrics if metric.role == "primary" or metric.group or metric.name in beside
+        metric for metric in record.metrics if metric.role != "companion" or metric.group or metric.name in beside
     )
     return replace(record, metrics=kept, notes=tuple(note for note in record.notes if notable(note)))
 

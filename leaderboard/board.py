@@ -16,6 +16,7 @@ from leaderboard.exports import to_csv, to_markdown
 from leaderboard.rows import RowKey, give_way
 from leaderboard.sources import BASELINE, WORLD, Entry, from_store, gather, recorded, shipped
 from leaderboard.tables import Table, build_tables
+from leaderboard.views import parse_view
 
 TIDY = ("long", "json", "parquet")
 STYLES = ("csv", "md", "latex", "html", *TIDY)
@@ -62,11 +63,15 @@ class Board:
             return
         print(f"full leaderboard: {store / MARKDOWN_NAME} and {CSV_NAME}", file=sys.stderr)
 
-    def render(self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False) -> str | bytes:
+    def render(
+        self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False, columns: str = "main"
+    ) -> str | bytes:
         """Return the board of stores and baseline folders, merged; bytes for ``parquet``, text for every other style.
 
+        ``columns`` names a view (``leaderboard.views``); tidy styles hold every metric.
+
         Raises:
-            UserError: an unknown style, a damaged record, or duplicates that disagree.
+            UserError: an unknown style or view, a damaged record, or duplicates that disagree.
             DataMissing: there is nothing to show.
         """
         if style not in STYLES:
@@ -78,6 +83,10 @@ class Board:
         if published and style not in ("md", "html"):
             raise UserError(f"--published has no {style}", "the paper's tables are written as Markdown and HTML only",
                             "add --format md or html, or leave out --published")  # fmt: skip
+        view = parse_view(columns)
+        if view != "main" and style in TIDY:
+            raise UserError(f"--columns has no {style}", "one line per value holds every metric, its role in a field of its own",
+                            "leave out --columns, and filter by role")  # fmt: skip
         mine, beside = self._entries(places, with_recorded)
         if style in TIDY:
             from leaderboard import long
@@ -86,7 +95,7 @@ class Board:
                 style, long.to_parquet
             )
             return write(long.long_table(mine + beside))
-        tables = build_tables(mine + beside)
+        tables = build_tables(mine + beside, view)
         published = published or _with_published(mine)
         if style == "html":
             return self._page(tables, places, published)
@@ -118,7 +127,7 @@ class Board:
         """Return the paired comparison of two groups of evaluations, each of one system in one profile, as CSV."""
         from leaderboard import compare
 
-        (one,), (other,) = (build_tables(_evaluations(run)) for run in (first, second))
+        (one,), (other,) = (build_tables(_evaluations(run), "all") for run in (first, second))
         return compare.to_csv(compare.compare(one, other, names))
 
     def _entries(self, places: Sequence[Path], with_recorded: bool) -> tuple[list[Entry], list[Entry]]:

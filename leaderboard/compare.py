@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from harness.stats.difference import Difference, difference
-from harness.stats.estimate import LEVEL, holm
+from harness.stats.estimate import LEVEL, Estimate, holm
+from leaderboard.agreement import agreements
 from leaderboard.markup import md
 from leaderboard.network import OUTSIDE, RECIPE, differences, facts_of
 from leaderboard.rows import RowKey
 from leaderboard.systems import system
 from leaderboard.tables import Column, Table, Value, varied
-from leaderboard.terms import differ
+from leaderboard.terms import Terms, differ
 from leaderboard.ties import unpaired
 
 Verdict = Literal["better", "worse", "not significantly different", "not comparable"]
@@ -36,6 +37,8 @@ class Comparison:
     verdict: Verdict
     why: str = ""
     """Why not comparable, else what the interval generalises to."""
+    agreement: Estimate | None = None
+    """Error consistency of the two in the suite's single answers, at the suite's first column."""
 
 
 def systems(texts: tuple[str, str], places: Sequence[Path]) -> tuple[Table, Table]:
@@ -49,19 +52,22 @@ def systems(texts: tuple[str, str], places: Sequence[Path]) -> tuple[Table, Tabl
 
 
 def compare(first: Table, second: Table, names: tuple[str, str] = ("the first", "the second")) -> list[Comparison]:
-    """Compare two systems in every column either has, backbone by backbone; Holm over all that can be tested.
+    """Compare two systems in every main column either has, backbone by backbone; Holm over all that can be tested.
 
     A checkpoint from outside is compared with the only backbone of the other system, whatever its architecture.
     """
     found = []
     seen: set[frozenset[str]] = set()
     for backbone, sides in _backbones(first, second).items():
-        for column, mine, other in _pairs(_row(first, sides[0]), _row(second, sides[1])):
+        rows = _row(first, sides[0]), _row(second, sides[1])
+        known = agreements(*rows)
+        for column, mine, other in _pairs(*map(_main, rows)):
             made_from = frozenset(
                 [column.title, *(e.record.key for value in (mine, other) if value for e in value.sources)]
             )
             if made_from not in seen:  # measures of the images stand in the rows of every backbone
-                found.append(compare_values(backbone, column, mine, other))
+                agreement = next((known.pop(slot) for slot in list(known) if _same_terms(slot, column)), None)
+                found.append(replace(compare_values(backbone, column, mine, other), agreement=agreement))
             seen.add(made_from)
     tested = [i for i, one in enumerate(found) if one.difference is not None]
     adjusted = holm([one.difference.p for one in found if one.difference is not None])
@@ -90,6 +96,16 @@ def _short(names: tuple[str, str]) -> tuple[str, str]:
 def _row(table: Table, backbone: str) -> dict[Column, Value]:
     keys: list[RowKey] = [key for key in table.rows if key.backbone == backbone]
     return table.rows[keys[0]] if keys else {}
+
+
+def _main(cells: dict[Column, Value]) -> dict[Column, Value]:
+    return {column: value for column, value in cells.items() if column.role != "secondary"}
+
+
+def _same_terms(slot: tuple[str, Terms], column: Column) -> bool:
+    """Return whether a suite's answers were given on the terms of a column; which metric is read from them makes no difference."""
+    suite, terms = slot
+    return suite == column.suite and set(terms.differing(column.terms)) <= {"members"}
 
 
 def _pairs(first: dict[Column, Value], second: dict[Column, Value]) -> list[tuple[Column, Value | None, Value | None]]:
@@ -188,6 +204,11 @@ NOTE = (
 )
 
 
+AGREEMENT = (
+    "Error consistency, Cohen's kappa of right and wrong answers to the same items (0: independent errors, 1: the same)"
+)
+
+
 def to_markdown(found: Sequence[Comparison], names: tuple[str, str]) -> str:
     """Return one block per backbone; facts in which the two networks differ stand above its table."""
     names = (md(names[0]), md(names[1]))
@@ -201,8 +222,15 @@ def to_markdown(found: Sequence[Comparison], names: tuple[str, str]) -> str:
                   f"| | {names[0]} | {names[1]} | difference | p | {names[0]} is | interval generalises to |",
                   "|---|---|---|---|---|---|---|"]  # fmt: skip
         lines += [_line(one) for one in mine]
-        lines.append("")
+        lines += ["", *_consistency(mine)]
     return "\n".join([*lines, NOTE]) + "\n"
+
+
+def _consistency(found: Sequence[Comparison]) -> list[str]:
+    """Return a sentence with the error consistency of the two in each suite that has single answers."""
+    said = [f"{one.column.suite} {e.value:.2f}" + ("" if e.low is None or e.high is None else f" [{e.low:.2f}, {e.high:.2f}]")
+            + f" n={e.n}" for one in found if (e := one.agreement) is not None and e.value is not None]  # fmt: skip
+    return [f"{AGREEMENT}: {'; '.join(said)}.\n"] if said else []
 
 
 def networks_apart(found: Sequence[Comparison]) -> list[str]:
@@ -261,7 +289,7 @@ def to_csv(found: Sequence[Comparison]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["backbone", "column", "first", "second", "difference", "low", "high", "se_items", "se_seeds", "n", "p",
-                     "p_holm", "method", "verdict", "why"])  # fmt: skip
+                     "p_holm", "method", "verdict", "why", "kappa", "kappa_low", "kappa_high"])  # fmt: skip
     for one in found:
         d = one.difference
         values = [
@@ -278,5 +306,7 @@ def to_csv(found: Sequence[Comparison]) -> str:
                 repr(one.holm),
                 d.method,
             ]
-        writer.writerow([one.backbone, one.column.title, *values, *numbers, one.verdict, one.why])
+        e = one.agreement
+        kappa = ["" if x is None else repr(x) for x in ((e.value, e.low, e.high) if e is not None else (None,) * 3)]
+        writer.writerow([one.backbone, one.column.title, *values, *numbers, one.verdict, one.why, *kappa])
     return stream.getvalue()

@@ -10,9 +10,11 @@ from leaderboard.markup import Section
 from leaderboard.tables import Table
 
 Declarations = Mapping[str, Mapping[str, str]]
-"""Id of a generator or suite to its facts: those of ``FACTS``, or ``summary``, ``formula`` and ``citation``."""
+"""Id of a generator or suite to its facts: those of ``FACTS``, or ``summary``, ``formula``, ``citation`` and ``metric NAME``."""
 Source = Callable[[str], Declarations]
 """From ``generators`` or ``suites`` to what those declare that are installed."""
+METRIC = "metric "
+"""What the facts of a suite about one of its metrics begin with."""
 FACTS = ("base model", "prompts", "sampler", "cost at full scale", "licence")
 
 
@@ -39,16 +41,29 @@ def generators(tables: Sequence[Table], declared: Declarations) -> Section | Non
     return Section("Generators", heads=("generator", "supervision used", *FACTS), rows=tuple(rows)) if rows else None
 
 
+def formulas_of(suite: str, known: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the formulas of a suite and of its metrics, each by its name: ``texture-bias``, ``texture-bias/TI``."""
+    metrics = [
+        (f"{suite}/{fact.removeprefix(METRIC)}", text) for fact, text in known.items() if fact.startswith(METRIC)
+    ]
+    return [(suite, known.get("formula", "")), *metrics]
+
+
 def formulas(tables: Sequence[Table], declared: Declarations) -> Section | None:
     """Return a table with a line per suite: its metrics on the board, how they are computed, and who proposed them."""
     metrics: dict[str, dict[str, None]] = {}
+    second: dict[str, str] = {}
     for table in tables:
         for column in table.columns:
             metrics.setdefault(column.suite, {})[column.name] = None
+            formula = (declared.get(column.suite) or {}).get(METRIC + column.metric.partition("@")[0], "")
+            if column.role == "secondary" and formula:
+                second.setdefault(f"{column.suite} {column.name}", formula)
     rows = []
     for suite, names in metrics.items():
         facts = declared.get(suite) or {}
         rows.append((suite, ", ".join(names), *(facts.get(fact) or "–" for fact in ("summary", "formula", "citation"))))
+    rows += [(*name.split(" ", 1), "secondary", formula, "see the suite") for name, formula in second.items()]
     heads = ("suite", "metrics", "what it measures", "formula", "source")
     return Section("Metrics", heads=heads, rows=tuple(rows)) if rows else None
 

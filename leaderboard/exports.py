@@ -10,6 +10,7 @@ from leaderboard.footnotes import DOUBT, DOUBT_MEANS, footnotes
 from leaderboard.markup import md, md_row
 from leaderboard.rows import RowKey
 from leaderboard.tables import Column, Table, Value, varied
+from leaderboard.views import ACCURACY, MATCHED
 
 FACTS = ("table", "generator", "backbone", "origin", "variant", "seeds", "supervision")
 PARTS = ("", ".low", ".high", ".n", ".valid", ".seed_sd", ".seeds", ".tie_group")
@@ -17,8 +18,11 @@ FINDINGS = ".findings"
 INVALID, BEST = "!", "*"
 OWN_COLUMN = "the spread over seeds has its own column"
 ON_THE_BOARD = "the spread over seeds is in the full leaderboard"
-MATCHED = ("texture-bias", "context-bias", "background-bias")
-ACCURACY = "in-domain"
+RESOLUTION = "resolution"
+RESOLUTION_MEANS = (
+    "the smallest true difference of two rows that these items and seeds show in four of five cases (paired, two-sided 5 %, before "
+    "any correction; median over the pairs with most seeds); smaller differences cannot be told from none"
+)
 
 
 def legend(spread: str, groups: bool = True) -> str:
@@ -32,7 +36,7 @@ def legend(spread: str, groups: bool = True) -> str:
     return (
         f"Values are percent with 95 % intervals of sampling error alone; {spread}. {BEST} first tie group: best of its "
         f"backbone, or not significantly different from it{numbered}. {INVALID} a validity check failed: shown, not ranked. "
-        f"{DOUBT} {DOUBT_MEANS}. *recorded* rows ship with the project."
+        f"{DOUBT} {DOUBT_MEANS}. *{RESOLUTION}*: {RESOLUTION_MEANS}. *recorded* rows ship with the project."
     )
 
 
@@ -98,8 +102,7 @@ def to_markdown(tables: list[Table]) -> str:
     for table in tables:
         parts.append(f"## {md(table.title)}\n")
         parts += [f"{md(note)}\n" for note in table.notes]
-        for suite in dict.fromkeys(column.suite for column in table.columns):
-            parts.append(_block(table, [column for column in table.columns if column.suite == suite], suite))
+        parts += [_block(table, columns, title) for title, columns in table.groups()]
         parts += _matched_block(table)
         below = footnotes(table)
         parts += ["### notes\n", "\n".join(f"* {md(note)}" for note in below) + "\n"] if below else []
@@ -107,21 +110,24 @@ def to_markdown(tables: list[Table]) -> str:
     return "\n".join(parts)
 
 
-def _block(table: Table, columns: list[Column], suite: str) -> str:
+def _block(table: Table, columns: list[Column], title: str) -> str:
     heads = ["generator", "backbone", "seeds"]
     for column in columns:
         heads += [f"{md(column.name)} {arrow(column)}".strip(), "seed sd", *map(md, table.beside(column))]
-    lines = [f"### {md(suite)}\n", md_row(heads), "|---" * len(heads) + "|"]
-    for key, cells in table.rows.items():
-        if any(column in cells for column in columns):
-            texts = [row_name(key), md(key.backbone), _seeds(cells, columns)]
-            for column in columns:
-                texts += [
-                    md_cell(table, key, column),
-                    spread_text(table, key, column),
-                    *beside_texts(table, key, column),
-                ]
-            lines.append(md_row(texts))
+    lines = [f"### {md(title)}\n", md_row(heads), "|---" * len(heads) + "|"]
+    shown = {key: cells for key, cells in table.rows.items() if any(column in cells for column in columns)}
+    for key, cells in shown.items():
+        texts = [row_name(key), md(key.backbone), _seeds(cells, columns)]
+        for column in columns:
+            texts += [md_cell(table, key, column), spread_text(table, key, column), *beside_texts(table, key, column)]
+        lines.append(md_row(texts))
+    for backbone in dict.fromkeys(key.backbone for key in shown):
+        if all(table.resolution(column, backbone) is None for column in columns):
+            continue
+        texts = [f"*{RESOLUTION}*", md(backbone), ""]
+        for column in columns:
+            texts += [resolution_text(table, column, backbone), "", *("" for _ in table.beside(column))]
+        lines.append(md_row(texts))
     return "\n".join(lines) + "\n"
 
 
@@ -190,6 +196,12 @@ def common_n(table: Table, keys: Sequence[RowKey], column: Column) -> int | None
     return found.pop() if len(found) == 1 else None
 
 
+def resolution_text(table: Table, column: Column, backbone: str) -> str:
+    """Return the smallest difference that a column can show among the rows of a backbone, or a dash where there are no two."""
+    found = table.resolution(column, backbone)
+    return "–" if found is None else f"{column.scale * found:.1f}"
+
+
 def spread_text(table: Table, key: RowKey, column: Column) -> str:
     """Return the standard deviation over seeds, or a dash for one seed."""
     value = table.rows[key].get(column)
@@ -203,8 +215,8 @@ def spread_text(table: Table, key: RowKey, column: Column) -> str:
 
 def matched(table: Table) -> tuple[Column, list[Column]] | None:
     """Return the column of in-domain accuracy and those of the bias metrics, or None where either is missing."""
-    accuracy = [column for column in table.columns if column.suite == ACCURACY and not column.rank]
-    biases = [column for column in table.columns if column.suite in MATCHED]
+    accuracy = [c for c in table.columns if c.suite == ACCURACY and not c.rank and c.role != "secondary"]
+    biases = [column for column in table.columns if column.suite in MATCHED and column.role != "secondary"]
     return (accuracy[0], biases) if accuracy and biases else None
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from leaderboard.exports import ACCURACY, BEST, INVALID, MATCHED, arrow, beside_texts, common_n, doubt, flag
+from leaderboard.exports import BEST, INVALID, arrow, beside_texts, common_n, doubt, flag, resolution_text
 from leaderboard.provenance import Facts
 from leaderboard.rows import RowKey
 from leaderboard.tables import Column, Table, varied
+from leaderboard.views import ACCURACY, MATCHED
 
 
 @dataclass(frozen=True)
@@ -61,23 +62,31 @@ class Grid:
     title: str
     heads: tuple[Head, ...]
     rows: tuple[Row, ...]
+    resolutions: tuple[tuple[str, tuple[str, ...]], ...]
+    """Backbone to the smallest difference that each column can show."""
 
 
 def grids(table: Table, facts: Facts, formulas: Mapping[str, str]) -> list[Grid]:
-    """Return the main columns in the order of the board, then one table per suite whose members the main one leaves out.
+    """Return the main columns in the order of the board, then a table per suite whose members the main one leaves out, or that
+    has secondary metrics.
 
     Args:
         table: The board.
         facts: Takes the provenance of the values.
         formulas: Suite to its formula.
     """
-    by_suite = {c.suite: [column for column in table.columns if column.suite == c.suite] for c in table.columns}
-    means = {suite: [column for column in columns if column.position] for suite, columns in by_suite.items()}
-    main = [column for suite, columns in by_suite.items() for column in means[suite] or columns]
-    found = [_grid("", table, main, facts, formulas, {c for c in main if c.suite in (ACCURACY, *MATCHED)})]
-    for suite, columns in by_suite.items():
-        if means[suite] and len(columns) > len(means[suite]):
-            found.append(_grid(f"{suite}: its parts", table, columns, facts, formulas, set()))
+    groups = table.groups()
+    primary = {title: columns for title, columns in groups if columns[0].role != "secondary"}
+    means = {suite: [column for column in columns if column.position] for suite, columns in primary.items()}
+    main = [column for suite, columns in primary.items() for column in means[suite] or columns]
+    found = (
+        [_grid("", table, main, facts, formulas, {c for c in main if c.suite in (ACCURACY, *MATCHED)})] if main else []
+    )
+    for title, columns in groups:
+        if title not in primary:
+            found.append(_grid(title, table, columns, facts, formulas, set()))
+        elif means[title] and len(columns) > len(means[title]):
+            found.append(_grid(f"{title}: its parts", table, columns, facts, formulas, set()))
     return found
 
 
@@ -91,7 +100,8 @@ def _grid(title: str, table: Table, columns: Sequence[Column], facts: Facts, for
         beside, n = table.beside(c), sizes[c]
         small = (*([f"({', '.join(beside)})"] if beside else []), *([] if n is None else [f"n={n}"]))
         suite = "" if title or c.suite == c.name else c.suite
-        heads.append(Head(c.name, arrow(c), c.better, suite, small, formulas.get(c.suite, ""), minor[c]))
+        own = formulas.get(f"{c.suite}/{c.metric.partition('@')[0]}", "") if c.role == "secondary" else ""
+        heads.append(Head(c.name, arrow(c), c.better, suite, small, own or formulas.get(c.suite, ""), minor[c]))
     rows = []
     for key in keys:
         cells = tuple(_cell(table, key, column, facts, minor[column], sizes[column] is None) for column in columns)
@@ -99,7 +109,9 @@ def _grid(title: str, table: Table, columns: Sequence[Column], facts: Facts, for
         counted = ("recorded, " if key.origin == "recorded" else "") + _count(len(seeds))
         details = f"{varied(seeds)}; supervision used: {'+'.join(table.information.get(key, ()))}"
         rows.append(Row(key.label, counted, details, key.backbone, cells))
-    return Grid(title, tuple(heads), tuple(rows))
+    backbones = dict.fromkeys(key.backbone for key in keys)
+    able = tuple((name, tuple(resolution_text(table, column, name) for column in columns)) for name in backbones)
+    return Grid(title, tuple(heads), tuple(rows), able)
 
 
 def _count(seeds: int) -> str:

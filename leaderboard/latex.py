@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leaderboard.exports import BEST, INVALID, beside_texts, common_n, doubt, flag
+from leaderboard.exports import (
+    BEST,
+    INVALID,
+    RESOLUTION,
+    RESOLUTION_MEANS,
+    beside_texts,
+    common_n,
+    doubt,
+    flag,
+    resolution_text,
+)
 from leaderboard.footnotes import DOUBT, DOUBT_MEANS, footnotes
 from leaderboard.markup import tex
 from leaderboard.rows import RowKey
@@ -17,10 +27,11 @@ def to_latex(tables: list[Table]) -> str:
     """Return one ``table`` per board table and suite (package booktabs); intervals as small brackets, best groups in bold."""
     parts = ["% needs \\usepackage{booktabs}"]
     for table in tables:
-        for suite in dict.fromkeys(column.suite for column in table.columns):
-            columns = [column for column in table.columns if column.suite == suite]
-            notes = "".join(f" {note}." for note in table.notes if note.startswith(f"{suite} "))
-            parts.append(_table(table, columns, f"{suite}, {table.title}.{notes}"))
+        for title, columns in table.groups():
+            notes = "".join(
+                f" {note}." for note in table.notes if any(note.startswith(f"{c.title}: ") for c in columns)
+            )
+            parts.append(_table(table, columns, f"{title}, {table.title}.{notes}"))
     return "\n".join(parts) + "\n"
 
 
@@ -34,7 +45,7 @@ def _table(table: Table, columns: Sequence[Column], caption: str) -> str:
         r"\begin{table}[t]\centering\small",
         rf"\caption{{{tex(caption)} Percent, 95\,\% intervals of sampling error alone; $n$: test items; $\pm$: standard "
         rf"deviation over seeds, where there are several; bold: first tie group; {INVALID}: not ranked, a validity check failed; "
-        rf"{DOUBT}: {DOUBT_MEANS}.}}",
+        rf"{DOUBT}: {DOUBT_MEANS}; \emph{{{RESOLUTION}}}: {tex(RESOLUTION_MEANS)}.}}",
         r"\begin{tabular}{ll" + "r" * len(heads) + "}",
         r"\toprule",
         " & ".join(["generator", "backbone", *heads]) + r" \\",
@@ -46,8 +57,20 @@ def _table(table: Table, columns: Sequence[Column], caption: str) -> str:
             texts.append(_cell(table, key, column, sizes[column] is None))
             texts += [text.replace("–", "--") for text in beside_texts(table, key, column)]
         lines.append(" & ".join(texts) + r" \\")
+    lines += [r"\midrule", *_resolutions(table, keys, columns)]
     below = [rf"\par {{\scriptsize {tex(note)}}}" for note in footnotes(table, columns[0].suite)]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *below, r"\end{table}"])
+
+
+def _resolutions(table: Table, keys: Sequence[RowKey], columns: Sequence[Column]) -> list[str]:
+    """Return a line per backbone: the smallest difference that each column can show."""
+    lines = []
+    for backbone in dict.fromkeys(key.backbone for key in keys):
+        texts = [rf"\emph{{{RESOLUTION}}}", tex(backbone)]
+        for column in columns:
+            texts += [resolution_text(table, column, backbone).replace("–", "--"), *("" for _ in table.beside(column))]
+        lines.append(" & ".join(texts) + r" \\")
+    return lines
 
 
 def _n(n: int | None) -> str:

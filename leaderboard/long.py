@@ -15,7 +15,8 @@ suite_version   version of the suite
 item            items of the suite behind the value, e.g. the data set; joined by blanks
 metric          metric id, unique within the suite
 column          the metric as the board prints it: with what tells its conditions from those of other columns
-role            ``primary``; ``companion``: kept beside a primary metric, never ranked; ``mean``: mean over a group of metrics
+role            ``primary``; ``secondary``: of the further views of the board, never ranked; ``companion``: kept beside a primary
+                metric, never ranked; ``mean``: mean over a group of metrics
 measured        ``network``, or ``images``: measured on the generator's images, and repeated for each backbone trained on them
 direction       which values are better: ``higher``, ``lower``, ``neither``
 unit            ``fraction`` and ``ratio`` (0.57 is printed as 57), or ``points``
@@ -35,6 +36,8 @@ class_list      hash of the ordered class list of the head
 protocol        preprocessing, probe and the like, as the suite states them
 data            data sets with their hashes, ``name=hash``, joined by blanks
 findings        what contradicts the published data sets, joined by ``; ``
+resolution      smallest true difference of two rows of this backbone that these items and seeds show in four of five cases (paired,
+                two-sided 5 %), in the unit of the value; None without two rows
 
 Two values may be compared if ``profile``, ``suite_version``, ``class_list``, ``protocol`` and ``data`` are equal.
 """
@@ -52,11 +55,12 @@ from leaderboard.sources import Entry
 from leaderboard.tables import Column, Table, Value, build_tables
 
 INTEGERS = ("suite_version", "n", "n_seeds", "tie_group")
-NUMBERS = ("value", "low", "high", "seed_sd")
+NUMBERS = ("value", "low", "high", "seed_sd", "resolution")
 COLUMNS = (
     "system", "generator", "variant", "backbone", "origin", "supervision", "recipe", "profile", "suite", "suite_version", "item",
     "metric", "column", "role", "measured", "direction", "unit", "value", "low", "high", "n", "method", "population", "remark",
     "seeds", "n_seeds", "seed_sd", "checks", "failed_checks", "tie_group", "class_list", "protocol", "data", "findings",
+    "resolution",
 )  # fmt: skip
 
 Line = dict[str, Any]
@@ -84,7 +88,7 @@ def long_table(entries: Sequence[Entry]) -> list[Line]:
 def _line(table: Table, key: RowKey, column: Column, value: Value) -> Line:
     e, records = value.estimate, [entry.record for entry in value.sources]
     checked = any(record.checks for record in records)
-    ranked = column.role != "companion"
+    ranked = column.role in ("primary", "mean")
     data = {f"{name}={one}" for _, sets in column.terms.members for name, one in sets}
     found: Line = {
         "system": key.label, "generator": key.generator, "variant": key.variant, "backbone": key.backbone, "origin": key.origin,
@@ -99,7 +103,7 @@ def _line(table: Table, key: RowKey, column: Column, value: Value) -> Line:
         "checks": "failed" if value.failed else "passed" if checked else "none", "failed_checks": "; ".join(value.failed),
         "tie_group": table.ties(column, key.backbone).get(key) if ranked else None,
         "class_list": column.terms.classes, "protocol": column.terms.protocol, "data": " ".join(sorted(data)),
-        "findings": "; ".join(value.findings),
+        "findings": "; ".join(value.findings), "resolution": None if column.role == "companion" else table.resolution(column, key.backbone),
     }  # fmt: skip
     return found | {name: float(found[name]) for name in NUMBERS if found[name] is not None}
 

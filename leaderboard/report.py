@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from leaderboard import charts, declared
-from leaderboard.exports import legend
+from leaderboard.exports import RESOLUTION, RESOLUTION_MEANS, legend
 from leaderboard.footnotes import footnotes
 from leaderboard.gallery import Gallery
 from leaderboard.grids import grids
@@ -37,19 +37,19 @@ def to_html(tables: list[Table], shown: Gallery, published: bool, source: declar
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     facts, suites = Facts(), source("suites")
-    formulas = {suite: known.get("formula", "") for suite, known in suites.items()}
+    formulas = {name: text for suite, known in suites.items() for name, text in declared.formulas_of(suite, known)}
     boards = [_board(table, shown, facts, formulas) for table in tables]
     page = Environment(loader=PackageLoader("leaderboard", "page"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
                        undefined=StrictUndefined, keep_trailing_newline=True)  # fmt: skip
     page.filters |= {"pieces": pieces, "px": lambda place: f"{place:.1f}"}
-    page.globals |= {"frame": FRAME}
+    page.globals |= {"frame": FRAME, "resolution_means": RESOLUTION_MEANS}
     return page.get_template("report.html").render(
         boards=boards,
         sections=[section for section in (declared.formulas(tables, suites), declared.generators(tables, source("generators")))
                   if section],
         published=_published() if published else [],
         left_out=shown.left_out,
-        legend=legend(SPREAD_NOTE).replace("*recorded*", "Recorded"),
+        legend=legend(SPREAD_NOTE).replace("*recorded*", "Recorded").replace(f"*{RESOLUTION}*", RESOLUTION.capitalize()),
         cost_heads=COST_HEADS,
         facts={"values": facts.values, "records": facts.records},
     )  # fmt: skip

@@ -28,7 +28,7 @@ def system(text: str, places: Sequence[Path]) -> Table:
     """
     name, entries = _place(text, places)
     if name in _labels(entries):
-        return _one_row_each(text, name, name, _labelled(entries, name), build_tables(entries))
+        return _one_row_each(text, name, name, _labelled(entries, name), build_tables(entries, "all"))
     found = _parsed(name, _known(entries))
     if found is None:
         labels = sorted({*_known(entries), *_labels(entries)})
@@ -37,7 +37,7 @@ def system(text: str, places: Sequence[Path]) -> Table:
         )
     generator, wanted = found
     chosen = [entry for entry in entries if entry.record.subject.generator == generator]
-    return _one_row_each(text, name, generator, _selected(chosen, wanted), build_tables(chosen))
+    return _one_row_each(text, name, generator, _selected(chosen, wanted), build_tables(chosen, "all"))
 
 
 def _place(text: str, places: Sequence[Path]) -> tuple[str, list[Entry]]:
@@ -67,7 +67,7 @@ def _labels(entries: Sequence[Entry]) -> set[str]:
 
 def _labelled(entries: Sequence[Entry], label: str) -> list[Table]:
     """Return the tables of the rows of one name, whatever characters it holds."""
-    tables = build_tables(entries)
+    tables = build_tables(entries, "all")
     for table in tables:
         table.rows = {key: cells for key, cells in table.rows.items() if key.label == label}
     return [table for table in tables if table.rows]
@@ -90,7 +90,7 @@ def _parsed(name: str, known: set[str]) -> tuple[str, tuple[str, ...]] | None:
 
 def _selected(entries: Sequence[Entry], wanted: Sequence[str]) -> list[Table]:
     """Return the tables of the rows of which all words are true."""
-    tables = build_tables(entries)
+    tables = build_tables(entries, "all")
     for table in tables:
         known = row_words(entries, table.rows)
         for key in list(table.rows):

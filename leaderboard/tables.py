@@ -19,11 +19,14 @@ from harness.store.records import Better, Metric
 from leaderboard.rows import RowKey, SeedPair, row_keys
 from leaderboard.sources import Entry
 from leaderboard.terms import Data, Terms, base_terms, clauses, column_names, data_of
-from leaderboard.ties import tie_groups
+from leaderboard.ties import resolution, tie_groups
+from leaderboard.views import View, in_view
 
-REPEATS = "mean of repeats"
-Role = Literal["primary", "companion", "mean"]
-"""What a column holds: a metric of the board, one that is kept beside it, or the mean of a group."""
+REPEATS, SECONDARY = "mean of repeats", "secondary"
+SECOND = 2
+"""Position of secondary metrics."""
+Role = Literal["primary", "companion", "secondary", "mean"]
+"""What a column holds: a metric of the board, one that is kept beside it, one of a further view, or the mean of a group."""
 
 
 @dataclass(frozen=True, order=True)
@@ -33,7 +36,7 @@ class Column:
     order: int
     suite: str
     position: int
-    """0 for metrics in the order of their records, 1 for the mean of a group, so that means come last."""
+    """0 for metrics in the order of their records, 1 for the mean of a group, so that means come last, 2 for secondary ones."""
     metric: str
     rank: int = field(compare=False)
     """0 for the column that has the plain name."""
@@ -99,6 +102,7 @@ class Table:
     information: dict[RowKey, tuple[str, ...]]
     notes: list[str] = field(default_factory=list)
     _ties: dict[tuple[Column, str], dict[RowKey, int]] = field(default_factory=dict, repr=False)
+    _resolutions: dict[tuple[Column, str], float | None] = field(default_factory=dict, repr=False)
 
     def ties(self, column: Column, backbone: str) -> dict[RowKey, int]:
         """Return the tie group of each valid row of a backbone (``tie_groups``), worked out once."""
@@ -106,15 +110,34 @@ class Table:
         if slot not in self._ties:
             cells = {key: row[column] for key, row in self.rows.items() if key.backbone == backbone and column in row}
             ranked = {key: v for key, v in cells.items() if v.valid and v.estimate.value is not None}
-            self._ties[slot] = {} if column.better == "neither" else tie_groups(ranked, column.better == "higher")
+            unranked = column.better == "neither" or column.role == "secondary"
+            self._ties[slot] = {} if unranked else tie_groups(ranked, column.better == "higher")
         return self._ties[slot]
 
+    def resolution(self, column: Column, backbone: str) -> float | None:
+        """Return the smallest difference that the rows of a backbone, all rows if it has one, could show (``ties.resolution``)."""
+        slot = (column, backbone)
+        if slot not in self._resolutions:
+            every = {key: row[column] for key, row in self.rows.items() if column in row}
+            ranked = {key: v for key, v in every.items() if v.valid and v.estimate.value is not None}
+            mine = [v for key, v in ranked.items() if key.backbone == backbone]
+            self._resolutions[slot] = resolution(mine if len(mine) > 1 else [*ranked.values()])
+        return self._resolutions[slot]
+
+    def groups(self) -> list[tuple[str, list[Column]]]:
+        """Return the columns suite by suite with a title, those of secondary metrics in a group of their own."""
+        found: dict[str, list[Column]] = {}
+        for column in self.columns:
+            found.setdefault(column.suite + (f": {SECONDARY}" if column.role == "secondary" else ""), []).append(column)
+        return list(found.items())
+
     def part(self, keys: Sequence[RowKey], suites: Collection[str]) -> Table:
-        """Return some rows and suites of the table; their tie groups stay those of the whole table."""
+        """Return some rows and suites of the table; their tie groups and resolutions stay those of the whole table."""
         columns = [c for c in self.columns if c.suite in suites and any(c in self.rows[key] for key in keys)]
         for column in columns:
             for backbone in {key.backbone for key in keys}:
                 self.ties(column, backbone)
+                self.resolution(column, backbone)
         rows = {key: {column: value for column, value in self.rows[key].items() if column in columns} for key in keys}
         notes = [note for note in self.notes if any(note.startswith(f"{column.title}: ") for column in columns)]
         return replace(self, columns=columns, rows={key: cells for key, cells in rows.items() if cells}, notes=notes)
@@ -138,18 +161,35 @@ def varied(seeds: Sequence[SeedPair]) -> str:
     return f"{len(seeds)} seeds ({' and '.join(kinds)} vary)" if kinds else "1 seed"
 
 
-def build_tables(entries: Sequence[Entry], companions: bool = False) -> list[Table]:
+def build_tables(entries: Sequence[Entry], view: View = "main", companions: bool = False) -> list[Table]:
     """Return one table for each profile.
 
     Args:
         entries: The records.
-        companions: Whether companion metrics have columns, too; they are never ranked.
+        view: Which metrics have columns. Secondary ones are never ranked, and have none where no row has a value.
+        companions: Whether companion metrics have columns, too, and undefined ones keep theirs; they are never ranked.
     """
     tables = []
     for profile in sorted({entry.record.comparability.profile for entry in entries}):
         chosen = [entry for entry in entries if entry.record.comparability.profile == profile]
-        tables.append(_table(f"profile {profile}", chosen, companions))
+        table = _table(f"profile {profile}", chosen, view, companions)
+        tables.append(table if companions else _without_undefined(table))
     return tables
+
+
+def _without_undefined(table: Table) -> Table:
+    """Drop secondary columns in which no row has a value; a note says why."""
+    dropped: dict[tuple[str, str], list[str]] = {}
+    for column in [c for c in table.columns if c.role == "secondary"]:
+        estimates = [cells[column].estimate for cells in table.rows.values() if column in cells]
+        if all(estimate.value is None for estimate in estimates):
+            dropped.setdefault((column.suite, estimates[0].reason), []).append(column.name)
+            table.columns.remove(column)
+            for cells in table.rows.values():
+                cells.pop(column, None)
+    for (suite, why), names in dropped.items():
+        table.notes.append(f"{suite} {', '.join(names)}: undefined in all rows, {why}")
+    return table
 
 
 # --- columns ------------------------------------------------------------------------------------------------------------
@@ -172,13 +212,13 @@ class Slot:
     role: Role = field(compare=False)
 
 
-def _table(title: str, entries: Sequence[Entry], companions: bool) -> Table:
+def _table(title: str, entries: Sequence[Entry], view: View, companions: bool) -> Table:
     placed = row_keys(entries)
     information = {key: entry.record.subject.information
                    for entry, rows in zip(entries, placed, strict=True) for key, _ in rows}  # fmt: skip
     rows: dict[RowKey, dict[Column, Value]] = {key: {} for key in sorted(information, key=lambda key: key.order)}
     notes: list[str] = []
-    for slot, members in sorted(_members(entries, placed, companions).items(), key=lambda item: (item[0].order, item[0].suite,
+    for slot, members in sorted(_members(entries, placed, view, companions).items(), key=lambda item: (item[0].order, item[0].suite,
                                                                                   item[0].position, item[0].metric)):  # fmt: skip
         by_row = {key: _by_terms(mine, slot.position) for key, mine in members.items()}
         recorded: dict[Terms, bool] = {}
@@ -210,23 +250,25 @@ def _words(terms: Terms, plain: Terms) -> str:
 
 
 def _members(
-    entries: Sequence[Entry], placed: Sequence[Sequence[tuple[RowKey, SeedPair]]], companions: bool
+    entries: Sequence[Entry], placed: Sequence[Sequence[tuple[RowKey, SeedPair]]], view: View, companions: bool
 ) -> dict[Slot, dict[RowKey, list[tuple[SeedPair, Member]]]]:
     """Return all metrics by the column and row that they belong to."""
     found: dict[Slot, dict[RowKey, list[tuple[SeedPair, Member]]]] = defaultdict(lambda: defaultdict(list))
     for entry, rows in zip(entries, placed, strict=True):
         for metric in entry.record.metrics:
-            for slot in _slots(entry, metric, companions):
+            for slot in _slots(entry, metric, view, companions):
                 for key, seed in rows:
                     found[slot][key].append((seed, (entry, metric)))
     return found
 
 
-def _slots(entry: Entry, metric: Metric, companions: bool) -> Iterator[Slot]:
+def _slots(entry: Entry, metric: Metric, view: View, companions: bool) -> Iterator[Slot]:
     record = entry.record
-    if metric.role == "primary" or companions:
-        yield Slot(record.suite, 0, metric.name, record.suite_order, metric.better, metric.unit, metric.role)
-    if metric.group:
+    shown = in_view(record, metric, view)
+    if companions or (shown and metric.role != "companion"):
+        position = SECOND if metric.role == "secondary" else 0
+        yield Slot(record.suite, position, metric.name, record.suite_order, metric.better, metric.unit, metric.role)
+    if metric.group and shown:
         yield Slot(record.suite, 1, metric.group, record.suite_order, metric.better, metric.unit, "mean")
 
 
@@ -236,7 +278,7 @@ def _by_terms(members: Sequence[tuple[SeedPair, Member]], position: int) -> dict
     sizes: dict[Terms, int] = {}
     for seed, (entry, metric) in members:
         terms = base_terms(entry.record)
-        sizes[terms] = max(sizes.get(terms, 1), metric.group_size if position else 1)
+        sizes[terms] = max(sizes.get(terms, 1), metric.group_size if position == 1 else 1)
         by_name = sorted_out.setdefault(terms, {}).setdefault(seed, {})
         by_name.setdefault(metric.name, {}).setdefault(data_of(entry.record), []).append((entry, metric))
     found: dict[Terms, BySeed] = {}

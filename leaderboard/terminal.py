@@ -8,7 +8,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.core.names import plain
-from leaderboard.exports import BEST, INVALID, ON_THE_BOARD, arrow, beside_texts, cell_text, common_n, legend
+from leaderboard.exports import (
+    BEST,
+    INVALID,
+    ON_THE_BOARD,
+    RESOLUTION,
+    arrow,
+    beside_texts,
+    cell_text,
+    common_n,
+    legend,
+    resolution_text,
+)
 from leaderboard.footnotes import footnotes
 from leaderboard.rows import RowKey
 from leaderboard.tables import Column, Table
@@ -39,7 +50,12 @@ def to_terminal(tables: Sequence[Table], width: int = 80, colour: bool = False) 
     )  # fmt: skip
     for table in tables:
         _print(console, table, width)
-    console.print(legend(ON_THE_BOARD, groups=False).replace("*recorded*", "Recorded"), style="dim")
+    words = (
+        legend(ON_THE_BOARD, groups=False)
+        .replace("*recorded*", "Recorded")
+        .replace(f"*{RESOLUTION}*", RESOLUTION.capitalize())
+    )
+    console.print(words, style="dim")
     assert isinstance(console.file, io.StringIO)
     return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
 
@@ -81,6 +97,8 @@ def _grid(table: Table, keys: Sequence[RowKey], heads: Mapping[RowKey, str], lab
                 lines.append(tuple("–" if value is None else str(value.estimate.n) for value in cells))
             for name, texts in zip(others, lines, strict=True):
                 grid.add_row(name, *texts, style="dim")
+            if table.resolution(column, keys[0].backbone) is not None:
+                grid.add_row(f"  {RESOLUTION} {resolution_text(table, column, keys[0].backbone)}", style="dim")
     return grid
 
 

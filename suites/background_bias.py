@@ -42,6 +42,9 @@ class BackgroundBias(Suite[BackgroundSettings]):
             "no_fg": "accuracy with the foreground blacked out",
             "only_bg_b": "accuracy on the background alone, foreground replaced by a black box",
             "only_bg_t": "accuracy on the background alone, foreground filled with background",
+            "paste_cost": "100 * (original - mixed_same), percentage points: what cutting out and pasting costs though the background "
+            "still fits",
+            "paste_share": "paste_cost / BG_Gap, within [0, 1]: share of BG_Gap's points that the paste cost could explain",
         },
         conventions=(
             "answer: top-1 class over all outputs, looked up in the class map; a class outside it is wrong",
@@ -50,6 +53,11 @@ class BackgroundBias(Suite[BackgroundSettings]):
             "interval: bootstrap over foregrounds within class, both views of a foreground kept together",
             "a head of the nine classes (class ids 00_dog, 01_bird, ... or dog, bird, ...) is used as it is",
             "not ranked below 50 % on Mixed-Same; the relative gap is (MS - MR) / MS",
+            "paste_share is a bound: if pasting onto the background of another class costs up to twice what it costs onto one of the "
+            "same class, this share of BG_Gap is pasting, not background; undefined where BG_Gap is not positive. Both in the "
+            "view 'bias' of the board, never ranked or gated",
+            "the background of Mixed-Same always fits: a network that reads it gains there, which lowers the paste cost, below zero "
+            "where pasting itself is cheap",
             "restricted=true: BG_Gap@8of9 for ImageNet-100 heads (3,600 of 4,050 foregrounds; no fish)",
         ),
         citation="Xiao et al., ICLR 2021; lbGen, CVPR 2025, Table 3",
@@ -57,6 +65,7 @@ class BackgroundBias(Suite[BackgroundSettings]):
             "images: backgrounds_challenge_data.tar.gz of MadryLab/backgrounds_challenge (no licence file; from ILSVRC-2012 "
             "validation images, so every user fetches them); 4,050 images in each variation",
             "class map: MadryLab/backgrounds_challenge; 370 of 1000 classes are mapped",
+            "paste cost: the difference of two of the published variations, as Xiao et al. print both; the share is ours",
         ),
         known_disagreements=(
             "lbGen's 8,100 images are 4,050 in each of the two variations; its gaps are not adjusted for accuracy "
@@ -115,7 +124,8 @@ class BackgroundBias(Suite[BackgroundSettings]):
         cards: Mapping[str, Any],
         names: Sequence[str],
     ) -> tuple[Units, ...]:
-        """Return foregrounds for paired comparisons of BG_Gap."""
-        from suites.bias.units import background_units
+        """Return foregrounds for paired comparisons of BG_Gap and of the paste cost."""
+        from suites.bias.units import background_units, paste_units
 
-        return tuple(background_units(rows, name) for name in names if name.partition("@")[0] == "BG_Gap")
+        made = {"BG_Gap": background_units, "paste_cost": paste_units}
+        return tuple(made[plain](rows, name) for name in names if (plain := name.partition("@")[0]) in made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -66,11 +66,22 @@ class InDomain(Suite[InDomainSettings]):
         metrics={
             "top1": "share of validation images whose largest logit is their class",
             "mean_per_class": "mean over classes of the accuracy within each class",
+            "calibration_error": "sqrt(sum over bins of n_b / n * g_b^2), g_b^2: mean over pairs of different images of a bin of the "
+            "product of their (confidence - correct), correct 0 or 1; 15 bins of equal count, 0 where the sum is negative",
+            "overconfidence": "100 * (mean confidence - accuracy), percentage points; negative where the network is too modest",
+            "aurc": "area under the risk-coverage curve: mean over images of the error among the images at least as confident",
+            "accuracy_at_80": "accuracy on the 80 % of images with the highest confidence",
         },
         conventions=(
             "shorter side 256, centre crop 224 (bicubic): not the probe's transform",
             "a checkpoint from outside is measured at its own size, crop ratio and interpolation, which the record notes",
             "the last weights are measured, never the best epoch on these images",
+            "confidence: softmax probability of the prediction among the classes of the images; no temperature is fitted",
+            "calibration error: debiased, so 0 is possible and noise does not add to it; bins have 20 images or more, equal "
+            "confidences share a bin; interval by inverting a normal test. Training with mixup or label smoothing makes modest "
+            "networks, which the sign of overconfidence shows",
+            "calibration and selective accuracy stand in the view 'bias' of the board and are never ranked or gated; rows of older "
+            "versions hold no confidences, and these metrics are undefined there",
             "labels are class ids, whatever the order of the head's outputs; flat ILSVRC archives are mapped through the devkit",
             "a head with more classes than the images is restricted to the images' classes, and the metric says so: "
             "top1@100of1000 of a 1000-way head on ImageNet-100 (class folders of that list, or named by the card's 'classes')",
@@ -79,6 +90,8 @@ class InDomain(Suite[InDomainSettings]):
         order=100,
         sources=(
             "numbers: lbGen, CVPR 2025, Tables 1 and 4; transform and score: released evaluation code of ConvNeXt",
+            "calibration error: Kumar, Liang and Ma, NeurIPS 2019; its interval after Sun et al. 2024, arXiv 2408.08998; selective "
+            "accuracy: Geifman and El-Yaniv, NeurIPS 2017",
             "ImageNet-100: the list published with CMC; several other lists of that name circulate (compare the hash)",
         ),
         known_disagreements=(
@@ -147,19 +160,59 @@ class InDomain(Suite[InDomainSettings]):
         notes += [str(rows["counts"].iloc[0])] if "counts" in rows else []
         damaged = rows[rows["state"] != "ok"]
         notes += [f"{len(damaged)} damaged file(s), first {damaged['item'].iloc[0]}"] if len(damaged) else []
-        return Score(
-            (Metric(name, top1(*columns)), Metric("mean_per_class", mean_per_class(*columns), role="companion")),
-            notes=tuple(notes),
-        )
+        per_class = Metric("mean_per_class", mean_per_class(*columns), role="companion")
+        second = _confidence_metrics(rows, name.removeprefix("top1"))
+        return Score((Metric(name, top1(*columns)), per_class, *second), notes=tuple(notes))
 
     def units(
         self, rows: pd.DataFrame, item: Item, settings: InDomainSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
-        """Return validation images for paired comparisons of top-1."""
+        """Return validation images for paired comparisons of top-1, and of what confidences say."""
         from harness.api import flag_units
 
         correct = rows["label"].to_numpy() == rows["predicted"].to_numpy()
-        return tuple(flag_units(name, rows["item"], correct) for name in names if name.startswith("top1"))
+        found = tuple(flag_units(name, rows["item"], correct) for name in names if name.startswith("top1"))
+        return found + (_confidence_units(rows, names) if "confidence" in rows else ())
+
+
+SECONDARY: Mapping[str, Literal["lower", "higher", "neither"]] = {
+    "calibration_error": "lower", "overconfidence": "neither", "aurc": "lower", "accuracy_at_80": "higher",
+}  # fmt: skip
+
+
+def _confidence_metrics(rows: pd.DataFrame, coverage: str) -> tuple[Metric, ...]:
+    """Return what confidences say, under names that carry the coverage of a restricted head."""
+    from harness.api import undefined
+    from suites.transfer import confidence
+
+    if "confidence" in rows:
+        both = rows["confidence"].to_numpy(), rows["label"].to_numpy() == rows["predicted"].to_numpy()
+        found = {
+            "calibration_error": confidence.calibration_error(*both),
+            "overconfidence": confidence.overconfidence(*both).scaled(100),
+            "aurc": confidence.area_under_risk_coverage(*both).estimate,
+            "accuracy_at_80": confidence.accuracy_at(*both).estimate,
+        }
+    else:
+        why = "the rows hold no confidences: an older version measured them; run the suite again"
+        found = dict.fromkeys(SECONDARY, undefined(why, population=confidence.POPULATION))
+    return tuple(Metric(f"{name}{coverage}", found[name], "points" if name == "overconfidence" else "fraction", better, "secondary")
+                 for name, better in SECONDARY.items())  # fmt: skip
+
+
+def _confidence_units(rows: pd.DataFrame, names: Sequence[str]) -> tuple[Units, ...]:
+    """Return validation images with their pseudo-values, whose mean is the metric; a calibration error has none."""
+    import numpy as np
+
+    from suites.transfer import confidence
+
+    both = rows["confidence"].to_numpy(), (rows["label"] == rows["predicted"]).to_numpy()
+    area, selective = confidence.area_under_risk_coverage(*both), confidence.accuracy_at(*both)
+    values = {"overconfidence": both[0] - both[1], "aurc": area.pseudo, "accuracy_at_80": selective.pseudo}
+    ids, ones = tuple(map(str, rows["item"])), np.ones(len(rows))
+    return tuple(Units(name, "share", ids, np.zeros(len(ids), dtype=np.int64), np.stack([values[plain], ones], axis=1),
+                       100.0 if plain == "overconfidence" else 1.0)
+                 for name in names if (plain := name.partition("@")[0]) in values)  # fmt: skip
 
 
 def _transform(model: Any, settings: InDomainSettings) -> EvalTransform:

@@ -30,6 +30,16 @@ class TextureBias(Suite[TextureSettings]):
             "neither_rate": "share of conflict images answered by neither cue",
             "cue_coverage": "(s + t) / n: share of conflict images answered by one of the two cues",
             "same_category_accuracy": "accuracy on the images whose shape and texture agree",
+            "top1_shape": "share of conflict images whose top-1 over all classes is a class of the shape's category",
+            "top1_texture": "share of conflict images whose top-1 over all classes is a class of the texture's category",
+            "top1_neither": "share of conflict images whose top-1 over all classes is in neither category",
+            "TI_all_classes": "top1_texture / (top1_shape + top1_texture): TI without the forced choice",
+            "shape_sensitivity": "mean over conflict images of 1 / rank of the best class of the shape's category among all "
+            "classes, 0 beyond rank 5",
+            "texture_sensitivity": "the same of the texture's category",
+            "shape_accuracy": "share of all images, 1280 of the public set, answered with the shape's category",
+            "error_consistency": "mean Cohen's kappa of right (the shape's category) and wrong answers with each of ten people, "
+            "all images: (o - c) / (1 - c), o: share on which both are right or both wrong, c = pq + (1 - p)(1 - q)",
         },
         conventions=(
             "answer: category with the largest mean probability over its member classes; forced choice",
@@ -44,9 +54,15 @@ class TextureBias(Suite[TextureSettings]):
             "side to 256, centre crop, in columns of its own",
             "a head of other classes than the thousand of ImageNet says so, with its classes per category",
             "restricted=true: images with both cues covered, as TI@7of16 for ImageNet-100 heads (210 conflict images)",
+            "second reading, in the view 'bias' of the board: sensitivities are absolute, so two networks of equal TI can differ; "
+            "ranks are counted to 5, what rows keep; never ranked or gated",
+            "error consistency: 0 for independent errors, 1 for the same ones, 0.33 between people; needs the public stimuli; the "
+            "interval resamples images, the people are always these ten. compare gives that of two networks",
         ),
         citation="Geirhos et al., ICLR 2019; lbGen, CVPR 2025, Table 3",
         sources=(
+            "answers over all classes, absolute sensitivities: Kim et al. 2026, arXiv 2603.10834 (mean reciprocal rank, on stimuli "
+            "of their own); error consistency: Geirhos, Meding and Wichmann, NeurIPS 2020",
             "stimuli: cue-conflict.tar.gz of bethgelab/model-vs-human v0.1, or stimuli/style-transfer-preprocessed-512 of "
             "rgeirhos/texture-vs-shape (CC BY 4.0); 1280 files, 1200 with conflicting cues",
             "class map and answers of ten people: bethgelab/model-vs-human (MIT)",
@@ -97,14 +113,19 @@ class TextureBias(Suite[TextureSettings]):
     def score(self, rows: pd.DataFrame, item: Item, settings: TextureSettings, cards: Mapping[str, Any]) -> Score:
         """Return TI, its companions and its validity checks."""
         from suites.bias.cards import CueConflictCard
+        from suites.bias.second_reading import second_reading
         from suites.bias.texture import score
 
-        return score(rows, CueConflictCard.load(cards.get("cue-conflict")))
+        card = CueConflictCard.load(cards.get("cue-conflict"))
+        return score(rows, card, further=second_reading(rows, card))
 
     def units(
         self, rows: pd.DataFrame, item: Item, settings: TextureSettings, cards: Mapping[str, Any], names: Sequence[str]
     ) -> tuple[Units, ...]:
-        """Return conflict images for paired comparisons of TI."""
-        from suites.bias.units import texture_units
+        """Return conflict images for paired comparisons of TI, and all images for those of the second reading."""
+        from suites.bias.cards import CueConflictCard
+        from suites.bias.units import second_units, texture_units
 
-        return tuple(texture_units(rows, name) for name in names if name.partition("@")[0] == "TI")
+        card = CueConflictCard.load(cards.get("cue-conflict"))
+        ti = tuple(texture_units(rows, name) for name in names if name.partition("@")[0] == "TI")
+        return ti + second_units(rows, card, names)

@@ -57,6 +57,12 @@ def leaderboard(
         bool,
         typer.Option("--published/--no-published", help="Add the paper's tables (always added for in100 and in1k)."),
     ] = False,
+    columns: Annotated[
+        str,
+        typer.Option(
+            "--columns", metavar="NAME", help="main, bias or images (secondary metrics in groups of their own), or all."
+        ),
+    ] = "main",
 ) -> None:
     """Write the leaderboard in one of several formats.
 
@@ -72,7 +78,7 @@ def leaderboard(
         raise UserError(
             "parquet is not text", "standard output is a terminal", "add --output FILE, or redirect standard output"
         )
-    content = board().render(folders or [store], SPELLED.get(style, style), recorded, published)
+    content = board().render(folders or [store], SPELLED.get(style, style), recorded, published, columns)
     _name_older_scores(folders or [store])
     if output is not None:
         write_bytes(output, content if isinstance(content, bytes) else content.encode())

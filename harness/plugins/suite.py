@@ -161,7 +161,7 @@ class Suite(ABC, Generic[S]):
             item: As for ``score``.
             settings: As for ``score``.
             cards: As for ``score``.
-            names: Names of the metrics that are compared: those with the role ``primary`` or a ``group``.
+            names: Names of the metrics that are compared: those with the role ``primary`` or ``secondary``, or a ``group``.
 
         Returns:
             Units of some or all of them (``flag_units`` for a share). Item names within a metric's units are unique. A metric

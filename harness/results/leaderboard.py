@@ -19,8 +19,10 @@ class LeaderBoard(Protocol):
     def show(self, store: Path, asked: frozenset[str]) -> None:
         """Print the rows of a run, with recorded ones beside them."""
 
-    def render(self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False) -> str | bytes:
-        """Return the whole board of stores and folders: bytes for ``parquet``, else text."""
+    def render(
+        self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False, columns: str = "main"
+    ) -> str | bytes:
+        """Return the board of stores and folders, the main columns or another view: bytes for ``parquet``, else text."""
 
     def values(self, places: Sequence[Path], with_recorded: bool) -> list[dict[str, Any]]:
         """Return one line per value of the board, for a data frame."""
@@ -59,7 +61,9 @@ def declarations(kind: str) -> dict[str, dict[str, str]]:
     if kind == "suites":
         suites = [suite.card for suite in registry.suites().available()[0]]
         return {
-            card.id: {"summary": card.summary, "formula": card.formula, "citation": card.citation} for card in suites
+            card.id: {"summary": card.summary, "formula": card.formula, "citation": card.citation}
+            | {f"metric {name}": text for name, text in card.metrics.items()}
+            for card in suites
         }
     cards = [generator.card for generator in registry.generators().available()[0]]
     return {

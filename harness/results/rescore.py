@@ -22,7 +22,8 @@ class Rescored:
     folder: Path
     label: str
     outcome: str
-    """``unchanged``, ``metrics as before, record brought up to date``, ``metrics changed: ...`` or ``not rescored: ...``."""
+    """``unchanged``, ``metrics as before, record brought up to date``, ``metrics as before, added: ...``, ``metrics changed: ...`` or
+    ``not rescored: ...``."""
 
     @property
     def changed(self) -> bool:

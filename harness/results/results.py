@@ -77,7 +77,8 @@ class Results:
             One line per primary metric: ``metric``, ``first`` (this model), ``second`` (the other), ``difference`` (first -
             second) with its 95 % interval ``low`` to ``high``, its standard errors, ``n`` common items, ``p`` and ``p_holm``
             (Holm-adjusted over the table), ``method``, ``verdict`` (what the first is) and ``why``. Numbers are fractions or
-            points, as in ``table``.
+            points, as in ``table``. ``kappa`` is the error consistency of the two in a suite's single answers (in-domain,
+            texture-bias), with its interval ``kappa_low`` to ``kappa_high``; 0 for independent errors, 1 for the same.
 
         Raises:
             UserError: ``other`` is no ``Results``.

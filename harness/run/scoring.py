@@ -106,7 +106,7 @@ def score_rows(
         name, suite.card.order, item.label, subject, item.probe_seed, found.metrics, found.checks, comparable, key,
         notes=(*measured.notes, *found.notes), inputs=dict(inputs), code=dict(code), findings=measured.findings,
     )  # fmt: skip
-    wanted = [metric.name for metric in found.metrics if metric.role == "primary" or metric.group]
+    wanted = [metric.name for metric in found.metrics if metric.role != "companion" or metric.group]
     with plugin_errors(suite):
         units = suite.units(rows, item, settings, cards, wanted)
     return Scored(record, checked_units(suite, units, found, wanted))
@@ -151,7 +151,8 @@ def rescore_artifact(store: Path, folder: Path, cards: Mapping[str, Any] | None 
         cards: Data set name to its card, of an artifact that did not keep them.
 
     Returns:
-        ``unchanged``, ``metrics as before, record brought up to date`` or ``metrics changed: ...``.
+        ``unchanged``, ``metrics as before, record brought up to date``, ``metrics as before, added: ...`` or
+        ``metrics changed: ...``.
 
     Raises:
         CorruptArtifact: rows or cards differ from the manifest, or the manifest was edited.
@@ -192,9 +193,12 @@ def _outcome(before: Record | None, after: Record) -> str:
     if before is None:
         return "metrics changed: the old record could not be read"
     old, new = ({metric.name: metric for metric in record.metrics} for record in (before, after))
-    names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    names = [name for name, metric in sorted(old.items()) if metric != new.get(name)]
     names += ["checks"] if before.checks != after.checks else []
-    return "metrics changed: " + ", ".join(names) if names else "metrics as before, record brought up to date"
+    added = ", ".join(sorted(new.keys() - old.keys()))
+    if names:
+        return "metrics changed: " + ", ".join(names) + (f"; added: {added}" if added else "")
+    return f"metrics as before, added: {added}" if added else "metrics as before, record brought up to date"
 
 
 def sealed(manifest: Mapping[str, Any]) -> bool:

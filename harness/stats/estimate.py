@@ -249,6 +249,7 @@ def bootstrap(
     n: int | None = None,
     replicates: int = REPLICATES,
     level: float = LEVEL,
+    undefined_reason: str = "the statistic is undefined for these items",
 ) -> Estimate:
     """Estimate a statistic of feature totals with a seeded percentile bootstrap.
 
@@ -262,6 +263,7 @@ def bootstrap(
         n: Sample size to report; by default the number of items.
         replicates: Number of resamples.
         level: Confidence level.
+        undefined_reason: Why the value is undefined where it is.
     """
     tables = [_table(units) for units in strata]
     value = float(statistic(totals_of(tables))[0])
@@ -270,7 +272,9 @@ def bootstrap(
         units = [cluster_sums(table, names) for table, names in zip(tables, clusters, strict=True)]
     drawn = statistic(resample_strata(units, seed, replicates))
     size = sum(len(table) for table in tables) if n is None else n
-    return percentile_estimate(value, drawn, n=size, method=method, population=population, level=level)
+    return percentile_estimate(
+        value, drawn, n=size, method=method, population=population, level=level, undefined_reason=undefined_reason
+    )
 
 
 def bootstrap_two_way(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 else:
     np = LazyModule("numpy")
 
+POWER = 0.8
 _REACH = 40.0  # standard errors beyond which nothing is left of the tail
 
 
@@ -55,3 +56,35 @@ def quantile(df: float, level: float = LEVEL) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if tail(middle, df) > (1 - level) / 2 else (low, middle)
     return (low + high) / 2
+
+
+def reach(df: float, power: float = POWER, level: float = LEVEL) -> float:
+    """Return the true difference, in standard errors, that a two-sided t test finds with a probability.
+
+    The standard error is itself estimated, with ``df`` degrees of freedom, so the power is that of the noncentral t distribution.
+    """
+    return _reach(max(1.0, float(f"{min(df, 1e6):.2g}")), power, level)
+
+
+@cache
+def _reach(df: float, power: float, level: float) -> float:
+    limit = quantile(df, level)
+    nodes, weights = _rule()
+    # The estimated standard error over the true one is within these ends but for nothing that counts.
+    start, stop = max(0.0, 1 - 12 / math.sqrt(2 * df)), 1 + 12 / math.sqrt(2 * df)
+    s = (stop - start) / 2 * nodes + (stop + start) / 2
+    log_density = math.log(2) + df / 2 * math.log(df / 2) - math.lgamma(df / 2) + (df - 1) * np.log(s) - df * s**2 / 2
+    density = ((stop - start) / 2 * weights * np.exp(log_density)).tolist()
+    normal, limits = NormalDist().cdf, (limit * s).tolist()
+
+    def lacking(size: float) -> float:
+        return power - sum(w * (normal(size - x) + normal(-size - x)) for w, x in zip(density, limits, strict=True))
+
+    last = limit + quantile(df, 2 * power - 1)  # right but for the uncertainty of the error
+    size = 1.02 * last
+    for _ in range(8):  # secant
+        before, now = lacking(last), lacking(size)
+        if abs(now) < 1e-9 or before == now:
+            break
+        last, size = size, size - now * (size - last) / (now - before)
+    return size

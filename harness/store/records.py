@@ -28,8 +28,9 @@ class Metric:
     """Value with interval; fractions for unit ``fraction``, points for unit ``points``."""
     unit: Literal["fraction", "points", "ratio"] = "fraction"
     better: Better = "higher"
-    role: Literal["primary", "companion"] = "primary"
-    """Primary metrics are columns of the board; companions are kept in the record and shown on request."""
+    role: Literal["primary", "secondary", "companion"] = "primary"
+    """Primary metrics are columns of the board, secondary ones columns of its further views, never ranked or gated; companions are
+    kept in the record and shown one line each."""
     group: str = ""
     """Metrics of one group are averaged into one more column, once all ``group_size`` of them are there."""
     group_size: int = 0

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.api import (
     IMAGE_SUFFIXES,
@@ -189,15 +190,33 @@ def pair_tables(rows: Mapping[str, Any]) -> list[FloatArray]:
     """
     variation, key = np.asarray(rows["variation"]), np.asarray(rows["foreground"])
     label, correct = np.asarray(rows["label"]), np.asarray(rows["correct"], dtype=np.float64)
-    columns = []
-    for name in ("mixed_same", "mixed_rand"):
-        index = np.flatnonzero(variation == name)
-        columns.append(index[np.argsort(key[index], kind="stable")])
-    same, rand = columns
+    same, rand = (_by_foreground(variation, key, name) for name in ("mixed_same", "mixed_rand"))
     if len(same) != len(rand) or (key[same] != key[rand]).any() or len(np.unique(key[same])) != len(same):
         raise ValueError("rows of mixed_same and mixed_rand are not paired one to one by foreground")
     table = np.stack([correct[same], correct[rand], np.ones(len(same))], axis=1)
     return [table[label[same] == value] for value in np.unique(label[same])]
+
+
+def paste_tables(rows: Mapping[str, Any]) -> list[FloatArray]:
+    """Return per class the features (foregrounds, 4): Original, Mixed-Same, Mixed-Rand correct, 1.
+
+    Raises:
+        ValueError: the three variations do not show the same foregrounds one to one.
+    """
+    variation, key = np.asarray(rows["variation"]), np.asarray(rows["foreground"])
+    correct = np.asarray(rows["correct"], dtype=np.float64)
+    original, same = (_by_foreground(variation, key, name) for name in ("original", "mixed_same"))
+    if len(original) != len(same) or (key[original] != key[same]).any():
+        raise ValueError("rows of original and mixed_same are not paired one to one by foreground")
+    label = np.asarray(rows["label"])[same]
+    return [np.column_stack([correct[original][label == value], pairs])
+            for value, pairs in zip(np.unique(label), pair_tables(rows), strict=True)]  # fmt: skip
+
+
+def _by_foreground(variation: npt.NDArray[Any], key: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:
+    """Return the places of the rows of one variation, in the order of their foregrounds."""
+    index = np.flatnonzero(variation == name)
+    return index[np.argsort(key[index], kind="stable")]
 
 
 def gap_statistic(totals: FloatArray) -> FloatArray:
@@ -212,12 +231,23 @@ def relative_gap_statistic(totals: FloatArray) -> FloatArray:
     return ratio(sums[:, 0] - sums[:, 1], sums[:, 0])
 
 
-def score(rows: Mapping[str, Any], card: In9Card, seed: int = 0) -> Score:
-    """Turn rows into BG_Gap (points), its parts (fractions) and validity checks."""
-    tables = pair_tables(rows)
+def paste_cost_statistic(totals: FloatArray) -> FloatArray:
+    """Compute Acc(Original) - Acc(Mixed-Same) from totals (replicates, classes, 4) of ``paste_tables``."""
+    sums = totals.sum(axis=1)
+    return ratio(sums[:, 0] - sums[:, 1], sums[:, 3])
+
+
+def paste_share_statistic(totals: FloatArray) -> FloatArray:
+    """Compute the paste cost over the gap, within [0, 1]; undefined where there is no gap."""
+    sums = totals.sum(axis=1)
+    gap = sums[:, 1] - sums[:, 2]
+    return np.clip(ratio(sums[:, 0] - sums[:, 1], np.where(gap > 0, gap, 0.0)), 0.0, 1.0)
+
+
+def _estimator(tables: Sequence[FloatArray], seed: int, method: str) -> Callable[[Statistic, str], Estimate]:
+    """Return a function that estimates statistics of the same resamples; its second argument is why one is undefined."""
     drawn, observed = resample_strata(tables, seed), totals_of(tables)
     n = sum(len(table) for table in tables)
-    method = "bootstrap (foreground pairs, within class)"
 
     def estimate(statistic: Statistic, reason: str) -> Estimate:
         value = float(statistic(observed)[0])
@@ -225,6 +255,23 @@ def score(rows: Mapping[str, Any], card: In9Card, seed: int = 0) -> Score:
             value, statistic(drawn), n=n, method=method, population=_POPULATION, undefined_reason=reason
         )
 
+    return estimate
+
+
+def paste_metrics(rows: Mapping[str, Any], seed: int = 0) -> tuple[Metric, ...]:
+    """Return what pasting alone costs (points), and which share of BG_Gap that could explain (fraction)."""
+    estimate = _estimator(paste_tables(rows), seed, "bootstrap (foregrounds, within class)")
+    cost = estimate(paste_cost_statistic, "no images").scaled(100)
+    share = estimate(paste_share_statistic, "BG_Gap is not positive")
+    return (
+        Metric("paste_cost", cost, "points", "lower", "secondary"),
+        Metric("paste_share", share, "fraction", "lower", "secondary"),
+    )
+
+
+def score(rows: Mapping[str, Any], card: In9Card, seed: int = 0) -> Score:
+    """Turn rows into BG_Gap (points), its parts (fractions) and validity checks."""
+    estimate = _estimator(pair_tables(rows), seed, "bootstrap (foreground pairs, within class)")
     relative = estimate(relative_gap_statistic, "no Mixed-Same image is correct")
     metrics = [
         Metric("BG_Gap", estimate(gap_statistic, "no images").scaled(100), "points", "lower", beside=("mixed_same",)),
@@ -234,6 +281,7 @@ def score(rows: Mapping[str, Any], card: In9Card, seed: int = 0) -> Score:
     names = [name for name in (*VARIATIONS, *OTHERS) if name in VARIATIONS or (variation == name).any()]
     accuracy = {name: proportion(correct[variation == name], population=_POPULATION) for name in names}
     metrics += [Metric(name, value, "fraction", "higher", "companion") for name, value in accuracy.items()]
+    metrics += paste_metrics(rows, seed)
     same = accuracy["mixed_same"]
     check = floor_check("Mixed-Same accuracy", same, card.min_mixed_same, "foregrounds are recognised at all")
     found = Score(tuple(metrics), (check,), reading_notes(rows, geometry(card)))

@@ -226,8 +226,8 @@ def texture_inclination(rows: Mapping[str, Any], unit: str = "image", seed: int 
     return bootstrap_two_way(ti_statistic, table, shapes, textures, seed=seed, population=population, n=s + t)
 
 
-def score(rows: Mapping[str, Any], card: CueConflictCard, seed: int = 0) -> Score:
-    """Turn rows into TI, its companions and validity checks; all fractions."""
+def score(rows: Mapping[str, Any], card: CueConflictCard, seed: int = 0, further: Sequence[Metric] = ()) -> Score:
+    """Turn rows into TI, its companions and validity checks, all fractions; further metrics follow."""
     table, conflict = cue_table(rows)
     shape, answer = np.asarray(rows["shape"]), np.asarray(rows["answer"])
     ti = texture_inclination(rows, "image", seed)
@@ -250,6 +250,7 @@ def score(rows: Mapping[str, Any], card: CueConflictCard, seed: int = 0) -> Scor
         Metric("neither_rate", proportion(~table.any(axis=1), population=images), better="neither", role="companion"),
         Metric("cue_coverage", coverage, "fraction", "higher", "companion"),
         Metric("same_category_accuracy", same, "fraction", "higher", "companion"),
+        *further,
     )
     checks = (
         floor_check("cue coverage", coverage, card.min_coverage, "answers name one of the two cues"),

@@ -296,7 +296,9 @@ def classify(
     name: str,
     read: Callable[[str], bytes] | None = None,
 ) -> pd.DataFrame:
-    """Return item, label, predicted and state ("ok") per image; predictions are positions in ``outputs``.
+    """Return item, label, predicted, confidence and state ("ok") per image; predictions are positions in ``outputs``.
+
+    The confidence is the softmax probability of the prediction among ``outputs``, in double precision.
 
     Raises:
         UserError: logits are not finite, or files are damaged (all are named).
@@ -306,6 +308,7 @@ def classify(
 
     index = torch.as_tensor(list(outputs))
     predicted: list[npt.NDArray[np.int64]] = []
+    confidence: list[npt.NDArray[np.float64]] = []
     done = 0
     batches = image_batches(root, paths, transform, batch_size=batch_size, workers=workers, complete=False, read=read)
     for pixels, _ in batches:
@@ -317,6 +320,10 @@ def classify(
                 "the checkpoint is damaged or its training diverged; train or load it again",
             )
         predicted.append(logits.numpy().argmax(axis=1))
+        confidence.append(logits.double().softmax(dim=1).amax(dim=1).numpy())
         done += len(pixels)
         progress(done, len(paths), "images")
-    return pd.DataFrame({"item": list(paths), "label": labels, "predicted": np.concatenate(predicted), "state": "ok"})
+    return pd.DataFrame(
+        {"item": list(paths), "label": labels, "predicted": np.concatenate(predicted),
+         "confidence": np.concatenate(confidence), "state": "ok"}
+    )  # fmt: skip

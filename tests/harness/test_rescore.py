@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +95,22 @@ def test_records_name_what_they_were_made_from(store: Store) -> None:
     record = Record.from_json(path.read_text())
     assert set(record.inputs) == {"checkpoint", "checkpoint/copy"} and record.inputs["checkpoint/copy"] == "c" * 64
     assert record.code == {"harness": "0", "commit": "abc", "dirty": "no"} and record.schema == SCHEMA
-    (units,) = unpack(path.with_name("units.npz").read_bytes(), "units")["record"]
-    assert units.metric == "TI" and units.value() == next(m.estimate.value for m in record.metrics if m.name == "TI")
+    units = unpack(path.with_name("units.npz").read_bytes(), "units")["record"]
+    values = {m.name: m.estimate.value for m in record.metrics if m.role != "companion"}
+    assert {"TI", "shape_accuracy"} <= {one.metric for one in units} <= set(values)
+    assert all(one.value() == pytest.approx(values[one.metric]) for one in units)
+
+
+def test_metrics_that_a_new_version_adds_are_no_changed_numbers(store: Store) -> None:
+    from harness.run.scoring import _outcome
+
+    record = Record.from_json(next(store.root.glob("evaluate/*/record.json")).read_text())
+    older = replace(record, metrics=tuple(m for m in record.metrics if m.role != "secondary"))
+    said = _outcome(older, record)
+    assert said.startswith("metrics as before, added: ") and "shape_accuracy" in said
+    other = replace(older, metrics=tuple(replace(m, better="neither") for m in older.metrics))
+    assert _outcome(other, record).startswith("metrics changed: TI, ") and "; added: " in _outcome(other, record)
+    assert _outcome(record, older).startswith("metrics as before") is False, "a metric that is gone is a change"
 
 
 def test_a_hand_edited_record_is_named_and_mended_from_its_rows(

@@ -174,3 +174,33 @@ def test_worlds_hold_the_balanced_one_once() -> None:
     for causes, doses in ((["colour"], ["0.4"]), (["texture"], ["0"]), (["texture"], ["2"]), (["texture"], ["x"])):
         with pytest.raises(UserError):
             worlds(causes, doses)
+
+
+def test_secondary_metrics_follow_the_three_in_the_tables_and_stay_out_of_the_figure(tmp_path: Path) -> None:
+    """Bias of a sensitivity to texture is its value, of one to shape what it lacks of 100; without them the tables are as before."""
+    from dataclasses import replace
+
+    plain = measured("TI", {"texture": lambda dose: 0.1 + 0.4 * dose, "scene": lambda dose: 0.1})
+    rich = []
+    for one in plain:
+        value = one.record.metrics[0].estimate
+        texture = Metric("texture_sensitivity", value.scaled(0.5), better="neither", role="secondary")
+        shape = Metric("shape_sensitivity", value, better="higher", role="secondary")
+        rich.append(replace(one, record=replace(one.record, metrics=(*one.record.metrics, texture, shape))))
+    found, before = responses(rich), responses(plain)
+    assert to_csv(found).startswith(to_csv(before))
+    text = to_markdown(found)
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## TI",
+        "## texture_sensitivity",
+        "## shape_sensitivity",
+    ]
+    own = by_cause(found, "texture_sensitivity")["texture"]
+    assert own.own and own.points[0].bias == pytest.approx(5.0) and own.points[-1].bias == pytest.approx(21.0)
+    assert "rises with the dose" in verdict(own, found) and "cross-talk at most" in verdict(
+        by_cause(found, "texture_sensitivity")["scene"], found
+    )
+    assert by_cause(found, "shape_sensitivity")["texture"].points[0].bias == pytest.approx(90.0)
+    for name, responses_ in (("rich", found), ("plain", before)):
+        draw(responses_, tmp_path / f"{name}.png")
+    assert (tmp_path / "rich.png").read_bytes() == (tmp_path / "plain.png").read_bytes()

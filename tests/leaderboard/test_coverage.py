@@ -35,6 +35,12 @@ QUICK = (
     "mean of 3 seeds on the same 600 images",
     "paired difference, n = 440, one seed",
     "paired difference, n = 440, 5 + 5 seeds",
+    "paste share, 9 x 450",
+    "error consistency of two networks, 1,280 images",
+    "calibration error of a calibrated network, n = 600",
+    "calibration error, overconfident, n = 600",
+    "area under risk-coverage, n = 600",
+    "accuracy at 80 % coverage, n = 600",
 )
 
 

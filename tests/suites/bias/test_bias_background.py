@@ -188,11 +188,13 @@ def test_a_background_record_says_of_each_number_how_and_for_whom():
     rows = counted_rows(80, 70, 60, n=90) | {"converted": np.arange(270) < 3}
     result = score(rows, CARD)
     facts = {m.name: (m.unit, m.better, m.role, m.estimate.method, m.estimate.n, m.beside) for m in result.metrics}
-    pairs = "bootstrap (foreground pairs, within class)"
+    pairs, alone = "bootstrap (foreground pairs, within class)", "bootstrap (foregrounds, within class)"
     assert facts == {
         "BG_Gap": ("points", "lower", "primary", pairs, 90, ("mixed_same",)),
         "relative_gap": ("fraction", "lower", "companion", pairs, 90, ()),
         **dict.fromkeys(VARIATIONS, ("fraction", "higher", "companion", "wilson", 90, ())),
+        "paste_cost": ("points", "lower", "secondary", alone, 90, ()),
+        "paste_share": ("fraction", "lower", "secondary", alone, 90, ()),
     }
     assert {m.estimate.population for m in result.metrics} == {"new foregrounds"}
     found = values(result)
@@ -216,3 +218,38 @@ def test_pairs_are_matched_by_foreground_and_kept_by_class():
     ):
         with pytest.raises(ValueError, match="not paired one to one"):
             pair_tables(rows | {column: value})
+
+
+def test_the_paste_cost_and_the_share_of_the_gap_it_could_explain_by_hand():
+    """90 foregrounds: 85 right as they are, 80 pasted onto their own class, 70 onto another: 5 points of 90 lost by pasting, 10 more."""
+    found = {m.name: m for m in score(counted_rows(85, 80, 70, n=90), CARD).metrics}
+    cost, share = found["paste_cost"].estimate, found["paste_share"].estimate
+    assert cost.value == pytest.approx(500 / 90) and cost.low < cost.value < cost.high and cost.n == 90
+    assert share.value == pytest.approx(0.5) and 0 <= share.low < 0.5 < share.high <= 1
+    assert found["BG_Gap"].estimate.value == pytest.approx(1000 / 90)
+
+
+@pytest.mark.parametrize(
+    ("counts", "share"), [((90, 80, 75), 1.0), ((75, 80, 70), 0.0), ((85, 80, 80), None), ((85, 80, 82), None)]
+)
+def test_the_share_stays_between_nothing_and_all_and_needs_a_gap(counts, share):
+    found = values(score(counted_rows(*counts, n=90), CARD))["paste_share"]
+    assert found.value == share
+    assert share is not None or found.reason == "BG_Gap is not positive"
+
+
+def test_paste_units_keep_both_views_of_a_foreground():
+    from suites.bias.units import paste_units
+
+    rows = counted_rows(85, 80, 70, n=90)
+    one = paste_units(rows, "paste_cost")
+    assert one.value() == pytest.approx(values(score(rows, CARD))["paste_cost"].value) and len(one.ids) == 90
+    assert set(np.unique(one.features[:, 0])) <= {-1.0, 0.0, 1.0}
+
+
+def test_foregrounds_that_original_lacks_are_refused():
+    rows = counted_rows(85, 80, 70, n=90)
+    kept = [*np.flatnonzero(np.asarray(rows["variation"]) != "original").tolist(), 0]
+    broken = {name: np.asarray(column)[kept] for name, column in rows.items()}
+    with pytest.raises(ValueError, match="original and mixed_same"):
+        score(broken, CARD)

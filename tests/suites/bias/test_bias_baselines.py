@@ -150,6 +150,8 @@ def test_profile_in100_runs_to_the_end_with_restricted_names(in100_run):
 def test_rows_of_a_run_give_the_record_again(in100_run):
     import pandas as pd
 
+    from suites.bias.second_reading import second_reading
+
     _, records, root = in100_run
     for suite, module, card in (
         ("texture-bias", texture, CueConflictCard), ("context-bias", context, FocusCard),
@@ -157,7 +159,9 @@ def test_rows_of_a_run_give_the_record_again(in100_run):
     ):  # fmt: skip
         (path,) = (root / "store").rglob(f"*{suite}*/rows.parquet")
         data = {"texture-bias": "cue-conflict", "context-bias": "focus", "background-bias": "in9"}[suite]
-        again = module.score(pd.read_parquet(path), card.load(json.loads((root / f"{data}.json").read_text())))
+        rows, facts = pd.read_parquet(path), card.load(json.loads((root / f"{data}.json").read_text()))
+        further = {"further": second_reading(rows, facts)} if suite == "texture-bias" else {}
+        again = module.score(rows, facts, **further)
         stored = {m["name"]: m["estimate"] for m in records[suite]["metrics"]}
         assert {m.name: m.estimate.to_dict() for m in again.metrics} == stored
 
