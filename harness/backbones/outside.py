@@ -108,11 +108,11 @@ def take(
     found = candidates(content, network)
     if not found or not found[0].complete:
         refuse_misfit(path, content, arch, network, found, weights)
-    found, completed = with_averages(path, content, network, found, weights)
-    chosen, kind = _choose(path, found, weights, network)
+    places, completed = with_averages(path, content, network, found, weights)
+    chosen, kind = _choose(path, places, weights, network)
     head = head_of(chosen, network)
     outputs = _outputs(path, chosen, network, {} if head_file else head, classes)
-    others = [one for one in found if one is not chosen]
+    others = [one for one in places if one is not chosen]
     rest = sort_rest(chosen, others, network, head if outputs else {}, not outputs)
     state = _assemble(chosen, network, head if outputs else {})
     if head_file is not None:
@@ -234,9 +234,9 @@ def load_into(model: torch.nn.Module, path: Path, name: str) -> None:
         raise UserError(
             f"{path} does not hold {name}", "it has no such tensors", "give the file of this network's weights"
         )
-    found, _ = with_averages(path, content, network, found, None)
-    chosen, _ = _choose(path, found, None, network)
-    rest = sort_rest(chosen, [one for one in found if one is not chosen], network, {}, False)
+    places, _ = with_averages(path, content, network, found, None)
+    chosen, _ = _choose(path, places, None, network)
+    rest = sort_rest(chosen, [one for one in places if one is not chosen], network, {}, False)
     refuse_partial(path, (), rest.unexpected, fix=REST)
     state = _assemble(chosen, network, {})
     refuse_non_finite(path, state)
