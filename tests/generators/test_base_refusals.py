@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from generators.diffusion.base import inspect_base
+from generators.diffusion.pipeline import load_pipeline
 from generators.diffusion.single_file import load_single_file
 from harness.core.errors import UserError
 from tests.generators.bases import PARTS, UNET, configuration_with, edit, notes, pickled, refusal
@@ -164,6 +165,16 @@ def test_a_single_file_of_other_shapes_is_refused_under_a_configuration(folder: 
         folder, "inpainting.safetensors", lambda path: save_file({**state, name: torch.zeros(16, 9, 3, 3)}, path)
     )
     assert "input channels is 9, not 4" in refusal(base).why
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_folder_that_lacks_a_tensor_is_refused_by_the_loader(folder: Path, part: str) -> None:
+    file = next((folder / part).glob("*.safetensors"))
+    state = load_file(file)
+    last = max(state)
+    save_file({name: tensor for name, tensor in state.items() if name != last}, file, {"format": "pt"})
+    with pytest.raises(UserError, match=f"1 missing: .*{last.removeprefix('text_model.')}"):
+        load_pipeline(folder)
 
 
 @pytest.mark.parametrize("prefix", ["model.diffusion_model.", "first_stage_model.", "cond_stage_model."])
