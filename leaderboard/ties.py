@@ -41,8 +41,8 @@ def resolution(values: Sequence[Measured]) -> float | None:
     """Return the smallest true difference of two values that the test of ``significantly_different`` finds in four of five cases.
 
     A pair's standard error times what its degrees of freedom need for a power of 80 % at two-sided 5 %; the median over the pairs
-    with most seeds, since others show less and their errors say little. A smaller difference, seen or not, cannot be told from none
-    by these items and seeds. None without a pair that has an error.
+    with most seeds, since others show less and their errors say little. A smaller difference is lost in the noise of
+    these items and seeds. None without a pair that has an error.
     """
     found: dict[int, list[float]] = {}
     for first, second in combinations(values, 2):

@@ -59,7 +59,7 @@ def check_labels(place: str, labels: Sequence[str], classes: ClassList, outputs:
         outputs: Outputs of the head where they are known; labels of another number are not its own.
 
     Raises:
-        UserError: the labels are of other classes, or in another order; or what they mean cannot be told.
+        UserError: the labels are of other classes, or in another order; or what they mean is not known.
     """
     if not labels or tuple(labels) == classes.ids or (outputs is not None and len(labels) != outputs):
         return

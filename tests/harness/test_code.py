@@ -179,7 +179,7 @@ EDITS: dict[str, tuple[str, str, str, set[str]]] = {
         "suites/bias/data/people_cue_conflict.csv",
         "image,",
         "image ,",
-        rows("texture-bias"),
+        rows("texture-bias") | {"score texture-bias"},
     ),
     "the published numbers of a data set": (
         "suites/bias/data/focus.json",
