@@ -6,7 +6,6 @@ import json
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,15 +36,34 @@ def _cpu_seconds() -> float:
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
-def save_shard_cost(scratch: Path, shard: str, spent: Cost) -> None:
-    """Keep the cost of a shard beside it; to be called before the shard counts as made, so that none is without."""
-    write_json(scratch / FOLDER / f"{shard}.json", [spent.wall_seconds, spent.cpu_seconds])
+def save_shard_cost(scratch: Path, shard: str, spent: Cost, files: Mapping[str, str] | None = None) -> None:
+    """Keep the cost of a shard beside it; to be called before the shard counts as made, so that none is without.
+
+    Args:
+        scratch: The artifact's scratch folder.
+        shard: Name of the shard.
+        spent: What it took.
+        files: SHA-256 of its files as they were written, by path below the artifact's folder.
+    """
+    write_json(scratch / FOLDER / f"{shard}.json", [spent.wall_seconds, spent.cpu_seconds, dict(files or {})])
+
+
+def read_shard_cost(scratch: Path, shard: str) -> tuple[Cost | None, dict[str, str]]:
+    """Return what ``save_shard_cost`` kept; None and no files where nothing can be read. Older versions kept no files."""
+    try:
+        wall, cpu, *files = json.loads((scratch / FOLDER / f"{shard}.json").read_text(encoding="utf-8"))
+        return Cost(float(wall), float(cpu)), {str(name): str(digest) for one in files for name, digest in one.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None, {}
 
 
 def carry_over(scratch: Path, manifest: Mapping[str, Any]) -> None:
-    """Keep the costs a manifest knows, for shards that stay while others are rebuilt."""
+    """Keep the costs and hashes a manifest knows, for shards that stay while others are rebuilt."""
+    files: dict[str, dict[str, str]] = {}
+    for name, entry in manifest["files"].items():
+        files.setdefault(Path(name).stem, {})[name] = entry["sha256"]
     for shard, (wall, cpu) in manifest.get(BY_SHARD, {}).items():
-        save_shard_cost(scratch, shard, Cost(wall, cpu))
+        save_shard_cost(scratch, shard, Cost(wall, cpu), files.get(shard))
 
 
 def manifest_fields(scratch: Path, shards: Sequence[str], joining: Cost) -> dict[str, Any]:
@@ -57,10 +75,9 @@ def manifest_fields(scratch: Path, shards: Sequence[str], joining: Cost) -> dict
         return {"wall_seconds": joining.wall_seconds, "cpu_seconds": joining.cpu_seconds}
     known: dict[str, list[float]] = {}
     for shard in shards:
-        path = scratch / FOLDER / f"{shard}.json"
-        with suppress(OSError, ValueError, TypeError):  # a cost that cannot be read is not known
-            wall, cpu = json.loads(path.read_text(encoding="utf-8"))
-            known[shard] = [float(wall), float(cpu)]
+        cost, _ = read_shard_cost(scratch, shard)
+        if cost is not None:
+            known[shard] = [cost.wall_seconds, cost.cpu_seconds]
     if len(known) < len(shards):
         return {"wall_seconds": None, "cpu_seconds": None, BY_SHARD: known}
     wall, cpu = (sum(cost[i] for cost in known.values()) for i in (0, 1))

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from harness.core.errors import DataMissing, UserError
-from harness.core.files import atomic_file, read_text
+from harness.core.files import atomic_file, write_bytes
 from harness.images.decode import decode
 
 _BLOCK = 512
@@ -117,11 +117,14 @@ def write_shard(path: Path, images: Iterable[ShardImage]) -> list[ImageRow]:
     return rows
 
 
+def rows_bytes(rows: Iterable[ImageRow]) -> bytes:
+    """Return manifest rows as JSON lines."""
+    return b"".join(json.dumps(asdict(row), sort_keys=True, ensure_ascii=False).encode() + b"\n" for row in rows)
+
+
 def write_rows(path: Path, rows: Iterable[ImageRow]) -> None:
     """Write manifest rows as JSON lines, atomically."""
-    with atomic_file(path) as stream:
-        for row in rows:
-            stream.write(json.dumps(asdict(row), sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    write_bytes(path, rows_bytes(rows))
 
 
 def read_rows(path: Path) -> list[ImageRow]:
@@ -131,19 +134,23 @@ def read_rows(path: Path) -> list[ImageRow]:
         DataMissing: There is no such file.
         UserError: A line is not a manifest row.
     """
+    return list(iterate_rows(path))
+
+
+def iterate_rows(path: Path) -> Iterator[ImageRow]:
+    """Read manifest rows one after another; errors as ``read_rows``."""
     if not path.is_file():
         raise _absent(path)
     names = {field.name for field in fields(ImageRow)}
-    rows = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise _broken(path, f"line {number} is not JSON: {error}") from error
-        if not isinstance(record, dict) or set(record) != names:
-            raise _broken(path, f"line {number} is not a manifest row")
-        rows.append(ImageRow(**record))
-    return rows
+    with open(path, "rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                record = json.loads(line)
+            except ValueError as error:  # neither JSON nor UTF-8
+                raise _broken(path, f"line {number} is not JSON: {error}") from error
+            if not isinstance(record, dict) or set(record) != names:
+                raise _broken(path, f"line {number} is not a manifest row")
+            yield ImageRow(**record)
 
 
 class ShardReader:

@@ -16,6 +16,7 @@ from harness.core.locks import lock
 from harness.plan.model import Plan
 from harness.plugins.context import release_shared
 from harness.run.job import Job, execute
+from harness.run.join import missing_shards
 from harness.run.local import LocalExecutor
 from harness.run.progress import ProgressReporter, RunSummary
 from harness.store.artifacts import Store
@@ -81,7 +82,9 @@ class InlineExecutor:
         if cell.resources.isolated:
             self._do_apart(plan, cell)
             return
-        for shard in (*cell.shards, ""):
+        missing = missing_shards(self.store.folder(cell), cell)
+        self.board.resumed(cell, len(cell.shards) - len(missing))
+        for shard in (*missing, ""):
             self._do_here(plan, cell, shard)
 
     def _do_here(self, plan: Plan, cell: Cell, shard: str) -> None:

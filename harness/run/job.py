@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,9 @@ from harness.store.artifacts import SCRATCH, Store
 from harness.store.cells import Cell
 from harness.store.data import DataSource, check_unchanged
 
+Work = Callable[..., Mapping[str, str] | None]
+"""What does a cell; it may return the SHA-256 of files it has read whole, by path below the artifact's folder."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -32,10 +35,13 @@ class Job:
     device: str = "cpu"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
+        """Return plain JSON values.
+
+        Only the job that joins the shards of a cell names them all: they may be many.
+        """
         return {
-            "cell": self.cell.to_dict(),
-            "inputs": {role: cell.to_dict() for role, cell in self.inputs.items()},
+            "cell": (replace(self.cell, shards=()) if self.shard else self.cell).to_dict(),
+            "inputs": {role: replace(cell, shards=()).to_dict() for role, cell in self.inputs.items()},
             "sources": {name: source.to_dict() for name, source in self.sources.items()},
             "store": self.store,
             "shard": self.shard,
@@ -93,13 +99,13 @@ def execute(job: Job, progress: Progress = silent, rank: JobRank = ALONE) -> Non
                 _do(job, ctx, work, store)
 
 
-def _do(job: Job, ctx: Context, work: Callable[..., None], store: Store) -> None:
+def _do(job: Job, ctx: Context, work: Work, store: Store) -> None:
     """Do the work of a job, and seal the cell unless it was one of its shards."""
     started, spent, cell = time.time(), stopwatch(), job.cell
     if job.shard:
         work(ctx, job.shard)
         return
-    work(ctx)
+    hashes = work(ctx)
     check_unchanged(cell, job.sources, store.root)
     store.seal(
         cell,
@@ -108,12 +114,13 @@ def _do(job: Job, ctx: Context, work: Callable[..., None], store: Store) -> None
             "started": round(started, 3),
             **manifest_fields(ctx.out / SCRATCH, cell.shards, spent()),
         },
+        hashes or {},
     )
 
 
-def _callable(cell: Cell) -> Callable[..., None]:
+def _callable(cell: Cell) -> Work:
     """Return what does the cell; exceptions of code outside ``harness`` are reported as that code's."""
-    work = cast(Callable[..., None], load_attribute(cell.callable_path))
+    work = cast(Work, load_attribute(cell.callable_path))
     module = cell.callable_path.partition(":")[0]
     if module.startswith("harness."):
         return work

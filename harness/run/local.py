@@ -21,7 +21,9 @@ from harness.core.errors import CorruptArtifact
 from harness.core.locks import lock
 from harness.plan.model import Plan
 from harness.run.job import Job
+from harness.run.join import missing_shards
 from harness.run.progress import ProgressReporter, RunSummary
+from harness.run.queue import Task, TaskQueue
 from harness.store.artifacts import Store
 from harness.store.cells import Cell, Resources
 from harness.store.housekeeping import in_use_path
@@ -39,24 +41,6 @@ _ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "NO_ALBUMENTATIONS_UPDATE": "1",
 }
-
-
-@dataclass(frozen=True)
-class Task:
-    """A cell, or one of its shards."""
-
-    cell: Cell
-    shard: str = ""
-
-    @property
-    def id(self) -> tuple[str, str]:
-        """Task id."""
-        return self.cell.key, self.shard
-
-    @property
-    def name(self) -> str:
-        """Display name."""
-        return f"{self.cell.shown_kind} {self.cell.label}" + (f" {self.shard}" if self.shard else "")
 
 
 @dataclass
@@ -79,7 +63,6 @@ class Worker:
 class _State:
     waiting: dict[str, set[str]] = field(default_factory=dict)
     shards: dict[str, set[str]] = field(default_factory=dict)
-    ready: list[Task] = field(default_factory=list)
     attempts: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
@@ -103,6 +86,7 @@ class LocalExecutor:
         """Process the wanted cells of a plan; a failed cell stops only the cells that depend on it."""
         self.plan, self.rank_of = plan, _ranks(plan, wanted)
         self.state = _State()
+        self.ready = TaskQueue(lambda key: self.rank_of.get(key, FIRST))
         for key in wanted:
             cell = plan.cells[key]
             self.state.waiting[key] = {need for need in cell.inputs.values() if need in wanted}
@@ -124,20 +108,19 @@ class LocalExecutor:
         return self.board.finish()
 
     def _work(self) -> None:
-        while self.state.ready or any(worker.task for worker in self.workers):
+        while self.ready or any(worker.task for worker in self.workers):
             self._start()
             for event, _ in self.selector.select(timeout=1.0):
                 self._read_messages(event.data)
             self.board.tick()
 
     def _release(self, cell: Cell) -> None:
-        """Queue the tasks of a cell: its shards first, the cell itself after the last shard."""
+        """Queue the tasks of a cell: the shards it lacks first, the cell itself after the last of them."""
         self.state.waiting.pop(cell.key, None)
-        self.state.shards[cell.key] = set(cell.shards)
-        tasks = [Task(cell, shard) for shard in cell.shards] or [Task(cell)]
-        self.state.ready += tasks
-        # Cells of equal rank stay apart: a worker that changes its cell with every shard loads a model for each.
-        self.state.ready.sort(key=lambda task: (-self.rank_of.get(task.cell.key, FIRST), task.cell.key, task.shard))
+        missing = missing_shards(self.store.folder(cell), cell)
+        self.state.shards[cell.key] = set(missing)
+        self.ready.add(cell, missing)
+        self.board.resumed(cell, len(cell.shards) - len(missing))
 
     def _start(self) -> None:
         running = [worker.task.cell.resources for worker in self.workers if worker.task]
@@ -145,13 +128,14 @@ class LocalExecutor:
         free_threads = max(self.processors, self.slots) - sum(
             resources.threads * _slots(resources) for resources in running
         )
-        for task in list(self.state.ready):
-            needs = task.cell.resources
-            fits = _slots(needs) <= free_slots and needs.threads * _slots(needs) <= free_threads
-            if not (fits or not running):
-                continue
-            self.state.ready.remove(task)
+
+        def fits(cell: Cell) -> bool:
+            slots = _slots(cell.resources)
+            return not running or (slots <= free_slots and cell.resources.threads * slots <= free_threads)
+
+        for task in self.ready.take(fits):
             self._dispatch(task)
+            needs = task.cell.resources
             running.append(needs)
             free_slots -= _slots(needs)
             free_threads -= needs.threads * _slots(needs)
@@ -255,7 +239,7 @@ class LocalExecutor:
         """Try a task again whose worker died, unless it has died too often."""
         if self.state.attempts[task.id] < ATTEMPTS:
             self.board.note(f"{task.name}: its worker died ({cause}); trying again")
-            self.state.ready.insert(0, task)
+            self.ready.add_first(task)
             return
         error = {
             "what": f"the worker died {ATTEMPTS} times",
@@ -277,7 +261,7 @@ class LocalExecutor:
             left = self.state.shards[cell.key]
             left.discard(task.shard)
             if not left:
-                self.state.ready.insert(0, Task(cell))
+                self.ready.add_first(Task(cell))
             return
         for key, needs in list(self.state.waiting.items()):
             needs.discard(cell.key)
@@ -303,7 +287,7 @@ class LocalExecutor:
         return bool(damaged)
 
     def _block(self, cell: Cell) -> None:
-        self.state.ready = [task for task in self.state.ready if task.cell.key != cell.key]
+        self.ready.drop(cell)
         for key, needs in list(self.state.waiting.items()):
             if cell.key in needs:
                 del self.state.waiting[key]

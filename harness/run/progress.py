@@ -92,6 +92,12 @@ class ProgressReporter:
             self._display = Display(self.stream)
         self._save("running", at_once=True)
 
+    def resumed(self, cell: Cell, shards: int) -> None:
+        """Note that some shards of a cell were there before."""
+        if shards:
+            self._entry(cell)["shards"] = shards
+            self.workload.resumed(cell, shards)
+
     def started(self, cell: Cell, shard: str, pid: int) -> None:
         """Note that a task runs."""
         begun = self._entry(cell).get("shards", 0) + 1 + sum(key == cell.key for key, _ in self.running)

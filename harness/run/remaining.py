@@ -47,6 +47,10 @@ class Workload:
         self._measured: dict[str, float] = {}
         self._expected: dict[str, float] = {}
 
+    def resumed(self, cell: Cell, shards: int) -> None:
+        """Note that some shards of a cell were there before."""
+        self._shards[cell.key] = shards
+
     def finished(self, cell: Cell, shard: str, seconds: float) -> None:
         """Note that a cell or one of its shards took some wall seconds."""
         if cell.key not in self._cells:  # an input that is rebuilt on the way

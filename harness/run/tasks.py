@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from harness.backbones.baseline import FILE, Baseline
-from harness.core.cost import save_shard_cost, stopwatch
+from harness.core.cost import stopwatch
 from harness.core.errors import UserError
 from harness.core.files import write_json, write_text
 from harness.core.provenance import code_version
-from harness.images.request import Request, Sample, parse_shard
+from harness.images.request import Sample, parse_shard
 from harness.plugins import registry
 from harness.plugins.border import checked_rows, guarded, plugin_errors
 from harness.plugins.context import Context
 from harness.plugins.inputs import INDEX, live_model, open_images
 from harness.run.facts import measured_with
+from harness.run.join import discard_shard, join, keep_if_whole, keep_shard, tar_of
 from harness.run.scoring import ROWS, Measured, lineage, score_rows, write_scored
 from harness.store.data import CHECKPOINT, HEAD
 
@@ -34,52 +35,31 @@ def fit(ctx: Context) -> None:
         generator.fit(ctx)
 
 
-def synthesise(ctx: Context, shard: str = "") -> None:
-    """Make one shard of images, or, without a shard, check that all are there and join their manifests."""
-    from harness.images.shards import ImageRow, read_rows, verify_shard, write_rows, write_shard
+def synthesise(ctx: Context, shard: str = "") -> dict[str, str] | None:
+    """Make one shard of images, or, without a shard, check that all are there and join their lists.
 
-    folder = ctx.out / "shards"
-    if shard:
-        rows_path = folder / f"{shard}.jsonl"
-        request = parse_shard(shard, ctx.classes, ctx.params["dataset"]["size_px"], ctx.cell.seeds["generator_seed"])
-        with suppress(UserError):  # a shard that is whole is kept; any other is made again
-            rows = _known_rows(ctx.out, rows_path, request)
-            verify_shard(folder / f"{shard}.tar", rows)
-            write_rows(rows_path, rows)
-            return
-        rows_path.unlink(missing_ok=True)
-        spent = stopwatch()
-        generator = registry.generators().get(ctx.cell.name)
-        samples = _checked(guarded(generator, ctx, request), request.start, request.stop, ctx)
-        images = _shard_images(_off_thread(samples), request.class_id, request.class_index)
-        rows = write_shard(folder / f"{shard}.tar", images)
-        save_shard_cost(ctx.scratch, shard, spent())
-        write_rows(rows_path, rows)
-        return
-    joined: list[ImageRow] = []
-    for name in ctx.cell.shards:
-        rows = read_rows(folder / f"{name}.jsonl")
-        verify_shard(folder / f"{name}.tar", rows)
-        joined += rows
-    write_rows(ctx.out / INDEX, joined)
-    for name in ctx.cell.shards:
-        (folder / f"{name}.jsonl").unlink()
-
-
-def _known_rows(out: Path, rows_path: Path, request: Request) -> list[Any]:
-    """Return the rows of a shard that was made before: its own, or those in the joined list of a salvaged dataset.
-
-    Raises:
-        UserError: nothing is known of it.
+    Returns:
+        Without a shard, the SHA-256 of the shards' files, which have been read.
     """
-    from harness.images.shards import read_rows
+    if not shard:
+        return join(ctx, lambda missing: _make_shard(ctx, missing))
+    with suppress(UserError):  # a shard that is whole is kept; any other is made again
+        keep_if_whole(ctx, shard)
+        return None
+    _make_shard(ctx, shard)
+    return None
 
-    if rows_path.is_file():
-        return read_rows(rows_path)
-    return [
-        row for row in read_rows(out / INDEX)
-        if row.wnid == request.class_id and request.start <= row.index < request.stop
-    ]  # fmt: skip
+
+def _make_shard(ctx: Context, shard: str) -> None:
+    from harness.images.shards import write_shard
+
+    request = parse_shard(shard, ctx.classes, ctx.params["dataset"]["size_px"], ctx.cell.seeds["generator_seed"])
+    discard_shard(ctx, shard)
+    spent = stopwatch()
+    generator = registry.generators().get(ctx.cell.name)
+    samples = _checked(guarded(generator, ctx, request), request.start, request.stop, ctx)
+    images = _shard_images(_off_thread(samples), request.class_id, request.class_index)
+    keep_shard(ctx, shard, write_shard(ctx.out / tar_of(shard), images), spent)
 
 
 def _checked(samples: Iterator[Sample], start: int, stop: int, ctx: Context) -> Iterator[Sample]:

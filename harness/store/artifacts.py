@@ -147,16 +147,24 @@ class Store:
             raise _corrupt(folder, "its manifest belongs to another cell")
         return Artifact(folder, manifest)
 
-    def seal(self, cell: Cell, facts: Mapping[str, Any]) -> Artifact:
-        """Drop scratch files and write the manifest of everything else; from now on the artifact is done."""
+    def seal(self, cell: Cell, facts: Mapping[str, Any], hashes: Mapping[str, str] | None = None) -> Artifact:
+        """Drop scratch files and write the manifest of everything else; from now on the artifact is done.
+
+        Args:
+            cell: What is done.
+            facts: Further entries of the manifest.
+            hashes: SHA-256 of files that have just been read whole, by path below the folder; the others are read.
+        """
+        known = hashes or {}
         folder = self.folder(cell)
         remove_tree(folder / SCRATCH)
         for leftover in folder.rglob(".*.tmp"):
             leftover.unlink()
         paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+        named = {path.relative_to(folder).as_posix(): path for path in paths}
         files = {
-            path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-            for path in paths
+            name: {"bytes": path.stat().st_size, "sha256": known.get(name) or file_sha256(path)}
+            for name, path in named.items()
         }
         manifest = {
             "key": cell.key,

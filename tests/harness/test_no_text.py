@@ -32,7 +32,7 @@ def test_a_text_that_is_no_utf8_is_named_with_the_byte(tmp_path: Path) -> None:
     path.write_bytes(BAD)
     with pytest.raises(UserError, match=r"x.txt is not text in UTF-8"):
         read_text(path)
-    with pytest.raises(UserError, match="byte 7"):
+    with pytest.raises(UserError, match="position 7"):
         read_rows(path)
     with pytest.raises(UserError, match="x.txt"):
         load_card(str(path))
