@@ -46,6 +46,10 @@ def main() -> None:
     from harness.run.local import LocalExecutor
     from harness.run.progress import ProgressReporter
 
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a test run in the background inherits that both are ignored
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     store, plan = Store(Path(sys.argv[1])), Plan()
     plan.add(CELL)
     summary = LocalExecutor(store, 2, "cpu", ProgressReporter(store, 1)).run(plan, frozenset({CELL.key}))
