@@ -19,7 +19,9 @@ from leaderboard.tables import Table, build_tables
 from leaderboard.views import parse_view
 
 TIDY = ("long", "json", "parquet")
-STYLES = ("csv", "md", "latex", "html", *TIDY)
+TREES = ("every-eval-ever", "eval-results")
+"""Formats of others, with a file for each row."""
+STYLES = ("csv", "md", "latex", "html", *TIDY, *TREES)
 CSV_NAME, MARKDOWN_NAME, CURVES_NAME = "leaderboard.csv", "leaderboard.md", "few-shot"
 PUBLISHED_PROFILES = ("in1k", "in100")
 """Profiles whose numbers may be read beside the paper's."""
@@ -65,10 +67,11 @@ class Board:
 
     def render(
         self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False, columns: str = "main"
-    ) -> str | bytes:
-        """Return the board of stores and baseline folders, merged; bytes for ``parquet``, text for every other style.
+    ) -> str | bytes | dict[str, str]:
+        """Return the board of stores and baseline folders, merged: bytes for ``parquet``, path to text for the formats of
+        others, text for every other style.
 
-        ``columns`` names a view (``leaderboard.views``); tidy styles hold every metric.
+        ``columns`` names a view (``leaderboard.views``); tidy styles and the formats of others hold every metric.
 
         Raises:
             UserError: an unknown style or view, a damaged record, or duplicates that disagree.
@@ -84,10 +87,14 @@ class Board:
             raise UserError(f"--published has no {style}", "the paper's tables are written as Markdown and HTML only",
                             "add --format md or html, or leave out --published")  # fmt: skip
         view = parse_view(columns)
-        if view != "main" and style in TIDY:
-            raise UserError(f"--columns has no {style}", "one line per value holds every metric, its role in a field of its own",
+        if view != "main" and style in (*TIDY, *TREES):
+            raise UserError(f"--columns has no {style}", "this format holds every metric, its role in a field of its own",
                             "leave out --columns, and filter by role")  # fmt: skip
         mine, beside = self._entries(places, with_recorded)
+        if style in TREES:
+            from leaderboard.exchange import eval_results, every_eval_ever
+
+            return (eval_results if style == "eval-results" else every_eval_ever).documents(mine + beside)
         if style in TIDY:
             from leaderboard import long
 

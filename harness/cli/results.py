@@ -43,11 +43,17 @@ def leaderboard(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="csv, md (or markdown), latex or html; one line per value: long, json or parquet.",
+            help="csv, md (or markdown), latex or html; one line per value: long, json or parquet; one file per row: "
+            "every-eval-ever or eval-results (Hugging Face).",
         ),
     ] = "md",
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE", help="Write to this file, not to standard output.")
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="PATH",
+            help="Write to this file, or this folder where a format has one file per row; default: standard output.",
+        ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     recorded: Annotated[
@@ -66,9 +72,9 @@ def leaderboard(
 ) -> None:
     """Write the leaderboard in one of several formats.
 
-    Writes to standard output or to a file; identical inputs give identical bytes.
+    Writes to standard output, a file or a folder; identical inputs give identical bytes. (every-eval-ever asks for the time at
+    which it was written: SOURCE_DATE_EPOCH fixes it.)
     """
-    from harness.core.files import write_bytes
     from harness.results.leaderboard import board
 
     for folder in folders or ():
@@ -80,6 +86,20 @@ def leaderboard(
         )
     content = board().render(folders or [store], SPELLED.get(style, style), recorded, published, columns)
     _name_older_scores(folders or [store])
+    _write(content, output)
+
+
+def _write(content: str | bytes | dict[str, str], output: Path | None) -> None:
+    """Write a board to standard output, a file or a folder."""
+    from harness.core.files import write_bytes
+
+    if isinstance(content, dict) and output is not None:
+        for name, text in content.items():
+            write_bytes(output / name, text.encode())
+        print(f"{len(content)} files written to {output}", file=sys.stderr)
+        return
+    if isinstance(content, dict):
+        content = "".join(content.values())
     if output is not None:
         write_bytes(output, content if isinstance(content, bytes) else content.encode())
     elif isinstance(content, bytes):

@@ -21,8 +21,11 @@ class LeaderBoard(Protocol):
 
     def render(
         self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False, columns: str = "main"
-    ) -> str | bytes:
-        """Return the board of stores and folders, the main columns or another view: bytes for ``parquet``, else text."""
+    ) -> str | bytes | dict[str, str]:
+        """Return the board of stores and folders, the main columns or another view.
+
+        Bytes for ``parquet``, path to text for formats with a file per row, text for all others.
+        """
 
     def values(self, places: Sequence[Path], with_recorded: bool) -> list[dict[str, Any]]:
         """Return one line per value of the board, for a data frame."""
