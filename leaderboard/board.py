@@ -252,6 +252,26 @@ class Board:
 
         write_baseline(folder, _candidate(places), reason, metrics, code)
 
+    def dataset_cards(self, store: Path, names: Sequence[str]) -> dict[str, dict[str, bytes]]:
+        """Return the cards of the datasets of a store, all or those named: a folder's name to the files in it.
+
+        Raises:
+            UserError: an unknown name, a damaged artifact, or a missing package.
+            DataMissing: the store has no datasets.
+        """
+        from leaderboard.exchange import card, croissant, datasets
+
+        found, entries, known = datasets.find(store, names), from_store(store), self._declared("generators")
+        cards = {}
+        for dataset in found:
+            facts, picture = card.gather_facts(store, dataset, entries, known), card.sheet(dataset)
+            cards[facts.name] = {
+                card.README: card.readme(facts, bool(picture)).encode(),
+                **({card.SAMPLES: picture} if picture else {}),
+                croissant.FILE: croissant.to_json(facts).encode(),
+            }
+        return cards
+
     def calibrate(self, store: Path, asked: frozenset[str]) -> None:
         """Write table, data and figure of a calibration into the store, and print the table.
 

@@ -53,6 +53,9 @@ class LeaderBoard(Protocol):
     ) -> None:
         """Write a baseline from results."""
 
+    def dataset_cards(self, store: Path, names: Sequence[str]) -> dict[str, dict[str, bytes]]:
+        """Return the cards of the datasets of a store, all or those named: a folder's name to the files in it."""
+
     def calibrate(self, store: Path, asked: frozenset[str]) -> None:
         """Write and print what the metrics say of worlds of known bias."""
 
@@ -71,11 +74,16 @@ def declarations(kind: str) -> dict[str, dict[str, str]]:
     cards = [generator.card for generator in registry.generators().available()[0]]
     return {
         card.id: {
+            "summary": card.summary,
             "base model": card.base_model,
+            "adapter": card.adapter,
             "prompts": card.prompts,
             "sampler": card.sampler,
             "cost at full scale": card.cost,
             "licence": card.licence,
+            "citation": card.citation,
+            "differences": "; ".join(card.differences),
+            "reading": card.reading,
         }
         for card in cards
     }
