@@ -21,7 +21,9 @@ from leaderboard.views import parse_view
 TIDY = ("long", "json", "parquet")
 TREES = ("every-eval-ever", "eval-results")
 """Formats of others, with a file for each row."""
-STYLES = ("csv", "md", "latex", "html", *TIDY, *TREES)
+RECORDS = "records"
+"""The style of submissions: the records themselves, one a line."""
+STYLES = ("csv", "md", "latex", "html", *TIDY, *TREES, RECORDS)
 CSV_NAME, MARKDOWN_NAME, CURVES_NAME = "leaderboard.csv", "leaderboard.md", "few-shot"
 PUBLISHED_PROFILES = ("in1k", "in100")
 """Profiles whose numbers may be read beside the paper's."""
@@ -87,10 +89,14 @@ class Board:
             raise UserError(f"--published has no {style}", "the paper's tables are written as Markdown and HTML only",
                             "add --format md or html, or leave out --published")  # fmt: skip
         view = parse_view(columns)
-        if view != "main" and style in (*TIDY, *TREES):
+        if view != "main" and style in (*TIDY, *TREES, RECORDS):
             raise UserError(f"--columns has no {style}", "this format holds every metric, its role in a field of its own",
                             "leave out --columns, and filter by role")  # fmt: skip
-        mine, beside = self._entries(places, with_recorded)
+        mine, beside = self._entries(places, with_recorded and style != RECORDS)
+        if style == RECORDS:
+            from leaderboard.exchange.submission import to_lines
+
+            return to_lines(mine)
         if style in TREES:
             from leaderboard.exchange import eval_results, every_eval_ever
 
@@ -227,10 +233,14 @@ class Board:
         return place if (place / BASELINE).is_file() else None
 
     def verify(self, folder: Path) -> list[str] | None:
-        """Return what is damaged in a baseline folder, or None where the folder is no baseline."""
+        """Return what is damaged in a baseline folder or wrong in a file of records, or None where the folder is no baseline."""
         from leaderboard.baseline import gated
         from leaderboard.sources import from_baseline, read_head
 
+        if folder.is_file():
+            from leaderboard.exchange.submission import problems
+
+            return problems(folder, self._declared("suites"), recorded())
         if not (folder / BASELINE).is_file():
             return None
         try:
@@ -302,6 +312,9 @@ def _candidate(places: Sequence[Path]) -> list[Entry]:
     if not entries:
         raise DataMissing(f"no results in {', '.join(map(str, places))}", "no finished evaluation was found",
                           "run the suites first, or give the folder of a store")  # fmt: skip
+    if all(place.is_file() for place in places):
+        raise UserError("a file of records has no per-item data for paired tests", "a gate pairs test items",
+                        "name the store, or a baseline folder")  # fmt: skip
     lacking = sum(not entry.units and entry.origin == "run" for entry in entries)
     if lacking == len(entries):
         raise UserError("the results have no per-item data for paired tests", "the store was written by an older version",
@@ -316,7 +329,7 @@ def _exclude_calibration_worlds(entries: Sequence[Entry]) -> list[Entry]:
 
 def _is_bare(place: Path) -> bool:
     """Return whether a place has no results."""
-    return not (place / BASELINE).is_file() and not from_store(place)
+    return not place.is_file() and not (place / BASELINE).is_file() and not from_store(place)
 
 
 def _recorded_rows_for(mine: Sequence[Entry], shipped_rows: Sequence[Entry]) -> list[Entry]:

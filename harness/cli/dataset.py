@@ -19,7 +19,9 @@ def _dataset() -> None:
     """Describe the datasets of a store for others."""
 
 
-@app.command(epilog=examples("dataset card lbgen --output cards", "dataset card lbgen:d6a861 --store my-store --output cards"))
+@app.command(
+    epilog=examples("dataset card lbgen --output cards", "dataset card lbgen:d6a861 --store my-store --output cards")
+)
 def card(
     names: Annotated[
         list[str] | None,
@@ -30,9 +32,9 @@ def card(
         ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
-    output: Annotated[Path, typer.Option("--output", metavar="FOLDER", help="Write the cards below this folder.")] = Path(
-        "cards"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", metavar="FOLDER", help="Write the cards below this folder.")
+    ] = Path("cards"),
 ) -> None:
     """Write a dataset card and a Croissant description of each dataset.
 

@@ -46,7 +46,7 @@ class LeaderBoard(Protocol):
         """Return the folder of a baseline, or None where there is none."""
 
     def verify(self, folder: Path) -> list[str] | None:
-        """Return what is damaged in a baseline folder, or None where the folder is no baseline."""
+        """Return what is damaged in a baseline folder or wrong in a file of records, or None where the folder is no baseline."""
 
     def write_baseline(
         self, folder: Path, places: Sequence[Path], reason: str, metrics: Sequence[str], code: dict[str, str]

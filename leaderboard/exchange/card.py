@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.core.names import plain
 from harness.core.quantities import duration, size
 from leaderboard.declared import Declarations
 from leaderboard.exchange.datasets import CLASSES, DIGITS, PER_CLASS, PROMPTS, Dataset, fit_of, public_settings
@@ -16,15 +17,23 @@ from leaderboard.long import Line, line
 from leaderboard.markup import md, md_row
 from leaderboard.sources import Entry
 from leaderboard.tables import build_tables
-from leaderboard.views import View
+from leaderboard.views import ACCURACY, View
 
 README, SAMPLES = "README.md", "samples.png"
 SIDE = 96
 HEADS = ("suite", "metric", "network", "value", "95 % interval", "n", "seeds", "better", "checks", "read with")
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
+SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
 DECLARED = ("base model", "adapter", "sampler")
 """What a generator declares of its method at full scale; the settings say what was used here."""
-UNCHECKED = "The label of an image is the class that the generator was asked for. Nobody has looked whether the image shows it."
+UNCHECKED = (
+    "The label of an image is the class that the generator was asked for. Nobody has looked whether the image shows it."
+)
 
 
 @dataclass(frozen=True)
@@ -73,8 +82,11 @@ def gather_facts(store: Path, dataset: Dataset, entries: Sequence[Entry], declar
     mine = [entry for entry in entries if entry.record.dataset == dataset.key]
     known = declared.get(dataset.generator) or declared.get(dataset.generator.partition(":")[0]) or {}
     supervision = tuple(dict.fromkeys(name for entry in mine for name in entry.record.subject.information))
-    biases = {_place(one): one for view in ("bias", "images") for one in lines(mine, view) if one["suite"] != "in-domain"}  # type: ignore[arg-type]
-    return Facts(dataset, dict(known), fit_of(store, dataset), supervision, tuple(lines(mine, "all")), tuple(biases.values()))
+    readings = [one for one in (*lines(mine, "bias"), *lines(mine, "images")) if one["suite"] != ACCURACY]
+    biases = {_place(one): one for one in readings}
+    return Facts(
+        dataset, dict(known), fit_of(store, dataset), supervision, tuple(lines(mine, "all")), tuple(biases.values())
+    )
 
 
 def _place(one: Line) -> tuple[str, ...]:
@@ -122,7 +134,15 @@ def readme(facts: Facts, picture: bool) -> str:
     if picture:
         shown = min(CLASSES, len(facts.dataset.count.classes))
         parts.append(f"![The first {PER_CLASS} images of {shown} classes, a column per class]({SAMPLES})\n")
-    parts += [_counts(facts), _prompts(facts), _making(facts), _licence(facts), _biases(facts), _limits(facts), _files(facts)]
+    parts += [
+        _counts(facts),
+        _prompts(facts),
+        _making(facts),
+        _licence(facts),
+        _biases(facts),
+        _limits(facts),
+        _files(facts),
+    ]
     return "\n".join(part for part in parts if part)
 
 
@@ -133,7 +153,7 @@ def front_matter(facts: Facts) -> str:
     licence = facts.declared.get("licence", "")
     count = facts.dataset.count.images
     data = DatasetCardData(
-        pretty_name=facts.title,
+        pretty_name=plain(facts.title),
         license="other",
         license_name=slug(licence).lower() if licence else "not-stated",
         task_categories=["image-classification"],
@@ -147,12 +167,18 @@ def front_matter(facts: Facts) -> str:
 def _summary(facts: Facts) -> str:
     made = "listed" if facts.listed else "made"
     text = facts.declared.get("summary", "")
-    return f"{md(text)} The images were {made} with {PROJECT} {md(_version(facts))}; key `{facts.dataset.key}`.\n".lstrip()
+    return (
+        f"{md(text)} The images were {made} with {PROJECT} {md(_version(facts))}; key `{facts.dataset.key}`.\n".lstrip()
+    )
 
 
 def _version(facts: Facts) -> str:
     code = facts.dataset.manifest.get("provenance", {}).get("code", {})
-    commit = f" (commit {code['commit'][:12]}{', modified' if code.get('dirty') == 'yes' else ''})" if code.get("commit") else ""
+    commit = (
+        f" (commit {code['commit'][:12]}{', modified' if code.get('dirty') == 'yes' else ''})"
+        if code.get("commit")
+        else ""
+    )
     return f"{code.get('harness', '')}{commit}".strip()
 
 
@@ -168,7 +194,11 @@ def _counts(facts: Facts) -> str:
             ("images of a class", str(least) if least == most else f"{least} to {most}")]  # fmt: skip
     if not facts.listed:
         side = d.params["dataset"]["size_px"]
-        rows += [("size", f"{side} x {side} pixels, PNG"), ("encoded", size(count.bytes)), ("files", f"{len(d.shards)} tar files")]
+        rows += [
+            ("size", f"{side} x {side} pixels, PNG"),
+            ("encoded", size(count.bytes)),
+            ("files", f"{len(d.shards)} tar files"),
+        ]
     return "## Counts\n\n" + _table(("what", "how many"), rows)
 
 
@@ -196,7 +226,9 @@ def _making(facts: Facts) -> str:
         rows += [(f"fit setting {name}", text) for name, text in public_settings(facts.fit["spec"]["params"]).items()]
     if (times := d.times) is not None:
         rows += [("begun", iso(times[0])), ("time", duration(times[1]))]
-    differences = f"\nDifferences from the published method: {md(said['differences'])}.\n" if said.get("differences") else ""
+    differences = (
+        f"\nDifferences from the published method: {md(said['differences'])}.\n" if said.get("differences") else ""
+    )
     citation = f"\nSource: {md(said['citation'])}.\n" if said.get("citation") else ""
     note = "What is declared is the method at its full scale; the settings are those of these images.\n\n"
     return f"## How it was made\n\n{note}" + _table(("what", "value"), rows) + differences + citation
@@ -205,7 +237,9 @@ def _making(facts: Facts) -> str:
 def _licence(facts: Facts) -> str:
     licence = facts.declared.get("licence", "")
     text = f"The generator declares: {md(licence)}." if licence else "The generator declares no licence."
-    return f"## Licence\n\n{text} Whoever publishes these images decides, and answers for, the licence of the dataset.\n"
+    return (
+        f"## Licence\n\n{text} Whoever publishes these images decides, and answers for, the licence of the dataset.\n"
+    )
 
 
 def _biases(facts: Facts) -> str:
@@ -217,7 +251,15 @@ def _biases(facts: Facts) -> str:
     units = "Percent, or points where the value says so; the intervals are sampling error of the test items alone.\n\n"
     biases = _table(HEADS, map(_row, facts.biases)) if facts.biases else "No bias was measured.\n"
     rest = "\n## Other measurements\n\n" + _table(HEADS, map(_row, others)) if others else ""
-    return head + units + biases + rest + "\nConditions:\n\n" + "\n".join(f"* {md(text)}" for text in conditions(facts)) + "\n"
+    return (
+        head
+        + units
+        + biases
+        + rest
+        + "\nConditions:\n\n"
+        + "\n".join(f"* {md(text)}" for text in conditions(facts))
+        + "\n"
+    )
 
 
 def conditions(facts: Facts) -> list[str]:
@@ -248,7 +290,10 @@ def limitations(facts: Facts) -> list[str]:
     if facts.declared.get("differences"):
         found.append(f"Differences from the published method: {facts.declared['differences']}.")
     found += [text for one in facts.values for text in one["findings"].split("; ") if text]
-    if any(one["profile"] == "micro" for one in facts.values) or facts.dataset.params.get("classes", {}).get("name") == "micro":
+    if (
+        any(one["profile"] == "micro" for one in facts.values)
+        or facts.dataset.params.get("classes", {}).get("name") == "micro"
+    ):
         found.append("Images of the embedded micro world say nothing about ImageNet.")
     return list(dict.fromkeys(found))
 
@@ -260,7 +305,11 @@ def _limits(facts: Facts) -> str:
 
 def _files(facts: Facts) -> str:
     folder = facts.dataset.folder.name
-    what = f"`{folder}/images.jsonl`" if facts.listed else f"`{folder}/images.jsonl` and the tar files in `{folder}/shards/`"
+    what = (
+        f"`{folder}/images.jsonl`"
+        if facts.listed
+        else f"`{folder}/images.jsonl` and the tar files in `{folder}/shards/`"
+    )
     return f"## Files\n\n`croissant.json` describes {what}: publish the artifact's folder beside it.\n"
 
 

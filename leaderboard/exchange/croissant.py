@@ -11,7 +11,7 @@ from typing import Any
 from harness.core.errors import UserError
 from leaderboard.exchange.card import DECLARED, UNCHECKED, Facts, limitations, sentence
 from leaderboard.exchange.datasets import INDEX, SOURCE
-from leaderboard.exchange.results import PROJECT, iso
+from leaderboard.exchange.results import PROJECT, cleaned, iso
 
 FILE = "croissant.json"
 CONFORMS = ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"]
@@ -34,7 +34,7 @@ def to_json(facts: Facts) -> str:
     except ImportError as error:
         raise UserError(*_MISSING) from error
     with _refusals(mlc):
-        described = _metadata(mlc, facts).to_json() | _collected(facts)
+        described = cleaned(_metadata(mlc, facts).to_json() | _collected(facts))
         mlc.Dataset(jsonld=deepcopy(described))  # which writes into what it is given
     return json.dumps(described, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
 
@@ -49,7 +49,9 @@ def _refusals(mlc: Any) -> Iterator[None]:
     try:
         yield
     except mlc.ValidationError as error:
-        raise UserError("mlcroissant refuses the description", " ".join(str(error).split()), "report this as a bug") from error
+        raise UserError(
+            "mlcroissant refuses the description", " ".join(str(error).split()), "report this as a bug"
+        ) from error
     finally:
         logging.set_verbosity(before)
 
@@ -133,7 +135,10 @@ def _records(mlc: Any, ctx: Any, facts: Facts) -> list[Any]:
                   source=mlc.Source(ctx=ctx, file_object=INDEX, extract=mlc.Extract(ctx=ctx, column=name)))
         for name, kind in names.items()
     ]  # fmt: skip
-    found = [_classes(mlc, ctx, facts), mlc.RecordSet(ctx=ctx, id="list", name="list", key=["list/path"], fields=list_fields)]
+    found = [
+        _classes(mlc, ctx, facts),
+        mlc.RecordSet(ctx=ctx, id="list", name="list", key=["list/path"], fields=list_fields),
+    ]
     if d.shards:
         found.append(mlc.RecordSet(ctx=ctx, id="images", name="images", fields=_image_fields(mlc, ctx)))
     return found
@@ -141,7 +146,9 @@ def _records(mlc: Any, ctx: Any, facts: Facts) -> list[Any]:
 
 def _classes(mlc: Any, ctx: Any, facts: Facts) -> Any:
     d = facts.dataset
-    fields = [mlc.Field(ctx=ctx, id=f"classes/{name}", name=f"classes/{name}", data_types=[TEXT]) for name in ("id", "name")]
+    fields = [
+        mlc.Field(ctx=ctx, id=f"classes/{name}", name=f"classes/{name}", data_types=[TEXT]) for name in ("id", "name")
+    ]
     rows = [{"classes/id": one, "classes/name": d.names.get(one, one)} for one in d.count.classes]
     return mlc.RecordSet(ctx=ctx, id="classes", name="classes", key=["classes/id"], fields=fields, data=rows)
 

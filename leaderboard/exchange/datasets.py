@@ -170,7 +170,11 @@ def find(store: Path, names: Sequence[str]) -> list[Dataset]:
     for name in names:
         mine = {one.key: one for one in every if _is_named(one, name)}
         if not mine:
-            raise UserError(f"no dataset {name!r} in {store}", f"it has {', '.join(known)}", f"{did_you_mean(name, known)}correct the name")
+            raise UserError(
+                f"no dataset {name!r} in {store}",
+                f"it has {', '.join(known)}",
+                f"{did_you_mean(name, known)}correct the name",
+            )
         found |= mine
     return list(found.values()) if names else every
 

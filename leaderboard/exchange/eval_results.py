@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.core.errors import UserError
-from leaderboard.exchange.results import PROJECT, Result, iso, measured_at, rows, slug
+from leaderboard.exchange.results import PROJECT, Result, cleaned, iso, measured_at, rows, slug
 from leaderboard.sources import Entry
 
 MISSING = (
@@ -23,16 +23,16 @@ def documents(entries: Sequence[Entry]) -> dict[str, str]:
         UserError: the installed ``huggingface_hub`` does not know the format.
     """
     try:
+        import yaml
         from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
-        from huggingface_hub.utils import yaml_dump
     except ImportError as error:
         raise UserError(*MISSING) from error
 
     found = {}
     for row in rows(entries):
-        made = [EvalResultEntry(**_entry(one)) for one in row.results]
+        made = [EvalResultEntry(**cleaned(_entry(one))) for one in row.results]
         found[f"{row.name}/.eval_results/{PROJECT}.yaml"] = (
-            f"---\n{yaml_dump(eval_result_entries_to_yaml(made), sort_keys=False)}"
+            f"---\n{yaml.safe_dump(eval_result_entries_to_yaml(made), sort_keys=False, allow_unicode=True)}"
         )
     return found
 

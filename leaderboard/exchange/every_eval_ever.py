@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from leaderboard.exchange.results import PROJECT, Result, Row, measured_at, rows, texts
+from leaderboard.exchange.results import PROJECT, Result, Row, cleaned, measured_at, rows, texts
 from leaderboard.network import OUTSIDE, facts_of, words
 from leaderboard.sources import Entry
 
@@ -33,7 +33,7 @@ def documents(entries: Sequence[Entry]) -> dict[str, str]:
     created = made if made.isdecimal() else str(int(time.time()))
     return {
         f"data/{PROJECT}/{PROJECT}/{row.name}/{_uuid(row)}.json": json.dumps(
-            _document(row, created), ensure_ascii=False, allow_nan=False
+            cleaned(_document(row, created)), ensure_ascii=False, allow_nan=False
         )
         + "\n"
         for row in rows(entries)
@@ -116,7 +116,9 @@ def _result(one: Result) -> dict[str, Any]:
 def _metric(one: Result) -> dict[str, Any]:
     facts = one.facts
     low, high = bounds(one)
-    conditions = {name: facts[name] for name in ("role", "item", "suite_version", "protocol", "class_list", "population")}
+    conditions = {
+        name: facts[name] for name in ("role", "item", "suite_version", "protocol", "class_list", "population")
+    }
     return {
         "metric_id": f"{PROJECT}.{facts['suite']}.{facts['metric']}",
         "metric_name": facts["column"],

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from harness.core.identity import content_key
 from harness.core.names import plain
@@ -74,7 +75,9 @@ def rows(entries: Sequence[Entry]) -> list[Row]:
         for key in table.rows:
             results, undefined = _results(table, key)
             if results:
-                found.append((f"{results[0].facts['profile']}-{key.label}-{key.backbone}", Row("", key, results, undefined)))
+                found.append(
+                    (f"{results[0].facts['profile']}-{key.label}-{key.backbone}", Row("", key, results, undefined))
+                )
     names = [slug(text) for text, _ in found]
     return [
         Row(name if names.count(name) == 1 else f"{name}-{row.digest[:8]}", row.key, row.results, row.undefined)
@@ -103,8 +106,17 @@ def slug(text: str) -> str:
 
 def texts(facts: dict[str, object]) -> dict[str, str]:
     """Return facts as texts, numbers in full; what is unknown or empty is left out."""
-    return {name: plain(value) if isinstance(value, str) else repr(value)
+    return {name: value if isinstance(value, str) else repr(value)
             for name, value in facts.items() if value not in (None, "", ())}  # fmt: skip
+
+
+def cleaned(value: Any) -> Any:
+    """Return a JSON value without characters that act on a terminal or turn the direction of a text."""
+    if isinstance(value, dict):
+        return {cleaned(name): cleaned(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [cleaned(one) for one in value]
+    return plain(value) if isinstance(value, str) else value
 
 
 def measured_at(entries: Sequence[Entry]) -> float | None:
