@@ -5,9 +5,9 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 STORE ?= store
 JOBS ?= 2
-# With CI=true the slow and Slurm tests run too.
 # Its schema is what a test holds the export against; it is read from the wheel, because its pins do not fit beside transformers 5.
 EVERY_EVAL_EVER := every-eval-ever==0.3.0
+# With CI=true the slow and Slurm tests run too.
 SELECT := $(if $(filter true,$(CI)),not long and not gpu,not slow and not long and not gpu and not slurm)
 
 .DEFAULT_GOAL := help

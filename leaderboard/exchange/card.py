@@ -224,8 +224,8 @@ def _making(facts: Facts) -> str:
     rows += [(f"setting {name}", text) for name, text in d.settings.items()]
     if facts.fit is not None:
         rows += [(f"fit setting {name}", text) for name, text in public_settings(facts.fit["spec"]["params"]).items()]
-    if (times := d.times) is not None:
-        rows += [("begun", iso(times[0])), ("time", duration(times[1]))]
+    rows += [("completed", iso(d.completed))] if d.completed is not None else []
+    rows += [("time, summed over workers", duration(d.cost.wall_seconds))] if d.cost is not None else []
     differences = (
         f"\nDifferences from the published method: {md(said['differences'])}.\n" if said.get("differences") else ""
     )

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from datetime import UTC, datetime
 from typing import Any
 
 from harness.core.errors import UserError
 from leaderboard.exchange.card import DECLARED, UNCHECKED, Facts, limitations, sentence
 from leaderboard.exchange.datasets import INDEX, SOURCE
-from leaderboard.exchange.results import PROJECT, cleaned, iso
+from leaderboard.exchange.results import PROJECT, cleaned
 
 FILE = "croissant.json"
 CONFORMS = ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"]
@@ -34,7 +35,7 @@ def to_json(facts: Facts) -> str:
     except ImportError as error:
         raise UserError(*_MISSING) from error
     with _refusals(mlc):
-        described = cleaned(_metadata(mlc, facts).to_json() | _collected(facts))
+        described = cleaned(_metadata(mlc, facts).to_json())
         mlc.Dataset(jsonld=deepcopy(described))  # which writes into what it is given
     return json.dumps(described, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
 
@@ -56,20 +57,13 @@ def _refusals(mlc: Any) -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def _collected(facts: Facts) -> dict[str, Any]:
-    """Return when the images were made: by the name of the specification, which mlcroissant does not read."""
-    if facts.listed or facts.dataset.times is None:
-        return {}
-    begun, took = facts.dataset.times
-    return {"rai:dataCollectionTimeframe": f"{iso(begun)}/{iso(begun + took)}"}
-
-
 def _metadata(mlc: Any, facts: Facts) -> Any:
     d, said = facts.dataset, facts.declared
     ctx = mlc.Context(conforms_to=CONFORMS[0])
     return mlc.Metadata(
         ctx=ctx, conforms_to=CONFORMS, name=facts.name, description=" ".join(filter(None, (facts.title + ".", said.get("summary")))),
         license=[said.get("licence") or "not stated"], cite_as=said.get("citation") or None,
+        date_created=None if d.completed is None else datetime.fromtimestamp(int(d.completed), UTC),
         version=f"{d.manifest['spec'].get('version', 1)}.0.0", keywords=["image classification", PROJECT],
         distribution=_files(mlc, ctx, facts), record_sets=_records(mlc, ctx, facts), **_responsible(facts),
     )  # fmt: skip

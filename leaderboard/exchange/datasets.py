@@ -13,7 +13,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from harness.core.classes import SHIPPED, load_classes
-from harness.core.cost import read_cost
+from harness.core.cost import Cost, read_cost
 from harness.core.errors import DataMissing, UserError
 from harness.core.identity import file_sha256
 from harness.core.names import did_you_mean
@@ -86,10 +86,14 @@ class Dataset:
         return public_settings(self.params)
 
     @property
-    def times(self) -> tuple[float, float] | None:
-        """Return when its making was begun and how many seconds it took, or None where that is not known."""
-        took = read_cost(self.manifest)
-        return None if took is None or "started" not in self.manifest else (self.manifest["started"], took.wall_seconds)
+    def completed(self) -> float | None:
+        """Return when the last step of its making was started (joining the shards), in seconds since 1970, or None."""
+        return float(self.manifest["started"]) if "started" in self.manifest else None
+
+    @property
+    def cost(self) -> Cost | None:
+        """Return what it took, summed over workers, or None where that is not known."""
+        return read_cost(self.manifest)
 
     @cached_property
     def names(self) -> dict[str, str]:
