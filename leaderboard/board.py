@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,9 @@ from leaderboard import declared
 from leaderboard.exports import to_csv, to_markdown
 from leaderboard.rows import RowKey, give_way
 from leaderboard.sources import BASELINE, WORLD, Entry, from_store, gather, recorded, shipped
+from leaderboard.styles import EVERY_METRIC, RECORDS, every_metric, view_of
 from leaderboard.tables import Table, build_tables
-from leaderboard.views import parse_view
 
-TIDY = ("long", "json", "parquet")
-TREES = ("every-eval-ever", "eval-results")
-"""Formats of others, with a file for each row."""
-RECORDS = "records"
-"""The style of submissions: the records themselves, one a line."""
-STYLES = ("csv", "md", "latex", "html", *TIDY, *TREES, RECORDS)
 CSV_NAME, MARKDOWN_NAME, CURVES_NAME = "leaderboard.csv", "leaderboard.md", "few-shot"
 PUBLISHED_PROFILES = ("in1k", "in100")
 """Profiles whose numbers may be read beside the paper's."""
@@ -79,35 +73,10 @@ class Board:
             UserError: an unknown style or view, a damaged record, or duplicates that disagree.
             DataMissing: there is nothing to show.
         """
-        if style not in STYLES:
-            raise UserError(
-                f"unknown format {style!r}",
-                f"formats: {', '.join(STYLES)}",
-                f"{did_you_mean(style, STYLES)}correct --format",
-            )
-        if published and style not in ("md", "html"):
-            raise UserError(f"--published has no {style}", "the paper's tables are written as Markdown and HTML only",
-                            "add --format md or html, or leave out --published")  # fmt: skip
-        view = parse_view(columns)
-        if view != "main" and style in (*TIDY, *TREES, RECORDS):
-            raise UserError(f"--columns has no {style}", "this format holds every metric, its role in a field of its own",
-                            "leave out --columns, and filter by role")  # fmt: skip
+        view = view_of(style, published, columns)
         mine, beside = self._entries(places, with_recorded and style != RECORDS)
-        if style == RECORDS:
-            from leaderboard.exchange.submission import to_lines
-
-            return to_lines(mine)
-        if style in TREES:
-            from leaderboard.exchange import eval_results, every_eval_ever
-
-            return (eval_results if style == "eval-results" else every_eval_ever).documents(mine + beside)
-        if style in TIDY:
-            from leaderboard import long
-
-            write: Callable[[list[long.Line]], str | bytes] = {"long": long.to_csv, "json": long.to_json}.get(
-                style, long.to_parquet
-            )
-            return write(long.long_table(mine + beside))
+        if style in EVERY_METRIC:
+            return every_metric(style, mine + beside)
         tables = build_tables(mine + beside, view)
         published = published or _with_published(mine)
         if style == "html":

@@ -24,6 +24,8 @@ STORE_FILES = ("evaluate", "status.json", "locks")
 """What lies in a store: results, what the last run did, or what a first run begins with."""
 WORLD = "world:"
 """What the names of calibration worlds begin with: instruments, never rows of a board."""
+LINES = ".jsonl"
+"""How the name of a file of records ends."""
 Origin = Literal["run", "recorded"]
 RECORD, UNITS, MANIFEST = "record.json", "units.npz", "manifest.json"
 BASELINE_SCHEMA, SEAL = 2, "seal"
@@ -63,7 +65,7 @@ def gather(places: Sequence[Path]) -> list[Entry]:
             raise DataMissing(
                 f"{place} does not exist", "no such folder", "give the folder of a store or of a baseline"
             )
-        if place.is_file():
+        if place.is_file() and place.suffix == LINES:
             found += from_lines(place)
         elif (place / BASELINE).is_file():
             found += from_baseline(place)
@@ -246,7 +248,7 @@ def recorded() -> list[Entry]:
     """Return the records that ship with the project: lines of records, and baseline folders."""
     found: list[Entry] = []
     for item in sorted(shipped().iterdir()):
-        if item.suffix == ".jsonl":
+        if item.suffix == LINES:
             found += from_lines(item, "recorded")
         elif (item / BASELINE).is_file():
             found += from_baseline(item, "recorded")

@@ -305,11 +305,7 @@ def _limits(facts: Facts) -> str:
 
 def _files(facts: Facts) -> str:
     folder = facts.dataset.folder.name
-    what = (
-        f"`{folder}/images.jsonl`"
-        if facts.listed
-        else f"`{folder}/images.jsonl` and the tar files in `{folder}/shards/`"
-    )
+    what = md(f"{folder}/images.jsonl") + ("" if facts.listed else f" and the tar files in {md(f'{folder}/shards')}")
     return f"## Files\n\n`croissant.json` describes {what}: publish the artifact's folder beside it.\n"
 
 

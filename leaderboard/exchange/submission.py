@@ -14,7 +14,7 @@ from harness.core.files import read_text
 from harness.store.records import SCHEMA, Metric, Record
 from leaderboard.baseline import slim
 from leaderboard.network import OUTSIDE
-from leaderboard.sources import WORLD, Entry, merge
+from leaderboard.sources import LINES, WORLD, Entry, merge
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _MOST = 3
@@ -41,7 +41,7 @@ def problems(path: Path, suites: Collection[str], shipped_rows: Sequence[Entry])
     lines = [(n, text) for n, text in enumerate(read_text(path).splitlines(), 1) if text.strip()]
     if not lines:
         return [f"{path} holds no record"]
-    found: list[str] = []
+    found = [] if path.suffix == LINES else [f"{path}: the name of a file of records ends with {LINES}"]
     entries: list[Entry] = []
     for number, text in lines:
         place = f"{path} line {number}"

@@ -151,6 +151,8 @@ def test_verify_reads_a_submission_and_its_exit_code_says_whether_it_can_be_ship
     assert runner.invoke(app, ["verify", str(good)]).exit_code == 0
     refused = runner.invoke(app, ["verify", str(bad)])
     assert refused.exit_code == 1 and "hash of a cell" in refused.stdout
+    (tmp_path / "good.txt").write_text(good.read_text())
+    assert "ends with .jsonl" in runner.invoke(app, ["verify", str(tmp_path / "good.txt")]).stdout
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n")
     assert "no record" in runner.invoke(app, ["verify", str(empty)]).stdout
