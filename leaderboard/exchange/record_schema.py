@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from functools import cache
 from typing import Any
 
-from harness.store.records import READABLE, Record
+from harness.stats.estimate import Estimate
+from harness.store.records import READABLE, Check, Comparability, Metric, Record, Subject
 
 PUBLISHED = "docs/record.schema.json"
 """Where the project publishes it."""
@@ -28,6 +30,8 @@ def schema() -> dict[str, Any]:
     """Return the schema; what older records lack is optional."""
     found = _untitled(model().json_schema())
     found["properties"]["schema"]["enum"] = list(READABLE)
+    for part in (Check, Comparability, Estimate, Metric, Subject):  # of these older versions of pydantic say less
+        found["$defs"][part.__name__] |= {"description": inspect.getdoc(part), "additionalProperties": False}
     return {"$schema": DIALECT, **found, "title": "record.json"}
 
 

@@ -65,7 +65,7 @@ def _misshapen(text: str) -> list[str]:
     from leaderboard.exchange.record_schema import model
 
     try:
-        json.loads(text, object_pairs_hook=_each_name_once)
+        json.loads(text, object_pairs_hook=_each_name_once, parse_constant=_refuse)
         model().validate_json(text, strict=True)
         Record.from_json(text)
     except ValidationError as error:
@@ -78,6 +78,10 @@ def _misshapen(text: str) -> list[str]:
     except (ValueError, RecursionError) as error:
         return [f"not a record: {error}"]
     return []
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no finite number")
 
 
 def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

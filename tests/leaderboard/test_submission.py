@@ -22,6 +22,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_published_schema_is_that_of_the_classes() -> None:
+    import pydantic
+    from packaging.version import Version
+
+    if Version(pydantic.VERSION) < Version("2.12"):
+        pytest.skip("older versions of pydantic leave out what the fields of nested classes mean")
     published = json.loads((ROOT / record_schema.PUBLISHED).read_text("utf-8"))
     assert published == record_schema.schema(), "python -m leaderboard.exchange.record_schema > docs/record.schema.json"
 
