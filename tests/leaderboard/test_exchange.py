@@ -175,3 +175,22 @@ def test_what_was_measured_on_images_is_no_result_of_a_network(make_store: MakeS
     (row,) = rows(gather([store]))
     assert [one.facts["suite"] for one in row.results] == ["in-domain"]
     assert asdict(row.key)["backbone"] == "resnet10"
+
+
+def test_the_command_writes_a_file_per_row_into_a_folder_and_one_stream_to_standard_output(
+    place: Path, tmp_path: Path
+) -> None:
+    from typer.testing import CliRunner
+
+    from harness.cli.main import app
+
+    runner, wanted = CliRunner(), ["leaderboard", str(place), "--no-recorded", "--format"]
+    shown = runner.invoke(app, [*wanted, "every-eval-ever"], env={"SOURCE_DATE_EPOCH": "1"})
+    assert [json.loads(line)["schema_version"] for line in shown.stdout.splitlines()] == ["0.3.0", "0.3.0"]
+    done = runner.invoke(
+        app, [*wanted, "every-eval-ever", "--output", str(tmp_path / "out")], env={"SOURCE_DATE_EPOCH": "1"}
+    )
+    written = sorted((tmp_path / "out").glob("data/databias-harness/databias-harness/*/*.json"))
+    assert done.exit_code == 0 and len(written) == 2
+    assert sorted(path.read_text("utf-8") for path in written) == sorted(shown.stdout.splitlines(keepends=True))
+    assert runner.invoke(app, [*wanted, "eval-results"]).stdout.count("---\n") == 2
