@@ -5,6 +5,8 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 STORE ?= store
 JOBS ?= 2
+# Its schema is what a test holds the export against; it is read from the wheel, because its pins do not fit beside transformers 5.
+EVERY_EVAL_EVER := every-eval-ever==0.3.0
 # With CI=true the slow and Slurm tests run too.
 SELECT := $(if $(filter true,$(CI)),not long and not gpu,not slow and not long and not gpu and not slurm)
 
@@ -19,7 +21,8 @@ env: $(STAMP)  ## Make the environment (.venv)
 $(STAMP): pyproject.toml harness/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip uv
-	$(VENV)/bin/uv pip install --quiet --python $(PY) -c harness/constraints.txt -e '.[perception,test]'
+	$(VENV)/bin/uv pip install --quiet --python $(PY) -c harness/constraints.txt -e '.[perception,export,test]'
+	-$(PY) -m pip download --quiet --no-deps --ignore-requires-python --dest $(VENV)/share $(EVERY_EVAL_EVER)
 	@touch $@
 
 run: env  ## Make, train, measure and rank lbGen in the embedded world

@@ -106,7 +106,7 @@ def write_baseline(
         metric.name for entry in kept for metric in entry.record.metrics if metric.role != "companion" or metric.group
     }
     units = {e.record.key: [u for u in e.units if u.metric in names] for e in kept if e.units}
-    lines = [json.dumps(asdict(_slim(entry.record)), sort_keys=True, allow_nan=False) for entry in kept]
+    lines = [json.dumps(asdict(slim(entry.record)), sort_keys=True, allow_nan=False) for entry in kept]
     records = gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0)
     contents = {BASELINE_RECORDS: records, BASELINE_UNITS: pack(units)}
     head = {
@@ -122,7 +122,7 @@ def write_baseline(
     write_together({folder / name: content for name, content in contents.items()})
 
 
-def _slim(record: Record) -> Record:
+def slim(record: Record) -> Record:
     """Return the record without what a gate and a board never read: companions outside any group that no value is read with."""
     beside = {name for metric in record.metrics if metric.role == "primary" for name in metric.beside}
     kept = tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,9 @@ from leaderboard import declared
 from leaderboard.exports import to_csv, to_markdown
 from leaderboard.rows import RowKey, give_way
 from leaderboard.sources import BASELINE, WORLD, Entry, from_store, gather, recorded, shipped
+from leaderboard.styles import EVERY_METRIC, RECORDS, every_metric, view_of
 from leaderboard.tables import Table, build_tables
-from leaderboard.views import parse_view
 
-TIDY = ("long", "json", "parquet")
-STYLES = ("csv", "md", "latex", "html", *TIDY)
 CSV_NAME, MARKDOWN_NAME, CURVES_NAME = "leaderboard.csv", "leaderboard.md", "few-shot"
 PUBLISHED_PROFILES = ("in1k", "in100")
 """Profiles whose numbers may be read beside the paper's."""
@@ -65,36 +63,20 @@ class Board:
 
     def render(
         self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False, columns: str = "main"
-    ) -> str | bytes:
-        """Return the board of stores and baseline folders, merged; bytes for ``parquet``, text for every other style.
+    ) -> str | bytes | dict[str, str]:
+        """Return the board of stores and baseline folders, merged: bytes for ``parquet``, path to text for the formats of
+        others, text for every other style.
 
-        ``columns`` names a view (``leaderboard.views``); tidy styles hold every metric.
+        ``columns`` names a view (``leaderboard.views``); tidy styles and the formats of others hold every metric.
 
         Raises:
             UserError: an unknown style or view, a damaged record, or duplicates that disagree.
             DataMissing: there is nothing to show.
         """
-        if style not in STYLES:
-            raise UserError(
-                f"unknown format {style!r}",
-                f"formats: {', '.join(STYLES)}",
-                f"{did_you_mean(style, STYLES)}correct --format",
-            )
-        if published and style not in ("md", "html"):
-            raise UserError(f"--published has no {style}", "the paper's tables are written as Markdown and HTML only",
-                            "add --format md or html, or leave out --published")  # fmt: skip
-        view = parse_view(columns)
-        if view != "main" and style in TIDY:
-            raise UserError(f"--columns has no {style}", "one line per value holds every metric, its role in a field of its own",
-                            "leave out --columns, and filter by role")  # fmt: skip
-        mine, beside = self._entries(places, with_recorded)
-        if style in TIDY:
-            from leaderboard import long
-
-            write: Callable[[list[long.Line]], str | bytes] = {"long": long.to_csv, "json": long.to_json}.get(
-                style, long.to_parquet
-            )
-            return write(long.long_table(mine + beside))
+        view = view_of(style, published, columns)
+        mine, beside = self._entries(places, with_recorded and style != RECORDS)
+        if style in EVERY_METRIC:
+            return every_metric(style, mine + beside)
         tables = build_tables(mine + beside, view)
         published = published or _with_published(mine)
         if style == "html":
@@ -220,10 +202,14 @@ class Board:
         return place if (place / BASELINE).is_file() else None
 
     def verify(self, folder: Path) -> list[str] | None:
-        """Return what is damaged in a baseline folder, or None where the folder is no baseline."""
+        """Return what is damaged in a baseline folder or wrong in a file of records, or None where the folder is no baseline."""
         from leaderboard.baseline import gated
         from leaderboard.sources import from_baseline, read_head
 
+        if folder.is_file():
+            from leaderboard.exchange.submission import problems
+
+            return problems(folder, self._declared("suites"), recorded())
         if not (folder / BASELINE).is_file():
             return None
         try:
@@ -244,6 +230,26 @@ class Board:
         from leaderboard.baseline import write_baseline
 
         write_baseline(folder, _candidate(places), reason, metrics, code)
+
+    def dataset_cards(self, store: Path, names: Sequence[str]) -> dict[str, dict[str, bytes]]:
+        """Return the cards of the datasets of a store, all or those named: a folder's name to the files in it.
+
+        Raises:
+            UserError: an unknown name, a damaged artifact, or a missing package.
+            DataMissing: the store has no datasets.
+        """
+        from leaderboard.exchange import card, croissant, datasets
+
+        found, entries, known = datasets.find(store, names), from_store(store), self._declared("generators")
+        cards = {}
+        for dataset in found:
+            facts, picture = card.gather_facts(store, dataset, entries, known), card.sheet(dataset)
+            cards[facts.name] = {
+                card.README: card.readme(facts, bool(picture)).encode(),
+                **({card.SAMPLES: picture} if picture else {}),
+                croissant.FILE: croissant.to_json(facts).encode(),
+            }
+        return cards
 
     def calibrate(self, store: Path, asked: frozenset[str]) -> None:
         """Write table, data and figure of a calibration into the store, and print the table.
@@ -275,6 +281,9 @@ def _candidate(places: Sequence[Path]) -> list[Entry]:
     if not entries:
         raise DataMissing(f"no results in {', '.join(map(str, places))}", "no finished evaluation was found",
                           "run the suites first, or give the folder of a store")  # fmt: skip
+    if all(place.is_file() for place in places):
+        raise UserError("a file of records has no per-item data for paired tests", "a gate pairs test items",
+                        "name the store, or a baseline folder")  # fmt: skip
     lacking = sum(not entry.units and entry.origin == "run" for entry in entries)
     if lacking == len(entries):
         raise UserError("the results have no per-item data for paired tests", "the store was written by an older version",
@@ -289,7 +298,7 @@ def _exclude_calibration_worlds(entries: Sequence[Entry]) -> list[Entry]:
 
 def _is_bare(place: Path) -> bool:
     """Return whether a place has no results."""
-    return not (place / BASELINE).is_file() and not from_store(place)
+    return not place.is_file() and not (place / BASELINE).is_file() and not from_store(place)
 
 
 def _recorded_rows_for(mine: Sequence[Entry], shipped_rows: Sequence[Entry]) -> list[Entry]:

@@ -77,7 +77,7 @@ def long_table(entries: Sequence[Entry]) -> list[Line]:
         Lines with the columns that the docstring of this module lists.
     """
     return [
-        _line(table, key, column, table.rows[key][column])
+        line(table, key, column, table.rows[key][column])
         for table in build_tables(entries, companions=True)
         for key in table.rows
         for column in table.columns
@@ -85,7 +85,8 @@ def long_table(entries: Sequence[Entry]) -> list[Line]:
     ]
 
 
-def _line(table: Table, key: RowKey, column: Column, value: Value) -> Line:
+def line(table: Table, key: RowKey, column: Column, value: Value) -> Line:
+    """Return the facts of one value, under ``COLUMNS``."""
     e, records = value.estimate, [entry.record for entry in value.sources]
     checked = any(record.checks for record in records)
     ranked = column.role in ("primary", "mean")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.core.errors import DataMissing, UserError
+from harness.core.files import read_text
 from harness.core.identity import content_key
 from harness.core.seals import edited
 from harness.stats.difference import Units
@@ -23,6 +24,8 @@ STORE_FILES = ("evaluate", "status.json", "locks")
 """What lies in a store: results, what the last run did, or what a first run begins with."""
 WORLD = "world:"
 """What the names of calibration worlds begin with: instruments, never rows of a board."""
+LINES = ".jsonl"
+"""How the name of a file of records ends."""
 Origin = Literal["run", "recorded"]
 RECORD, UNITS, MANIFEST = "record.json", "units.npz", "manifest.json"
 BASELINE_SCHEMA, SEAL = 2, "seal"
@@ -49,7 +52,7 @@ class Entry:
 
 
 def gather(places: Sequence[Path]) -> list[Entry]:
-    """Return the records of stores and baseline folders, merged.
+    """Return the records of stores, baseline folders and files of records, merged.
 
     Raises:
         UserError: a record or its files differ from its manifest, cannot be parsed, or disagrees with another of the
@@ -62,7 +65,9 @@ def gather(places: Sequence[Path]) -> list[Entry]:
             raise DataMissing(
                 f"{place} does not exist", "no such folder", "give the folder of a store or of a baseline"
             )
-        if (place / BASELINE).is_file():
+        if place.is_file() and place.suffix == LINES:
+            found += from_lines(place)
+        elif (place / BASELINE).is_file():
             found += from_baseline(place)
         elif any((place / name).exists() for name in STORE_FILES):
             found += from_store(place)
@@ -223,6 +228,17 @@ def from_baseline(folder: Path, origin: Origin = "run") -> list[Entry]:
     return [Entry(record, origin, str(folder), units.get(record.key, ())) for record in sorted(records, key=_order)]
 
 
+def from_lines(path: Path, origin: Origin = "run") -> list[Entry]:
+    """Return the records of a file with one record a line; it has no units.
+
+    Raises:
+        UserError: it is not text, or a line is no record.
+    """
+    lines = read_text(path).splitlines()
+    return [Entry(Record.from_json(line, f"{path.name} line {i}"), origin, str(path))
+            for i, line in enumerate(lines, 1) if line.strip()]  # fmt: skip
+
+
 def shipped(name: str = "") -> Path:
     """Return the folder of the baselines that ship with the project, or of one of them."""
     return Path(str(importlib.resources.files("leaderboard").joinpath("baselines"))) / name
@@ -232,12 +248,8 @@ def recorded() -> list[Entry]:
     """Return the records that ship with the project: lines of records, and baseline folders."""
     found: list[Entry] = []
     for item in sorted(shipped().iterdir()):
-        if item.suffix == ".jsonl":
-            lines = item.read_text(encoding="utf-8").splitlines()
-            found += [
-                Entry(Record.from_json(line, f"{item.name} line {i}"), "recorded", item.name)
-                for i, line in enumerate(lines, 1)
-            ]
+        if item.suffix == LINES:
+            found += from_lines(item, "recorded")
         elif (item / BASELINE).is_file():
             found += from_baseline(item, "recorded")
     return merge(found)

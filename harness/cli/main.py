@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from harness.cli import results, store
+from harness.cli import dataset, results, store
 from harness.cli.calibrate import calibrate
 from harness.cli.options import (
     DEFAULT_STORE,
@@ -242,6 +242,7 @@ def doctor(
 
 results.add_commands(app)
 app.add_typer(store.app, name="store")
+app.add_typer(dataset.app, name="dataset")
 app.command(epilog=examples("calibrate", "calibrate --causes texture --doses 0,0.4,0.8 --seeds 1"))(calibrate)
 
 

@@ -19,9 +19,14 @@ SPELLED = {"markdown": "md"}
 
 Places = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="PLACES", help="Stores or baseline folders, any number; default: ./store."),
+    typer.Argument(
+        metavar="PLACES", help="Stores, baseline folders or files of records, any number; default: ./store."
+    ),
 ]
-OnePlace = Annotated[Path | None, typer.Argument(metavar="PLACE", help="Store or baseline folder; default: ./store.")]
+OnePlace = Annotated[
+    Path | None,
+    typer.Argument(metavar="PLACE", help="Store, baseline folder or file of records; default: ./store."),
+]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -33,7 +38,7 @@ def add_commands(app: typer.Typer) -> None:
     add(epilog=examples("compare lbgen sd15", "compare lbgen@new-store lbgen@old-store --format csv"))(compare)
     add(epilog=examples("gate --baseline micro", 'gate --baseline ci/base --update --reason "new recipe"'))(gate)
     add(epilog=examples("rescore", "rescore my-store"))(rescore)
-    add(epilog=examples("verify", "verify my-store"))(verify)
+    add(epilog=examples("verify my-store", "verify my-rows.jsonl"))(verify)
 
 
 def leaderboard(
@@ -43,11 +48,17 @@ def leaderboard(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="csv, md (or markdown), latex or html; one line per value: long, json or parquet.",
+            help="csv, md (or markdown), latex or html; one line per value: long, json or parquet; one file per row: "
+            "every-eval-ever or eval-results (Hugging Face); one record per line, to submit them: records.",
         ),
     ] = "md",
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE", help="Write to this file, not to standard output.")
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="PATH",
+            help="Write to this file, or this folder where a format has one file per row; default: standard output.",
+        ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     recorded: Annotated[
@@ -66,9 +77,9 @@ def leaderboard(
 ) -> None:
     """Write the leaderboard in one of several formats.
 
-    Writes to standard output or to a file; identical inputs give identical bytes.
+    Writes to standard output, a file or a folder; identical inputs give identical bytes. (every-eval-ever asks for the time at
+    which it was written: SOURCE_DATE_EPOCH fixes it.)
     """
-    from harness.core.files import write_bytes
     from harness.results.leaderboard import board
 
     for folder in folders or ():
@@ -80,6 +91,20 @@ def leaderboard(
         )
     content = board().render(folders or [store], SPELLED.get(style, style), recorded, published, columns)
     _name_older_scores(folders or [store])
+    _write(content, output)
+
+
+def _write(content: str | bytes | dict[str, str], output: Path | None) -> None:
+    """Write a board to standard output, a file or a folder."""
+    from harness.core.files import write_bytes
+
+    if isinstance(content, dict) and output is not None:
+        for name, text in content.items():
+            write_bytes(output / name, text.encode())
+        print(f"{len(content)} files written to {output}", file=sys.stderr)
+        return
+    if isinstance(content, dict):
+        content = "".join(content.values())
     if output is not None:
         write_bytes(output, content if isinstance(content, bytes) else content.encode())
     elif isinstance(content, bytes):
@@ -202,15 +227,15 @@ def rescore(
 
 
 def verify(folder: OnePlace = None, store: StoreOption = DEFAULT_STORE) -> None:
-    """Check every byte of a store or a baseline.
+    """Check every byte of a store or a baseline, or a submission.
 
-    Names what was damaged or edited.
+    Names what was damaged or edited; in a file of records (leaderboard --format records), what keeps it from the shipped board.
     """
     from harness.results.leaderboard import board
     from harness.results.rescore import verify as check
 
     place = folder or store
-    if not place.is_dir():
+    if not place.exists():
         raise DataMissing(f"{place} does not exist", "no such folder", "name the folder of a store")
     problems = board().verify(place)
     if problems is None:
@@ -220,7 +245,8 @@ def verify(folder: OnePlace = None, store: StoreOption = DEFAULT_STORE) -> None:
     _name_older_scores([place])
     if problems:
         raise typer.Exit(1)
-    print("all files match their manifests", file=sys.stderr)
+    fine = "every record can be shipped" if place.is_file() else "all files match their manifests"
+    print(fine, file=sys.stderr)
 
 
 def _name_older_scores(places: Sequence[Path]) -> None:

@@ -21,8 +21,11 @@ class LeaderBoard(Protocol):
 
     def render(
         self, places: Sequence[Path], style: str, with_recorded: bool, published: bool = False, columns: str = "main"
-    ) -> str | bytes:
-        """Return the board of stores and folders, the main columns or another view: bytes for ``parquet``, else text."""
+    ) -> str | bytes | dict[str, str]:
+        """Return the board of stores and folders, the main columns or another view.
+
+        Bytes for ``parquet``, path to text for formats with a file per row, text for all others.
+        """
 
     def values(self, places: Sequence[Path], with_recorded: bool) -> list[dict[str, Any]]:
         """Return one line per value of the board, for a data frame."""
@@ -43,12 +46,15 @@ class LeaderBoard(Protocol):
         """Return the folder of a baseline, or None where there is none."""
 
     def verify(self, folder: Path) -> list[str] | None:
-        """Return what is damaged in a baseline folder, or None where the folder is no baseline."""
+        """Return what is damaged in a baseline folder or wrong in a file of records, or None where the folder is no baseline."""
 
     def write_baseline(
         self, folder: Path, places: Sequence[Path], reason: str, metrics: Sequence[str], code: dict[str, str]
     ) -> None:
         """Write a baseline from results."""
+
+    def dataset_cards(self, store: Path, names: Sequence[str]) -> dict[str, dict[str, bytes]]:
+        """Return the cards of the datasets of a store, all or those named: a folder's name to the files in it."""
 
     def calibrate(self, store: Path, asked: frozenset[str]) -> None:
         """Write and print what the metrics say of worlds of known bias."""
@@ -68,11 +74,16 @@ def declarations(kind: str) -> dict[str, dict[str, str]]:
     cards = [generator.card for generator in registry.generators().available()[0]]
     return {
         card.id: {
+            "summary": card.summary,
             "base model": card.base_model,
+            "adapter": card.adapter,
             "prompts": card.prompts,
             "sampler": card.sampler,
             "cost at full scale": card.cost,
             "licence": card.licence,
+            "citation": card.citation,
+            "differences": "; ".join(card.differences),
+            "reading": card.reading,
         }
         for card in cards
     }
