@@ -174,7 +174,7 @@ SLOW = pytest.mark.slow
         pytest.param("EDQUOT:mkdir:*/s/synthesise/*", 1, marks=SLOW),
         pytest.param("ENOSPC:open:*.jsonl.*", 1, marks=SLOW),
         pytest.param("ENOSPC:open:*.tar.*", 1, marks=SLOW),
-        pytest.param("ENOSPC:open:*rows.parquet*", 1, marks=SLOW),
+        pytest.param("ENOSPC:rename:*rows.parquet*", 1, marks=SLOW),
         pytest.param("ENOSPC:open:*record.json.*", 1, marks=SLOW),
         pytest.param("ENOSPC:open:*leaderboard.csv*", 2, marks=SLOW),
     ],
