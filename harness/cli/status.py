@@ -86,5 +86,6 @@ def _task(task: Mapping[str, Any]) -> Iterator[str]:
     steps = f"{task['done']}/{task['total']} {task.get('note', '')}".strip() if task["total"] else ""
     since = f"for {duration(seconds_since(task['since']))}" if "since" in task else ""
     left = task.get("seconds_left")
-    words = [steps, since, f"about {duration(left)} left" if left is not None else "", f"pid {task['pid']}"]
+    place = task.get("place") or f"pid {task['pid']}"
+    words = [steps, since, f"about {duration(left)} left" if left is not None else "", place]
     yield f"    {', '.join(filter(None, words))}"
