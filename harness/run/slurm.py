@@ -52,6 +52,7 @@ _FILE_SECONDS = 2.0
 """Between two looks at the files of the jobs."""
 _SETTLE_SECONDS = 15.0
 """For so long a job may be missing in the queue, or its last words in its file, before that means something."""
+_UNTIL_KILLED_SECONDS = 1800.0
 _NEAR = 0.9
 """A process killed by SIGKILL at this part of the memory allowed is taken to be out of memory."""
 
@@ -76,8 +77,9 @@ class Element:
     @property
     def log(self) -> Path:
         """The log that Slurm writes of it, or their folder."""
-        found = sorted((self.batch / "logs").glob(f"*_{self.number}_0_log.err"))
-        return found[0] if found else self.batch / "logs"
+        folder = self.batch / "logs"
+        found = [*folder.glob(f"*_{self.number}_0_log.err"), *folder.glob("*_0_log.err")]  # an array, or one job alone
+        return found[0] if found else folder
 
 
 class SlurmExecutor(Executor):
@@ -305,6 +307,8 @@ class InJob:
         place = f"Slurm job {number}{index} on {node}"
         self._runner = Runner(Path(self.folder) / _file(self.number), place, self.patience)
         work(self._runner)
+        if self._runner.pausing.is_set():  # by SIGTERM: Slurm requeues what it preempts only if it ends it itself
+            time.sleep(_UNTIL_KILLED_SECONDS)
 
     def checkpoint(self) -> Any:
         """Pause at the next checkpoint, and return what goes on from there."""

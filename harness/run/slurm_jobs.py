@@ -20,10 +20,8 @@ from harness.store.cells import Cell
 ELEMENTS = 1000
 """Most elements of one array; Slurm's own limit, ``MaxArraySize``, is 1001 unless the cluster changes it."""
 _TIMEOUT = 60.0
-_LIVE = frozenset(
-    "PENDING RUNNING CONFIGURING COMPLETING SUSPENDED STOPPED REQUEUED REQUEUE_FED REQUEUE_HOLD SPECIAL_EXIT RESIZING "
-    "SIGNALING STAGE_OUT".split()
-)
+_LIVE = frozenset(("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "REQUEUED", "REQUEUE_FED",
+                   "REQUEUE_HOLD", "SPECIAL_EXIT", "RESIZING", "SIGNALING", "STAGE_OUT"))  # fmt: skip
 _HELD = ("JobHeld", "JobHoldMaxRequeue", "launch failed requeued held", "BadConstraints", "PartitionConfig", "InvalidAccount",
          "InvalidQOS", "DependencyNeverSatisfied")  # fmt: skip
 """Reasons for which a job waits until somebody does something."""
@@ -88,7 +86,7 @@ class Request:
             "gpus": self.gpus,
             "cpus": self.cpus,
             "memory_gb": round(self.memory_mb / 1024, 1),
-            "minutes": self.minutes,
+            "limit_minutes": self.minutes,
         }
 
 
@@ -267,17 +265,25 @@ def _ask(*command: str) -> str | None:
 
 def expected_jobs(cells: Sequence[Cell], settings: SlurmSettings, device: str) -> list[dict[str, Any]]:
     """Return how many jobs of each kind and request some cells need, a row each."""
-    groups: dict[tuple[str, Request, int], list[Cell]] = {}
+    rows: dict[tuple[str, Request, int], list[int]] = {}
+    for (kind, _, request, devices), members in _grouped(cells, settings, device).items():
+        row = rows.setdefault((kind, request, devices), [0, 0])
+        row[0] += len(members)
+        row[1] += sum(1 for cell in members if cell.shards)  # what joins the shards
+        for tasks in [len(cell.shards) for cell in members if cell.shards] + [sum(not cell.shards for cell in members)]:
+            minutes = sum(cell.resources.minutes for cell in members) / len(members)
+            row[1] += -(-tasks // bundle_size(tasks, minutes, settings)) if tasks else 0
+    return [
+        {"kind": kind, "cells": count, "jobs": jobs, "devices": devices, **request.to_row()}
+        for (kind, request, devices), (count, jobs) in rows.items()
+    ]
+
+
+def _grouped(
+    cells: Sequence[Cell], settings: SlurmSettings, device: str
+) -> dict[tuple[str, str, Request, int], list[Cell]]:
+    groups: dict[tuple[str, str, Request, int], list[Cell]] = {}
     for cell in cells:
-        key = cell.shown_kind, request_for(cell, settings, device), max(1, cell.resources.devices)
+        key = cell.shown_kind, cell.name, request_for(cell, settings, device), max(1, cell.resources.devices)
         groups.setdefault(key, []).append(cell)
-    rows = []
-    for (kind, request, devices), members in groups.items():
-        whole = [cell for cell in members if not cell.shards]
-        jobs = sum(-(-len(cell.shards) // bundle_size(len(cell.shards), cell.resources.minutes, settings)) + 1
-                   for cell in members if cell.shards)  # fmt: skip
-        if whole:
-            minutes = sum(cell.resources.minutes for cell in whole) / len(whole)
-            jobs += -(-len(whole) // bundle_size(len(whole), minutes, settings))
-        rows.append({"kind": kind, "cells": len(members), "jobs": jobs, "devices": devices, **request.to_row()})
-    return rows
+    return groups
