@@ -158,7 +158,9 @@ DeviceOption = Annotated[str, typer.Option("--device", metavar="NAME", help="aut
 ExecutorOption = Annotated[
     str,
     typer.Option(
-        "--executor", metavar="NAME", help="Where the work is done: local, slurm or a plugin's; default: on this machine."
+        "--executor",
+        metavar="NAME",
+        help="Where the work is done: local, slurm or a plugin's; default: on this machine.",
     ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]

@@ -51,8 +51,9 @@ class JobFile:
 
     @staticmethod
     def write(path: Path, tasks: Sequence[Task], messages: Sequence[Mapping[str, Any]]) -> JobFile:
-        """Write the file of some tasks."""
+        """Write the file of some tasks; what an earlier file of this name has said is forgotten."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        events_file(path).unlink(missing_ok=True)
         write_json(path, {"ids": [task.id for task in tasks], "messages": list(messages)})
         return JobFile(path, tasks)
 
