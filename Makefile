@@ -19,7 +19,7 @@ env: $(STAMP)  ## Make the environment (.venv)
 $(STAMP): pyproject.toml harness/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip uv
-	$(VENV)/bin/uv pip install --quiet --python $(PY) -c harness/constraints.txt -e '.[perception,test]'
+	$(VENV)/bin/uv pip install --quiet --python $(PY) -c harness/constraints.txt -e '.[perception,slurm,test]'
 	@touch $@
 
 run: env  ## Make, train, measure and rank lbGen in the embedded world

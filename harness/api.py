@@ -70,8 +70,8 @@ if TYPE_CHECKING:
 __all__ = [
     "IMAGE_SUFFIXES", "NORMALISATIONS", "PART_FOLDERS",
     "Artifact", "Check", "ClassList", "ClassifierSpec", "ColumnKind", "Context", "CorruptArtifact", "DataMissing", "DataReport",
-    "DerivedInput", "Entry", "EntryReader", "Estimate", "Executor", "FloatArray", "FolderSource", "Generator", "GeneratorCard", "Item", "JobFile",
-    "Metric", "ModelReport", "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample", "Score", "Settings",
+    "DerivedInput", "Entry", "EntryReader", "Estimate", "Executor", "FloatArray", "FolderSource", "Generator", "GeneratorCard",
+    "Item", "JobFile", "Metric", "ModelReport", "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample", "Score", "Settings",
     "Statistic", "Suite",
     "SuiteCard", "Task", "TrainingFailed", "Units", "UserError", "Workload",
     "atomic_path", "bootstrap", "bootstrap_two_way", "check_state", "class_images", "classifier", "content_key", "coverage",

@@ -124,9 +124,9 @@ def test_plan_shows_jobs_with_partition_gpus_cpus_memory_and_time(harness: Run, 
                  "--set", "slurm.partition=long", "--set", "slurm.cells.evaluate.memory_gb=5", "--set", "slurm.cpus=3")  # fmt: skip
     done = harness(*arguments)
     assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert "kind cells jobs devices partition gpus cpus memory gb limit minutes".split() in lines
-    assert "synthesise 1 9 1 long 1 3 16.0 240".split() in lines and "evaluate 1 1 1 long 1 3 5.0 240".split() in lines
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "kind cells jobs devices partition gpus cpus memory gb limit minutes" in lines
+    assert "synthesise 1 9 1 long 1 3 16.0 240" in lines and "evaluate 1 1 1 long 1 3 5.0 240" in lines
     rows = json.loads(harness(*arguments, "--device", "cpu", "--json").stdout)["jobs"]
     assert [row["gpus"] for row in rows] == [0, 0] and rows[1]["memory_gb"] == 5.0
     assert "jobs" not in harness(*arguments[:7]).stdout

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm_cluster import Cluster, cluster, until, why_not
+from tests.test_kills import COMMAND as SMALL
 
 pytestmark = [
     pytest.mark.slurm,
@@ -48,6 +49,10 @@ SLURM = (
     "--executor", "slurm", "--device", "cpu", "--set", "slurm.memory_gb=1", "--set", "slurm.minutes=20",
     "--set", "slurm.array_limit=2", "--set", "slurm.poll_seconds=2", "--set", "slurm.pause_seconds=60",
 )  # fmt: skip
+
+
+URGENT = ("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=true")
+"""Submits a job that needs both nodes, and preempts all others."""
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +102,9 @@ def command(plugins: Path, store: Path, generator: str = "noise", pause: float =
             "--set", f"generators.{generator}.pause={pause}")  # fmt: skip
 
 
-def ended(process: subprocess.Popen[str], code: int = 0) -> str:
+def ended(process: subprocess.Popen[str], code: int = 0, timeout: float = 600) -> str:
     """Wait for a command and return what it printed as messages."""
-    _, errors = process.communicate(timeout=600)
+    _, errors = process.communicate(timeout=timeout)
     assert process.returncode == code, errors
     return errors
 
@@ -121,6 +126,11 @@ def running(slurm: Cluster, node: str = "") -> int:
     return len(slurm.call("squeue", "--noheader", "--array", "--states=RUNNING", *where).splitlines())
 
 
+def restarted(slurm: Cluster, *jobs: str) -> bool:
+    """Return whether one of some jobs has been requeued."""
+    return any("Restarts=1" in slurm.call("scontrol", "show", "job", job) for job in jobs)
+
+
 def test_the_command_is_killed_and_goes_on_without_submitting_twice_and_the_board_has_the_bytes_of_a_local_run(
     slurm: Cluster, start: Start, plugins: Path, tmp_path: Path
 ) -> None:
@@ -130,7 +140,7 @@ def test_the_command_is_killed_and_goes_on_without_submitting_twice_and_the_boar
     first.kill()
     first.wait()
     before = arrays(tmp_path / "s")
-    assert [sorted(shards) for shards in before.values()] == [sorted(sum(before.values(), []))] and running(slurm)
+    assert len(before) == 1 and len(*before.values()) == 8 and running(slurm)
     status = start("status", str(tmp_path / "s"))
     shown, _ = status.communicate(timeout=120)
     assert status.returncode == 1 and shown.startswith("dead: "), shown
@@ -140,7 +150,8 @@ def test_the_command_is_killed_and_goes_on_without_submitting_twice_and_the_boar
     until(lambda: seen.update(arrays(tmp_path / "s")) or second.poll() is not None, 400)  # type: ignore[func-returns-value]
     errors = ended(second)
     assert "was submitted by an earlier run: waiting for it" in errors
-    twice = [shard for shard, times in Counter(sum(seen.values(), [])).items() if shard and times > 1]
+    times = Counter(shard for shards in seen.values() for shard in shards)
+    twice = [shard for shard in times if shard and times[shard] > 1]
     assert twice == [], "a shard was submitted twice"
     ended(start(*command(plugins, tmp_path / "local", pause=0.5)))
     assert csv(tmp_path / "s") == csv(tmp_path / "local")
@@ -160,7 +171,8 @@ def test_a_node_dies_half_way_and_its_work_is_done_on_the_other(
         ended(process)
     finally:
         slurm.start_node("n2")
-    assert len(list(store.glob("synthesise/*/shards/*.tar"))) == 8 and b"noise" in csv(store)
+    ended(start(*command(plugins, tmp_path / "local", pause=1.0)))
+    assert csv(store) == csv(tmp_path / "local")
     until(lambda: "idle" in slurm.call("sinfo", "--noheader", "--nodes=n2", "--format=%t"))
 
 
@@ -173,10 +185,10 @@ def test_a_job_that_must_go_pauses_at_a_checkpoint_and_goes_on_from_it(
     until(lambda: trace.is_file() and len(trace.read_text().split()) > 3)
     (job,) = slurm.call("squeue", "--noheader", "--states=RUNNING", "--format=%A").split()
     if how.startswith("preempted"):
-        slurm.call("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=true")
+        slurm.call(*URGENT)
     else:
         slurm.call("scancel", "--signal=USR2", job)
-    until(lambda: "Restarts=1" in slurm.call("scontrol", "show", "job", job))
+    until(lambda: restarted(slurm, job))
     ended(process)
     steps = [int(step) for step in trace.read_text().split()]
     assert steps == list(range(24)), "a step was lost or done twice"
@@ -192,3 +204,39 @@ def test_ctrl_c_without_a_terminal_leaves_the_jobs_and_says_how_they_are_cancell
     assert "Slurm jobs go on; the same command waits for them, scancel --name=harness-" in errors and running(slurm)
     slurm.call(*errors.partition("for them, ")[2].partition(" cancels")[0].split())
     until(lambda: not running(slurm))
+
+
+@pytest.mark.timeout(6 * 3600)
+@pytest.mark.parametrize(
+    ("arguments", "hours"),
+    [
+        pytest.param(SMALL, 0.5, marks=pytest.mark.slow, id="small"),
+        pytest.param(("run", "--generator", "all", "--suite", "all"), 5, marks=pytest.mark.long, id="all"),
+    ],
+)
+def test_the_embedded_world_has_the_bytes_of_a_local_run_though_command_node_and_jobs_are_struck(
+    slurm: Cluster, start: Start, tmp_path: Path, arguments: tuple[str, ...], hours: float
+) -> None:
+    store, seconds = tmp_path / "s", hours * 3600
+    whole = (*arguments, "--store", str(store), *SLURM, "--set", "slurm.memory_gb=4", "--set", "slurm.minutes=60")
+    first = start(*whole)
+    until(lambda: bool(running(slurm)) and len(list(store.glob("synthesise/*/shards/*.tar"))) > 1, seconds)
+    first.kill()
+    second = start(*whole)
+    until(lambda: len(list(store.glob("pretrain/*"))) > 0 and bool(running(slurm)), seconds)
+    jobs = slurm.call("squeue", "--noheader", "--states=RUNNING", "--format=%A").split()
+    slurm.call(*URGENT)
+    until(lambda: restarted(slurm, *jobs), seconds)
+
+    def half_way() -> bool:
+        facts = json.loads((store / "status.json").read_text())
+        return facts["done"] >= facts["total"] / 2 and running(slurm, "n2") + running(slurm, "n1") > 0
+
+    until(half_way, seconds)
+    node = "n2" if running(slurm, "n2") else "n1"
+    slurm.kill_node(node)
+    ended(second, timeout=seconds)
+    slurm.start_node(node)
+    ended(start(*arguments, "--store", str(tmp_path / "local")), timeout=seconds)
+    assert csv(store) == csv(tmp_path / "local")
+    assert not list(store.rglob("*.set-aside-*")), "nothing was taken for damage"
