@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 
 from harness.core.errors import CorruptArtifact
 from harness.core.locks import lock
-from harness.core.settings import NoSettings, Settings
+from harness.core.settings import NoSettings
+from harness.core.settings import Settings as SettingsModel
 from harness.plan.model import Plan
 from harness.run.devices import choose_device
 from harness.run.job import Job
@@ -60,10 +61,10 @@ class Executor(ABC):
         settings: The table of the profile that bears the executor's name, as an instance of ``Settings``; None: its defaults.
     """
 
-    Settings: ClassVar[type[Settings]] = NoSettings
+    Settings: ClassVar[type[SettingsModel]] = NoSettings
 
     def __init__(
-        self, store: Store, slots: int, device: str, board: ProgressReporter, settings: Settings | None = None
+        self, store: Store, slots: int, device: str, board: ProgressReporter, settings: SettingsModel | None = None
     ) -> None:
         self.store, self.slots, self.device, self.board = store, slots, device, board
         self.settings = settings or self.Settings()
@@ -89,12 +90,12 @@ class Executor(ABC):
         return
 
     @classmethod
-    def choose_device(cls, asked: str, settings: Settings) -> tuple[str, int]:
+    def choose_device(cls, asked: str, settings: SettingsModel) -> tuple[str, int]:
         """Return device and number of slots for ``--device``: ``auto``, ``cpu`` or ``cuda``. Default: those of this machine."""
         return choose_device(asked)
 
     @classmethod
-    def requests(cls, cells: Sequence[Cell], device: str, slots: int, settings: Settings) -> list[dict[str, Any]]:
+    def requests(cls, cells: Sequence[Cell], device: str, slots: int, settings: SettingsModel) -> list[dict[str, Any]]:
         """Return what would be asked for to do these cells: rows of a table, for ``plan``."""
         return []
 
@@ -174,7 +175,6 @@ class Executor(ABC):
             self.board.progress(task.cell, task.shard, event["done"], event["total"], event["note"])
         elif name in ("done", "failed", "died"):
             seconds = event.get("wall_seconds", time.monotonic() - self.state.began.pop(task.id))
-            self.state.began.pop(task.id, None)
             if name == "died":
                 self._died(task, event["why"])
             else:

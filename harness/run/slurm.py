@@ -24,7 +24,7 @@ from typing import Any, cast
 from harness.core.errors import UserError
 from harness.core.files import remove_tree, write_json
 from harness.core.locks import lock
-from harness.core.settings import Settings
+from harness.core.settings import Settings as SettingsModel
 from harness.run.executor import Event, Executor, Task
 from harness.run.progress import ProgressReporter
 from harness.run.remote import JobFile, Runner, answers, work
@@ -88,7 +88,7 @@ class SlurmExecutor(Executor):
     Settings = SlurmSettings
 
     def __init__(
-        self, store: Store, slots: int, device: str, board: ProgressReporter, settings: Settings | None = None
+        self, store: Store, slots: int, device: str, board: ProgressReporter, settings: SettingsModel | None = None
     ) -> None:
         super().__init__(store, slots, device, board, settings)
         require_slurm()
@@ -100,13 +100,13 @@ class SlurmExecutor(Executor):
         self._began, self._read, self._asked = time.time(), 0.0, 0.0
 
     @classmethod
-    def choose_device(cls, asked: str, settings: Settings) -> tuple[str, int]:
+    def choose_device(cls, asked: str, settings: SettingsModel) -> tuple[str, int]:
         """Return ``cuda`` if the profile asks for GPUs: those of the machine that submits do not matter."""
         table = cast(SlurmSettings, settings)
         return ("cuda" if table.gpus else "cpu") if asked == "auto" else asked, table.array_limit
 
     @classmethod
-    def requests(cls, cells: Sequence[Cell], device: str, slots: int, settings: Settings) -> list[dict[str, Any]]:
+    def requests(cls, cells: Sequence[Cell], device: str, slots: int, settings: SettingsModel) -> list[dict[str, Any]]:
         """Return jobs and what they ask for, by kind."""
         return expected_jobs(cells, cast(SlurmSettings, settings), device)
 

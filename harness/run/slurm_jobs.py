@@ -98,7 +98,10 @@ def request_for(cell: Cell, settings: SlurmSettings, device: str) -> Request:
             found |= settings.cells[name].model_dump(exclude_none=True)
     devices = max(1, cell.resources.devices)
     return Request(
-        *(found[name] or "" for name in ("partition", "account", "qos", "constraint")),
+        partition=found["partition"] or "",
+        account=found["account"] or "",
+        qos=found["qos"] or "",
+        constraint=found["constraint"] or "",
         gpus=found["gpus"] * devices if device == "cuda" else 0,
         cpus=max(found["cpus"], cell.resources.threads) * devices,
         memory_mb=math.ceil(found["memory_gb"] * 1024) * devices,

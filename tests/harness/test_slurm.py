@@ -134,7 +134,7 @@ def restarted(slurm: Cluster, *jobs: str) -> bool:
 def test_the_command_is_killed_and_goes_on_without_submitting_twice_and_the_board_has_the_bytes_of_a_local_run(
     slurm: Cluster, start: Start, plugins: Path, tmp_path: Path
 ) -> None:
-    arguments = command(plugins, tmp_path / "s", pause=0.5)
+    arguments = command(plugins, tmp_path / "s", pause=4)
     first = start(*arguments, *SLURM)
     until(lambda: len(list((tmp_path / "s" / "synthesise").glob("*/shards/*.jsonl"))) > 0)
     first.kill()
@@ -153,7 +153,7 @@ def test_the_command_is_killed_and_goes_on_without_submitting_twice_and_the_boar
     times = Counter(shard for shards in seen.values() for shard in shards)
     twice = [shard for shard in times if shard and times[shard] > 1]
     assert twice == [], "a shard was submitted twice"
-    ended(start(*command(plugins, tmp_path / "local", pause=0.5)))
+    ended(start(*command(plugins, tmp_path / "local", pause=4)))
     assert csv(tmp_path / "s") == csv(tmp_path / "local")
     assert not list((tmp_path / "s" / "slurm").iterdir()), "files of jobs that ended well are gone"
     again = ended(start(*arguments, *SLURM))
