@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -459,11 +459,46 @@ def test_what_the_page_says_of_submitit_is_so() -> None:
 # --- the page's example -----------------------------------------------------------------------------------------------
 
 
-def test_the_executor_of_the_page_has_forty_lines_and_makes_the_board_of_a_local_run(
-    harness: Run, plugins: Path, tmp_path: Path
+ANSWER = """import json, pathlib, sys
+path = pathlib.Path(sys.argv[1])
+shard = json.loads(path.read_text())["ids"][0][1]
+once = path.parent / "once"
+if shard == "s003" and not once.exists():
+    once.touch()
+    sys.exit(3)
+said = [{"event": "started", "place": "here"}, {"event": "done", "cpu_seconds": 1.0}]
+path.with_suffix(".events").write_text("".join(json.dumps({"task": 0, **event}) + chr(10) for event in said))
+"""
+
+
+def test_the_executor_of_the_page_has_forty_lines_and_does_every_shard_again_whose_host_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from harness.plan.model import Plan
+
     (code,) = blocks("docs/executors.md", "python")
     assert len(code.splitlines()) <= 40
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/executors.md", "exec"), names)
+    (tmp_path / "answer.py").write_text(ANSWER)
+    monkeypatch.setattr(
+        JobFile, "command", property(lambda job: [sys.executable, "-S", str(tmp_path / "answer.py"), str(job.path)])
+    )
+    few = replace(IMAGES, shards=IMAGES.shards[:5])
+    reader = Cell("evaluate", "brightness", 1, {}, {"dataset": few.key})
+    plan, store = Plan(), Store(tmp_path / "s")
+    for cell in (few, reader):
+        plan.add(cell)
+    table = names["HostSettings"](hosts=("a", "b"), login=("sh", "-c"))
+    board = ProgressReporter(store, 2, stream=sys.stderr)
+    summary = names["Hosts"](store, 2, "cpu", board, table).run(plan, frozenset(plan.cells))
+    assert (summary.done, summary.failures, summary.cpu_seconds) == (2, (), {"synthesise": 6.0, "evaluate": 1.0})
+    assert "s003: its worker died (" in (said := capsys.readouterr().err) and "exit code 3); trying again" in said
+
+
+@pytest.mark.slow
+def test_the_executor_of_the_page_makes_the_board_of_a_local_run(harness: Run, plugins: Path, tmp_path: Path) -> None:
+    (code,) = blocks("docs/executors.md", "python")
     info = tmp_path / "page" / "page-1.0.dist-info"
     info.mkdir(parents=True)
     (tmp_path / "page" / "my_package.py").write_text(code)
