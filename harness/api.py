@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from harness.plugins.inputs import classifier, open_images, write_image_list
     from harness.plugins.inspection import decode_sample, sample_paths
     from harness.plugins.suite import ColumnKind, Item, NotPlanned, Score, Suite, SuiteCard
-    from harness.run.executor import Executor, Task
+    from harness.run.executor import Executor
+    from harness.run.queue import Task
     from harness.run.remote import JobFile
     from harness.stats.agreement import error_consistency
     from harness.stats.difference import Units, flag_units
@@ -113,7 +114,8 @@ _HOMES = {
     "harness.plugins.inputs": "classifier open_images write_image_list",
     "harness.plugins.inspection": "decode_sample sample_paths",
     "harness.plugins.suite": "ColumnKind Item NotPlanned Score Suite SuiteCard",
-    "harness.run.executor": "Executor Task",
+    "harness.run.executor": "Executor",
+    "harness.run.queue": "Task",
     "harness.run.remote": "JobFile",
     "harness.stats.agreement": "error_consistency",
     "harness.stats.difference": "Units flag_units",

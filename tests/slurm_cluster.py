@@ -164,7 +164,7 @@ def _configure(made: Cluster) -> None:
     key.chmod(0o600)
 
 
-def until(true: Callable[[], bool], seconds: float = 120.0) -> None:
+def until(true: Callable[[], bool], seconds: float = 400.0) -> None:
     """Wait until something is true.
 
     Raises:

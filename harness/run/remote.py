@@ -27,8 +27,9 @@ from typing import Any
 
 from harness.core.files import write_json
 from harness.core.locks import lock
-from harness.run.executor import Event, Task
+from harness.run.executor import Event
 from harness.run.processes import LAUNCHER, WORKER, ended, spawn
+from harness.run.queue import Task
 from harness.store.housekeeping import in_use_path
 
 ANSWERS = ("done", "failed", "died")

@@ -25,8 +25,9 @@ from harness.core.errors import UserError
 from harness.core.files import remove_tree, write_json
 from harness.core.locks import lock
 from harness.core.settings import Settings as SettingsModel
-from harness.run.executor import Event, Executor, Task
+from harness.run.executor import Event, Executor
 from harness.run.progress import ProgressReporter
+from harness.run.queue import Task
 from harness.run.remote import JobFile, Runner, answers, work
 from harness.run.slurm_jobs import (
     ELEMENTS,
@@ -124,7 +125,7 @@ class SlurmExecutor(Executor):
                 lines.append(f"{job.place}: {facts['labels'][number]}, {job.state.lower()}\n    log: {log}")
         return lines
 
-    def has_room(self, task: Task) -> bool:
+    def has_room(self, cell: Cell) -> bool:
         """Return true: Slurm has a queue."""
         return True
 

@@ -133,8 +133,9 @@ def test_answers_that_arrive_together_are_all_heard(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    from harness.run.local import LocalExecutor, Task, Worker
+    from harness.run.local import LocalExecutor, Worker
     from harness.run.progress import ProgressReporter
+    from harness.run.queue import Task
     from harness.store.artifacts import Store
     from harness.store.cells import Cell
 

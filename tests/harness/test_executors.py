@@ -23,7 +23,8 @@ from harness.run import pause
 from harness.run.executors import executor_class, launch
 from harness.run.local import LocalExecutor
 from harness.run.progress import ProgressReporter
-from harness.run.remote import JobFile, Runner, Task, answers, events_file
+from harness.run.queue import Task
+from harness.run.remote import JobFile, Runner, answers, events_file
 from harness.run.slurm import FOLDER, SlurmExecutor
 from harness.run.slurm_jobs import (
     JobSettings,
@@ -342,7 +343,7 @@ def test_equal_tasks_become_one_array_and_others_another(slurm: Any, tmp_path: P
     make, _, submitted = slurm
     executor = make()
     for task in [*(Task(IMAGES, shard) for shard in IMAGES.shards), Task(PRETRAIN)]:
-        assert executor.has_room(task)
+        assert executor.has_room(task.cell)
         executor.start(task)
     assert list(executor.events()) == []
     assert [count for _, count in submitted] == [7, 1], "a hundred shards of two minutes, in jobs of half an hour"
