@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,23 @@ class JobFile:
     _offset: int = 0
 
     @staticmethod
-    def write(path: Path, tasks: Sequence[Task], messages: Sequence[Mapping[str, Any]]) -> JobFile:
-        """Write the file of some tasks; what an earlier file of this name has said is forgotten."""
+    def write(path: Path, tasks: Sequence[Task], message: Callable[[Task], Mapping[str, Any]]) -> JobFile:
+        """Write the file of some tasks; what an earlier file of this name has said is forgotten.
+
+        Args:
+            path: The file.
+            tasks: The tasks, in order.
+            message: Returns what a worker is told of a task; called once for all shards of a cell, which differ by their name.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         events_file(path).unlink(missing_ok=True)
-        write_json(path, {"ids": [task.id for task in tasks], "messages": list(messages)})
+        messages: dict[tuple[str, bool], Mapping[str, Any]] = {}
+        for task in tasks:
+            if (task.cell.key, bool(task.shard)) not in messages:
+                messages[task.cell.key, bool(task.shard)] = message(task)
+        places = list(messages)
+        listed = [[places.index((task.cell.key, bool(task.shard))), task.shard] for task in tasks]
+        write_json(path, {"messages": list(messages.values()), "tasks": listed})
         return JobFile(path, tasks)
 
     @property
@@ -141,17 +153,19 @@ class Runner:
             self.finished.set()
 
     def _run(self) -> None:
-        messages = json.loads(self.path.read_text(encoding="utf-8"))["messages"]
+        file = json.loads(self.path.read_text(encoding="utf-8"))
         known = answers(self.path)
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # of this thread: workers inherit it, see ``pause_on``
         with events_file(self.path).open("a", encoding="utf-8") as self._events:
             self._events.write("\n")  # ends a line that a kill has cut
-            for number, message in enumerate(messages):
+            for number, (index, shard) in enumerate(file["tasks"]):
+                message = file["messages"][index]
                 if self.pausing.is_set():
                     break
                 if number not in known or known[number]["event"] == "died":
-                    with lock(in_use_path(Path(message["job"]["store"])), shared=True):
-                        self._do(number, {**message, "pause_on": PAUSE})
+                    job = {**message["job"], "shard": shard}
+                    with lock(in_use_path(Path(job["store"])), shared=True):
+                        self._do(number, {**message, "job": job, "pause_on": PAUSE})
             self._end()
 
     def pause(self) -> None:

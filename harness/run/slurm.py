@@ -219,7 +219,7 @@ class SlurmExecutor(Executor):
         submitted = time.time()
         elements = []
         for number, tasks in enumerate(bundles):
-            job = JobFile.write(batch / _file(number), tasks, [self.message(task) for task in tasks])
+            job = JobFile.write(batch / _file(number), tasks, self.message)
             elements.append(Element(batch, number, job, request, submitted))
         facts = {
             "submitted": submitted,

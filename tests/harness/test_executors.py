@@ -193,7 +193,7 @@ def say(path: Path, *events: dict[str, Any] | str) -> None:
 
 def test_events_are_read_once_and_a_line_that_a_kill_has_cut_harms_nothing(tmp_path: Path) -> None:
     tasks = [Task(IMAGES, "s000"), Task(IMAGES, "s001"), Task(IMAGES, "s002")]
-    job = JobFile.write(tmp_path / "a" / "0.json", tasks, [{}, {}, {}])
+    job = JobFile.write(tmp_path / "a" / "0.json", tasks, lambda task: {})
     assert list(job.events()) == []
     say(job.path, {"task": 0, "event": "started"}, {"task": 0, "event": "done"}, '{"task": 1, "ev')
     assert [(task.shard, event["event"]) for task, event in job.events()] == [("s000", "started"), ("s000", "done")]
@@ -202,7 +202,7 @@ def test_events_are_read_once_and_a_line_that_a_kill_has_cut_harms_nothing(tmp_p
     assert [task.shard for task in job.unanswered] == ["s001"] and sorted(answers(job.path)) == [0, 2]
     assert [(task.shard, event["why"]) for task, event in job.lost({"event": "died", "why": "x"})] == [("s001", "x")]
     assert not job.unanswered and list(job.lost({"event": "died", "why": "x"})) == []
-    again = JobFile.write(job.path, tasks, [{}, {}, {}])
+    again = JobFile.write(job.path, tasks, lambda task: {})
     assert len(again.unanswered) == 3 and answers(again.path) == {}, "answers of an earlier file are not believed"
 
 
@@ -211,11 +211,11 @@ import json, os, sys, time
 for line in sys.stdin:
     raw = json.loads(line)
     print(json.dumps({"event": "progress", "done": 1, "total": 2, "note": ""}), flush=True)
-    if raw["act"] == "die":
+    if raw["job"]["shard"] == "die":
         os.abort()
-    if raw["act"] == "wait":
+    if raw["job"]["shard"] == "wait":
         time.sleep(600)
-    print(json.dumps({"event": "done", "act": raw["act"], "pid": os.getpid()}), flush=True)
+    print(json.dumps({"event": "done", "act": raw["job"]["shard"], "pid": os.getpid()}), flush=True)
 """
 
 
@@ -229,8 +229,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     def write(*acts: str, isolated: bool = False) -> JobFile:
         cell = {"resources": asdict(Resources(isolated=isolated))}
-        messages = [{"act": act, "job": {"cell": cell, "store": str(tmp_path)}} for act in acts]
-        return JobFile.write(tmp_path / "0.json", [Task(IMAGES, act) for act in acts], messages)
+        message = {"job": {"cell": cell, "store": str(tmp_path)}}
+        return JobFile.write(tmp_path / "0.json", [Task(IMAGES, act) for act in acts], lambda task: message)
 
     yield write
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -247,6 +247,14 @@ def test_a_job_file_is_worked_off_and_a_second_time_only_what_has_no_answer(job:
     said = [json.loads(line) for line in events_file(file.path).read_text().splitlines() if line]
     assert [event["task"] for event in said if event["event"] == "started"] == [0, 1, 2, 3, 1]
     assert all("pid" in event["place"] for event in said if event["event"] == "started")
+
+
+def test_a_job_file_of_a_thousand_shards_holds_the_order_of_their_cell_once(tmp_path: Path) -> None:
+    asked: list[Task] = []
+    tasks = [*(Task(IMAGES, f"s{i:06}") for i in range(1000)), Task(IMAGES), Task(PRETRAIN)]
+    file = JobFile.write(tmp_path / "0.json", tasks, lambda task: asked.append(task) or {"job": "x" * 1000})  # type: ignore[func-returns-value]
+    assert asked == [tasks[0], tasks[-2], tasks[-1]] and file.path.stat().st_size < 40_000
+    assert json.loads(file.path.read_text())["tasks"][-3:] == [[0, "s000999"], [1, ""], [2, ""]]
 
 
 def test_work_that_spoils_a_process_gets_one_of_its_own(job: Any) -> None:
@@ -462,7 +470,7 @@ def test_what_the_page_says_of_submitit_is_so() -> None:
 
 ANSWER = """import json, pathlib, sys
 path = pathlib.Path(sys.argv[1])
-shard = json.loads(path.read_text())["ids"][0][1]
+shard = json.loads(path.read_text())["tasks"][0][1]
 once = path.parent / "once"
 if shard == "s003" and not once.exists():
     once.touch()

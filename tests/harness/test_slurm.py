@@ -17,7 +17,7 @@ from tests.slurm_cluster import Cluster, cluster, until, why_not
 
 pytestmark = [
     pytest.mark.slurm,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(bool(why_not()), reason=f"no Slurm can be started here: {why_not()}"),
 ]
 STEPPER = '''
@@ -101,7 +101,7 @@ def command(plugins: Path, store: Path, generator: str = "noise", pause: float =
             "--set", f"generators.{generator}.pause={pause}")  # fmt: skip
 
 
-def ended(process: subprocess.Popen[str], code: int = 0, timeout: float = 600) -> str:
+def ended(process: subprocess.Popen[str], code: int = 0, timeout: float = 900) -> str:
     """Wait for a command and return what it printed as messages."""
     _, errors = process.communicate(timeout=timeout)
     assert process.returncode == code, errors
