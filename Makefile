@@ -21,7 +21,7 @@ env: $(STAMP)  ## Make the environment (.venv)
 $(STAMP): pyproject.toml harness/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip uv
-	$(VENV)/bin/uv pip install --quiet --python $(PY) -c harness/constraints.txt -e '.[perception,export,test]'
+	$(VENV)/bin/uv pip install --quiet --python $(PY) -c harness/constraints.txt -e '.[perception,export,slurm,test]'
 	-$(PY) -m pip download --quiet --no-deps --ignore-requires-python --dest $(VENV)/share $(EVERY_EVAL_EVER)
 	@touch $@
 

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from harness.plugins.inputs import classifier, open_images, write_image_list
     from harness.plugins.inspection import decode_sample, sample_paths
     from harness.plugins.suite import ColumnKind, Item, NotPlanned, Score, Suite, SuiteCard
+    from harness.run.executor import Executor
+    from harness.run.queue import Task
+    from harness.run.remote import JobFile
     from harness.stats.agreement import error_consistency
     from harness.stats.difference import Units, flag_units
     from harness.stats.estimate import (
@@ -68,10 +71,10 @@ if TYPE_CHECKING:
 __all__ = [
     "IMAGE_SUFFIXES", "NORMALISATIONS", "PART_FOLDERS",
     "Artifact", "Check", "ClassList", "ClassifierSpec", "ColumnKind", "Context", "CorruptArtifact", "DataMissing", "DataReport",
-    "DerivedInput", "Entry", "EntryReader", "Estimate", "FloatArray", "FolderSource", "Generator", "GeneratorCard", "Item",
-    "Metric", "ModelReport", "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample", "Score", "Settings",
+    "DerivedInput", "Entry", "EntryReader", "Estimate", "Executor", "FloatArray", "FolderSource", "Generator", "GeneratorCard",
+    "Item", "JobFile", "Metric", "ModelReport", "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample", "Score", "Settings",
     "Statistic", "Suite",
-    "SuiteCard", "TrainingFailed", "Units", "UserError", "Workload",
+    "SuiteCard", "Task", "TrainingFailed", "Units", "UserError", "Workload",
     "atomic_path", "bootstrap", "bootstrap_two_way", "check_state", "class_images", "classifier", "content_key", "coverage",
     "create_open_clip", "decode_image", "decode_sample", "derive_seed", "error_consistency", "file_sha256", "find_root", "flag_units",
     "image_folder", "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute",
@@ -111,6 +114,9 @@ _HOMES = {
     "harness.plugins.inputs": "classifier open_images write_image_list",
     "harness.plugins.inspection": "decode_sample sample_paths",
     "harness.plugins.suite": "ColumnKind Item NotPlanned Score Suite SuiteCard",
+    "harness.run.executor": "Executor",
+    "harness.run.queue": "Task",
+    "harness.run.remote": "JobFile",
     "harness.stats.agreement": "error_consistency",
     "harness.stats.difference": "Units flag_units",
     "harness.stats.estimate": "Estimate FloatArray Statistic bootstrap bootstrap_two_way percentile_estimate proportion ratio "

@@ -16,6 +16,8 @@ from harness.cli.calibrate import calibrate
 from harness.cli.options import (
     DEFAULT_STORE,
     DataOption,
+    DeviceOption,
+    ExecutorOption,
     JsonOption,
     OneStore,
     ProfileOption,
@@ -92,7 +94,8 @@ def run(
     store: StoreOption = DEFAULT_STORE,
     stale: StaleOption = "stop",
     slots: SlotsOption = 0,
-    device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
+    executor: ExecutorOption = "",
     quiet: QuietOption = False,
 ) -> None:
     """Generate, train, evaluate and rank.
@@ -109,8 +112,9 @@ def run(
     if device == "auto" and selection.external is not None and selection.external.arch == "callable":
         device = "cpu"  # it gets its images where its author may expect them
     found, report = running.run(
-        selection, place, stale=cast("Stale", stale), slots=slots, device=device, quiet=quiet, announce=print_plan_notes
-    )
+        selection, place, stale=cast("Stale", stale), slots=slots, device=device, quiet=quiet, announce=print_plan_notes,
+        executor=_launch(executor, selection),
+    )  # fmt: skip
     print_summary(found, report, quiet)
     for finding in found_in(place, found.plan):
         print(f"warning: {finding}", file=sys.stderr)
@@ -122,6 +126,15 @@ def run(
         raise typer.Exit(DataMissing.code)
 
 
+def _launch(name: str, selection: Any) -> Any:
+    """Return an executor with its settings; None stands for this machine's workers."""
+    if not name:
+        return None
+    from harness.run.executors import launch
+
+    return launch(name, selection.profile)
+
+
 def _print_board(store: Store, found: Any) -> None:
     from harness.results.leaderboard import board
 
@@ -131,14 +144,20 @@ def _print_board(store: Store, found: Any) -> None:
 
 @app.command(epilog=examples("plan --generator lbgen", "plan --generator real --profile in100 --json"))
 @selects
-def plan(selection: Any, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def plan(
+    selection: Any,
+    store: StoreOption = DEFAULT_STORE,
+    device: DeviceOption = "auto",
+    executor: ExecutorOption = "",
+    as_json: JsonOption = False,
+) -> None:
     """Show what a run would do, its time and disk use.
 
-    Counts the cells of a run, those already done, and lists what is missing.
+    Counts the cells of a run, those already done, and lists what is missing. With `--executor`, shows what it would ask for.
     """
     from harness.cli.plan import show_plan
 
-    if not show_plan(selection, Store(store.resolve()), as_json):
+    if not show_plan(selection, Store(store.resolve()), as_json, _launch(executor, selection), device):
         raise typer.Exit(1)
 
 

@@ -154,6 +154,15 @@ SlotsOption = Annotated[
         "--slots", metavar="N", show_default=False, help="Number of workers; default: one per GPU or processor."
     ),
 ]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu or cuda.")]
+ExecutorOption = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        metavar="NAME",
+        help="Where the work is done: local, slurm or a plugin's; default: on this machine.",
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

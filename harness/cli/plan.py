@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core.classes import load_folder_classes
 from harness.plan.model import Selection
@@ -15,9 +15,17 @@ from harness.run.session import RunPlan, plan_run
 from harness.store.artifacts import State, Store, read_manifest
 from harness.store.cells import KINDS, SHOWN_KINDS, Cell
 
+if TYPE_CHECKING:
+    from harness.run.executors import Launch
 
-def show_plan(selection: Selection, store: Store, as_json: bool) -> bool:
-    """Print the plan of a selection against a store, and return whether the code of every plugin could be planned."""
+
+def show_plan(
+    selection: Selection, store: Store, as_json: bool, executor: Launch | None = None, device: str = "auto"
+) -> bool:
+    """Print the plan of a selection against a store, and return whether the code of every plugin could be planned.
+
+    With an executor, also what that would ask for.
+    """
     found = plan_run(selection, store)
     measured = _measured(store, found)
     rows = _rows(found, measured)
@@ -34,6 +42,7 @@ def show_plan(selection: Selection, store: Store, as_json: bool) -> bool:
         "if_all_were_given": _complete(found, selection, store, measured),
         "to_download": _remote(found),
         "data": {name: source.root for name, source in sorted(found.plan.sources.items())},
+        "jobs": _jobs(found, executor, device),
     }
     if as_json:
         cells = [
@@ -50,6 +59,8 @@ def _print_facts(found: RunPlan, selection: Selection, facts: dict[str, Any]) ->
     print(f"profile {selection.profile.name}: {len(found.plan.cells)} cells, {len(found.wanted)} to do")
     if found.plan.cells:
         _print_table(facts["kinds"])
+    if facts["jobs"]:
+        _print_jobs(facts["jobs"])
     for line in facts["sizes"]:
         print(f"sizes: {line}")
     for what, number in facts["costs"].items():
@@ -68,6 +79,26 @@ def _print_facts(found: RunPlan, selection: Selection, facts: dict[str, Any]) ->
         _print_table(complete["kinds"])
     for location in facts["to_download"]:
         print(f"to download: {location}")
+
+
+def _jobs(found: RunPlan, executor: Launch | None, device: str) -> list[dict[str, Any]]:
+    """Return what an executor would ask for to do the cells of a plan, a row for each kind of job."""
+    if executor is None:
+        return []
+    device, slots = executor.choose_device(device)
+    todo = [cell for key, cell in found.plan.cells.items() if key in found.wanted]
+    return executor.kind.requests(todo, device, slots, executor.settings)
+
+
+def _print_jobs(rows: list[dict[str, Any]]) -> None:
+    """Print rows of equal fields as a table; numbers to the right."""
+    cells = [[name.replace("_", " ") for name in rows[0]], *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numbers = [isinstance(value, int | float) for value in rows[0].values()]
+    for line in cells:
+        parts = (text.rjust(width) if number else text.ljust(width)
+                 for text, width, number in zip(line, widths, numbers, strict=True))  # fmt: skip
+        print("  " + "  ".join(parts).rstrip())
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

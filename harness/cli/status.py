@@ -32,9 +32,21 @@ def show_status(store: Path, as_json: bool) -> int:
         }
         print(json.dumps({**found.facts, **extra}, indent=1, sort_keys=True))
     else:
-        for line in _lines(found):
+        for line in (*_lines(found), *_remaining(found, store)):
             print(line)
     return 0 if found.good else 1
+
+
+def _remaining(found: RunStatus, store: Path) -> Iterator[str]:
+    """Yield what an executor has out there, whether or not its command is alive."""
+    if name := found.facts.get("executor"):
+        from harness.run.executors import executor_class
+
+        lines = executor_class(name).remaining(store)
+        if lines:
+            yield f"jobs of {name}:"
+        for line in lines:
+            yield from (f"  {part}" for part in line.splitlines())
 
 
 def _lines(found: RunStatus) -> Iterator[str]:
@@ -86,5 +98,6 @@ def _task(task: Mapping[str, Any]) -> Iterator[str]:
     steps = f"{task['done']}/{task['total']} {task.get('note', '')}".strip() if task["total"] else ""
     since = f"for {duration(seconds_since(task['since']))}" if "since" in task else ""
     left = task.get("seconds_left")
-    words = [steps, since, f"about {duration(left)} left" if left is not None else "", f"pid {task['pid']}"]
+    place = task.get("place") or f"pid {task['pid']}"
+    words = [steps, since, f"about {duration(left)} left" if left is not None else "", place]
     yield f"    {', '.join(filter(None, words))}"

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from harness.core.settings import Settings, settings_error
 from harness.store.data import DataSettings
 
 PROFILES = ("micro", "in100", "in1k")
+EXECUTORS = "harness.executors"
+"""Entry-point group of executors; a profile's table of such a name (``[slurm]``) holds the settings of that executor."""
 ORIGINALS = 0
 """The ``copy_px`` of a profile that trains from the original files."""
 
@@ -64,6 +67,8 @@ class Profile(Settings):
     """The backbones of this profile in order, each with what differs from the default pre-training recipe."""
     suites: dict[str, dict[str, Any]] = Field(default_factory=dict)
     data: dict[str, DataSettings] = Field(default_factory=dict)
+    executors: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Executor to its settings: in the file, a table of its name."""
     minutes: dict[str, float] = Field(default_factory=dict)
     """Expected minutes of a cell or shard by ``kind/name``, name or kind, for plans before anything was measured."""
     disk_mb: dict[str, float] = Field(default_factory=dict)
@@ -109,10 +114,18 @@ def load_profile(name: str, overrides: Sequence[str] = (), data: Sequence[str] =
                 entry.pop(key, None)
         entry["root"] = str(Path(path).expanduser().resolve())
         origins[f"data.{label}.root"] = Origin(f"data.{label}.root", entry["root"], "--data")
+    raw |= _executor_tables(raw)
     try:
         return Resolved(Profile.model_validate(raw), tuple(origins.values()))
     except ValidationError as error:
         raise settings_error(f"profile {name!r}", error, tuple(Profile.model_fields)) from error
+
+
+def _executor_tables(raw: dict[str, Any]) -> dict[str, Any]:
+    """Take the tables that bear the name of an executor out of a profile, and return them as ``executors``."""
+    unknown = raw.keys() - Profile.model_fields.keys()
+    names = {point.name for point in entry_points(group=EXECUTORS)} if unknown else set()
+    return {"executors": {name: raw.pop(name) for name in sorted(unknown & names)}} if unknown & names else {}
 
 
 def _read(name: str) -> tuple[dict[str, Any], str]:

@@ -94,9 +94,10 @@ def evaluate(
     from harness.plan.profile import load_profile
     from harness.plan.profile_choice import choose_profile
     from harness.results.subject import Wishes, prepared
+    from harness.run.devices import choose_device
     from harness.run.facts import found_in
     from harness.run.inline import InlineExecutor
-    from harness.run.session import choose_device, run
+    from harness.run.session import run
     from harness.store.artifacts import Store
 
     arguments.known("device", device, DEVICES)

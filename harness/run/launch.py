@@ -27,7 +27,7 @@ def launch(folder: Path, devices: int) -> dict[str, Any]:
     """Run the ranks of the job in a folder, and return the answer of the job.
 
     Returns:
-        ``done`` or ``failed`` as a rank has answered, or ``died`` with ``why``: which rank, and of what.
+        ``done``, ``failed`` or ``paused`` as a rank has answered, or ``died`` with ``why``: which rank, and of what.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -62,6 +62,8 @@ def failure_answer(folder: Path, codes: Mapping[int, int], devices: int) -> dict
         rank, code = item
         return (2 if code == -signal.SIGTERM else 1 if code >= 0 else 0), rank
 
+    if any((_answer(folder, rank) or {}).get("event") == "paused" for rank in codes):
+        return {"event": "paused"}  # the other ranks have missed the one that paused first
     for rank, code in sorted(codes.items(), key=order):
         found = None if code < 0 else _answer(folder, rank)
         if found is not None:

@@ -60,6 +60,8 @@ class ProgressReporter:
     total: int
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     quiet: bool = False
+    executor: str = ""
+    """Name of what does the work, if it is not this machine's workers."""
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     running: dict[tuple[str, str], Running] = field(default_factory=dict)
@@ -98,11 +100,11 @@ class ProgressReporter:
             self._entry(cell)["shards"] = shards
             self.workload.resumed(cell, shards)
 
-    def started(self, cell: Cell, shard: str, pid: int) -> None:
-        """Note that a task runs."""
+    def started(self, cell: Cell, shard: str, pid: int, place: str = "") -> None:
+        """Note that a task runs, as a process of this machine or at a place described in words."""
         begun = self._entry(cell).get("shards", 0) + 1 + sum(key == cell.key for key, _ in self.running)
         name = _name(cell) + (f" shard {begun} of {len(cell.shards)}" if shard else "")
-        self.running[cell.key, shard] = Running(cell, name, pid, time.monotonic(), time.time())
+        self.running[cell.key, shard] = Running(cell, name, pid, time.monotonic(), time.time(), place=place)
         self._entry(cell)["state"] = "running"
         self._save()
 
@@ -230,6 +232,7 @@ class ProgressReporter:
             "started": round(self._since, 3),
             "updated": round(time.time(), 3),
             "seconds": round(now - self._began, 1),
+            "executor": self.executor,
             "seconds_left": None if left is None else round(left, 1),
             "total": self.total,
             "done": self.finished,
@@ -246,6 +249,7 @@ class ProgressReporter:
         return {
             "task": task.name,
             "pid": task.pid,
+            "place": task.place,
             "since": round(task.since, 3),
             "done": task.done,
             "total": task.total,

@@ -23,6 +23,8 @@ class Running:
     done: int = 0
     total: int = 0
     note: str = ""
+    place: str = ""
+    """Where it runs, in words, if it is no process of this machine."""
 
     def seconds_left(self) -> float | None:
         """Estimate from the steps done so far, in seconds; None before there is anything to go by."""

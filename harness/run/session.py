@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
 
 from harness.core.errors import CorruptArtifact, DiskFailed, UserError
@@ -15,6 +13,8 @@ from harness.core.files import write_text
 from harness.core.locks import FIX, lock_fault
 from harness.plan.model import Plan, Selection
 from harness.plan.planner import Planner
+from harness.run.devices import choose_device
+from harness.run.executors import Launch
 from harness.run.progress import ProgressReporter, RunSummary
 from harness.store.artifacts import State, Store
 from harness.store.cells import SHOWN_KINDS, Cell
@@ -22,7 +22,7 @@ from harness.store.cells import SHOWN_KINDS, Cell
 Stale = Literal["stop", "reuse", "redo"]
 
 
-class Executor(Protocol):
+class PlanRunner(Protocol):
     """What does the cells of a plan."""
 
     def run(self, plan: Plan, wanted: frozenset[str]) -> RunSummary:
@@ -82,7 +82,7 @@ def run(
     device: str = "auto",
     quiet: bool = False,
     announce: Callable[[Plan], None] = lambda plan: None,
-    executor: Callable[[Store, int, str, ProgressReporter], Executor] | None = None,
+    executor: Callable[[Store, int, str, ProgressReporter], PlanRunner] | None = None,
 ) -> tuple[RunPlan, RunSummary | None]:
     """Do what is left of a selection. Returns no report where nothing was left.
 
@@ -113,7 +113,8 @@ def run(
         from harness.run.local import LocalExecutor
 
         executor = LocalExecutor
-    device, default_slots = choose_device(device)
+    choose = executor.choose_device if isinstance(executor, Launch) else choose_device
+    device, default_slots = choose(device)
     reporter = ProgressReporter(store, len(found.wanted), quiet=quiet)
     return found, executor(store, slots or default_slots, device, reporter).run(found.plan, found.wanted)
 
@@ -142,21 +143,6 @@ def _rescore(found: RunPlan, store: Store) -> dict[str, str] | None:
         except PluginFailed as error:
             faults[cell.label] = error.fault
     return faults
-
-
-def choose_device(device: str) -> tuple[str, int]:
-    """Return the device and its number of slots; ``auto`` means CUDA where a GPU is visible. Imports no torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = (
-        len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
-        if visible is None
-        else len([g for g in visible.split(",") if g])
-    )
-    if device == "cuda" and not gpus:
-        raise UserError("no GPU is visible", "device 'cuda' was asked for", "leave --device out, or run where a GPU is")
-    if device in ("auto", "cuda") and gpus:
-        return "cuda", gpus
-    return "cpu", len(os.sched_getaffinity(0))
 
 
 def _prepare(store: Store, quiet: bool) -> None:

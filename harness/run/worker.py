@@ -21,7 +21,9 @@ from typing import Any, TextIO
 from harness.core.disk import explain, lenient
 from harness.core.errors import CorruptArtifact, UserError
 from harness.run.job import ALONE, Job, JobRank, execute
+from harness.run.pause import Checkpoints, Paused, pause_on
 from harness.run.ranks import JOB, Agreement, answer_file, end_with_input, end_with_parent
+from harness.store.artifacts import SCRATCH
 
 _REPORT_SECONDS = 0.5
 
@@ -40,17 +42,26 @@ def serve(stdin: TextIO, answers: TextIO) -> None:
     while True:
         raw = json.loads(jobs.get())
         redirect(Path(raw["log"]))
-        send(answers, do(raw, answers))
+        pause_on(raw.get("pause_on", ()))
+        answer = do(raw, answers)
+        send(answers, answer)
+        if answer["event"] == "paused":
+            os._exit(0)
 
 
 def do(raw: Mapping[str, Any], answers: TextIO | None, rank: JobRank = ALONE) -> dict[str, Any]:
-    """Process one job and return the answer: ``done`` with seconds, or ``failed`` with the three parts of the error."""
+    """Process one job and return the answer: ``done`` with seconds, or ``failed`` with the three parts of the error.
+
+    Of a job that was asked to pause, and has reached a checkpoint: ``paused``.
+    """
     job = Job.from_dict(raw["job"])
     started, cpu = time.monotonic(), time.process_time()
     last = [0.0]
+    checkpoints = Checkpoints(Path(job.store) / job.cell.folder / SCRATCH)
 
     def progress(done: int, total: int, note: str) -> None:
         now = time.monotonic()
+        checkpoints.pause_if_due()
         if answers is not None and (now - last[0] > _REPORT_SECONDS or done == total):
             last[0] = now
             send(answers, {"event": "progress", "done": done, "total": total, "note": note})
@@ -59,6 +70,8 @@ def do(raw: Mapping[str, Any], answers: TextIO | None, rank: JobRank = ALONE) ->
     try:
         _set_threads(job.cell.resources.threads)
         execute(job, progress, rank)
+    except Paused:
+        return {"event": "paused"}
     except Exception as error:  # the boundary of a cell: a failure is reported, and the other cells continue
         traceback.print_exc()
         sys.stderr.flush()
@@ -114,6 +127,7 @@ def _rank(folder: Path) -> int:
     end_with_input(folder)
     end_with_parent()
     raw = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    pause_on(raw.get("pause_on", ()))
     rank = int(os.environ["RANK"])
     if raw["job"]["device"].startswith("cuda"):
         raw["job"]["device"] = f"cuda:{os.environ['LOCAL_RANK']}"

@@ -133,22 +133,22 @@ def test_answers_that_arrive_together_are_all_heard(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    from harness.run.local import LocalExecutor, Task, Worker
+    from harness.run.local import LocalExecutor, Worker
     from harness.run.progress import ProgressReporter
+    from harness.run.queue import Task
     from harness.store.artifacts import Store
     from harness.store.cells import Cell
 
     executor = LocalExecutor(Store(tmp_path), 1, "cpu", ProgressReporter(Store(tmp_path), 1, quiet=True))
     heard: list[str] = []
-    executor._finish_task = lambda task, answer, seconds: heard.append(answer["event"])  # type: ignore[method-assign]
     code = 'import os, time; os.write(1, b\'{"event": "ready"}\\n{"event": "do\'); time.sleep(0.2); os.write(1, b\'ne"}\\n\')'
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     worker = Worker(0, process, process.stdout, Task(Cell("fit", "x", 1, {})))
     process.wait()
-    while heard == [] and os.fstat(process.stdout.fileno()):
-        executor._read_messages(worker)
-    assert heard == ["done"] and worker.unread == b""
+    while "done" not in heard and os.fstat(process.stdout.fileno()):
+        heard += [event["event"] for _, event in executor._read_messages(worker)]
+    assert heard == ["ready", "done"] and worker.unread == b""
 
 
 def test_progress_in_a_file_is_plain_lines_one_for_each_task(tmp_path: Path) -> None:
