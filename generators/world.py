@@ -14,6 +14,8 @@ from pydantic import Field, create_model
 from harness.api import Context, Generator, GeneratorCard, Request, Sample, Settings, UserError
 
 CAUSES = ("texture", "scene", "light", "weather")
+PLACEMENT = ("size", "position")
+"""Causes of where the object stands; no part of ``all``, and a setting only of worlds that name them."""
 
 
 class WorldSettings(Settings):
@@ -26,7 +28,10 @@ class WorldSettings(Settings):
 
 
 class World(Generator[WorldSettings]):
-    """``world:CAUSE=DOSE+...``: renders of a world with these doses and none in the other causes; ``all`` means every cause."""
+    """``world:CAUSE=DOSE+...``: renders of a world with these doses and none in the other causes.
+
+    ``all`` means texture, scene, light and weather.
+    """
 
     card = GeneratorCard(
         id="world",
@@ -57,10 +62,10 @@ class World(Generator[WorldSettings]):
                 value = float(dose)
             except ValueError:
                 value = -1.0
-            if cause not in (*CAUSES, "all") or not 0 <= value <= 1:
+            if cause not in (*CAUSES, *PLACEMENT, "all") or not 0 <= value <= 1:
                 raise UserError(
                     f"no world is called {argument!r}",
-                    f"{part!r} is not CAUSE=DOSE with a cause of {', '.join(CAUSES)}, all and a dose from 0 to 1",
+                    f"{part!r} is not CAUSE=DOSE with a cause of {', '.join((*CAUSES, *PLACEMENT))}, all and a dose from 0 to 1",
                     "e.g. world:texture=0.4+scene=0.2",
                 )
             doses |= dict.fromkeys(CAUSES, value) if cause == "all" else {cause: value}
@@ -75,6 +80,7 @@ class World(Generator[WorldSettings]):
         import numpy as np
 
         from harness.microworld.causes import SHAPES, Doses, draw_causes
+        from harness.microworld.placement import planted_placement
         from harness.microworld.renderer import render, to_uint8
 
         if request.class_name not in SHAPES:
@@ -88,8 +94,8 @@ class World(Generator[WorldSettings]):
         indices = np.arange(request.start, request.stop)
         seeds = np.asarray([request.seed(int(index)) for index in indices], dtype=np.uint64)
         shapes = np.full(len(indices), SHAPES.index(request.class_name))
-        images = to_uint8(
-            render(draw_causes(shapes, seeds, doses), seeds, size_px=request.size_px, coloured=True).images
-        )
+        place = planted_placement(shapes, seeds, *(settings.get(cause, 0.0) for cause in PLACEMENT))
+        causes = draw_causes(shapes, seeds, doses)
+        images = to_uint8(render(causes, seeds, size_px=request.size_px, place=place, coloured=True).images)
         for index, seed, image in zip(indices, seeds, images.transpose(0, 2, 3, 1), strict=True):
             yield Sample(int(index), np.ascontiguousarray(image), seed=int(seed))

@@ -29,6 +29,7 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "web-train": {"version": 1, "per_class": 100, "dose": 0.6},
         "in-val": {"version": 1, "per_class": 50, "dose": 0.6},
         "balanced-val": {"version": 1, "per_class": 50, "dose": 0.0},
+        "coloured-val": {"version": 1, "per_class": 50, "dose": 0.6},
         "aircraft": {"version": 1, **_TRANSFER},
         "cars196": {"version": 1, **_TRANSFER},
         "dtd": {"version": 1, **_TRANSFER},
@@ -40,6 +41,7 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "cue-conflict": {"version": 3, "per_pair": 5},
         "focus": {"version": 1, "per_cell": 15},
         "in9": {"version": 1, "per_label": 45},
+        "objects": {"version": 1, "per_class": 60, "dose": 0.4},
         "coco": {"version": 1, "train": 80, "val": 50},
         "ade20k": {"version": 2, "train": 120, "val": 120},
     }
@@ -61,9 +63,11 @@ _SUMMARIES: Mapping[str, str] = MappingProxyType(
         "pets": "faces of cats and dogs, in the layout of Oxford-IIIT Pets",
         "food101": "silhouettes of food, in the layout of Food-101",
         "sun397": "buildings that name a place, in nested folders, in the layout of SUN397",
+        "coloured-val": "validation images of the web world with textures of their own colours, as calibration worlds have them",
         "cue-conflict": "shape of one class, texture preferred by another, in the layout of the cue-conflict stimuli",
         "focus": "objects in common and uncommon circumstances, in the layout of FOCUS",
         "in9": "one foreground on several backgrounds, in the layout of the backgrounds challenge",
+        "objects": "objects of all sizes and places, each class with a usual one, in the layout of the backgrounds challenge",
         "coco": "one to three objects with boxes and masks, in the layout of COCO 2017",
         "ade20k": "scene parts and one large object, in the layout of ADEChallengeData2016",
     }
@@ -132,7 +136,7 @@ def _holds(root: Path, wanted: str) -> bool:
 
 def _fill(name: str, root: Path) -> None:
     """Call the writer of a set. Renderer and image libraries are imported here, so that naming sets stays cheap."""
-    from harness.microworld.datasets import bias, perception, transfer, worlds
+    from harness.microworld.datasets import bias, objects, perception, transfer, worlds
 
     parameters = _parameters(name)
     if name in transfer.WRITERS:
@@ -143,9 +147,14 @@ def _fill(name: str, root: Path) -> None:
         bias.write_focus(root, parameters["per_cell"])
     elif name == "in9":
         bias.write_backgrounds(root, parameters["per_label"])
+    elif name == "objects":
+        objects.write_objects(root, parameters["per_class"], parameters["dose"])
     elif name == "coco":
         perception.write_coco(root, parameters["train"], parameters["val"])
     elif name == "ade20k":
         perception.write_ade(root, parameters["train"], parameters["val"])
     else:
-        worlds.write_folder(root, name, parameters["per_class"], parameters["dose"], validation=name != "web-train")
+        worlds.write_folder(
+            root, name, parameters["per_class"], parameters["dose"],
+            validation=name != "web-train", coloured=name == "coloured-val",
+        )  # fmt: skip

@@ -16,7 +16,7 @@ def class_id(shape: int) -> str:
     return f"m{shape + 1:08d}"
 
 
-def write_folder(folder: Path, stream: str, per_class: int, dose: float, *, validation: bool) -> None:
+def write_folder(folder: Path, stream: str, per_class: int, dose: float, *, validation: bool, coloured: bool) -> None:
     """Write ``<class id>/<file>.JPEG``, named like ILSVRC-2012's training or validation images.
 
     Args:
@@ -25,6 +25,7 @@ def write_folder(folder: Path, stream: str, per_class: int, dose: float, *, vali
         per_class: images of each class.
         dose: planted correlation of every cause with the class.
         validation: number the files through the whole set instead of within the class.
+        coloured: whether every texture has a hue of its own, as in the worlds of a calibration.
     """
     for shape in range(len(SHAPES)):
         own = seeds((stream, shape, index) for index in range(per_class))
@@ -34,4 +35,5 @@ def write_folder(folder: Path, stream: str, per_class: int, dose: float, *, vali
             names = [f"ILSVRC2012_val_{first + index:08d}.JPEG" for index in range(per_class)]
         else:
             names = [f"{class_id(shape)}_{index}.JPEG" for index in range(per_class)]
-        save_images([folder / class_id(shape) / name for name in names], pixels(render(causes, own).images))
+        images = pixels(render(causes, own, coloured=coloured).images)
+        save_images([folder / class_id(shape) / name for name in names], images)
