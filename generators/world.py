@@ -15,7 +15,8 @@ from harness.api import Context, Generator, GeneratorCard, Request, Sample, Sett
 
 CAUSES = ("texture", "scene", "light", "weather")
 PLACEMENT = ("size", "position")
-"""Causes of where the object stands; no part of ``all``, and a setting only of worlds that name them."""
+"""Causes of how large an object is and where it stands, no part of ``all``. Only worlds that name one vary it, and have its setting:
+at ``size=0`` objects are of all sizes whatever their class."""
 
 
 class WorldSettings(Settings):
@@ -94,7 +95,7 @@ class World(Generator[WorldSettings]):
         indices = np.arange(request.start, request.stop)
         seeds = np.asarray([request.seed(int(index)) for index in indices], dtype=np.uint64)
         shapes = np.full(len(indices), SHAPES.index(request.class_name))
-        place = planted_placement(shapes, seeds, *(settings.get(cause, 0.0) for cause in PLACEMENT))
+        place = planted_placement(shapes, seeds, *map(settings.get, PLACEMENT))
         causes = draw_causes(shapes, seeds, doses)
         images = to_uint8(render(causes, seeds, size_px=request.size_px, place=place, coloured=True).images)
         for index, seed, image in zip(indices, seeds, images.transpose(0, 2, 3, 1), strict=True):

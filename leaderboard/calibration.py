@@ -22,11 +22,17 @@ from leaderboard.tables import Column, Value, build_tables
 
 OWN: dict[str, tuple[str, ...]] = {"TI": ("texture",), "CB_avg": ("scene", "light", "weather"), "BG_Gap": ("scene",)}
 """Metric to the causes it is meant to answer to: FOCUS varies place, time of day and weather together."""
+LOST = ("without_colour", "without_texture", "without_texture_nlm", "without_local_detail")
+"""Accuracies kept without a cue, of which what is lost counts: a network that reads textures loses it."""
 SECOND: dict[str, tuple[str, ...]] = {
     "texture_sensitivity": ("texture",), "top1_texture": ("texture",), "shape_sensitivity": ("texture",),
+    **dict.fromkeys(LOST, ("texture",)), "without_global_shape": ("texture",),
+    "size_gap": ("size",), "position_gap": ("position",),
 }  # fmt: skip
 """Secondary metrics to the causes they are meant to answer to; in the tables, not in the figure."""
 TOGETHER = "all"
+_CAUSES = ("texture", "scene", "light", "weather", TOGETHER, "size", "position")
+"""Causes in the order of their colours."""
 CROSS_TALK = 0.25
 """Largest share of the own effect that another cause may have."""
 FEWEST_DOSES = 3
@@ -137,13 +143,17 @@ def responses(entries: Sequence[Entry]) -> list[Response]:
 
 def _order(causes: dict[str, dict[float, Point]]) -> list[str]:
     names = [name for name, doses in causes.items() if any(doses)]
-    return sorted(
-        names, key=lambda name: (name == TOGETHER, ("texture", "scene", "light", "weather", TOGETHER).index(name))
-    )
+    return sorted(names, key=lambda name: (name == TOGETHER, _CAUSES.index(name)))
+
+
+def _order_all(causes: dict[str, dict[float, Point]]) -> list[str]:
+    """Return all causes, ``all`` last."""
+    return sorted(causes, key=lambda name: (name == TOGETHER, name))
 
 
 def _response(metric: str, cause: str, causes: dict[str, dict[float, Point]]) -> Response:
-    balanced = {dose: point for doses in causes.values() for dose, point in doses.items() if dose == 0.0}
+    """Return the points of a cause; the balanced world begins the row of every cause that has no world of its own at dose 0."""
+    balanced = {dose: causes[name][dose] for name in _order_all(causes) for dose in causes[name] if dose == 0.0}
     points = balanced | causes[cause]
     return Response(metric, cause, tuple(points[dose] for dose in sorted(points)))
 
@@ -151,7 +161,7 @@ def _response(metric: str, cause: str, causes: dict[str, dict[float, Point]]) ->
 def _point(dose: float, column: Column, value: Value) -> Point:
     scale = column.scale
     seeds = [each.value for each in value.by_seed.values()]
-    sign, start = (-1.0, 100.0) if column.better == "higher" else (1.0, 0.0)
+    sign, start = (-1.0, 100.0) if column.better == "higher" or column.name in LOST else (1.0, 0.0)
     if value.estimate.value is None or None in seeds:
         return Point(dose, None, 0.0, (), value.valid, value.failed)
     biases = tuple(start + sign * scale * float(each) for each in seeds if each is not None)
@@ -216,7 +226,7 @@ class CrossTalk:
     share: float
     """Its size in units of the largest own effect, which is that of an own cause at its last usable dose."""
     error: float
-    """Standard error of the share; both effects are rises over the same balanced world."""
+    """Standard error of the share; effects that are rises over the same world share its error."""
     certain: bool
     """Whether the effect differs from none by two standard errors."""
 
@@ -227,11 +237,14 @@ def cross_talk(response: Response, others: Sequence[Response]) -> CrossTalk | No
     Where the effect of some dose is both certain and too large, only such doses are looked at: noise at another dose
     must not hide it.
     """
-    own = [effect for other in others if other.metric == response.metric and other.own and (effect := other.effect())]
-    _, whole, whole_error = max(own, key=lambda effect: effect[1], default=(0.0, 0.0, 0.0))
+    own = [(effect[1:], other.usable[0]) for other in others
+           if other.metric == response.metric and other.own and (effect := other.effect())]  # fmt: skip
+    if not own or not response.usable:
+        return None
+    (whole, whole_error), begin = max(own, key=lambda each: each[0][0])
     if whole <= 2 * whole_error:
         return None
-    start = response.usable[0].error
+    start = response.usable[0].error if response.usable[0] == begin else 0.0
     found = []
     for dose, rise, error in response.effects():
         share, sign = abs(rise) / whole, math.copysign(1.0, rise)
@@ -263,8 +276,8 @@ def to_csv(found: Sequence[Response]) -> str:
 def to_markdown(found: Sequence[Response]) -> str:
     """Return one table per metric, a row per cause, with a verdict in words."""
     lines = ["# Calibration of the bias metrics", "",
-             "Bias in points (for CB_avg and shape_sensitivity: 100 - value) ± 1.96 standard errors, by planted dose; (x): a check "
-             "failed."]  # fmt: skip
+             f"Bias in points (for CB_avg, shape_sensitivity, {', '.join(LOST)}: 100 - value) ± 1.96 standard errors, by planted dose; "
+             "(x): a check failed."]  # fmt: skip
     for metric in dict.fromkeys(response.metric for response in found):
         rows = [response for response in found if response.metric == metric]
         doses = sorted({point.dose for response in rows for point in response.points})
@@ -297,7 +310,7 @@ def draw(found: Sequence[Response], path: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    colours = dict(zip(("texture", "scene", "light", "weather", TOGETHER), mpl.color_sequences["tab10"], strict=False))
+    colours = dict(zip(_CAUSES, mpl.color_sequences["tab10"], strict=False))
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     for axis, metric in zip(figure.subplots(1, len(OWN)), OWN, strict=True):
         for response in (each for each in found if each.metric == metric):

@@ -16,13 +16,18 @@ from harness.cli.options import (
 )
 from harness.core.errors import UserError
 
-CAUSES = ("texture", "scene", "light", "weather", "all")
+CAUSES = ("texture", "scene", "light", "weather", "size", "position", "all")
+VARIED = ("size", "position")
+"""Causes that only their own worlds vary: the response to them begins with a world of their own."""
+SUITES = "texture-bias,context-bias,background-bias,cue-suppression,object-bias"
+VALIDATION = "coloured-val"
+"""Embedded validation images whose textures have the colours of the worlds' own: in-domain for their networks."""
 DOSES = "0,0.16,0.32,0.48,0.64,0.8"
 
 
 def calibrate(
     causes: Annotated[
-        str, typer.Option("--causes", metavar="NAMES", help="Causes, each planted alone; all: all of them together.")
+        str, typer.Option("--causes", metavar="NAMES", help="Causes, each planted alone; all: the first four together.")
     ] = ",".join(CAUSES),
     doses: Annotated[
         str, typer.Option("--doses", metavar="NUMBERS", help="Planted correlations from 0 to 1; 0 is always included.")
@@ -41,7 +46,8 @@ def calibrate(
 ) -> None:
     """Measure known, planted bias: do the metrics respond?
 
-    Tests whether TI, CB_avg and BG_Gap rise with the bias planted in the embedded world, each with its own cause only.
+    Tests whether TI, CB_avg, BG_Gap and the secondary metrics rise with the bias planted in the embedded world, each with its
+    own cause only.
     Takes hours; may be interrupted and continued.
     """
     from harness.cli.summary import print_summary
@@ -51,12 +57,12 @@ def calibrate(
     from harness.run import session as running
     from harness.store.artifacts import Store
 
-    resolved = load_profile(profile, set_, []).profile
+    resolved = load_profile(profile, [f"data.in-val.writer_name={VALIDATION}", *set_], []).profile
     _embedded(profile, resolved.classes)
     chosen = backbone or next(iter(resolved.backbones))
     names = worlds(causes.split(","), doses.split(","))
     place = Store(store.resolve())
-    selection = Selection(resolved, ",".join(names), "texture-bias,context-bias,background-bias", chosen, seeds, "all")
+    selection = Selection(resolved, ",".join(names), SUITES, chosen, seeds, "all")
     found, summary = running.run(selection, place, slots=slots, quiet=quiet)
     print_summary(found, summary, quiet)
     keys = frozenset(key for key, cell in found.plan.cells.items() if cell.kind == "evaluate")
@@ -99,4 +105,5 @@ def worlds(causes: list[str], doses: list[str]) -> list[str]:
             f"causes are {', '.join(CAUSES)}; doses lie from 0 to 1, one of them above 0",
             f"for example --causes texture,scene --doses {DOSES}",
         )
-    return ["world:all=0", *(f"world:{cause}={dose:g}" for dose in steps for cause in chosen)]
+    own_start = [f"world:{cause}=0" for cause in chosen if cause in VARIED]
+    return ["world:all=0", *own_start, *(f"world:{cause}={dose:g}" for dose in steps for cause in chosen)]
