@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from harness.images.published import EntryReader, list_images
     from harness.images.request import Request, Sample
     from harness.plugins.common import DataReport, DerivedInput, ModelReport, Workload
-    from harness.plugins.context import Context, shared
+    from harness.plugins.context import Context
     from harness.plugins.generator import Generator, GeneratorCard
     from harness.plugins.inputs import classifier, open_images, write_image_list
     from harness.plugins.inspection import decode_sample, sample_paths
@@ -80,8 +80,8 @@ __all__ = [
     "image_folder", "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute",
     "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source", "match_label_names", "open_images",
     "open_picture", "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "read_resource", "refuse_files",
-    "remove_tree", "resample_strata", "resolve_path", "sample_paths", "save_state", "shared", "square_crop", "student_quantile",
-    "totals_of", "truncate_partial_line", "undefined", "unpacking_command", "wilson", "write_image_list", "write_json", "write_text",
+    "remove_tree", "resample_strata", "resolve_path", "sample_paths", "save_state", "square_crop", "student_quantile", "totals_of",
+    "truncate_partial_line", "undefined", "unpacking_command", "wilson", "write_image_list", "write_json", "write_text",
 ]  # fmt: skip
 
 _HOMES = {
@@ -109,7 +109,7 @@ _HOMES = {
     "harness.images.published": "EntryReader list_images",
     "harness.images.request": "Request Sample",
     "harness.plugins.common": "DataReport DerivedInput ModelReport Workload",
-    "harness.plugins.context": "Context shared",
+    "harness.plugins.context": "Context",
     "harness.plugins.generator": "Generator GeneratorCard",
     "harness.plugins.inputs": "classifier open_images write_image_list",
     "harness.plugins.inspection": "decode_sample sample_paths",

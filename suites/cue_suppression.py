@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _PICTURES_KEPT = 2**27
 """Bytes of suppressed pictures that a worker keeps for its next network: enough for the embedded world, not for photographs."""
+_KEPT: dict[str, list[Batch]] = {}
+"""The pictures of the last data set that was small enough; they hang on the data set and the levels alone."""
 
 
 class SuppressionSettings(Settings):
@@ -187,17 +189,19 @@ class CueSuppression(Suite[SuppressionSettings]):
 
 def _batches(ctx: Context, images: Any, transform: Any, settings: SuppressionSettings) -> Iterator[Batch]:
     """Return the suppressed images; those of a small data set are made once per worker, as they are the same for every network."""
-    from harness.api import content_key, shared
+    from harness.api import content_key
     from suites.bias.cues import suppressed_batches
 
     levels = settings.levels()
     made = suppressed_batches(_pictures(images, transform, settings), levels, settings.threads)
     if len(images.paths) * 3 * transform.crop**2 * sum(1 + len(chosen) for chosen in levels.values()) > _PICTURES_KEPT:
         return made
-    key = content_key(
-        [ctx.sources[DATA].data_hash, list(images.paths), str(transform), settings.model_dump(mode="json")]
-    )
-    return iter(shared(f"cue-suppression/{key}", lambda: list(made)))
+    facts = [ctx.sources[DATA].data_hash, list(images.paths), str(transform), settings.model_dump(mode="json")]
+    key = content_key(facts)
+    if key not in _KEPT:
+        _KEPT.clear()
+        _KEPT[key] = list(made)
+    return iter(_KEPT[key])
 
 
 def _pictures(images: Any, transform: Any, settings: SuppressionSettings) -> Iterator[tuple[Sequence[str], Picture]]:

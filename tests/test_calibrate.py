@@ -35,3 +35,17 @@ def test_metrics_rise_with_their_own_planted_bias_and_not_with_another(tmp_path:
         effect, error = rise(metric, own)
         assert effect > 5 * error, (metric, effect, error)
         assert rise(metric, other)[0] < effect / 4, (metric, rise(metric, other), effect)
+
+
+@pytest.mark.slow
+def test_the_gap_of_size_rises_with_the_planted_size(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "harness", "calibrate", "--causes", "size", "--doses", "0,0.8", "--seeds", "1",
+                           "--quiet", "--store", str(tmp_path)], capture_output=True, text=True, timeout=1500, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "calibration" / "calibration.csv").open() as stream:
+        rows = {(row["metric"], float(row["dose"])): row for row in csv.DictReader(stream) if row["cause"] == "size"}
+    assert "## size_gap" in done.stdout and "## without_colour" in done.stdout
+    at, start = rows["size_gap", 0.8], rows["size_gap", 0.0]
+    error = (float(at["standard_error"]) ** 2 + float(start["standard_error"]) ** 2) ** 0.5
+    assert at["valid"] == start["valid"] == "1"
+    assert float(at["bias"]) - float(start["bias"]) > 5 * error, (at, start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -176,10 +177,56 @@ def test_worlds_hold_the_balanced_one_once() -> None:
             worlds(causes, doses)
 
 
+def test_causes_that_only_their_own_worlds_vary_begin_with_a_world_of_their_own() -> None:
+    assert worlds(["size", "texture"], ["0.4"]) == [
+        "world:all=0",
+        "world:size=0",
+        "world:size=0.4",
+        "world:texture=0.4",
+    ]
+
+
+def second(name: str, suite: str, cause: str, dose: float, value: float, unit: str, better: str) -> Entry:
+    """Return a record of one world with a secondary metric."""
+    made = entry("TI", cause, dose, 0, 0.1)
+    width = 2.0 if unit == "points" else 0.02
+    metric = Metric(
+        name, Estimate(value, value - width, value + width, 500, "made up", "these"), unit, better, "secondary"
+    )  # type: ignore[arg-type]
+    return replace(
+        made, record=replace(made.record, suite=suite, metrics=(metric,), key=content_key([name, cause, dose]))
+    )
+
+
+def test_the_response_to_size_begins_at_its_own_world_and_that_to_others_at_the_balanced_one() -> None:
+    gaps = {"all": {0.0: 8.0}, "size": {0.0: 1.0, 0.4: 20.0, 0.8: 41.0}, "texture": {0.4: 9.0, 0.8: 12.0}}
+    made = [second("size_gap", "object-bias", cause, dose, value, "points", "lower")
+            for cause, doses in gaps.items() for dose, value in doses.items()]  # fmt: skip
+    found = responses(made)
+    by = by_cause(found, "size_gap")
+    assert [point.bias for point in by["size"].points] == [1.0, 20.0, 41.0] and by["size"].own
+    assert [point.bias for point in by["texture"].points] == [8.0, 9.0, 12.0]
+    talk, size, texture = cross_talk(by["texture"], found), by["size"].points, by["texture"].points
+    assert talk is not None and (talk.dose, talk.share) == (0.8, pytest.approx(0.1))
+    whole = (size[0].error ** 2 + size[-1].error ** 2) ** 0.5
+    rise = (texture[0].error ** 2 + texture[-1].error ** 2) ** 0.5
+    assert talk.error == pytest.approx((rise**2 + (0.1 * whole) ** 2) ** 0.5 / 40), (
+        "two worlds at dose 0: no error in common"
+    )
+
+
+def test_of_accuracy_kept_what_is_lost_counts_but_for_shuffled_pictures() -> None:
+    made = [second(name, "cue-suppression", cause, dose, value, "fraction", "neither")
+            for name, sign in (("without_colour", -1), ("without_global_shape", 1))
+            for cause, dose, value in (("all", 0.0, 0.5), ("texture", 0.4, 0.5 + 0.1 * sign), ("texture", 0.8, 0.5 + 0.3 * sign))]  # fmt: skip
+    found = responses(made)
+    for name in ("without_colour", "without_global_shape"):
+        own = by_cause(found, name)["texture"]
+        assert [point.bias for point in own.points] == pytest.approx([50, 60, 80]) and own.spearman == pytest.approx(1)
+
+
 def test_secondary_metrics_follow_the_three_in_the_tables_and_stay_out_of_the_figure(tmp_path: Path) -> None:
     """Bias of a sensitivity to texture is its value, of one to shape what it lacks of 100; without them the tables are as before."""
-    from dataclasses import replace
-
     plain = measured("TI", {"texture": lambda dose: 0.1 + 0.4 * dose, "scene": lambda dose: 0.1})
     rich = []
     for one in plain:
