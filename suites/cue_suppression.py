@@ -121,7 +121,6 @@ class CueSuppression(Suite[SuppressionSettings]):
     row_key = ("item", "cue", "level")
     unbounded = ("without_*",)
     own_size = True
-    data_inspectors: ClassVar[Mapping[str, str]] = {DATA: "suites.transfer.inspect:validation"}
 
     def protocol(self, settings: SuppressionSettings) -> str:
         """Say how images reach the network, and which levels are not the published ones."""

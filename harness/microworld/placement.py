@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from harness.microworld.causes import IntArray
-from harness.microworld.renderer import FloatArray, Placement, SeedArray, natural_placement
+from harness.microworld.renderer import Placement, SeedArray, natural_placement
+from harness.microworld.shapes import FloatArray
 
 SIZES: tuple[str, ...] = ("small", "medium", "large")
 POSITIONS: tuple[str, ...] = ("upper", "middle", "lower")

@@ -83,7 +83,7 @@ def measure_box(pixels: npt.NDArray[np.uint8]) -> tuple[float, float]:
     Size is the square root of the share of the picture's area that the box around the object takes; height is the vertical
     centre of the box, 0 at the top and 1 at the bottom.
     """
-    lit = (pixels > _BLACK).any(axis=2)
+    lit: npt.NDArray[np.bool_] = np.asarray(pixels.max(axis=2) > _BLACK)
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     if not len(rows):
         return float("nan"), float("nan")

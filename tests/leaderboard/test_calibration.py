@@ -218,7 +218,8 @@ def test_the_response_to_size_begins_at_its_own_world_and_that_to_others_at_the_
 def test_of_accuracy_kept_what_is_lost_counts_but_for_shuffled_pictures() -> None:
     made = [second(name, "cue-suppression", cause, dose, value, "fraction", "neither")
             for name, sign in (("without_colour", -1), ("without_global_shape", 1))
-            for cause, dose, value in (("all", 0.0, 0.5), ("texture", 0.4, 0.5 + 0.1 * sign), ("texture", 0.8, 0.5 + 0.3 * sign))]  # fmt: skip
+            for cause, dose, value in (("all", 0.0, 0.5), ("texture", 0.4, 0.5 + 0.1 * sign),
+                                       ("texture", 0.8, 0.5 + 0.3 * sign))]  # fmt: skip
     found = responses(made)
     for name in ("without_colour", "without_global_shape"):
         own = by_cause(found, name)["texture"]
