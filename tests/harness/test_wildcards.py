@@ -23,7 +23,9 @@ def test_a_pattern_matches_known_names_in_their_order_and_a_plain_name_is_itself
 
 def test_patterns_expand_beside_names_and_groups_and_count_as_not_named() -> None:
     suites, asked = registry.suites().expand("*-bias,in-domain")
-    assert suites == ("background-bias", "context-bias", "object-bias", "texture-bias", "in-domain") and asked == {"in-domain"}
+    assert suites == ("background-bias", "context-bias", "object-bias", "texture-bias", "in-domain") and asked == {
+        "in-domain"
+    }
     generators, asked = registry.generators().expand("lbgen-*")
     assert "lbgen-released" in generators and "lbgen" not in generators and not asked
     assert all(name.startswith("lbgen-") for name in generators)
