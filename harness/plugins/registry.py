@@ -202,6 +202,15 @@ def first_known(table: Literal["data_inspectors", "origins"]) -> dict[str, str]:
     return found
 
 
+def find_generator(name: str) -> Generator:
+    """Return the generator of a name; of ``folder:PATH`` and the like the one that is bound to the argument.
+
+    Raises:
+        UserError: there is none, or it is broken.
+    """
+    return generators().get(name)
+
+
 def find_plugin(name: str, others: Sequence[str] = ()) -> Generator | Suite:
     """Return the generator or suite of a name; of ``folder:PATH`` and the like the generator that takes the argument.
 
