@@ -138,6 +138,7 @@ class Registry(Generic[T]):
         for part in filter(None, (piece.strip() for piece in text.split(","))):
             if part in groups:
                 ids.update(dict.fromkeys(groups[part]))
+                named.update({part} & self._points.keys())  # a group may be called as one of its members
             elif is_pattern(part):
                 ids.update(dict.fromkeys(matches(part, self._selectable(), self.kind)))
             else:
