@@ -80,8 +80,9 @@ def load_encoder(source: str, device: str) -> Encoder:
         if source.startswith("timm:") or (Path(source) / "config.json").is_file():
             return _timm(source, device)
         return _open_clip(source, device)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise DataMissing(f"cannot load the encoder {source}", str(error).splitlines()[0], _FIX) from error
+    except (RuntimeError, ValueError, OSError, KeyError, TypeError) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise DataMissing(f"cannot load the encoder {source}", why, _FIX) from error
 
 
 def _open_clip(source: str, device: str) -> Encoder:
