@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -287,16 +287,22 @@ def _encode(
     assert encoder is not None  # items refuses settings without either
     prompts = [settings.prompt.replace(_NAME, name) for name in ctx.classes.names]
     texts = None if reader is None else _unit(reader.texts(prompts))
-    features, named, hashes = {}, {}, []
-    for side, images in sides.items():
-        opened = []
-        for place, (_, read) in enumerate(images):
-            opened.append(read())
-            if side == IMAGES:
-                hashes.append(hash_of(opened[-1]))
-            ctx.progress(place + 1, len(images), f"images ({side})")
-        features[side] = encoder.features(opened)
-        seen = features[side] if reader is encoder or reader is None else reader.features(opened)
+    features, named = {}, {}
+    hashes: list[int] = []
+
+    def opened(
+        side: str, hashed: bool
+    ) -> Iterator[Any]:  # one at a time: thousands of photographs would fill the memory
+        for place, (_, read) in enumerate(sides[side]):
+            image = read()
+            if hashed:
+                hashes.append(hash_of(image))
+            ctx.progress(place + 1, len(sides[side]), f"images ({side})")
+            yield image
+
+    for side in sides:
+        features[side] = encoder.features(opened(side, hashed=side == IMAGES))
+        seen = features[side] if reader is encoder or reader is None else reader.features(opened(side, hashed=False))
         named[side] = None if texts is None else (_unit(seen) @ texts.T).argmax(axis=1)
     return features, named, np.asarray(hashes, dtype=np.uint64)
 
