@@ -135,7 +135,7 @@ def _plain(share: Fraction) -> str:
 
 
 def _card(card: GeneratorCard, parts: Mapping[str, Fraction], members: Sequence[Generator]) -> GeneratorCard:
-    """Return the card of one mix: what any part was told, the mix was told."""
+    """Return the card of one mix: its supervision is that of all parts together."""
     readings = [f"{each.card.id}: {each.card.reading}" for each in members if each.card.reading]
     return replace(
         card,

@@ -22,6 +22,7 @@ from harness.api import (
     Suite,
     SuiteCard,
     Units,
+    UserError,
     bootstrap,
     decode_image,
     flag_units,
@@ -85,7 +86,7 @@ class Images(Suite[ImagesSettings]):
     card = SuiteCard(
         id="images",
         version=1,
-        summary="Are the images like real ones, diverse, of the class they are named, and can they be told from real ones?",
+        summary="Are the images like real ones, diverse, of the class they are named, and can they be distinguished from real ones?",
         formula="x real, y of the data set, n of each, r_k(x): distance to the k-th nearest other x. density = 1/(k n) sum_ij "
         "[|y_i - x_j| <= r_5(x_j)], coverage = share of x_j with some y_i that near; precision = share of y_i with some "
         "|y_i - x_j| <= r_3(x_j), recall = the same with x and y exchanged",
@@ -111,7 +112,7 @@ class Images(Suite[ImagesSettings]):
             "distances: Euclidean between features of length one, rounded to 1/10,000; balls are closed",
             "near duplicates are sought in the sample, so their share grows with n",
             "origin: logistic regression (squared penalty, C = 0.1) on the same features, trained on each half and judged on the other; it "
-            "is a lower bound of what a network trained on pixels would tell apart",
+            "is a lower bound of what a network trained on pixels would recognise",
             "intervals: Wilson over the images of the side that is counted (coverage and recall: the real ones), bootstrap over images "
             "for density, over classes for diversity; the other side is held fixed",
             "secondary metrics: shown with --columns images, never ranked or gated",
@@ -163,12 +164,19 @@ class Images(Suite[ImagesSettings]):
 
     def rows(self, ctx: Context) -> pd.DataFrame:
         """Return one row per image of either side; a value that is not measured on its side is NaN."""
+        from suites.likeness.neighbours import K_BALL
         from suites.likeness.sampling import draw_samples
 
         settings = ctx.settings(ImagesSettings)
         real = FolderSource(image_folder(ctx.data(DATA)), ctx.classes.ids)
         images = open_images(ctx)
         drawn = draw_samples(real, images, ctx.classes.ids, settings.per_class)
+        if len(drawn.labels) <= K_BALL:
+            raise UserError(
+                f"{len(drawn.labels)} images a side are too few to compare",
+                f"the ball of an image reaches to its {K_BALL}th neighbour; equally many real images are taken, half of a class at most",
+                "give more images, or leave out the suite images",
+            )
         sides = {
             REAL: [(real.names[i], lambda i=i: decode_image(real.read(i), real.names[i])) for i in drawn.real],
             IMAGES: [(images.names[i], lambda i=i: decode_image(images.read(i), images.names[i])) for i in drawn.images],
@@ -233,13 +241,12 @@ def measure(
     classes, n = np.asarray(labels), len(labels)
     features, agreement, hashes = _encode(ctx, settings, sides, perceptual_hash)
     units = {side: unit_features(table) for side, table in features.items()}
-    near = neighbours(units[REAL], units[IMAGES])
-    blank = np.full(n, np.nan)
+    near, blank = neighbours(units[REAL], units[IMAGES]), np.full(n, np.nan)
     distance = {
         side: np.concatenate([mean_distances(table[classes == label]) for label in np.unique(classes)])
         for side, table in units.items()
     }
-    correct = origin_correct(units[REAL], units[IMAGES], classes).astype(float)
+    correct = origin_correct(units[REAL], units[IMAGES]).astype(float)
     hits = {side: blank if named is None else (named == classes).astype(float) for side, named in agreement.items()}
     parts = {
         REAL: {"coverage": near.coverage, "recall": near.recall, "origin": correct[:n]},
@@ -250,23 +257,12 @@ def measure(
             "origin": correct[n:],
         },
     }
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "side": side,
-                    "item": [name for name, _ in sides[side]],
-                    "label": classes,
-                    **dict.fromkeys(_SIDES, blank),
-                    **part,
-                    "class_agreement": hits[side],
-                    "distance": distance[side],
-                }
-            )
-            for side, part in parts.items()
-        ],
-        ignore_index=True,
-    )
+    tables = []
+    for side, part in parts.items():
+        shared = {"side": side, "item": [name for name, _ in sides[side]], "label": classes}
+        both = {"class_agreement": hits[side], "distance": distance[side]}
+        tables.append(pd.DataFrame({**shared, **dict.fromkeys(_SIDES, blank), **part, **both}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _encode(

@@ -1,4 +1,4 @@
-"""Frozen encoders that images are compared with: open_clip and timm, from a folder or by name, with their own preprocessing."""
+"""Frozen encoders on whose features images are compared: open_clip and timm, from a folder or by name, with their own preprocessing."""
 
 from __future__ import annotations
 

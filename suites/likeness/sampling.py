@@ -23,7 +23,7 @@ class Samples:
 def draw_samples(real: Any, images: Any, classes: Sequence[str], per_class: int) -> Samples:
     """Draw the two samples.
 
-    Of the real images of a class at most half are drawn, and none that is also drawn for the data set, as told by its bytes: so real
+    Of the real images of a class at most half are drawn, and none with the bytes of one that is drawn for the data set: so real
     images can be compared with other real images, at the same number as any other data set.
 
     Args:

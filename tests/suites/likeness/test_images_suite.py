@@ -148,6 +148,13 @@ def test_rows_do_not_depend_on_the_batch(folder: Path, monkeypatch: pytest.Monke
     assert np.nanmean(np.abs(whole["density"] - few["density"])) < 1e-2
 
 
+def test_too_few_images_are_refused_with_the_reason(folder: Path) -> None:
+    one_class = folder / "few.txt"
+    one_class.write_text(f"n{0:08d} {SHAPES[0]}\nn{1:08d} {SHAPES[1]}\n")
+    with pytest.raises(UserError, match="4 images a side are too few"):
+        records(folder, "few", "real", (f"classes={one_class}", "suites.images.per_class=2"))
+
+
 def test_a_mix_is_measured_as_any_other_dataset(folder: Path) -> None:
     name = f"mix:real=0.5+folder:{folder / 'blurred'}=0.5"
     found = records(folder, "mixed", f"{name},folder:{folder / 'blurred'}")
