@@ -13,6 +13,7 @@ from harness.api import (
     ColumnKind,
     Context,
     Estimate,
+    FloatArray,
     FolderSource,
     Item,
     Metric,
@@ -309,6 +310,11 @@ def _unit(table: np.ndarray) -> np.ndarray:
     return table / np.linalg.norm(table, axis=1, keepdims=True)
 
 
+def _quotient(totals: FloatArray) -> FloatArray:
+    """Return the first feature over the second, both summed over strata."""
+    return ratio(totals[..., 0].sum(axis=1), totals[..., 1].sum(axis=1))
+
+
 def _mean(rows: pd.DataFrame, name: str, side: str = "") -> Estimate:
     """Return the mean of a column over the images of its side."""
     import numpy as np
@@ -322,7 +328,7 @@ def _mean(rows: pd.DataFrame, name: str, side: str = "") -> Estimate:
         return proportion(part[name].to_numpy() > 0.5, population=population)
     strata = [np.column_stack([each, np.ones(len(each))]) for _, each in part.groupby("label", sort=True)[name]]
     return bootstrap(
-        lambda totals: ratio(totals[..., 0].sum(axis=1), totals[..., 1].sum(axis=1)),
+        _quotient,
         strata,
         seed=0,
         population=population,
@@ -341,18 +347,18 @@ def _diversity(rows: pd.DataFrame) -> tuple[Metric, ...]:
         found = {"diversity": nothing, "diversity_images": nothing, "diversity_real": nothing}
     else:
         table = np.column_stack([means[IMAGES], means[REAL], np.ones(len(means))])
-        places = {"diversity": (0, 1), "diversity_images": (0, 2), "diversity_real": (1, 2)}
+        quotients = {"diversity": (0, 1), "diversity_images": (0, 2), "diversity_real": (1, 2)}
         found = {
             name: bootstrap(
-                lambda totals, top=top, bottom=bottom: ratio(totals[:, 0, top], totals[:, 0, bottom]),
-                [table],
+                _quotient,
+                [table[:, columns]],
                 seed=0,
                 population=population,
                 method="bootstrap (class)",
                 undefined_reason="all real images of a class are the same",
             )
-            for name, (top, bottom) in places.items()
-        }  # fmt: skip
+            for name, columns in quotients.items()
+        }
     return (
         Metric("diversity", found["diversity"], "ratio", "neither", "secondary", beside=("diversity_real",)),
         Metric("diversity_images", found["diversity_images"], "ratio", "neither", "companion"),
