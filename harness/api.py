@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from harness.plugins.generator import Generator, GeneratorCard
     from harness.plugins.inputs import classifier, open_images, write_image_list
     from harness.plugins.inspection import decode_sample, sample_paths
+    from harness.plugins.registry import find_generator
     from harness.plugins.suite import ColumnKind, Item, NotPlanned, Score, Suite, SuiteCard
     from harness.run.executor import Executor
     from harness.run.queue import Task
@@ -76,7 +77,8 @@ __all__ = [
     "Statistic", "Suite",
     "SuiteCard", "Task", "TrainingFailed", "Units", "UserError", "Workload",
     "atomic_path", "bootstrap", "bootstrap_two_way", "check_state", "class_images", "classifier", "content_key", "coverage",
-    "create_open_clip", "decode_image", "decode_sample", "derive_seed", "error_consistency", "file_sha256", "find_root", "flag_units",
+    "create_open_clip", "decode_image", "decode_sample", "derive_seed", "error_consistency", "file_sha256", "find_generator",
+    "find_root", "flag_units",
     "image_folder", "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute",
     "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source", "match_label_names", "open_images",
     "open_picture", "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "read_resource", "refuse_files",
@@ -113,6 +115,7 @@ _HOMES = {
     "harness.plugins.generator": "Generator GeneratorCard",
     "harness.plugins.inputs": "classifier open_images write_image_list",
     "harness.plugins.inspection": "decode_sample sample_paths",
+    "harness.plugins.registry": "find_generator",
     "harness.plugins.suite": "ColumnKind Item NotPlanned Score Suite SuiteCard",
     "harness.run.executor": "Executor",
     "harness.run.queue": "Task",

@@ -46,7 +46,7 @@ def local_source(location: str) -> Path | None:
         plain = plain.removeprefix(prefix)
     if (
         plain in ("", "none")
-        or plain.startswith(("hub:", "open_clip:", "call:"))
+        or plain.startswith(("hub:", "open_clip:", "timm:", "call:"))
         or ("@" in plain and not Path(plain).exists())
     ):
         return None

@@ -11,7 +11,7 @@ from harness.core.classes import ClassList, load_classes
 from harness.core.code import code_hash
 from harness.core.errors import DataMissing, UserError
 from harness.core.identity import content_key
-from harness.plan.datasets import common_form, copy_mb, estimated, image_count
+from harness.plan.datasets import common_form, copy_mb, dataset_inputs, estimated, image_count
 from harness.plan.model import ExternalCheckpoint, PlannedSubject
 from harness.plan.profile import ORIGINALS
 from harness.plugins.common import Workload
@@ -50,7 +50,7 @@ def pretrained(
             arch,
             PRETRAIN_VERSION,
             {"settings": recipe, "classes": classes.key(), **(common_form(builder.profile) if originals else {})},
-            {"dataset" if originals else "copy": images.key},
+            dataset_inputs(dataset) if originals else {"copy": images.key},
             {"train_seed": seeds[1]},
             work,
             f"{dataset.label} {arch} train {seeds[1]}",
@@ -74,7 +74,7 @@ def _training_copy(builder: Builder, dataset: Cell, classes: ClassList) -> Cell:
             "training-copy",
             COPY_VERSION,
             {"copy_px": builder.profile.dataset.copy_px, "classes": classes.key(), **common_form(builder.profile)},
-            {"dataset": dataset.key},
+            dataset_inputs(dataset),
             callable_path=work,
             label=dataset.label,
             data=dataset.data,

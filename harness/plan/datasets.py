@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.classes import ClassList
 from harness.core.code import code_hash
-from harness.core.settings import Settings
+from harness.core.settings import Settings, parse_settings
 from harness.images.request import shards
+from harness.plugins.border import plugin_errors
 from harness.plugins.code import fit_code, synthesis_code
 from harness.plugins.common import Workload
 from harness.plugins.generator import Generator
+from harness.plugins.registry import find_generator
 from harness.store.cells import Cell, Resources
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def dataset_cell(
 ) -> Cell:
     """Add the cells of one dataset to the plan and return the last one, whose artifact is the dataset."""
     values = settings.model_dump(mode="json")
-    inputs = _needs(builder, generator, settings, classes)
+    inputs = _needs(builder, generator, settings, classes) | _parts(builder, generator, classes, generator_seed)
     if generator.fits(settings):
         inputs = inputs | {"weights": _fit(builder, generator, settings, classes, inputs, generator_seed).key}
     card, size = generator.card, builder.profile.dataset
@@ -67,6 +69,7 @@ def dataset_cell(
         **builder.model_notes(generator, settings, made),
         **builder.data_hashes(data),
         "dataset": {"images_per_class": size.images_per_class, "chunk": size.chunk, "size_px": size.size_px},
+        **({"parts": dict(generator.parts)} if generator.parts else {}),
     }
     return builder.plan.add(
         Cell(
@@ -75,7 +78,7 @@ def dataset_cell(
             card.version,
             params,
             inputs,
-            {} if generator.imports else {"generator_seed": generator_seed},
+            {} if generator.imports and not generator.parts else {"generator_seed": generator_seed},
             generator.import_callable_path if generator.imports else "harness.run.tasks:synthesise",
             f"{card.id} seed {generator_seed}",
             data,
@@ -86,6 +89,30 @@ def dataset_cell(
     )
 
 
+def dataset_inputs(dataset: Cell) -> dict[str, str]:
+    """Return the inputs by which a cell reads a dataset: its list and, of one drawn from others, those that hold its images."""
+    parts = {role: key for role, key in dataset.inputs.items() if role.startswith(_PART)}
+    return {"dataset": dataset.key, **{f"dataset/{role}": key for role, key in parts.items()}}
+
+
+def part_generators(builder: Builder, generator: Generator) -> list[tuple[Generator, Settings]]:
+    """Return the generators whose datasets one is drawn from, with their settings in the profile."""
+    found = []
+    for name in generator.parts:
+        part = find_generator(name)
+        found.append((part, parse_settings(part.Settings, generator_table(builder.profile, part), name)))
+    return found
+
+
+def _parts(builder: Builder, generator: Generator, classes: ClassList, generator_seed: int) -> dict[str, str]:
+    inputs = {}
+    for place, (part, settings) in enumerate(part_generators(builder, generator)):
+        with plugin_errors(part):
+            inputs[f"{_PART}{place}"] = dataset_cell(builder, part, settings, classes, generator_seed).key
+    return inputs
+
+
+_PART = "part-"
 PNG_BYTES = 1.8
 """Bytes per pixel of a photograph as PNG."""
 INDEX_BYTES = 400

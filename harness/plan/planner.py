@@ -11,7 +11,7 @@ from harness.core.names import did_you_mean, matches, names_in
 from harness.core.settings import Settings, parse_settings
 from harness.plan.backbones import baseline_of, imported, pretrained
 from harness.plan.builder import Builder
-from harness.plan.datasets import dataset_cell, generator_table
+from harness.plan.datasets import dataset_cell, generator_table, part_generators
 from harness.plan.model import Plan, PlannedSubject, Selection
 from harness.plan.suites import measured
 from harness.plugins import registry
@@ -137,18 +137,9 @@ class Planner:
                 settings = parse_settings(
                     generator.Settings, generator_table(self.profile, generator), generator.card.id
                 )
-                with plugin_errors(generator):
-                    wanted, lacking = generator.data(settings), generator.missing(settings)
-                missing = [
-                    self.builder.why_missing(data)
-                    for data in wanted
-                    if not self.builder.find(data, generator.bound_data)
-                ]
-                missing += filter(None, [lacking])
-                if not missing and not self.builder.assume:
-                    missing += filter(None, [self._unusable(generator, settings)])
+                missing = self._missing(generator, settings)
                 if missing and not self.builder.assume:
-                    self.plan.skip(what, missing[0], by_name)
+                    self.plan.skip(what, missing, by_name)
                     continue
                 for seeds in self._seeds():
                     with plugin_errors(generator):
@@ -161,6 +152,22 @@ class Planner:
                 if len(ids) == 1:
                     raise
                 self.plan.skip(what, error.fault, by_name, failed=True)
+
+    def _missing(self, generator: Generator, settings: Settings) -> str:
+        """Return what a generator, or one whose images it is drawn from, lacks for a run; empty: nothing."""
+        with plugin_errors(generator):
+            wanted, lacking = generator.data(settings), generator.missing(settings)
+        absent = [data for data in wanted if not self.builder.find(data, generator.bound_data)]
+        if absent:
+            return self.builder.why_missing(absent[0])
+        if lacking or self.builder.assume:
+            return lacking
+        parts = part_generators(self.builder, generator)
+        found = ((part.card.id, self._missing(part, part_settings)) for part, part_settings in parts)
+        return next(
+            (f"{name}: {why}" for name, why in found if why),
+            self._unusable(generator, settings),
+        )
 
     def _unusable(self, generator: Generator, settings: Settings) -> str:
         """Why the models that the settings name cannot be used, and what to do; empty if they can. Other forms are noted."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.code import code_hash
 from harness.core.settings import Settings, parse_settings
+from harness.plan.datasets import dataset_inputs
 from harness.plan.model import PlannedSubject
 from harness.plugins.border import planned_items, plugin_errors
 from harness.plugins.code import rows_code, score_code
@@ -109,7 +110,7 @@ def _evaluate(
     warnings: tuple[str, ...],
 ) -> None:
     card, values = suite.card, settings.model_dump(mode="json")
-    measured_on = {"dataset": dataset.key} if dataset is not None else {"checkpoint": subject.cell.key}
+    measured_on = dataset_inputs(dataset) if dataset is not None else {"checkpoint": subject.cell.key}
     inputs = measured_on if item.checkpoint or dataset is not None else {}
     params = {
         "settings": values,

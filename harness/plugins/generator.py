@@ -96,6 +96,9 @@ class Generator(ABC, Generic[S]):
     """``module:function`` that lists the images of a generator whose only mode is ``import``."""
     bound_data: Mapping[str, str] = MappingProxyType({})
     """Data sets that the generator's own name points to (``folder:PATH``), with their roots."""
+    parts: Mapping[str, float] = MappingProxyType({})
+    """Generators whose data sets this one is drawn from (``mix:A=0.5+B=0.5``), with their shares; it finds them in the inputs
+    ``part-0``, ``part-1``, ... in this order."""
 
     @property
     def imports(self) -> bool:

@@ -31,18 +31,26 @@ def write_image_list(ctx: Context, data: str, rows: Iterable[Mapping[str, Any]],
     write_json(ctx.out / "source.json", {"data": data, "fingerprint": ctx.sources[data].data_hash, **origin})
 
 
-def open_images(ctx: Context) -> Any:
-    """Return the images of the ``dataset`` input as a source with names, labels and bytes."""
+def open_images(ctx: Context, role: str = "dataset") -> Any:
+    """Return the images of an input as a source with names, labels and bytes.
+
+    Args:
+        ctx: The cell's context.
+        role: Which input; those that a mix is drawn from are inputs called ``ROLE/part-0`` and so on.
+    """
     from harness.images.copy import ShardSource
     from harness.images.folder import FolderSource, image_folder
+    from harness.images.mixed import MixedSource
     from harness.images.published import PublishedSource
 
-    dataset = ctx.inputs["dataset"]
+    dataset = ctx.inputs[role]
     shards = [dataset.path(name) for name in dataset.files(".tar")]
     if shards:
         return ShardSource(shards, ctx.classes.ids)
     origin = dataset.json("source.json")
     rows = [json.loads(line) for line in dataset.path(INDEX).read_text(encoding="utf-8").splitlines()]
+    if "parts" in origin:
+        return MixedSource({part: open_images(ctx, f"{role}/{inner}") for part, inner in origin["parts"].items()}, rows)
     if "layout" in origin:
         return PublishedSource(ctx.data(origin["data"]), rows)
     chosen = {row["path"] for row in rows}

@@ -138,6 +138,7 @@ class Registry(Generic[T]):
         for part in filter(None, (piece.strip() for piece in text.split(","))):
             if part in groups:
                 ids.update(dict.fromkeys(groups[part]))
+                named.update({part} & self._points.keys())  # a group may be called as one of its members
             elif is_pattern(part):
                 ids.update(dict.fromkeys(matches(part, self._selectable(), self.kind)))
             else:
@@ -200,6 +201,15 @@ def first_known(table: Literal["data_inspectors", "origins"]) -> dict[str, str]:
         for name, entry in getattr(suite, table).items():
             found.setdefault(name, entry)
     return found
+
+
+def find_generator(name: str) -> Generator:
+    """Return the generator of a name; of ``folder:PATH`` and the like the one that is bound to the argument.
+
+    Raises:
+        UserError: there is none, or it is broken.
+    """
+    return generators().get(name)
 
 
 def find_plugin(name: str, others: Sequence[str] = ()) -> Generator | Suite:

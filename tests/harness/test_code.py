@@ -31,7 +31,7 @@ GENERATORS = (
     "realfake-reimpl",
     "world",
 )
-SUITES = ("generated-correlation", "in-domain", "linear-probe", "few-shot", "coco", "ade20k", "texture-bias", "context-bias",
+SUITES = ("images", "generated-correlation", "in-domain", "linear-probe", "few-shot", "coco", "ade20k", "texture-bias", "context-bias",
           "background-bias")  # fmt: skip
 TEXTS = (".txt", ".csv", ".json")
 SETS = ("aircraft", "cars196", "dtd", "eurosat", "flowers", "food101", "pets", "sun397")
