@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.core.tree import files as list_files
     from harness.core.tree import folders as list_folders
     from harness.core.tree import unpacking as unpacking_command
-    from harness.core.weights import check_state, create_open_clip, load_pretrained
+    from harness.core.weights import check_finite, check_state, create_open_clip, load_pretrained, refuse_partial
     from harness.images.copy import square as square_crop
     from harness.images.decode import decode as decode_image
     from harness.images.decode import open_picture, picture_header, read_indices
@@ -76,12 +76,13 @@ __all__ = [
     "Item", "JobFile", "Metric", "ModelReport", "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample", "Score", "Settings",
     "Statistic", "Suite",
     "SuiteCard", "Task", "TrainingFailed", "Units", "UserError", "Workload",
-    "atomic_path", "bootstrap", "bootstrap_two_way", "check_state", "class_images", "classifier", "content_key", "coverage",
+    "atomic_path", "bootstrap", "bootstrap_two_way", "check_finite", "check_state", "class_images", "classifier", "content_key", "coverage",
     "create_open_clip", "decode_image", "decode_sample", "derive_seed", "error_consistency", "file_sha256", "find_generator",
     "find_root", "flag_units",
     "image_folder", "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute",
     "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source", "match_label_names", "open_images",
     "open_picture", "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "read_resource", "refuse_files",
+    "refuse_partial",
     "remove_tree", "resample_strata", "resolve_path", "sample_paths", "save_state", "square_crop", "student_quantile", "totals_of",
     "truncate_partial_line", "undefined", "unpacking_command", "wilson", "write_image_list", "write_json", "write_text",
 ]  # fmt: skip
@@ -101,7 +102,7 @@ _HOMES = {
     "harness.core.settings": "NoSettings Settings",
     "harness.core.tree": "IMAGE_SUFFIXES find_root list_entries=entries list_files=files list_folders=folders "
     "unpacking_command=unpacking",
-    "harness.core.weights": "check_state create_open_clip load_pretrained",
+    "harness.core.weights": "check_finite check_state create_open_clip load_pretrained refuse_partial",
     "harness.images.copy": "square_crop=square",
     "harness.images.decode": "decode_image=decode open_picture picture_header read_indices",
     "harness.images.entries": "Entry",

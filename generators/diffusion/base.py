@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from generators.diffusion.checkpoint_names import CHECKPOINTS, check_checkpoint
+from generators.diffusion.architecture import CLASSES, check_part
+from generators.diffusion.checkpoint_names import CHECKPOINTS, check_checkpoint, has_average
 from generators.diffusion.scheduler import check_scheduler
 from generators.diffusion.weight_files import WeightFile, check_downloaded, read_header
 from harness.api import DataMissing, UserError
@@ -77,6 +78,10 @@ def inspect_base(path: Path) -> BaseModel:
     for name, files in headers.items():
         _check_names(path / name, files)
     _check_shapes(path, headers["unet"], configs["unet"])
+    classes = read_json(path / "model_index.json")
+    for name in STEMS:
+        if classes[name][1] == CLASSES[name]:
+            check_part(name, headers[name], configs[name])
     _check_tokenizer(path)
     notes = [*_form_notes(parts), *([note] if note else [])]
     return BaseModel(path, parts, None, True, tuple(notes))
@@ -100,12 +105,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _single(path: Path, config: Path, *, own_tokenizer: bool, notes: Sequence[str] = ()) -> BaseModel:
-    check_checkpoint(
-        read_header(path), {name: read_json(config / name / "config.json") for name in STEMS}, config == PACKAGED
-    )
+    header = read_header(path)
+    check_checkpoint(header, {name: read_json(config / name / "config.json") for name in STEMS}, config == PACKAGED)
     source = "the packaged one of Stable Diffusion 1.5" if config == PACKAGED else "the folder's"
     said = f"weights from the single file {path.name}, configuration {source}"
-    return BaseModel(config, {}, path, own_tokenizer, (said, *notes))
+    average = ["the UNet's average (model_ema.*), not its raw weights"] if has_average(header) else []
+    return BaseModel(config, {}, path, own_tokenizer, (said, *average, *notes))
 
 
 def _check_folder(root: Path) -> None:

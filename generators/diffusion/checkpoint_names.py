@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
-from generators.diffusion.weight_files import WeightFile
+from generators.diffusion.architecture import check_original
+from generators.diffusion.weight_files import WeightFile, is_zero
 from harness.api import UserError
 
 CHECKPOINTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
@@ -13,6 +15,8 @@ UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_mo
 """What stands before the names of each part of Stable Diffusion 1.x."""
 EMA = "model_ema.diffusion_model"
 """What stands before the averaged weights of a UNet; dots are left out in the rest of their names."""
+UPDATES = "model_ema.num_updates"
+"""How often the average was updated; -1 if that was not counted."""
 _FOREIGN = (
     ("conditioner.embedders.", "it has SDXL's text encoders"),
     ("cond_stage_model.model.", "it has Stable Diffusion 2's text encoder (OpenCLIP)"),
@@ -36,7 +40,7 @@ def check_checkpoint(file: WeightFile, configs: Mapping[str, Mapping[str, Any]],
         packaged: Whether these are those of Stable Diffusion 1.5 itself.
 
     Raises:
-        UserError: it holds something else, which is named.
+        UserError: it holds something else, or not all of it, which is named.
     """
     for prefix, why in _FOREIGN:
         if file.below(prefix):
@@ -65,6 +69,44 @@ def check_checkpoint(file: WeightFile, configs: Mapping[str, Mapping[str, Any]],
         shape = file.shapes.get(name)
         if shape is not None and (len(shape) <= axis or shape[axis] != size):
             _other_shape(file, f"{what} is {shape[axis] if len(shape) > axis else shape}, not {size}", packaged)
+    check_original(file, configs, {"unet": UNET, "vae": VAE, "text_encoder": TEXT})
+
+
+def averaged_name(name: str) -> str:
+    """Return the name of the average of a UNet's tensor."""
+    return EMA + name.removeprefix(UNET).replace(".", "")
+
+
+def has_average(file: WeightFile) -> bool:
+    """Return whether a checkpoint holds an average of its UNet, which must be whole and updated.
+
+    Raises:
+        UserError: a part of it is missing, or it holds the weights at the start of the training.
+    """
+    if not file.below(EMA):
+        return False
+    shapes = file.shapes
+    lacking = [each for each in file.below(UNET) if shapes.get(averaged_name(each), ()) != shapes[each]]
+    refuse_doubtful_average(file.path, lacking, untouched=UPDATES in shapes and is_zero(file.path, UPDATES))
+    return True
+
+
+def refuse_doubtful_average(path: Path, lacking: Collection[str], untouched: bool) -> None:
+    """Refuse an average that is not whole, or holds no training yet: the same rule as for checkpoints of classifiers.
+
+    Raises:
+        UserError: one of the two.
+    """
+    fix = (
+        "to use the raw weights, save the file without its average: safetensors.torch.save_file({k: v for k, v in "
+        "load_file(FILE).items() if not k.startswith('model_ema.')}, OUT); or fetch the whole file again"
+    )
+    if lacking:
+        why = f"it lacks {len(lacking)} tensors of the UNet, or has them in another shape, such as {min(lacking)}"
+        raise UserError(f"the average (model_ema.*) in {path} is incomplete", why, fix)
+    if untouched:
+        why = f"its counter {UPDATES} is 0: these are the weights at the start of the training"
+        raise UserError(f"the average (model_ema.*) in {path} was never updated", why, fix)
 
 
 def _expected(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[int, int, str]]:

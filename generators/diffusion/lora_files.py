@@ -27,6 +27,8 @@ _KOHYA = re.compile(
     rf"lora_unet_((?:down|up)_blocks_\d+|mid_block)_attentions_(\d+)_transformer_blocks_(\d+)_({_LAYER})"
 )
 _PATH = re.compile(rf"(?:(?:down|up)_blocks\.\d+|mid_block)\.attentions\.\d+\.transformer_blocks\.\d+\.{_LAYER}")
+_WRAPPED = "base_model.model."
+_CONFIG = "adapter_config.json"
 _FIX = "use a LoRA on the attention layers of Stable Diffusion 1.5's UNet, or fuse it into the base model and save that"
 
 
@@ -34,7 +36,8 @@ def read_lora(path: Path) -> dict[str, Tensor]:
     """Read a LoRA of the UNet's attention from a safetensors file, or from a ``.bin`` file as tensors only.
 
     Read are the names of diffusers (``lora.down``; ``lora_A`` with alpha in the file's metadata), of its former attention
-    processors, and of kohya's scripts (``lora_unet_*`` with tensors of alpha).
+    processors, of PEFT's ``save_pretrained`` (alpha in ``adapter_config.json`` beside the file), and of kohya's scripts
+    (``lora_unet_*`` with tensors of alpha). Each layer has its own alpha and rank.
 
     Returns:
         ``unet.PATH.lora.down.weight`` (rank, in) and ``unet.PATH.lora.up.weight`` (out, rank), sorted. Where alpha is not the
@@ -44,12 +47,15 @@ def read_lora(path: Path) -> dict[str, Tensor]:
         CorruptArtifact: it cannot be read, or holds something that has no place here.
     """
     tensors, metadata = _read(path)
+    if tensors and all(name.startswith(_WRAPPED) for name in tensors):
+        tensors, metadata = {name.removeprefix(_WRAPPED): each for name, each in tensors.items()}, _beside(path)
     _refuse_other_kinds(path, tensors)
     downs, ups, alphas = _sorted_out(path, tensors)
     if downs.keys() != ups.keys() or not downs:
         raise CorruptArtifact(f"{path} is not a UNet LoRA", "its names are not pairs of down and up", "check the file")
     found = {}
     for name, down in sorted(downs.items()):
+        _check_pair(path, name, down, ups[name])
         scale = _scale(path, name, down.shape[0], alphas, metadata)
         found[f"unet.{name}{DOWN}"] = down
         found[f"unet.{name}{UP}"] = ups[name] if scale == 1 else ups[name].float() * scale
@@ -66,6 +72,30 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, raw  # noqa: SIM118
     except Exception as error:  # safetensors and unpicklers raise undocumented types
         raise CorruptArtifact(f"{path} cannot be read", str(error), "delete it and run the fit again") from error
+
+
+def _beside(path: Path) -> dict[str, Any]:
+    """Return the settings of an adapter saved by PEFT, which keeps alpha in a file of its own."""
+    try:
+        found: dict[str, Any] = json.loads((path.parent / _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorruptArtifact(
+            f"{path} cannot be used alone",
+            f"PEFT saved it, and its alpha is in {_CONFIG}, which cannot be read beside it",
+            f"put {_CONFIG} into the same folder",
+        ) from error
+    return found
+
+
+def _check_pair(path: Path, name: str, down: Tensor, up: Tensor) -> None:
+    """Check that two tensors are matrices of one rank, and numbers."""
+    if down.ndim != 2 or up.ndim != 2 or len(down) != up.shape[1]:
+        why = f"its shapes are {tuple(down.shape)} and {tuple(up.shape)}"
+        raise CorruptArtifact(f"{path}: down and up of {name} do not make a product", why, "check the file")
+    if not all(bool(torch.isfinite(each).all()) for each in (down, up)):
+        raise CorruptArtifact(
+            f"{path} holds weights that are no numbers", f"NaN or infinite values in {name}", "take another file"
+        )
 
 
 def _refuse_other_kinds(path: Path, tensors: Mapping[str, Tensor]) -> None:

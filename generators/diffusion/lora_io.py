@@ -38,16 +38,15 @@ def sharing_copy(unet: nn.Module, own: Iterable[str] = ()) -> Any:
     return found
 
 
-def add_lora(unet: Any, rank: int, seed: int, scale: float = 1.0) -> dict[str, nn.Parameter]:
-    """Add one adapter with alpha = rank * scale to the UNet and return its parameters by their saved names, in float32.
+def add_lora(unet: Any, rank: int, seed: int) -> dict[str, nn.Parameter]:
+    """Add one adapter with alpha = rank to the UNet and return its parameters by their saved names, in float32.
 
     A ~ N(0, 1/rank^2), B = 0, so the output does not change. PEFT would draw A from the global stream on the UNet's
     device; it is drawn again from ``seed`` on the CPU, so that it is the same everywhere.
     """
     from peft import LoraConfig
 
-    alpha: Any = rank * scale
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=list(TARGETS)))
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(TARGETS)))
     parameters = lora_parameters(unet)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in parameters.items():
@@ -112,12 +111,26 @@ def apply_lora(parts: DiffusionParts, weights: Mapping[str, Tensor], scale: floa
     if parts.dtype == torch.float32:
         return fuse_lora(parts, weights, scale)
     unet = sharing_copy(parts.unet)
-    rank = next(len(each) for name, each in weights.items() if name.endswith(DOWN))
-    parameters = add_lora(unet, rank, 0, scale)
+    _add_layers(unet, weights, scale)
+    parameters = lora_parameters(unet)
+    for parameter in parameters.values():
+        parameter.data = parameter.data.float()
     restore_lora(parameters, weights)
     for parameter in parameters.values():
         parameter.data = parameter.data.to(parts.dtype)
     return dataclasses.replace(parts, unet=unet.requires_grad_(False))
+
+
+def _add_layers(unet: Any, weights: Mapping[str, Tensor], scale: float) -> None:
+    """Add an adapter on the layers of a LoRA, each at its own rank, with alpha = rank * scale."""
+    from peft import LoraConfig
+
+    ranks: dict[str, int] = {}
+    for path, down, up in pairs(weights):
+        _layer(unet, path, (up.shape[0], down.shape[1]))
+        ranks[path] = len(down)
+    alphas: dict[str, Any] = {path: rank * scale for path, rank in ranks.items()}
+    unet.add_adapter(LoraConfig(rank_pattern=ranks, alpha_pattern=alphas, target_modules=list(ranks)))
 
 
 def fuse_lora(parts: DiffusionParts, weights: Mapping[str, Tensor], scale: float = 1.0) -> DiffusionParts:

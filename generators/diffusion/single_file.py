@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from generators.diffusion.base import BaseModel
-from generators.diffusion.checkpoint_names import EMA, TEXT, UNET, VAE
-from harness.api import UserError, check_state
+from generators.diffusion.checkpoint_names import TEXT, UNET, UPDATES, VAE, averaged_name, refuse_doubtful_average
+from harness.api import UserError, check_finite, check_state
 
 _PREFIX = "text_model."
 _UNUSED = "embeddings.position_ids"
@@ -31,15 +31,19 @@ def load_single_file(base: BaseModel, dtype: torch.dtype) -> dict[str, Any]:
         ``unet``, ``vae`` and ``text_encoder``, every tensor of them from the file.
 
     Raises:
-        UserError: it cannot be read as tensors, or does not fit the configuration.
+        UserError: it cannot be read as tensors, does not fit the configuration, or holds NaN or infinite values; its average is
+            incomplete or was never updated.
     """
     assert base.checkpoint is not None
-    state = _averaged(_read(base.checkpoint))
-    return {
+    state = _averaged(base.checkpoint, _read(base.checkpoint))
+    networks = {
         "unet": _converted("UNet2DConditionModel", "unet", UNET, state, base, dtype),
         "vae": _converted("AutoencoderKL", "vae", VAE, state, base, dtype),
         "text_encoder": _text_encoder(state, base, dtype),
     }
+    for part, network in networks.items():
+        check_finite(network.state_dict(), f"the {part} in {base.checkpoint}")
+    return networks
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -69,13 +73,14 @@ class _Ignored:
     def __setstate__(self, _: object) -> None: ...
 
 
-def _averaged(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _averaged(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a state whose UNet is the average, if there is one."""
-    for name in [name for name in state if name.startswith(UNET)]:
-        flat = EMA + name.removeprefix(UNET).replace(".", "")
-        if flat in state:
-            state[name] = state.pop(flat)
-    return state
+    names = {name: averaged_name(name) for name in state if name.startswith(UNET)}
+    if not any(flat in state for flat in names.values()):
+        return state
+    lacking = [name for name, flat in names.items() if flat not in state or state[flat].shape != state[name].shape]
+    refuse_doubtful_average(path, lacking, untouched=UPDATES in state and not bool(state[UPDATES].any()))
+    return state | {name: state[flat] for name, flat in names.items()}
 
 
 def _converted(

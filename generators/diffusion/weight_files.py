@@ -18,6 +18,9 @@ AGAIN = "download the file again and compare its size with the published one"
 _POINTER = b"version https://git-lfs"
 _PAGES = (b"<!doctype", b"<html", b"<?xml")
 _PLAIN = frozenset({"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"})
+_LAST = ("weight", "bias", "alpha", "position_ids")
+_AVERAGE = "model_ema."
+"""What names of tensors end in, or begin with."""
 _LEGACY_PICKLES = 4
 """Magic number, protocol and machine stand before the object in files of torch before 1.6."""
 
@@ -52,6 +55,17 @@ def read_header(path: Path) -> WeightFile:
     if not found.shapes:
         raise UserError(f"{path} holds no tensors", "its list of tensors is empty", AGAIN)
     return found
+
+
+def is_zero(path: Path, name: str) -> bool:
+    """Return whether all bytes of a tensor are zero; False in a pickle, which is not read here."""
+    if path.suffix != ".safetensors":
+        return False
+    with path.open("rb") as stream:
+        length = struct.unpack("<Q", stream.read(8))[0]
+        start, end = json.loads(stream.read(length))[name]["data_offsets"]
+        stream.seek(8 + length + start)
+        return not any(stream.read(end - start))
 
 
 def check_downloaded(path: Path) -> None:
@@ -150,5 +164,5 @@ def _texts(stream: BinaryIO) -> Iterator[str]:
     for code, value, _ in pickletools.genops(stream):
         if code.name in ("GLOBAL", "STACK_GLOBAL"):
             continue
-        if isinstance(value, str) and value.rpartition(".")[2] in ("weight", "bias", "alpha", "position_ids"):
+        if isinstance(value, str) and (value.startswith(_AVERAGE) or value.rpartition(".")[2] in _LAST):
             yield value

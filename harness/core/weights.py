@@ -81,6 +81,26 @@ def check_state(
     refuse_partial(source, wanted.keys() - state.keys(), state.keys() - wanted.keys(), shapes, fix, error)
 
 
+def check_finite(state: Mapping[str, Tensor], source: object) -> None:
+    """Check that weights are numbers.
+
+    Args:
+        state: A network's ``state_dict()``.
+        source: What it was loaded from, for the message.
+
+    Raises:
+        UserError: a tensor holds NaN or an infinite value.
+    """
+    odd = [name for name, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if odd:
+        shown = ", ".join(odd[:_SHOWN])
+        raise UserError(
+            f"{source} holds weights that are no numbers",
+            f"{len(odd)} of {len(state)} tensors hold NaN or infinite values as {state[odd[0]].dtype}: {shown}",
+            "take weights from before the training diverged, or a number format with their range",
+        )
+
+
 def load_pretrained(kind: Any, source: str | Path, **options: Any) -> Any:
     """Return ``kind.from_pretrained(source, **options)`` of diffusers or transformers, with every tensor from the file.
 
@@ -88,7 +108,7 @@ def load_pretrained(kind: Any, source: str | Path, **options: Any) -> Any:
     5.5 and reads both from 5.6 on; for an older one the prefix is added here.
 
     Raises:
-        UserError: a tensor is missing, unexpected or of another shape.
+        UserError: a tensor is missing, unexpected, of another shape, or holds NaN or an infinite value.
         OSError: there is no such model.
     """
     if kind.__name__ == "CLIPTextModel" and _transformers() < (5, 6):
@@ -102,6 +122,7 @@ def load_pretrained(kind: Any, source: str | Path, **options: Any) -> Any:
     refuse_partial(source, set(info["missing_keys"]) - shapes, info["unexpected_keys"], shapes)
     if info.get("error_msgs"):
         raise UserError(f"the weights in {source} cannot be loaded", str(info["error_msgs"][0]), _FIX)
+    check_finite(model.state_dict(), source)
     return model
 
 

@@ -128,6 +128,10 @@ def test_the_average_is_taken_of_a_single_file_that_holds_both(folder: Path, tin
         state["model_ema.diffusion_model" + name.removeprefix(prefix).replace(".", "")] = state[name]
         state[name] = torch.zeros_like(state[name])
     base = configuration_with(folder, "v1.safetensors", lambda path: save_file(state, path))
+    assert notes(base) == (
+        "weights from the single file v1.safetensors, configuration the folder's",
+        "the UNet's average (model_ema.*), not its raw weights",
+    )
     assert same_weights(load_pipeline(base), tiny_parts)
 
 

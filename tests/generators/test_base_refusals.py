@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import harness
+from generators.diffusion import architecture, checkpoint_names
+from generators.diffusion import base as base_module
 from generators.diffusion.base import inspect_base
 from generators.diffusion.pipeline import load_pipeline
 from generators.diffusion.single_file import load_single_file
+from generators.diffusion.weight_files import WeightFile
 from harness.core.errors import UserError
 from tests.generators.bases import PARTS, UNET, configuration_with, edit, notes, pickled, refusal
 from tests.generators.ldm import ldm_state
@@ -167,18 +175,63 @@ def test_a_single_file_of_other_shapes_is_refused_under_a_configuration(folder: 
     assert "input channels is 9, not 4" in refusal(base).why
 
 
+# --- what is missing from the weights
+
+
+def without(path: Path, name: str) -> None:
+    """Write a safetensors file again without one tensor."""
+    save_file({key: value for key, value in load_file(path).items() if key != name}, path, {"format": "pt"})
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_folder_that_lacks_a_tensor_is_refused_while_planning(folder: Path, part: str, form: str) -> None:
+    last = max(load_file(folder / part))
+    without(folder / part, last)
+    if form == "bin":
+        pickled(folder)
+    error = refusal(folder)
+    assert error.why == f"1 missing: {last.removeprefix('text_model.')}"
+    assert error.what == f"the weights in {(folder / part).parent} do not fit the network"
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+@pytest.mark.parametrize("prefix", [checkpoint_names.UNET, checkpoint_names.VAE, checkpoint_names.TEXT])
+def test_a_single_file_that_lacks_a_tensor_is_refused_while_planning(
+    folder: Path, tiny_parts: Any, prefix: str, suffix: str
+) -> None:
+    state = ldm_state(tiny_parts)
+    last = max(name for name in state if name.startswith(prefix))
+    del state[last]
+    write = save_file if suffix == ".safetensors" else torch.save
+    base = configuration_with(folder, f"v1{suffix}", lambda path: write(state, path))
+    assert refusal(base).why == f"1 missing: {last.replace('.text_model.', '.')}"
+
+
+def test_a_tensor_left_over_or_of_another_shape_is_refused_while_planning(folder: Path) -> None:
+    state = load_file(folder / UNET)
+    state["conv_out.bias"], state["more.weight"] = torch.zeros(5), torch.zeros(2)
+    save_file(state, folder / UNET, {"format": "pt"})
+    assert refusal(folder).why == "1 unexpected: more.weight; 1 of another shape: conv_out.bias (5,) instead of (4,)"
+
+
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
-def test_a_folder_that_lacks_a_tensor_is_refused_by_the_loader(folder: Path, part: str) -> None:
+def test_a_folder_that_lacks_a_tensor_is_refused_by_the_loader(
+    folder: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_module, "check_part", lambda *_: None)
     file = next((folder / part).glob("*.safetensors"))
-    state = load_file(file)
-    last = max(state)
-    save_file({name: tensor for name, tensor in state.items() if name != last}, file, {"format": "pt"})
+    last = max(load_file(file))
+    without(file, last)
     with pytest.raises(UserError, match=f"1 missing: .*{last.removeprefix('text_model.')}"):
         load_pipeline(folder)
 
 
 @pytest.mark.parametrize("prefix", ["model.diffusion_model.", "first_stage_model.", "cond_stage_model."])
-def test_a_single_file_that_lacks_a_tensor_is_refused_by_the_loader(folder: Path, tiny_parts: Any, prefix: str) -> None:
+def test_a_single_file_that_lacks_a_tensor_is_refused_by_the_loader(
+    folder: Path, tiny_parts: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint_names, "check_original", lambda *_: None)
     state = ldm_state(tiny_parts)
     last = max(name for name in state if name.startswith(prefix))
     base = configuration_with(
@@ -186,3 +239,96 @@ def test_a_single_file_that_lacks_a_tensor_is_refused_by_the_loader(folder: Path
     )
     with pytest.raises(UserError):
         load_single_file(inspect_base(base), torch.float32)
+
+
+# --- averages, and weights that are no numbers
+
+
+def with_average(state: dict[str, torch.Tensor], updates: int = 7, shift: float = 0.5) -> dict[str, torch.Tensor]:
+    """Return a checkpoint with an average of its UNet that differs from the raw weights."""
+    raw = [name for name in state if name.startswith(checkpoint_names.UNET)]
+    average = {checkpoint_names.averaged_name(name): state[name] + shift for name in raw}
+    return {**state, **average, checkpoint_names.UPDATES: torch.tensor(updates, dtype=torch.int32)}
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_an_incomplete_average_is_refused(folder: Path, tiny_parts: Any, suffix: str) -> None:
+    state = with_average(ldm_state(tiny_parts))
+    for name in [name for name in state if name.startswith(checkpoint_names.EMA)][::2]:
+        del state[name]
+    write = save_file if suffix == ".safetensors" else torch.save
+    error = refusal(configuration_with(folder, f"v1{suffix}", lambda path: write(state, path)))
+    assert "is incomplete" in error.what and "it lacks 104 tensors of the UNet" in error.why
+    assert "not k.startswith('model_ema.')" in error.fix
+
+
+def test_an_average_that_was_never_updated_is_refused(folder: Path, tiny_parts: Any) -> None:
+    state = with_average(ldm_state(tiny_parts), updates=0)
+    base = configuration_with(folder, "v1.safetensors", lambda path: save_file(state, path))
+    error = refusal(base)
+    assert "was never updated" in error.what and "model_ema.num_updates is 0" in error.why
+    (base / "v1.safetensors").unlink()
+    torch.save(state, base / "v1.ckpt")
+    with pytest.raises(UserError, match="was never updated"):
+        load_pipeline(base)
+    torch.save(with_average(ldm_state(tiny_parts), updates=-1), base / "v1.ckpt")  # not counted
+    load_pipeline(base)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+@pytest.mark.parametrize("single", [False, True])
+def test_weights_that_are_no_numbers_are_refused_at_the_load(
+    folder: Path, tiny_parts: Any, part: str, single: bool
+) -> None:
+    for number, bad in enumerate((float("nan"), float("inf"))):
+        base = Path(shutil.copytree(folder, folder.parent / f"bad{number}"))
+        parts = copy.deepcopy({name: getattr(tiny_parts, name) for name in ("unet", "vae", "text_encoder")})
+        next(each for each in parts[part].parameters() if each.ndim == 1).data[0] = bad
+        if single:
+            configuration_with(base, "v1.safetensors", partial(save_file, ldm_state(SimpleNamespace(**parts))))
+        else:
+            parts[part].save_pretrained(base / part)
+        inspect_base(base)
+        with pytest.raises(UserError, match="weights that are no numbers") as caught:
+            load_pipeline(base)
+        assert "1 of" in caught.value.why and part in caught.value.what
+
+
+# --- the architecture, derived from a configuration
+
+
+@pytest.mark.parametrize("root", ["packaged", "tiny", "micro"])
+def test_the_derived_tensors_are_those_of_the_networks(root: str, tiny_pipeline_dir: Path) -> None:
+    import diffusers
+    import transformers
+
+    micro = Path(str(harness.__file__)).parent / "microworld" / "weights" / "sd"
+    folder = {"packaged": base_module.PACKAGED, "tiny": tiny_pipeline_dir, "micro": micro}[root]
+    configs = {part: json.loads((folder / part / "config.json").read_text()) for part in architecture.CLASSES}
+    with torch.device("meta"):
+        networks: dict[str, torch.nn.Module] = {
+            "unet": diffusers.UNet2DConditionModel.from_config(configs["unet"]),
+            "vae": diffusers.AutoencoderKL.from_config(configs["vae"]),
+            "text_encoder": transformers.CLIPTextModel(transformers.CLIPTextConfig(**configs["text_encoder"])),
+        }
+    for part, network in networks.items():
+        state = {name.removeprefix("text_model."): tuple(value.shape) for name, value in network.state_dict().items()}
+        assert architecture.expected(part, configs[part]) == state, part
+    assert architecture.expected("unet", {**configs["unet"], "use_linear_projection": True}) is None
+    assert architecture.expected("unet", {**configs["unet"], "class_embed_type": "timestep"}) is None
+    assert architecture.expected("unet", {**configs["unet"], "mid_block_type": None}) is None
+
+
+def test_former_names_of_the_autoencoders_attention_fit() -> None:
+    config = json.loads((base_module.PACKAGED / "vae" / "config.json").read_text())
+    shapes = architecture.expected("vae", config) or {}
+    former = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    named = {}
+    for name, shape in shapes.items():
+        layer = next((each for each in former if f".{each}." in name), None)
+        named[name.replace(f".{layer}.", f".{former[layer]}.") if layer else name] = shape
+    assert len(named.keys() - shapes.keys()) == 16
+    architecture.check_part("vae", [WeightFile(Path("vae/x.safetensors"), named, {})], config)
+    with pytest.raises(UserError, match="1 missing: encoder.mid_block.attentions.0.to_q.bias"):
+        del named["encoder.mid_block.attentions.0.query.bias"]
+        architecture.check_part("vae", [WeightFile(Path("vae/x.safetensors"), named, {})], config)

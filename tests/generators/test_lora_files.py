@@ -156,6 +156,102 @@ def test_half_precision_adapters_carry_the_same_scale(tiny_pipeline_dir: Path, t
     torch.testing.assert_close(delta.float(), wanted, rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.parametrize("ranks", [{"to_q": 4, "to_v": 4}, {"to_q": 2, "to_k": 4, "to_v": 4, "to_out.0": 8}], ids=str)
+def test_half_precision_takes_a_lora_on_some_layers_and_of_several_ranks(
+    tiny_pipeline_dir: Path, tmp_path: Path, ranks: dict[str, int]
+) -> None:
+    base, half = (load_pipeline(tiny_pipeline_dir, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    save_file(kohya(base.unet, lambda layer: (ranks.get(ending(layer), 0), 3.0)), tmp_path / "lora.safetensors")
+    weights = load_lora(tmp_path / "lora.safetensors")
+    beside, fused = apply_lora(half, weights, 0.5).unet, apply_lora(base, weights, 0.5).unet
+    for layer in attention(base.unet):
+        plain, adapted = base.unet.get_submodule(layer).weight, beside.get_submodule(layer)
+        assert hasattr(adapted, "lora_A") == (ending(layer) in ranks), layer
+        if ending(layer) in ranks:
+            delta = adapted.scaling["default"] * adapted.lora_B["default"].weight @ adapted.lora_A["default"].weight
+            wanted = fused.get_submodule(layer).weight - plain
+            torch.testing.assert_close(delta.float(), wanted, rtol=2e-2, atol=2e-2, msg=layer)
+    wrong = {name: value[:, :-1] if "to_q.lora.down" in name else value for name, value in weights.items()}
+    with pytest.raises(CorruptArtifact, match="does not fit the UNet"):
+        apply_lora(half, wrong)
+
+
+def attention(unet: Any) -> list[str]:
+    return [name for name, _ in unet.named_modules() if name.endswith(("to_q", "to_k", "to_v", "to_out.0"))]
+
+
+def ending(layer: str) -> str:
+    return "to_out.0" if layer.endswith("to_out.0") else layer.rpartition(".")[2]
+
+
+def kohya(unet: Any, of: Callable[[str], tuple[int, float | None]]) -> dict[str, Tensor]:
+    """Return a file of kohya's scripts; `of` gives the rank (0: none) and alpha (None: not stated) of a layer."""
+    generator = torch.Generator().manual_seed(0)
+    tensors: dict[str, Tensor] = {}
+    for layer in attention(unet):
+        (out, width), (rank, alpha) = unet.get_submodule(layer).weight.shape, of(layer)
+        key = "lora_unet_" + layer.replace(".", "_")
+        if rank:
+            tensors[f"{key}.lora_down.weight"] = torch.randn(rank, width, generator=generator) * 0.3
+            tensors[f"{key}.lora_up.weight"] = torch.randn(out, rank, generator=generator) * 0.3
+            if alpha is not None:
+                tensors[f"{key}.alpha"] = torch.tensor(alpha)
+    return tensors
+
+
+def test_each_layer_of_a_kohya_file_has_its_own_alpha_and_rank(tiny_pipeline_dir: Path, tmp_path: Path) -> None:
+    """By kohya's definition (`LoRAModule`): alpha / rank of the module, alpha = rank if not stated; diffusers departs from it."""
+    own: dict[str, tuple[int, float | None]] = {
+        "to_q": (2, 1.0), "to_k": (4, 4.0), "to_v": (4, None), "to_out.0": (4, 1.0)
+    }  # fmt: skip
+    base = load_pipeline(tiny_pipeline_dir)
+    tensors = kohya(base.unet, lambda layer: own[ending(layer)])
+    save_file(tensors, tmp_path / "lora.safetensors")
+    fused = fuse_lora(base, load_lora(tmp_path / "lora.safetensors")).unet
+    for layer in attention(base.unet):
+        key, (rank, alpha) = "lora_unet_" + layer.replace(".", "_"), own[ending(layer)]
+        product = tensors[f"{key}.lora_up.weight"] @ tensors[f"{key}.lora_down.weight"]
+        wanted = base.unet.get_submodule(layer).weight + (1 if alpha is None else alpha / rank) * product
+        torch.testing.assert_close(fused.get_submodule(layer).weight, wanted, msg=layer)
+
+
+def test_an_adapter_saved_by_peft_fuses_to_the_weights_that_peft_merges(
+    tiny_pipeline_dir: Path, tmp_path: Path
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = load_pipeline(tiny_pipeline_dir)
+    config = LoraConfig(
+        r=RANK, lora_alpha=ALPHA, target_modules=["to_q", "to_k"], rank_pattern={"to_k": 2}, init_lora_weights=False
+    )
+    wrapped: Any = get_peft_model(load_pipeline(tiny_pipeline_dir).unet, config)
+    wrapped.save_pretrained(tmp_path)
+    fused = fuse_lora(base, load_lora(tmp_path / "adapter_model.safetensors")).unet.state_dict()
+    merged = wrapped.merge_and_unload().state_dict()
+    assert sum(not torch.equal(value, fused[name]) for name, value in base.unet.state_dict().items()) == 16
+    for name, value in merged.items():
+        torch.testing.assert_close(fused[name], value, rtol=1e-5, atol=1e-6, msg=name)
+    (tmp_path / "adapter_config.json").unlink()
+    with pytest.raises(CorruptArtifact) as caught:
+        read_lora(tmp_path / "adapter_model.safetensors")
+    assert "its alpha is in adapter_config.json" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("down", "up", "what"),
+    [
+        (torch.ones(2, 4), torch.ones(4, 3), "do not make a product"),
+        (torch.ones(2, 4, 1, 1), torch.ones(4, 2, 1, 1), "do not make a product"),
+        (torch.full((2, 4), float("nan")), torch.ones(4, 2), "no numbers"),
+    ],
+)
+def test_lora_matrices_without_a_product_are_refused(tmp_path: Path, down: Tensor, up: Tensor, what: str) -> None:
+    tensors = {f"unet.{ATTENTION}.lora_A.weight": down, f"unet.{ATTENTION}.lora_B.weight": up}
+    save_file(tensors, tmp_path / "lora.safetensors")
+    with pytest.raises(CorruptArtifact, match=what):
+        read_lora(tmp_path / "lora.safetensors")
+
+
 ATTENTION = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 
 
