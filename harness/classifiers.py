@@ -19,6 +19,8 @@ from harness.core.classes import ClassList
 from harness.core.errors import DataMissing, UserError
 
 TEMPLATES = ("a photo of a {}.",)
+_MODES = {"shortest": "center", "squash": "squash"}
+"""open_clip's ``resize_mode`` by timm's ``crop_mode``; the third, ``longest``, pads to a square."""
 _OWN_INPUTS = ("googlenet", "inception_v3")
 """Networks of torchvision whose published weights were trained on inputs in [-1, 1]; their constructors know both."""
 
@@ -106,6 +108,7 @@ def open_clip(
         image_size=int(size),
         interpolation=cfg.get("interpolation", "bicubic"),
         crop=1.0,
+        crop_mode=_MODES.get(cfg.get("resize_mode") or "shortest", "border"),
         facts={
             "templates": texts,
             "names": Path(names).name if names else f"class list {Path(classes.name).name}",
@@ -229,6 +232,7 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
         image_size=fed.image_size,
         interpolation=fed.interpolation,
         crop=fed.crop,
+        crop_mode=fed.crop_mode,
     )
 
 

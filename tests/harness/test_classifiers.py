@@ -228,6 +228,89 @@ def test_the_image_processor_of_transformers_is_followed_whatever_its_settings(
     assert (found.image_size, found.crop, found.flipped) == (32, pytest.approx(crop), flipped)
 
 
+CROPS: Mapping[str, Any] = {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32},
+                            "image_processor_type": "CLIPImageProcessor"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "mode"),
+    [
+        ({}, "squash"),
+        ({"image_processor_type": "DeiTImageProcessor", "size": {"height": 40, "width": 40}, "do_center_crop": True,
+          "crop_size": {"height": 32, "width": 32}}, "squash"),
+        ({"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 384}}, "squash"),
+        ({"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 32}, "crop_pct": 0.875}, "center"),
+        (CROPS, "center"),
+    ],
+)  # fmt: skip
+def test_a_processor_that_squashes_images_is_told_from_one_that_crops(
+    settings: Mapping[str, Any], mode: str, tmp_path: Path
+) -> None:
+    """The two differ on images that are not square; the probe is one."""
+    from harness.backbones.processors import inputs_of
+
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**BASE, **settings}))
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    assert inputs_of(tmp_path).crop_mode == mode
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda image: image.crop((0, 0, 512, 512)), "middle"),
+        (lambda image: image.resize((512, 341)) if image.width > 512 else image, "of an image of 768 x 512"),
+    ],
+)
+def test_a_processor_that_shows_another_part_of_an_image_is_refused(
+    change: Callable[..., Any], words: str, tmp_path: Path
+) -> None:
+    from types import SimpleNamespace
+
+    import numpy as np
+    from PIL import Image
+
+    from harness.backbones.processors import measured
+
+    def process(images: list[Any], **_: object) -> Any:
+        side = Image.new("RGB", (512, 512))
+        changed = change(images[0])
+        side.paste(changed, ((512 - changed.width) // 2, (512 - changed.height) // 2))
+        return {"pixel_values": np.asarray(side.resize((64, 64)), "float32").transpose(2, 0, 1)[None] / 255}
+
+    class Processor(SimpleNamespace):
+        def __call__(self, images: list[Any], **options: object) -> Any:
+            return process(images, **options)
+
+    with pytest.raises(UserError, match="cannot be followed") as caught:
+        measured(Processor(size={}, resample=2, do_resize=True), tmp_path)
+    assert words in caught.value.why
+
+
+@pytest.mark.parametrize("module", [True, False])
+def test_a_classifier_that_does_not_crop_the_centre_is_a_warning_that_is_recorded(module: bool, tmp_path: Path) -> None:
+    from harness.backbones.live import find_live
+    from harness.plan.profile import load_profile
+    from harness.results.subject import Wishes, prepared
+
+    net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 12)).eval()
+    feed: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3} if module else {}
+    spec = ClassifierSpec(net if module else lambda images: net(images), classes="micro", crop_mode="squash", **feed)
+    with prepared(spec, load_profile("micro").profile, tmp_path, Wishes("", {}, name="mine")) as found:
+        assert found.warnings == ("the ClassifierSpec asks for crop mode squash; the suites crop the centre",)
+        assert find_live(found.identity).info.warnings == found.warnings
+
+
+@pytest.mark.parametrize(("stated", "mode"), [("squash", "squash"), ("longest", "border"), ("shortest", "center")])
+def test_the_resize_mode_of_open_clip_is_the_crop_mode(stated: str, mode: str, tmp_path: Path) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(clip_folder("base"), tmp_path / "clip"))
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["preprocess_cfg"]["resize_mode"] = stated
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    assert made("harness.classifiers:open_clip", "micro", model=f"local-dir:{folder}").crop_mode == mode
+
+
 def test_an_image_processor_that_pads_or_does_not_resize_is_refused(tmp_path: Path) -> None:
     from harness.backbones.processors import inputs_of
 
