@@ -170,8 +170,9 @@ def _visible(processor: Any, folder: Path, width: int, upright: bool = False) ->
     shape = (_SIDE, width, 3)
     along = np.linspace(0, 255, _SIDE if upright else width).round().astype("uint8")
     ramp = np.broadcast_to(along[:, None, None] if upright else along[None, :, None], shape)
-    found = _apply(processor, folder, Image.fromarray(np.ascontiguousarray(ramp)))[0].mean(1 if upright else 0)
-    inner, middle = len(found) // 4, len(found) // 2
+    image = _apply(processor, folder, Image.fromarray(np.ascontiguousarray(ramp)))[0]
+    inner, middle = len(image) // 4, len(image) // 2
+    found = image[:, middle] if upright else image[middle]
     full, none = (
         _apply(processor, folder, Image.new("RGB", (width, _SIDE), (grey,) * 3))[0, middle, middle] for grey in (255, 0)
     )
