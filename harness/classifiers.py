@@ -17,6 +17,7 @@ import torch
 from harness.backbones.loaded import ClassifierSpec
 from harness.core.classes import ClassList
 from harness.core.errors import DataMissing, UserError
+from harness.core.weights import FIX
 
 TEMPLATES = ("a photo of a {}.",)
 _MODES = {"shortest": "center", "squash": "squash"}
@@ -136,7 +137,7 @@ def _names(file: str, classes: ClassList) -> list[str]:
 
 
 def torchvision(
-    classes: ClassList, arch: str, weights: str, recipe: str = "DEFAULT", transform_input: bool = True
+    classes: ClassList, arch: str, weights: str, recipe: str = "", transform_input: bool = True
 ) -> ClassifierSpec:
     """Return a classifier of torchvision with weights of a file.
 
@@ -144,7 +145,8 @@ def torchvision(
         classes: The classes of its head.
         arch: Name of the network, such as ``swin_t``.
         weights: The file, in any form that ``--checkpoint`` reads.
-        recipe: Which of torchvision's published weights states the inputs, such as ``IMAGENET1K_V1``; they differ in resize.
+        recipe: Which of torchvision's published weights states the inputs, such as ``IMAGENET1K_V1``; they differ in resize. Empty: the
+            one whose file has this name (``resnet50-0676ba61.pth``), else ``DEFAULT``.
         transform_input: Of ``googlenet`` and ``inception_v3``: whether the network turns ImageNet's normalisation into that of
             its training, as it does with the published weights. A network trained without them does not.
 
@@ -164,12 +166,7 @@ def torchvision(
             f"{hint}torchvision.models.list_models() names all",
         )
     published: Any = models.get_model_weights(arch)
-    if recipe not in published.__members__:
-        raise UserError(
-            f"torchvision has no weights {recipe!r} of {arch}",
-            f"it has {', '.join(published.__members__)}",
-            "name one of these",
-        )
+    recipe, origin = _recipe(published, arch, Path(weights), recipe)
     stated = published[recipe].transforms()
     size, resized = stated.crop_size[0], stated.resize_size[0]
     options: dict[str, Any] = {"image_size": size} if arch.startswith("vit_") else {}
@@ -177,7 +174,8 @@ def torchvision(
     if own:
         options = {**own, "init_weights": False}
     network = models.get_model(arch, weights=None, num_classes=len(classes), **options)
-    load_into(network, Path(weights).expanduser(), f"torchvision's {arch}")
+    fix = f"{FIX}; inputs: {_sizes(published)} (classifier.recipe)" if len(published) > 1 else FIX
+    load_into(network, Path(weights).expanduser(), f"torchvision's {arch}", classes, fix)
     return ClassifierSpec(
         network.eval(),
         name=arch,
@@ -186,8 +184,44 @@ def torchvision(
         image_size=size,
         interpolation=stated.interpolation.value,
         crop=size / resized,
+        origin=origin,
         facts={"inputs": f"torchvision {arch} {recipe}", **own},
     )
+
+
+def _recipe(published: Any, arch: str, weights: Path, recipe: str) -> tuple[str, str]:
+    """Return which of torchvision's recipes states the inputs of a file, and in words why.
+
+    Raises:
+        UserError: torchvision has no such recipe, or the file is that of another one.
+    """
+    if recipe and recipe not in published.__members__:
+        raise UserError(
+            f"torchvision has no weights {recipe!r} of {arch}",
+            f"it has {', '.join(published.__members__)}",
+            "name one of these",
+        )
+    named = next((one.name for one in published if one.url.rpartition("/")[2] == weights.name), "")
+    if recipe and named and published[recipe] is not published[named]:
+        raise UserError(
+            f"{weights.name} is not {recipe} of {arch}",
+            f"torchvision publishes {named} under this name, whose inputs may differ",
+            f"leave classifier.recipe out, or write classifier.recipe={named}; rename the file if it holds other weights",
+        )
+    if recipe:
+        return recipe, f"torchvision's {arch} {recipe}"
+    if named:
+        return named, f"torchvision's {arch} {named}, by the name of the file"
+    return (
+        "DEFAULT",
+        f"torchvision's {arch} {published['DEFAULT'].name}, by default: recipes {_sizes(published)} (classifier.recipe)",
+    )
+
+
+def _sizes(published: Any) -> str:
+    """Return recipes of torchvision with their sizes: ``IMAGENET1K_V1 (256 to 224 px)``."""
+    inputs = ((one.name, one.transforms()) for one in published)
+    return ", ".join(f"{name} ({found.resize_size[0]} to {found.crop_size[0]} px)" for name, found in inputs)
 
 
 def transformers(classes: ClassList, folder: str) -> ClassifierSpec:

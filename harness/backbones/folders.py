@@ -176,12 +176,11 @@ def _read(folder: Path, location: str) -> Source:
     stated = (
         stated_by({"crop_pct": 0.875, "interpolation": "", **cfg}, f"{CONFIG} of {location}") if _feeds(cfg) else None
     )
-    labels = config.get("label_names") or cfg.get("label_names") or config.get("id2label") or ()
+    places = ("label_names", "labels", "id2label")
+    labels = next((names for part in (config, cfg) for place in places if (names := in_order(part.get(place)))), ())
     arguments = {key: value for key, value in (config.get("model_args") or {}).items() if key != "num_classes"}
     name = location.removeprefix(HUB).partition("@")[0].rpartition("/")[2] if location.startswith(HUB) else folder.name
-    return Source(
-        Path(), f"{arch}.{tag}" if tag and not stated else arch, arguments, stated, in_order(labels) or (), name
-    )
+    return Source(Path(), f"{arch}.{tag}" if tag and not stated else arch, arguments, stated, labels, name)
 
 
 def _feeds(cfg: Mapping[str, Any]) -> bool:

@@ -42,6 +42,7 @@ class ClassifierSpec:
         precision: ``fp32`` or ``bf16``.
         crop_mode: How its library makes an image square: ``center``, or another word, which is printed and recorded as a warning,
             since suites crop the centre.
+        origin: Where these values come from, as it is printed; empty: the function's name.
         facts: What else tells it apart, as plain JSON values; recorded with every result.
     """
 
@@ -55,6 +56,7 @@ class ClassifierSpec:
     crop: float | None = None
     precision: str | None = None
     crop_mode: str | None = None
+    origin: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -23,7 +23,7 @@ Colours = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of red, green, blue in [0, 1]."""
 COUNTER = "num_batches_tracked"
 """Counts the training batches of a batch norm; no output depends on it. Weights saved before PyTorch 0.4.1 lack it."""
-_WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _NO_NETWORKS = (
     "optimizer",
     "optimizers",
@@ -155,19 +155,23 @@ def candidates(content: Mapping[str, Any], network: Network) -> list[Candidate]:
 
 
 def entries(content: Mapping[Any, Any], name: str = "", depth: int = 3) -> Iterator[tuple[str, State]]:
-    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
-    if tensors:
+    if tensors := own_tensors(content):
         yield name, tensors
     for key, value in content.items():
         if isinstance(value, Mapping) and isinstance(key, str) and key not in _NO_NETWORKS and depth:
             yield from entries(value, f"{name}.{key}" if name else key, depth - 1)
 
 
+def own_tensors(content: Mapping[Any, Any]) -> State:
+    """Return the tensors of a mapping, without those of the mappings in it."""
+    return {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+
+
 def within(entry: str, tensors: State, network: Network, content: Mapping[str, Any]) -> Iterator[Candidate]:
-    clean = {_WRAPPERS.sub("", key): value for key, value in tensors.items()}
+    clean = {WRAPPERS.sub("", key): value for key, value in tensors.items()}
     clashes = tuple(
         key for key, value in tensors.items()
-        if (kept := clean[_WRAPPERS.sub("", key)]) is not value and not (kept.shape == value.shape and torch.equal(kept, value))
+        if (kept := clean[WRAPPERS.sub("", key)]) is not value and not (kept.shape == value.shape and torch.equal(kept, value))
     )  # fmt: skip
     wanted = network.wanted
     counts = Counter(key[: len(key) - len(name)] for key in clean for name in _tails(key) if name in wanted)

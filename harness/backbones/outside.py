@@ -11,6 +11,7 @@ import torch
 
 from harness.backbones.averages import with_averages
 from harness.backbones.files import read_checkpoint
+from harness.backbones.labels import check_labels_in
 from harness.backbones.matching import (
     COUNTER,
     Candidate,
@@ -30,11 +31,13 @@ from harness.backbones.refusals import (
     refuse_count,
     refuse_doubtful,
     refuse_misfit,
-    refuse_non_finite,
+    refuse_unusable,
     refuse_weights,
 )
+from harness.backbones.renaming import load_versioned, renamed
+from harness.core.classes import ClassList
 from harness.core.errors import UserError
-from harness.core.weights import check_state, refuse_partial
+from harness.core.weights import FIX, check_state, refuse_partial
 
 KINDS = ("ema", "raw")
 
@@ -120,8 +123,9 @@ def take(
         outputs = classes
     spare = {key.removeprefix(chosen.prefix) if key.removeprefix(chosen.prefix) not in state else key: torch.empty(0)
              for key in rest.unexpected}  # fmt: skip
-    check_state({**state, **spare}, network.full if outputs else network.body, path, REST)
-    refuse_non_finite(path, state)
+    wanted = network.full if outputs else network.body
+    check_state({**state, **spare}, wanted, path, REST)
+    refuse_unusable(path, state, wanted)
     several = any(one.entry == chosen.entry for one in others)
     return Taken(
         state, kind, chosen.name if several else chosen.entry, outputs, rest.normaliser, tuple(rest.left_out), completed
@@ -210,26 +214,33 @@ def _assemble(chosen: Candidate, network: Network, head: Mapping[str, str]) -> S
     return state
 
 
-def load_into(model: torch.nn.Module, path: Path, name: str) -> None:
+def load_into(model: torch.nn.Module, path: Path, name: str, classes: ClassList, fix: str = FIX) -> None:
     """Load the weights of a file into a network of another library, strictly.
+
+    Old names are renamed as the network's modules do it.
 
     Args:
         model: The network.
         path: The file, in any form that ``--checkpoint`` reads.
         name: What the network is called in messages.
+        classes: The classes of its head, which labels in the file must not contradict.
+        fix: What to do where tensors do not fit.
 
     Raises:
         DataMissing: there is no such file.
-        UserError: the file does not hold this network.
+        UserError: the file does not hold this network, or lists other classes.
     """
     wanted = model.state_dict()
     network = Network(wanted, wanted, {})
-    content = read_checkpoint(path)
+    content = renamed(read_checkpoint(path), model, network)
     found = candidates(content, network)
     if not found or not found[0].complete:
         held = found[0].tensors if found else {}
         check_state(
-            {key.removeprefix(found[0].prefix) if found else key: value for key, value in held.items()}, wanted, path
+            {key.removeprefix(found[0].prefix) if found else key: value for key, value in held.items()},
+            wanted,
+            path,
+            fix,
         )
         raise UserError(
             f"{path} does not hold {name}", "it has no such tensors", "give the file of this network's weights"
@@ -239,5 +250,6 @@ def load_into(model: torch.nn.Module, path: Path, name: str) -> None:
     rest = sort_rest(chosen, [one for one in places if one is not chosen], network, {}, False)
     refuse_partial(path, (), rest.unexpected, fix=REST)
     state = _assemble(chosen, network, {})
-    refuse_non_finite(path, state)
-    model.load_state_dict(state, strict=True)
+    refuse_unusable(path, state, wanted)
+    check_labels_in(path, content, classes, len(classes))
+    load_versioned(model, state, content, chosen)

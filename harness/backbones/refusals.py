@@ -187,12 +187,34 @@ def refuse_doubtful(path: Path, chosen: Candidate, kind: str) -> None:
         )
 
 
-def refuse_non_finite(path: Path, state: Mapping[str, torch.Tensor]) -> None:
-    """Refuse weights that are no numbers.
+def refuse_unusable(path: Path, state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
+    """Refuse weights that torch would load, and that are not the network's.
+
+    Args:
+        path: The file, for messages.
+        state: Tensors under the network's own names.
+        wanted: The network's ``state_dict()``.
 
     Raises:
-        UserError: a tensor holds NaN or an infinite value.
+        UserError: a tensor holds NaN or an infinite value, whole or complex numbers in the place of weights, or negative variances.
     """
+    cast = [name for name, value in state.items() if wanted[name].is_floating_point() and not value.is_floating_point()]
+    if cast:
+        kind = str(state[cast[0]].dtype).removeprefix("torch.")
+        raise UserError(
+            f"{path} holds {kind} in the place of weights",
+            f"{len(cast)} of {len(state)} tensors are no floats: {', '.join(cast[:3])}; the scale of a quantised tensor is not in it",
+            f"save the weights as floats where their scale is known; or {_OWN}",
+        )
+    negative = [
+        name for name, value in state.items() if name.endswith("running_var") and bool((value.float() < 0).any())
+    ]
+    if negative:
+        raise UserError(
+            f"{path} holds negative variances",
+            f"{len(negative)} batch norms have them: {', '.join(negative[:3])}; their root is no number",
+            "take another checkpoint: this one is damaged, or its names are of other tensors",
+        )
     odd = [name for name, value in state.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
     if odd:
         raise UserError(

@@ -16,7 +16,7 @@ from harness.core.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_FIX = "use the configuration and the weights of the same model"
+FIX = "use the configuration and the weights of the same model"
 _SHOWN = 3
 _TEXT_PREFIX = "text_model."
 _POSITIONS = ("visual.positional_embedding", "positional_embedding", "text.positional_embedding")
@@ -27,7 +27,7 @@ def refuse_partial(
     missing: Iterable[str],
     unexpected: Iterable[str],
     shapes: Iterable[str] = (),
-    fix: str = _FIX,
+    fix: str = FIX,
     error: type[UserError] = UserError,
 ) -> None:
     """Raise an error that names the file and the tensors if there is any.
@@ -58,7 +58,7 @@ def check_state(
     state: Mapping[str, Tensor],
     wanted: Mapping[str, Tensor],
     source: object,
-    fix: str = _FIX,
+    fix: str = FIX,
     error: type[UserError] = UserError,
 ) -> None:
     """Compare a state dict with a network's: the same names, the same shapes.
@@ -97,11 +97,11 @@ def load_pretrained(kind: Any, source: str | Path, **options: Any) -> Any:
         # Shapes that differ are reported with the keys; without this option the error may not name them.
         model, info = kind.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, **options)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"the weights in {source} cannot be loaded", _one_line(error), _FIX) from error
+        raise UserError(f"the weights in {source} cannot be loaded", _one_line(error), FIX) from error
     shapes = {each if isinstance(each, str) else each[0] for each in info["mismatched_keys"]}
     refuse_partial(source, set(info["missing_keys"]) - shapes, info["unexpected_keys"], shapes)
     if info.get("error_msgs"):
-        raise UserError(f"the weights in {source} cannot be loaded", str(info["error_msgs"][0]), _FIX)
+        raise UserError(f"the weights in {source} cannot be loaded", str(info["error_msgs"][0]), FIX)
     return model
 
 
@@ -139,7 +139,7 @@ def create_open_clip(name: str, pretrained: str | None, **options: Any) -> Any:
     except RuntimeError as error:
         if "loading state_dict" not in str(error):
             raise
-        raise UserError(f"the weights of {name} do not fit the network", _one_line(error), _FIX) from error
+        raise UserError(f"the weights of {name} do not fit the network", _one_line(error), FIX) from error
     path = _open_clip_file(name, pretrained)
     if path is not None:
         held, wanted = _shapes(path), {key: tuple(value.shape) for key, value in model.state_dict().items()}

@@ -66,7 +66,7 @@ class Wishes:
 
     def with_spec(self, spec: ClassifierSpec) -> Wishes:
         """Return them with what a classifier states of itself."""
-        origin = self.source.function if self.source else "the ClassifierSpec"
+        origin = spec.origin or (self.source.function if self.source else "the ClassifierSpec")
         return replace(
             self,
             classes=self.classes or spec.classes,

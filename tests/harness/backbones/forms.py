@@ -281,6 +281,10 @@ READ: dict[str, Form] = {
                          for n in ("fc", "head")}}), features=True),
     "names-of-the-head": Form(saved(lambda s: {"model": s, "class_to_idx": {name: place for place, name in enumerate(IDS)},
                                                "meta": {"CLASSES": ["robin", "agama", "x"]}})),
+    "numbered-folders-with-their-names": Form(
+        saved(lambda s: {"model": s, "class_to_idx": {name: i for i, name in enumerate(sorted(map(str, range(12))))}}), outputs=12,
+        classes=tuple(f"c{i} {i}" for i in sorted(map(str, range(12))))),
+    "names-that-only-count": Form(saved(lambda s: {"model": s, "id2label": {i: f"LABEL_{i}" for i in range(4)}})),
     "head-of-nine": Form(saved(dict), outputs=9, classes=tuple(name.split(" ")[0] for name in NINE)),
     "timm-tag": Form(saved(dict), arch="resnet18.tv_in1k", source="resnet18", chosen={},
                      expected={"image_size": 224, "crop": 0.875, "interpolation": "bilinear"}),
@@ -427,6 +431,30 @@ REFUSED: dict[str, Refusal] = {
     "class-to-idx-in-another-order": Refusal(
         Form(saved(lambda s: {"model": s, "class_to_idx": {name: 3 - place for place, name in enumerate(IDS)}})),
         "not in the order of the head", "class_to_idx of c.pth lists n01735189", "head's order"),
+    "numbered-folders-in-the-order-of-text": Refusal(
+        Form(saved(lambda s: {"model": s, "class_to_idx": {name: i for i, name in enumerate(sorted(map(str, range(12))))}}), outputs=12,
+             classes=tuple(f"c{i:02d}" for i in range(12))), "not known to be the head's", "class_to_idx of c.pth lists 0, 1, 10",
+        "the name that the head has for it"),
+    "list-of-numbered-folders-in-the-order-of-text": Refusal(
+        Form(saved(lambda s: {"model": s, "classes": sorted(map(str, range(12)))}), outputs=12,
+             classes=tuple(f"c{i:02d}" for i in range(12))), "not known to be the head's", "classes of c.pth lists 0, 1, 10",
+        "head's order"),
+    "idx-to-class-in-another-order": Refusal(
+        Form(saved(lambda s: {"model": s, "idx_to_class": dict(enumerate(IDS[::-1]))})),
+        "not in the order of the head", "idx_to_class of c.pth lists n01735189", "head's order"),
+    "class-names-in-another-order": Refusal(
+        Form(saved(lambda s: {"model": s, "class_names": list(IDS[::-1])})),
+        "not in the order of the head", "class_names of c.pth lists n01735189", "head's order"),
+    "lightning-classes-in-another-order": Refusal(
+        Form(saved(lambda s: {"state_dict": prefixed(s, "model."),
+                              "hyper_parameters": {"lr": 0.1, "class_to_idx": {name: 3 - i for i, name in enumerate(IDS)}}})),
+        "not in the order of the head", "hyper_parameters.class_to_idx of c.pth lists n01735189", "head's order"),
+    "classes-of-the-linear-head-in-another-order": Refusal(
+        Form(lambda folder, net: (dino_with_head(folder, net), torch.save({**torch.load(folder / "linear.pth"), "classes": IDS[::-1]},
+             folder / "linear.pth"))[0], head="linear.pth"), "not in the order of the head", "classes of linear.pth", "head's order"),
+    "labels-of-old-timm-in-another-order": Refusal(
+        Form(lambda folder, net: timm_folder(folder, net, label_names=None, labels=list(IDS[::-1])), arch="", source="resnet18"),
+        "not in the order of the head", "n01735189", "head's order"),
     "mmpretrain-classes-in-another-order": Refusal(
         Form(saved(lambda s: {"meta": {"CLASSES": IDS[::-1]}, "state_dict": with_mm_head(s)})),
         "not in the order of the head", "meta.CLASSES", "head's order"),
@@ -455,6 +483,15 @@ REFUSED: dict[str, Refusal] = {
     "weights-that-are-no-numbers": Refusal(
         Form(saved(lambda s: {**s, "fc.weight": s["fc.weight"] * float("nan")})), "no numbers", "1 of .*: fc.weight",
         "diverged"),
+    "quantised-weights": Refusal(
+        Form(saved(lambda s: {k: (100 * v).to(torch.int8) if v.ndim > 1 else v for k, v in s.items()})), "int8 in the place of weights",
+        "no floats: .*conv1.0.weight", "as floats"),
+    "complex-weights": Refusal(
+        Form(saved(lambda s: {**s, "fc.weight": s["fc.weight"] * (1 + 1j)})), "complex64 in the place of weights", "fc.weight",
+        "as floats"),
+    "negative-variance": Refusal(
+        Form(saved(lambda s: {k: -v if k.endswith("bn1.running_var") else v for k, v in s.items()})), "negative variances",
+        "bn1.running_var", "another checkpoint"),
     "whole-network-inside": Refusal(
         Form(lambda folder, net: torch.save({"model": net, "epoch": 3}, folder / "c.pth") or folder / "c.pth"),
         "a whole network under 'model'", "only the code of", r"\['model'\].state_dict"),
