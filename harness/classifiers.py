@@ -83,6 +83,7 @@ def open_clip(
     """
     import open_clip as library
 
+    from harness.core.clip_files import find_clip
     from harness.core.weights import create_open_clip
 
     texts = [templates] if isinstance(templates, str) else list(templates)
@@ -110,6 +111,7 @@ def open_clip(
         interpolation=cfg.get("interpolation", "bicubic"),
         crop=1.0,
         crop_mode=_MODES.get(cfg.get("resize_mode") or "shortest", "border"),
+        origin=find_clip(model, weights or None).origin,
         facts={
             "templates": texts,
             "names": Path(names).name if names else f"class list {Path(classes.name).name}",

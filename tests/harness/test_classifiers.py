@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -151,6 +152,113 @@ def test_torchvision_is_measured_by_its_own_code_and_inputs(tmp_path: Path, four
             options = {"arch": "shufflenet_v2_x0_5", "weights": str(tmp_path / "w.pth"), **settings}
             made("harness.classifiers:torchvision", four, **options)
         assert words in str(caught.value)
+
+
+def test_the_name_of_a_published_file_says_which_recipe_feeds_it(tmp_path: Path) -> None:
+    """resnet50-0676ba61.pth is V1 (256 to 224 px); V2, torchvision's default, resizes to 232."""
+    from torchvision.models import ResNet50_Weights
+
+    from harness.classifiers import _recipe
+
+    found = {
+        name: _recipe(ResNet50_Weights, "resnet50", tmp_path / name, "") for name in ("resnet50-0676ba61.pth", "w.pth")
+    }
+    assert found["resnet50-0676ba61.pth"] == (
+        "IMAGENET1K_V1",
+        "torchvision's resnet50 IMAGENET1K_V1, by the name of the file",
+    )
+    recipe, origin = found["w.pth"]
+    assert recipe == "DEFAULT" and "IMAGENET1K_V2, by default: recipes IMAGENET1K_V1 (256 to 224 px)" in origin
+    assert _recipe(ResNet50_Weights, "resnet50", tmp_path / "w.pth", "IMAGENET1K_V1")[0] == "IMAGENET1K_V1"
+    with pytest.raises(UserError, match="is not IMAGENET1K_V2") as caught:
+        _recipe(ResNet50_Weights, "resnet50", tmp_path / "resnet50-0676ba61.pth", "IMAGENET1K_V2")
+    assert "publishes IMAGENET1K_V1" in caught.value.why
+
+
+def test_the_inputs_of_a_recipe_are_those_of_the_file_and_their_origin_is_printed(tmp_path: Path, four: str) -> None:
+    from torchvision import models
+
+    from harness.plan.profile import load_profile
+    from harness.results.subject import Wishes, prepared
+
+    weights = tmp_path / "shufflenetv2_x0.5-f707e7126e.pth"
+    torch.save(models.get_model("shufflenet_v2_x0_5", weights=None, num_classes=4).state_dict(), weights)
+    spec = made("harness.classifiers:torchvision", four, arch="shufflenet_v2_x0_5", weights=str(weights))
+    assert spec.facts == {"inputs": "torchvision shufflenet_v2_x0_5 IMAGENET1K_V1"}
+    with prepared(spec, load_profile("micro").profile, tmp_path, Wishes(four, {}, name="mine")) as found:
+        assert "crop 0.875 (torchvision's shufflenet_v2_x0_5 IMAGENET1K_V1, by the name of the file)" in found.notes[0]
+
+
+OLD_NAMES: dict[str, tuple[str, str, str]] = {
+    "vit_b_32": (r"\.mlp\.(0|3)\.", r".mlp.linear_\1.", "linear_"),
+    "densenet121": (r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", "norm.1"),
+    "mnasnet0_5": ("$", "", ""),
+}
+"""Pattern and replacement that make today's names those of torchvision's published files."""
+
+
+@pytest.mark.parametrize("arch", OLD_NAMES)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_old_names_of_torchvisions_files_are_read_as_torchvision_reads_them(
+    arch: str, prefix: str, tmp_path: Path
+) -> None:
+    from torchvision import models
+
+    from harness.backbones.outside import load_into
+    from harness.core.classes import ClassList
+
+    torch.manual_seed(0)
+    net, other = (models.get_model(arch, weights=None, num_classes=4).eval() for _ in range(2))
+    pattern, old, word = OLD_NAMES[arch]
+    renamed = {prefix + re.sub(pattern, old, key).replace("linear_0", "linear_1").replace("linear_3", "linear_2"): value
+               for key, value in net.state_dict().items()}  # fmt: skip
+    assert not word or sum(word in key for key in renamed) > 10
+    torch.save({"model": renamed}, tmp_path / "w.pth")
+    load_into(other, tmp_path / "w.pth", arch, ClassList("four", tuple("abcd"), tuple("abcd")))
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in net.state_dict().items())
+
+
+def test_the_version_that_a_file_notes_reaches_the_modules_that_rename(tmp_path: Path) -> None:
+    """A module renames by the version in ``_metadata``; torch.save keeps it, also below a wrapper's prefix."""
+    from harness.backbones.matching import Network
+    from harness.backbones.renaming import renamed
+
+    class Part(torch.nn.Module):
+        _version = 3
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(2))
+
+        def _load_from_state_dict(self, state: Any, prefix: str, noted: Any, *rest: Any) -> None:
+            if noted.get("version") == 2 and f"{prefix}old" in state:
+                state[f"{prefix}scale"] = state.pop(f"{prefix}old")
+            super()._load_from_state_dict(state, prefix, noted, *rest)
+
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), Part())
+    wrapped = torch.nn.DataParallel(net).state_dict()
+    wrapped["module.1.old"] = wrapped.pop("module.1.scale")
+    network = Network(net.state_dict(), net.state_dict(), {})
+    for version, expected in ((2, "module.1.scale"), (3, "module.1.old")):
+        wrapped._metadata["module.1"] = {"version": version}
+        torch.save({"state_dict": wrapped}, tmp_path / "w.pth")
+        assert expected in renamed(torch.load(tmp_path / "w.pth"), net, network)["state_dict"]
+
+
+def test_torchvisions_classes_in_another_order_and_a_size_of_another_recipe_are_refused(
+    tmp_path: Path, four: str
+) -> None:
+    from torchvision import models
+
+    net = models.get_model("vit_b_32", weights=None, num_classes=4)
+    torch.save({"model": net.state_dict(), "classes": ["c3", "c2", "c1", "c0"]}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="not in the order of the head"):
+        made("harness.classifiers:torchvision", four, arch="vit_b_32", weights=str(tmp_path / "w.pth"))
+    large = models.get_model("vit_b_32", weights=None, num_classes=4, image_size=384)
+    torch.save(large.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(UserError, match="do not fit") as caught:
+        made("harness.classifiers:torchvision", four, arch="vit_b_16", weights=str(tmp_path / "w.pth"))
+    assert "IMAGENET1K_SWAG_E2E_V1 (384 to 384 px)" in caught.value.fix and "classifier.recipe" in caught.value.fix
 
 
 @pytest.mark.parametrize("arch", ["googlenet", "inception_v3"])
