@@ -27,6 +27,7 @@ from harness.backbones.matching import (
 )
 from harness.backbones.refusals import (
     REST,
+    refuse_blue_first,
     refuse_choice,
     refuse_count,
     refuse_doubtful,
@@ -126,6 +127,8 @@ def take(
     wanted = network.full if outputs else network.body
     check_state({**state, **spare}, wanted, path, REST)
     refuse_unusable(path, state, wanted)
+    if rest.normaliser is not None:
+        refuse_blue_first(path, rest.normaliser[0])
     several = any(one.entry == chosen.entry for one in others)
     return Taken(
         state, kind, chosen.name if several else chosen.entry, outputs, rest.normaliser, tuple(rest.left_out), completed

@@ -13,6 +13,7 @@ from harness.backbones.files import Inert
 from harness.backbones.matching import COUNTER, Candidate, Network, body_of, candidates, head_of
 from harness.backbones.models import create, size_arguments
 from harness.core.errors import UserError
+from harness.core.normalisation import KNOWN
 from harness.core.weights import check_state
 
 FIX = (
@@ -43,6 +44,8 @@ _OUTPUTS = {
     9: "the nine categories of ImageNet-9",
     18291: "ImageNet-22k without the classes of fewer images",
 }
+_LIKE = 0.006
+"""What published means of ImageNet differ by, of pixels in [0, 1]."""
 _NETWORK = re.compile(r"model|net|state_dict|ema|student|teacher|module|encoder|backbone")
 _FAMILY = {
     "resnet": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet10", "resnet26", "resnet50d", "wide_resnet50_2",
@@ -221,6 +224,21 @@ def refuse_unusable(path: Path, state: Mapping[str, torch.Tensor], wanted: Mappi
             f"{path} holds weights that are no numbers",
             f"{len(odd)} of {len(state)} tensors hold NaN or infinite values: {', '.join(odd[:3])}",
             "take a checkpoint from before the training diverged",
+        )
+
+
+def refuse_blue_first(path: Path, mean: Sequence[float]) -> None:
+    """Refuse a normaliser whose mean is ImageNet's in the order blue, green, red.
+
+    Raises:
+        UserError: it is.
+    """
+    if all(abs(value - known) < _LIKE for value, known in zip(mean, KNOWN["imagenet"][0][::-1], strict=True)):
+        raise UserError(
+            f"the normaliser in {path} takes blue first",
+            f"its mean {', '.join(f'{value:.3f}' for value in mean)} is ImageNet's in the order blue, green, red; images are fed as red, "
+            "green, blue here",
+            _OWN,
         )
 
 

@@ -79,6 +79,7 @@ def _open(
     source: Source, listed: ClassList, feed: Resolved, chosen: Mapping[str, Any], weights: str | None, head: Path | None
 ) -> tuple[Taken, Layer | None]:
     """Return what the import will take from a file, and what the weights themselves say of their inputs."""
+    from harness.backbones.configs import stated_in
     from harness.backbones.files import read_checkpoint
     from harness.backbones.models import size_arguments
     from harness.backbones.outside import take
@@ -91,7 +92,8 @@ def _open(
     if taken.outputs:
         owner = head or source.path
         check_labels_in(owner, read_checkpoint(head) if head else content, listed, taken.outputs)
-    said: dict[str, Any] = {} if implied == size else {"image_size": implied}
+    said = stated_in(source.path, content, "mean" in chosen or taken.normaliser is not None)
+    said |= {} if implied == size else {"image_size": implied}
     if taken.normaliser is not None:
         said |= dict(zip(("mean", "std"), taken.normaliser, strict=True))
     return taken, ("the file itself", said) if said else None

@@ -148,6 +148,23 @@ def with_mm_head(state: State) -> State:
     return {f"head.{key}" if key.startswith("fc.") else f"backbone.{key}": value for key, value in state.items()}
 
 
+def mm_config(change: Callable[[str], str] = str) -> Callable[[Path, torch.nn.Module], Path]:
+    """Return a writer of an mmpretrain checkpoint with its configuration, as text."""
+    text = """
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='ResNet', depth=50, style='pytorch', out_indices=(3, )),
+    data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[51.0, 51.0, 51.0], to_rgb=True))
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='ResizeEdge', scale=40, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(type='CenterCrop', crop_size=32),
+    dict(type='PackInputs')]
+data_preprocessor = {'mean': [127.5, 127.5, 127.5], 'std': [51.0, 51.0, 51.0], 'to_rgb': True}
+"""
+    return saved(lambda s: {"meta": {"epoch": 1, "cfg": change(text)}, "state_dict": with_mm_head(s)})
+
+
 def dino(state: State) -> object:
     """Return a checkpoint of DINO's training: two networks, each with a projection head that is no classifier."""
     projection = {"head.mlp.0.weight": torch.ones(8, 256), "head.last_layer.weight_g": torch.ones(9, 1)}
@@ -240,6 +257,10 @@ READ: dict[str, Form] = {
         saved(lambda s: {"state_dict": prefixed(s, "model."), "current_model_state": prefixed(other(), "model."),
               "averaging_state": {}}), kind="ema"),
     "mmpretrain": Form(saved(lambda s: {"meta": {"epoch": 1}, "state_dict": with_mm_head(s)})),
+    "mmpretrain-with-its-configuration": Form(
+        mm_config(), chosen={}, expected={"mean": HALF, "std": (0.2, 0.2, 0.2), "image_size": 32, "crop": 0.8, "interpolation": "bicubic"}),
+    "mmpretrain-with-an-unreadable-configuration": Form(
+        mm_config(lambda _: "a = = b"), chosen={"image_size": 32, "mean": HALF, "std": HALF}),
     "mmengine-ema": Form(saved(mmengine), kind="ema"),
     "last-linear": Form(saved(lambda s: {k.replace("fc.", "last_linear."): v for k, v in s.items()})),
     "dino": Form(saved(dino), kind="ema", features=True),
@@ -455,6 +476,21 @@ REFUSED: dict[str, Refusal] = {
     "labels-of-old-timm-in-another-order": Refusal(
         Form(lambda folder, net: timm_folder(folder, net, label_names=None, labels=list(IDS[::-1])), arch="", source="resnet18"),
         "not in the order of the head", "n01735189", "head's order"),
+    "mmpretrain-blue-first": Refusal(
+        Form(mm_config(lambda text: text.replace("to_rgb=True", "to_rgb=False"))), "takes blue first", "to_rgb=False", "--classifier"),
+    "mmpretrain-blue-first-by-default": Refusal(
+        Form(mm_config(lambda text: text.replace(", to_rgb=True", ""))), "takes blue first", "no to_rgb", "--classifier"),
+    "mmpretrain-in-caffes-style": Refusal(
+        Form(mm_config(lambda text: text.replace("pytorch", "caffe"))), "Caffe's style", "1 x 1 convolution", "--classifier"),
+    "mmpretrain-with-two-normalisations": Refusal(
+        Form(mm_config(lambda text: text.replace("mean=[127.5", "mean=[128"))), "several normalisations", "128.0.* and |127.5.* and",
+        "--normalisation"),
+    "mmpretrain-with-a-damaged-configuration": Refusal(
+        Form(mm_config(lambda _: "a = = b")), "configuration in .* cannot be read", "no Python text", "--normalisation"),
+    "normaliser-of-blue-first": Refusal(
+        Form(saved(lambda s: {"pixel_mean": torch.tensor([103.53, 116.28, 123.675]).view(3, 1, 1),
+                              "pixel_std": torch.tensor([57.375, 57.12, 58.395]).view(3, 1, 1), **prefixed(s, "model.")})),
+        "takes blue first", "0.406, 0.456, 0.485", "--classifier"),
     "mmpretrain-classes-in-another-order": Refusal(
         Form(saved(lambda s: {"meta": {"CLASSES": IDS[::-1]}, "state_dict": with_mm_head(s)})),
         "not in the order of the head", "meta.CLASSES", "head's order"),
