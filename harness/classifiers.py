@@ -22,6 +22,8 @@ from harness.core.weights import FIX
 TEMPLATES = ("a photo of a {}.",)
 _MODES = {"shortest": "center", "squash": "squash"}
 """open_clip's ``resize_mode`` by timm's ``crop_mode``; the third, ``longest``, pads to a square."""
+_CLASSIFIERS = ("ForImageClassification", "ForImageClassificationWithTeacher")
+"""How transformers' classes of networks with logits of images end; the second averages its two heads."""
 _OWN_INPUTS = ("googlenet", "inception_v3")
 """Networks of torchvision whose published weights were trained on inputs in [-1, 1]; their constructors know both."""
 
@@ -280,7 +282,7 @@ def _class_of(config: dict[str, Any], auto: Any) -> Any:
     """
     import transformers as library
 
-    named = [name for name in config.get("architectures") or () if name.endswith("ForImageClassification")]
+    named = [name for name in config.get("architectures") or () if name.endswith(_CLASSIFIERS)]
     if not named:
         raise UserError(
             f"a {config.get('model_type', 'network')} without a head of classes",

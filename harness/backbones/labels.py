@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from harness.core.errors import UserError
 from harness.images.label_names import match_label_names
 
 _PLACEHOLDER = re.compile(r"(label|class)?[ _-]?\d+", re.IGNORECASE)
+BACKGROUND = "background"
+"""The first of 1001 outputs, before ImageNet's thousand classes."""
 _NUMBER = re.compile(r"\d+$")
 _PLACES = (
     "class_to_idx",
@@ -107,6 +110,9 @@ def check_labels(place: str, labels: Sequence[str], classes: ClassList, outputs:
         raise UserError(
             f"--classes {classes.name} does not fit the head", f"{place} names {len(labels)} classes, the list {len(classes)}", _FIX
         )  # fmt: skip
+    if {labels[0], classes.ids[0]} == {BACKGROUND} and len(labels) > 1:
+        check_labels(place, labels[1:], replace(classes, ids=classes.ids[1:], names=classes.names[1:]))
+        return
     plain = [_plain(name) for name in labels]
     if plain == [_plain(name) for name in classes.names]:
         return

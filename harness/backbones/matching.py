@@ -46,9 +46,10 @@ _NORMALISERS = {
     "mean": ("std", "sigma"), "new_mean": ("new_std",), "_mean": ("_std",), "mu": ("sigma", "std"), "pixel_mean": ("pixel_std",),
     "image_mean": ("image_std",), "means": ("stds", "sds"),
 }  # fmt: skip
-_HEAD = re.compile(
-    r"(?P<owner>(?:.*?\.)??)(?P<head>head\.fc|heads\.head|head|fc|classifier|last_linear|linear)\.(?P<part>weight|bias)"
-)
+_HEADS = r"head\.fc|heads\.head|head|fc|classifier|last_linear|linear"
+_HEAD = re.compile(rf"(?P<owner>(?:.*?\.)??)(?P<head>{_HEADS})\.(?P<part>weight|bias)")
+_INNER_HEAD = re.compile(rf"(?:.*?\.)??(?:{_HEADS})\.(?:\d+\.)+(?:weight|bias)")
+"""A layer of a head that is a sequence (``fc.1.weight``): what stands between its layers has no weights, so that no file says it."""
 _PRETEXT = ("head", "projector", "projection_head", "predictor", "prototypes", "queue", "queue_ptr", "decoder", "mask_token",
             "decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred")  # fmt: skip
 """Parts of self-supervised trainings beside the network; left out, and named, where the file has no classifier head."""
@@ -233,6 +234,11 @@ def head_layers(keys: Iterable[str]) -> list[str]:
     """Return the names of classifier heads whose weights are among these names."""
     found = (match for key in keys if (match := _HEAD.fullmatch(key)))
     return [match[0].removesuffix(".weight") for match in found if match["part"] == "weight"]
+
+
+def inner_heads(keys: Iterable[str]) -> list[str]:
+    """Return the layers of heads that are sequences, among these names of tensors."""
+    return sorted({key.rpartition(".")[0] for key in keys if _INNER_HEAD.fullmatch(key)})
 
 
 def linear_layers(content: Mapping[str, Any]) -> list[tuple[str, torch.Tensor, torch.Tensor]]:

@@ -20,6 +20,7 @@ from harness.backbones.matching import (
     candidates,
     head_layers,
     head_of,
+    inner_heads,
     linear_layers,
     network_of,
     same_tensors,
@@ -32,6 +33,7 @@ from harness.backbones.refusals import (
     refuse_count,
     refuse_doubtful,
     refuse_misfit,
+    refuse_sequence,
     refuse_unusable,
     refuse_weights,
 )
@@ -118,6 +120,11 @@ def take(
     outputs = _outputs(path, chosen, network, {} if head_file else head, classes)
     others = [one for one in places if one is not chosen]
     rest = sort_rest(chosen, others, network, head if outputs else {}, not outputs)
+    if inner := inner_heads(rest.unexpected):
+        if head_file is None:
+            raise refuse_sequence(path, inner)
+        rest.left_out += inner
+        rest.unexpected = [key for key in rest.unexpected if key.rpartition(".")[0] not in inner]
     state = _assemble(chosen, network, head if outputs else {})
     if head_file is not None:
         state |= _linear_head(head_file, network, classes)
@@ -183,6 +190,9 @@ def _linear_head(path: Path, network: Network, classes: int) -> State:
         UserError: the file holds no linear layer, or several, or one of other features; or the class count differs.
     """
     found = linear_layers(read_checkpoint(path))
+    if len(found) > 1:
+        inner = inner_heads(f"{name}.weight" for name, _, _ in found)
+        found = [one for one in found if one[0] in inner] or found
     weight = next((name for name in network.head if name.endswith("weight")), "")
     if len(found) != 1 or len(network.head) != 2:
         raise UserError(

@@ -12,6 +12,7 @@ import torch
 from harness.backbones.files import Inert
 from harness.backbones.matching import COUNTER, Candidate, Network, body_of, candidates, head_of
 from harness.backbones.models import create, size_arguments
+from harness.backbones.preprocessing import SMALL_NETWORKS, in_words, of_timm
 from harness.core.errors import UserError
 from harness.core.normalisation import KNOWN
 from harness.core.weights import check_state
@@ -52,7 +53,8 @@ _FAMILY = {
                "resnext50_32x4d"),
     "vit": ("vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224", "vit_large_patch16_224",
             "vit_small_patch32_224", "vit_base_patch32_224", "vit_small_patch14_dinov2", "vit_base_patch14_dinov2",
-            "deit_tiny_distilled_patch16_224", "deit_small_distilled_patch16_224", "vit_small_patch8_224", "vit_base_patch8_224"),
+            "deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224", "deit_tiny_distilled_patch16_224",
+            "deit_small_distilled_patch16_224", "deit_base_distilled_patch16_224", "vit_small_patch8_224", "vit_base_patch8_224"),
     "convnext": ("convnext_tiny", "convnext_small", "convnext_base", "convnext_large", "convnextv2_tiny", "convnextv2_base"),
 }  # fmt: skip
 """Relatives that are tried for a suggestion, by the beginning of the name."""
@@ -91,7 +93,7 @@ def refuse_misfit(
         raise UserError(
             f"{path} does not hold a {arch}",
             f"its tensors are those of {' or '.join(other)}: {_difference(network, nearest)}",
-            f"write --arch {other[0]}",
+            f"write --arch {' or '.join(_with_mean(name) for name in other)}: the name that the weights were trained under",
         )
     for pattern, whose, fix in _FOREIGN:
         if any(re.search(pattern, key) for key in nearest.tensors):
@@ -123,11 +125,17 @@ def _difference(network: Network, nearest: Candidate) -> str:
     return f"{held} of {len(network.wanted)} names agree"
 
 
+def _with_mean(arch: str) -> str:
+    """Return an architecture with the mean that its name implies: relatives of equal tensors differ in their inputs."""
+    stated = None if arch in SMALL_NETWORKS else of_timm(arch)
+    return f"{arch} ({in_words('mean', stated[1]['mean'])})" if stated else arch
+
+
 def _fitting(content: Mapping[str, Any], arch: str) -> list[str]:
     """Return relatives of an architecture whose tensors a file holds."""
     family = next((names for start, names in _FAMILY.items() if arch.removeprefix("wide_").startswith(start)), ())
     if arch.startswith("deit"):
-        family = _FAMILY["vit"]
+        family = tuple(sorted(_FAMILY["vit"], key=lambda name: not name.startswith("deit")))
     return [
         name
         for name in family
@@ -147,6 +155,16 @@ def refuse_count(path: Path, outputs: int, listed: int) -> UserError:
         f"the class list does not fit {path}",
         f"the checkpoint has {outputs} outputs{known}, the list {listed} classes",
         fix,
+    )
+
+
+def refuse_sequence(path: Path, layers: Sequence[str]) -> UserError:
+    """Return the error of a head that is a sequence of layers."""
+    alone = f"if that is dropout alone, give the layer by itself: --head {path}; else {_OWN}"
+    return UserError(
+        f"the head in {path} is a sequence of layers",
+        f"it lies under {', '.join(layers)}; what stands before or between has no weights, so the file does not say what it is",
+        alone if len(layers) == 1 else _OWN,
     )
 
 
@@ -242,11 +260,18 @@ def refuse_blue_first(path: Path, mean: Sequence[float]) -> None:
         )
 
 
-def size_of(content: Mapping[str, Any], arch: str, image_size: int) -> int:
-    """Return the side in pixels that the position embedding of a plain transformer implies; `image_size` if it implies none."""
-    kwargs = size_arguments(arch, image_size)
-    if not kwargs:
+def size_of(content: Mapping[str, Any], arch: str, image_size: int, arguments: Mapping[str, Any]) -> int:
+    """Return the side in pixels that the position embedding of a plain transformer implies; `image_size` if it implies none.
+
+    Args:
+        content: What `files.read_checkpoint` returned.
+        arch: Architecture name.
+        image_size: Side in pixels that is known otherwise.
+        arguments: Other constructor arguments, such as the side of its patches.
+    """
+    if not size_arguments(arch, image_size):
         return image_size
+    kwargs = {**arguments, **size_arguments(arch, image_size)}
     with torch.device("meta"):
         model: Any = create(arch, 0, **kwargs)
     network = body_of(arch, kwargs)

@@ -86,7 +86,7 @@ def _open(
     from harness.backbones.refusals import size_of
 
     arch, size, content = base_name(source.arch), feed.values.image_size, read_checkpoint(source.path)
-    implied = size if "image_size" in chosen else size_of(content, arch, size)
+    implied = size if "image_size" in chosen else size_of(content, arch, size, source.arguments)
     arguments = {**source.arguments, **size_arguments(arch, implied)}
     taken = take(source.path, content, arch, len(listed), weights, arguments, head)
     if taken.outputs:

@@ -12,13 +12,18 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from timm.data import ImageNetInfo
 
 from harness.backbones.models import create
+from harness.core.classes import load_classes
 
 State = dict[str, torch.Tensor]
 IDS = ("n01558993", "n01692333", "n01729322", "n01735189")
 NINE = ("00_dog", "01_bird", "02_wheeled vehicle", "03_reptile", "04_carnivore", "05_insect", "06_musical instrument", "07_primate",
         "08_fish")  # fmt: skip
+IN1K = load_classes("imagenet1k")
+NAMES = tuple(ImageNetInfo("imagenet-1k").index_to_description(place, detailed=False) for place in range(1000))
+"""WordNet's lemmas, as networks of transformers list them."""
 HALF = (0.5, 0.5, 0.5)
 
 
@@ -261,6 +266,16 @@ READ: dict[str, Form] = {
         mm_config(), chosen={}, expected={"mean": HALF, "std": (0.2, 0.2, 0.2), "image_size": 32, "crop": 0.8, "interpolation": "bicubic"}),
     "mmpretrain-with-an-unreadable-configuration": Form(
         mm_config(lambda _: "a = = b"), chosen={"image_size": 32, "mean": HALF, "std": HALF}),
+    "background-before-the-thousand": Form(
+        saved(lambda s: {"model": s, "classes": ["background", *NAMES]}), outputs=1001, classes=("background", *IN1K.ids)),
+    "timm-folder-of-another-patch": Form(
+        lambda folder, net: timm_folder(folder, net, architecture="vit_tiny_patch16_224", model_args={"img_size": 64, "patch_size": 8}),
+        arch="", source="vit_tiny_patch16_224", kwargs={"img_size": 64, "patch_size": 8}, chosen={}, expected={"image_size": 64}),
+    "head-behind-dropout": Form(
+        saved(lambda s: {k.replace("fc.", "fc.1."): v for k, v in s.items()}), head="c.pth"),
+    "transformer-head-behind-dropout": Form(
+        saved(lambda s: {f"model.{k.replace('head.', 'head.1.')}": v for k, v in s.items()}), arch="vit_tiny_patch16_224", head="c.pth",
+        kwargs={"img_size": 64}, chosen={"image_size": 64}),
     "mmengine-ema": Form(saved(mmengine), kind="ema"),
     "last-linear": Form(saved(lambda s: {k.replace("fc.", "last_linear."): v for k, v in s.items()})),
     "dino": Form(saved(dino), kind="ema", features=True),
@@ -396,6 +411,22 @@ REFUSED: dict[str, Refusal] = {
         "leave --weights out"),
     "another-network": Refusal(
         Form(saved(dict), arch="resnet34", source="resnet18"), "does not hold a resnet34", "those of resnet18", "--arch resnet18"),
+    "relative-of-other-inputs": Refusal(
+        Form(saved(dict), arch="deit_tiny_patch16_224", source="deit_small_patch16_224", chosen={}), "does not hold a deit_tiny",
+        "those of deit_small_patch16_224 or vit_small",
+        r"--arch deit_small_patch16_224 \(mean 0.485,0.456,0.406\) or vit_small_patch16_224 \(mean 0.5\)"),
+    "head-of-a-sequence": Refusal(
+        Form(saved(lambda s: {k.replace("fc.", "fc.1."): v for k, v in s.items()})), "is a sequence of layers", "under fc.1;",
+        "dropout alone, .*--head"),
+    "head-of-two-layers": Refusal(
+        Form(saved(lambda s: {**{k.replace("fc.", "fc.2."): v for k, v in s.items()}, "fc.0.weight": torch.ones(256, 256),
+                              "fc.0.bias": torch.ones(256)})), "is a sequence of layers", "under fc.0, fc.2", "^--classifier"),
+    "timm-folder-of-grey-images": Refusal(
+        Form(lambda folder, net: timm_folder(folder, net, model_args={"in_chans": 1}), arch="", source="resnet18", kwargs={"in_chans": 1},
+             chosen={}), "square images of three colours", "1 channels", "--classifier"),
+    "timm-folder-of-oblong-images": Refusal(
+        Form(lambda folder, net: timm_folder(folder, net, pretrained_cfg={"input_size": [3, 64, 32]}), arch="", source="resnet18",
+             chosen={}), "square images of three colours", "64 x 32", "--classifier"),
     "left-over-tensors": Refusal(
         Form(saved(lambda s: {**s, "layer1.0.gamma": torch.ones(3)})), "do not fit", "unexpected: layer1.0.gamma",
         "this network alone"),
