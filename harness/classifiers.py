@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from harness.backbones.files import read_checkpoint
 from harness.backbones.loaded import ClassifierSpec
 from harness.core.classes import ClassList
 from harness.core.errors import DataMissing, UserError
-from harness.core.weights import FIX
 
 TEMPLATES = ("a photo of a {}.",)
 _MODES = {"shortest": "center", "squash": "squash"}
@@ -85,6 +85,7 @@ def open_clip(
     """
     import open_clip as library
 
+    from harness.backbones.refusals import refuse_unusable
     from harness.core.clip_files import find_clip
     from harness.core.weights import create_open_clip
 
@@ -95,6 +96,7 @@ def open_clip(
         )
     listed = _names(names, classes)
     network = create_open_clip(model, weights or None).eval()
+    refuse_unusable(Path(weights or model), network.state_dict(), network.state_dict())
     tokenizer = library.get_tokenizer(model)
     rows = []
     with torch.no_grad():
@@ -178,7 +180,8 @@ def torchvision(
     if own:
         options = {**own, "init_weights": False}
     network = models.get_model(arch, weights=None, num_classes=len(classes), **options)
-    fix = f"{FIX}; inputs: {_sizes(published)} (classifier.recipe)" if len(published) > 1 else FIX
+    fix = "name the classifier.arch of these weights"
+    fix += f"; sizes differ by classifier.recipe: {_sizes(published)}" if len(published) > 1 else ""
     load_into(network, Path(weights).expanduser(), f"torchvision's {arch}", classes, fix)
     return ClassifierSpec(
         network.eval(),
@@ -243,6 +246,7 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
 
     from harness.backbones.labels import check_labels, in_order
     from harness.backbones.processors import inputs_of
+    from harness.backbones.refusals import refuse_unusable
     from harness.core.weights import load_pretrained
 
     place = Path(folder).expanduser()
@@ -254,6 +258,8 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
     config = json.loads((place / "config.json").read_text("utf-8"))
     kind = _class_of(config, AutoModelForImageClassification)
     network = load_pretrained(kind, place, local_files_only=True)
+    state = network.state_dict()
+    refuse_unusable(place, {**state, **_cast(place, state)}, state)
     if network.config.num_labels != len(classes):
         raise UserError(
             f"the class list does not fit {folder}",
@@ -272,6 +278,20 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
         crop=fed.crop,
         crop_mode=fed.crop_mode,
     )
+
+
+def _cast(place: Path, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a folder that are no floats and that transformers has cast to the network's floats, by name."""
+    files = [path for pattern in ("model*.safetensors", "pytorch_model*.bin") for path in sorted(place.glob(pattern))]
+    return {
+        name: value
+        for path in files
+        for name, value in read_checkpoint(path).items()
+        if isinstance(value, torch.Tensor)
+        and name in state
+        and not value.is_floating_point()
+        and state[name].is_floating_point()
+    }
 
 
 def _class_of(config: dict[str, Any], auto: Any) -> Any:

@@ -40,7 +40,7 @@ from harness.backbones.refusals import (
 from harness.backbones.renaming import load_versioned, renamed
 from harness.core.classes import ClassList
 from harness.core.errors import UserError
-from harness.core.weights import FIX, check_state, refuse_partial
+from harness.core.weights import check_state, refuse_partial
 
 KINDS = ("ema", "raw")
 
@@ -227,7 +227,7 @@ def _assemble(chosen: Candidate, network: Network, head: Mapping[str, str]) -> S
     return state
 
 
-def load_into(model: torch.nn.Module, path: Path, name: str, classes: ClassList, fix: str = FIX) -> None:
+def load_into(model: torch.nn.Module, path: Path, name: str, classes: ClassList, fix: str) -> None:
     """Load the weights of a file into a network of another library, strictly.
 
     Old names are renamed as the network's modules do it.

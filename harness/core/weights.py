@@ -16,7 +16,7 @@ from harness.core.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-FIX = "use the configuration and the weights of the same model"
+_FIX = "use the configuration and the weights of the same model"
 _SHOWN = 3
 _TEXT_PREFIX = "text_model."
 _POSITIONS = ("visual.positional_embedding", "positional_embedding", "text.positional_embedding")
@@ -27,7 +27,7 @@ def refuse_partial(
     missing: Iterable[str],
     unexpected: Iterable[str],
     shapes: Iterable[str] = (),
-    fix: str = FIX,
+    fix: str = _FIX,
     error: type[UserError] = UserError,
 ) -> None:
     """Raise an error that names the file and the tensors if there is any.
@@ -58,7 +58,7 @@ def check_state(
     state: Mapping[str, Tensor],
     wanted: Mapping[str, Tensor],
     source: object,
-    fix: str = FIX,
+    fix: str = _FIX,
     error: type[UserError] = UserError,
 ) -> None:
     """Compare a state dict with a network's: the same names, the same shapes.
@@ -97,11 +97,11 @@ def load_pretrained(kind: Any, source: str | Path, **options: Any) -> Any:
         # Shapes that differ are reported with the keys; without this option the error may not name them.
         model, info = kind.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, **options)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"the weights in {source} cannot be loaded", _one_line(error), FIX) from error
+        raise UserError(f"the weights in {source} cannot be loaded", _one_line(error), _FIX) from error
     shapes = {each if isinstance(each, str) else each[0] for each in info["mismatched_keys"]}
     refuse_partial(source, set(info["missing_keys"]) - shapes, info["unexpected_keys"], shapes)
     if info.get("error_msgs"):
-        raise UserError(f"the weights in {source} cannot be loaded", str(info["error_msgs"][0]), FIX)
+        raise UserError(f"the weights in {source} cannot be loaded", str(info["error_msgs"][0]), _FIX)
     return model
 
 
@@ -148,9 +148,10 @@ def create_open_clip(name: str, pretrained: str | None, **options: Any) -> Any:
     except RuntimeError as error:
         if "loading state_dict" not in str(error):
             raise
-        raise UserError(f"the weights of {name} do not fit the network", _one_line(error), FIX) from error
+        raise UserError(f"the weights of {name} do not fit the network", _one_line(error), _FIX) from error
     if path is not None:
         held, wanted = _shapes(path), {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        _refuse_cast(path, model.state_dict())
         other = [key for key in _POSITIONS if key in held and held[key] != wanted.get(key, held[key])]
         refuse_partial(path, (), (), [f"{key} {held[key]} instead of {wanted[key]}" for key in other])
     return model
@@ -190,6 +191,29 @@ def _open_clip_file(name: str, pretrained: str | None) -> Path | None:
 
     found = _find_checkpoint_in_dir(Path(name.removeprefix("local-dir:")))
     return Path(found) if found else None
+
+
+def _refuse_cast(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse whole numbers in the place of weights, which open_clip casts.
+
+    Raises:
+        UserError: there are any.
+    """
+    from open_clip.factory import load_state_dict
+
+    held = load_state_dict(str(path)) if path.suffix not in (".npz", ".npy") else {}
+    odd = [
+        key
+        for key, value in held.items()
+        if key in state and state[key].is_floating_point() and not value.is_floating_point()
+    ]
+    if odd:
+        kind = str(held[odd[0]].dtype).removeprefix("torch.")
+        raise UserError(
+            f"{path} holds {kind} in the place of weights",
+            f"{len(odd)} tensors are no floats: {', '.join(odd[:_SHOWN])}; the scale of a quantised tensor is not in it",
+            "save the weights as floats where their scale is known",
+        )
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:

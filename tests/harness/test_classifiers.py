@@ -304,6 +304,42 @@ def test_transformers_is_measured_by_its_own_code_and_inputs(tmp_path: Path, fou
         made("harness.classifiers:transformers", four, folder=str(tmp_path / "vit"))
 
 
+def test_networks_with_a_distilled_head_are_classifiers_too() -> None:
+    from transformers import AutoModelForImageClassification, DeiTForImageClassificationWithTeacher
+
+    from harness.classifiers import _class_of
+
+    config = {"architectures": ["DeiTForImageClassificationWithTeacher"]}
+    assert _class_of(config, AutoModelForImageClassification) is DeiTForImageClassificationWithTeacher
+
+
+def test_weights_of_other_libraries_that_are_no_numbers_are_refused(tmp_path: Path, four: str) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic", num_labels=4)
+    ResNetForImageClassification(config).save_pretrained(tmp_path / "net")
+    (tmp_path / "net" / "preprocessor_config.json").write_text("{}")
+    clip = Path(shutil.copytree(clip_folder("base"), tmp_path / "clip"))
+    changes: Any = ((tmp_path / "net" / "model.safetensors", "running_var", -1.0, "negative variances"),
+                    (tmp_path / "net" / "model.safetensors", "running_var", float("nan"), "no numbers"),
+                    (tmp_path / "net" / "model.safetensors", "running_var", 3, "int8 in the place of weights"),
+                    (clip / "open_clip_model.safetensors", "logit_scale", float("nan"), "no numbers"),
+                    (clip / "open_clip_model.safetensors", "logit_scale", 3, "int8 in the place of weights"))  # fmt: skip
+    for path, word, value, message in changes:
+        state = load_file(path)
+        key = next(key for key in state if key.endswith(word))
+        kind = torch.int8 if isinstance(value, int) else torch.float32
+        save_file({**state, key: torch.full_like(state[key], value, dtype=kind)}, path, metadata={"format": "pt"})
+        with pytest.raises(UserError, match=message):
+            if path.parent == clip:
+                made("harness.classifiers:open_clip", "micro", model=f"local-dir:{clip}")
+            else:
+                made("harness.classifiers:transformers", four, folder=str(path.parent))
+
+
 BASE = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "resample": 2, "image_mean": [0.4] * 3,
         "image_std": [0.3] * 3}  # fmt: skip
 
