@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -23,6 +22,8 @@ from harness.core.resources import cache_folder
 from harness.microworld.towers import clip_folder
 from harness.plan.model import Selection
 from harness.plan.planner import Planner
+from harness.plan.profile import load_profile
+from harness.results.subject import Wishes, prepared
 from harness.run.job import Job, execute
 
 Run = Callable[..., Any]
@@ -178,71 +179,12 @@ def test_the_name_of_a_published_file_says_which_recipe_feeds_it(tmp_path: Path)
 def test_the_inputs_of_a_recipe_are_those_of_the_file_and_their_origin_is_printed(tmp_path: Path, four: str) -> None:
     from torchvision import models
 
-    from harness.plan.profile import load_profile
-    from harness.results.subject import Wishes, prepared
-
     weights = tmp_path / "shufflenetv2_x0.5-f707e7126e.pth"
     torch.save(models.get_model("shufflenet_v2_x0_5", weights=None, num_classes=4).state_dict(), weights)
     spec = made("harness.classifiers:torchvision", four, arch="shufflenet_v2_x0_5", weights=str(weights))
     assert spec.facts == {"inputs": "torchvision shufflenet_v2_x0_5 IMAGENET1K_V1"}
     with prepared(spec, load_profile("micro").profile, tmp_path, Wishes(four, {}, name="mine")) as found:
         assert "crop 0.875 (torchvision's shufflenet_v2_x0_5 IMAGENET1K_V1, by the name of the file)" in found.notes[0]
-
-
-OLD_NAMES: dict[str, tuple[str, str, str]] = {
-    "vit_b_32": (r"\.mlp\.(0|3)\.", r".mlp.linear_\1.", "linear_"),
-    "densenet121": (r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", "norm.1"),
-    "mnasnet0_5": ("$", "", ""),
-}
-"""Pattern and replacement that make today's names those of torchvision's published files."""
-
-
-@pytest.mark.parametrize("arch", OLD_NAMES)
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_old_names_of_torchvisions_files_are_read_as_torchvision_reads_them(
-    arch: str, prefix: str, tmp_path: Path
-) -> None:
-    from torchvision import models
-
-    from harness.backbones.outside import load_into
-    from harness.core.classes import ClassList
-
-    torch.manual_seed(0)
-    net, other = (models.get_model(arch, weights=None, num_classes=4).eval() for _ in range(2))
-    pattern, old, word = OLD_NAMES[arch]
-    renamed = {prefix + re.sub(pattern, old, key).replace("linear_0", "linear_1").replace("linear_3", "linear_2"): value
-               for key, value in net.state_dict().items()}  # fmt: skip
-    assert not word or sum(word in key for key in renamed) > 10
-    torch.save({"model": renamed}, tmp_path / "w.pth")
-    load_into(other, tmp_path / "w.pth", arch, ClassList("four", tuple("abcd"), tuple("abcd")))
-    assert all(torch.equal(value, other.state_dict()[key]) for key, value in net.state_dict().items())
-
-
-def test_the_version_that_a_file_notes_reaches_the_modules_that_rename(tmp_path: Path) -> None:
-    """A module renames by the version in ``_metadata``; torch.save keeps it, also below a wrapper's prefix."""
-    from harness.backbones.matching import Network
-    from harness.backbones.renaming import renamed
-
-    class Part(torch.nn.Module):
-        _version = 3
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = torch.nn.Parameter(torch.ones(2))
-
-        def _load_from_state_dict(self, state: Any, prefix: str, noted: Any, *rest: Any) -> None:
-            if noted.get("version") == 2 and f"{prefix}old" in state:
-                state[f"{prefix}scale"] = state.pop(f"{prefix}old")
-            super()._load_from_state_dict(state, prefix, noted, *rest)
-
-    net = torch.nn.Sequential(torch.nn.Linear(2, 2), Part())
-    wrapped = torch.nn.DataParallel(net).state_dict()
-    wrapped["module.1.old"] = wrapped.pop("module.1.scale")
-    network = Network(net.state_dict(), net.state_dict(), {})
-    for version, expected in ((2, "module.1.scale"), (3, "module.1.old")):
-        wrapped._metadata["module.1"] = {"version": version}
-        torch.save({"state_dict": wrapped}, tmp_path / "w.pth")
-        assert expected in renamed(torch.load(tmp_path / "w.pth"), net, network)["state_dict"]
 
 
 def test_torchvisions_classes_in_another_order_and_a_size_of_another_recipe_are_refused(
@@ -340,101 +282,9 @@ def test_weights_of_other_libraries_that_are_no_numbers_are_refused(tmp_path: Pa
                 made("harness.classifiers:transformers", four, folder=str(path.parent))
 
 
-BASE = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "resample": 2, "image_mean": [0.4] * 3,
-        "image_std": [0.3] * 3}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("settings", "mean", "std", "crop", "flipped"),
-    [
-        ({}, 0.4, 0.3, 1.0, False),
-        ({"do_normalize": False}, 0.0, 1.0, 1.0, False),
-        ({"rescale_factor": 1 / 127.5}, 0.2, 0.15, 1.0, False),
-        ({"do_rescale": False}, 0.4 / 255, 0.3 / 255, 1.0, False),
-        ({"image_mean": None, "image_std": None}, 0.5, 0.5, 1.0, False),
-        ({"image_processor_type": "MobileViTImageProcessor", "do_flip_channel_order": True, "size": {"shortest_edge": 40},
-          "crop_size": {"height": 32, "width": 32}, "do_normalize": False}, 0.0, 1.0, 0.8, True),
-        ({"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 32}, "crop_pct": 0.875}, 0.4, 0.3, 0.875, False),
-    ],
-)  # fmt: skip
-def test_the_image_processor_of_transformers_is_followed_whatever_its_settings(
-    settings: Mapping[str, Any], mean: float, std: float, crop: float, flipped: bool, tmp_path: Path
-) -> None:
-    from harness.backbones.processors import inputs_of
-
-    feed = {name: value for name, value in {**BASE, **settings}.items() if value is not None}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(feed))
-    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    found = inputs_of(tmp_path)
-    assert found.mean == pytest.approx((mean,) * 3, rel=1e-3, abs=1e-6) and found.std == pytest.approx(
-        (std,) * 3, rel=1e-3
-    )
-    assert (found.image_size, found.crop, found.flipped) == (32, pytest.approx(crop), flipped)
-
-
-CROPS: Mapping[str, Any] = {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32},
-                            "image_processor_type": "CLIPImageProcessor"}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("settings", "mode"),
-    [
-        ({}, "squash"),
-        ({"image_processor_type": "DeiTImageProcessor", "size": {"height": 40, "width": 40}, "do_center_crop": True,
-          "crop_size": {"height": 32, "width": 32}}, "squash"),
-        ({"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 384}}, "squash"),
-        ({"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 32}, "crop_pct": 0.875}, "center"),
-        (CROPS, "center"),
-    ],
-)  # fmt: skip
-def test_a_processor_that_squashes_images_is_told_from_one_that_crops(
-    settings: Mapping[str, Any], mode: str, tmp_path: Path
-) -> None:
-    """The two differ on images that are not square; the probe is one."""
-    from harness.backbones.processors import inputs_of
-
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**BASE, **settings}))
-    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    assert inputs_of(tmp_path).crop_mode == mode
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda image: image.crop((0, 0, 512, 512)), "middle"),
-        (lambda image: image.resize((512, 341)) if image.width > 512 else image, "of an image of 768 x 512"),
-    ],
-)
-def test_a_processor_that_shows_another_part_of_an_image_is_refused(
-    change: Callable[..., Any], words: str, tmp_path: Path
-) -> None:
-    from types import SimpleNamespace
-
-    import numpy as np
-    from PIL import Image
-
-    from harness.backbones.processors import measured
-
-    def process(images: list[Any], **_: object) -> Any:
-        side = Image.new("RGB", (512, 512))
-        changed = change(images[0])
-        side.paste(changed, ((512 - changed.width) // 2, (512 - changed.height) // 2))
-        return {"pixel_values": np.asarray(side.resize((64, 64)), "float32").transpose(2, 0, 1)[None] / 255}
-
-    class Processor(SimpleNamespace):
-        def __call__(self, images: list[Any], **options: object) -> Any:
-            return process(images, **options)
-
-    with pytest.raises(UserError, match="cannot be followed") as caught:
-        measured(Processor(size={}, resample=2, do_resize=True), tmp_path)
-    assert words in caught.value.why
-
-
 @pytest.mark.parametrize("module", [True, False])
 def test_a_classifier_that_does_not_crop_the_centre_is_a_warning_that_is_recorded(module: bool, tmp_path: Path) -> None:
     from harness.backbones.live import find_live
-    from harness.plan.profile import load_profile
-    from harness.results.subject import Wishes, prepared
 
     net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 12)).eval()
     feed: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3} if module else {}
@@ -453,18 +303,6 @@ def test_the_resize_mode_of_open_clip_is_the_crop_mode(stated: str, mode: str, t
     config["preprocess_cfg"]["resize_mode"] = stated
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     assert made("harness.classifiers:open_clip", "micro", model=f"local-dir:{folder}").crop_mode == mode
-
-
-def test_an_image_processor_that_pads_or_does_not_resize_is_refused(tmp_path: Path) -> None:
-    from harness.backbones.processors import inputs_of
-
-    crop = {"do_center_crop": True, "crop_size": {"height": 48, "width": 48}, "image_processor_type": "CLIPImageProcessor",
-            "size": {"shortest_edge": 32}}  # fmt: skip
-    for settings, words in (({"do_resize": False}, "does not resize"), (crop, "pads")):
-        (tmp_path / "preprocessor_config.json").write_text(json.dumps({**BASE, **settings}))
-        (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-        with pytest.raises(UserError, match=words):
-            inputs_of(tmp_path)
 
 
 # --- functions of one's own ---------------------------------------------------------------------------------------------
