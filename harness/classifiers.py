@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from harness.backbones.files import read_checkpoint
 from harness.backbones.loaded import ClassifierSpec
 from harness.core.classes import ClassList
 from harness.core.errors import DataMissing, UserError
 
 TEMPLATES = ("a photo of a {}.",)
+_MODES = {"shortest": "center", "squash": "squash"}
+"""open_clip's ``resize_mode`` by timm's ``crop_mode``; the third, ``longest``, pads to a square."""
+_CLASSIFIERS = ("ForImageClassification", "ForImageClassificationWithTeacher")
+"""How transformers' classes of networks with logits of images end; the second averages its two heads."""
 _OWN_INPUTS = ("googlenet", "inception_v3")
 """Networks of torchvision whose published weights were trained on inputs in [-1, 1]; their constructors know both."""
 
@@ -80,6 +85,8 @@ def open_clip(
     """
     import open_clip as library
 
+    from harness.backbones.refusals import refuse_unusable
+    from harness.core.clip_files import find_clip
     from harness.core.weights import create_open_clip
 
     texts = [templates] if isinstance(templates, str) else list(templates)
@@ -89,6 +96,7 @@ def open_clip(
         )
     listed = _names(names, classes)
     network = create_open_clip(model, weights or None).eval()
+    refuse_unusable(Path(weights or model), network.state_dict(), network.state_dict())
     tokenizer = library.get_tokenizer(model)
     rows = []
     with torch.no_grad():
@@ -106,6 +114,8 @@ def open_clip(
         image_size=int(size),
         interpolation=cfg.get("interpolation", "bicubic"),
         crop=1.0,
+        crop_mode=_MODES.get(cfg.get("resize_mode") or "shortest", "border"),
+        origin=find_clip(model, weights or None).origin,
         facts={
             "templates": texts,
             "names": Path(names).name if names else f"class list {Path(classes.name).name}",
@@ -133,7 +143,7 @@ def _names(file: str, classes: ClassList) -> list[str]:
 
 
 def torchvision(
-    classes: ClassList, arch: str, weights: str, recipe: str = "DEFAULT", transform_input: bool = True
+    classes: ClassList, arch: str, weights: str, recipe: str = "", transform_input: bool = True
 ) -> ClassifierSpec:
     """Return a classifier of torchvision with weights of a file.
 
@@ -141,7 +151,8 @@ def torchvision(
         classes: The classes of its head.
         arch: Name of the network, such as ``swin_t``.
         weights: The file, in any form that ``--checkpoint`` reads.
-        recipe: Which of torchvision's published weights states the inputs, such as ``IMAGENET1K_V1``; they differ in resize.
+        recipe: Which of torchvision's published weights states the inputs, such as ``IMAGENET1K_V1``; they differ in resize. Empty: the
+            one whose file has this name (``resnet50-0676ba61.pth``), else ``DEFAULT``.
         transform_input: Of ``googlenet`` and ``inception_v3``: whether the network turns ImageNet's normalisation into that of
             its training, as it does with the published weights. A network trained without them does not.
 
@@ -161,12 +172,7 @@ def torchvision(
             f"{hint}torchvision.models.list_models() names all",
         )
     published: Any = models.get_model_weights(arch)
-    if recipe not in published.__members__:
-        raise UserError(
-            f"torchvision has no weights {recipe!r} of {arch}",
-            f"it has {', '.join(published.__members__)}",
-            "name one of these",
-        )
+    recipe, origin = _recipe(published, arch, Path(weights), recipe)
     stated = published[recipe].transforms()
     size, resized = stated.crop_size[0], stated.resize_size[0]
     options: dict[str, Any] = {"image_size": size} if arch.startswith("vit_") else {}
@@ -174,7 +180,9 @@ def torchvision(
     if own:
         options = {**own, "init_weights": False}
     network = models.get_model(arch, weights=None, num_classes=len(classes), **options)
-    load_into(network, Path(weights).expanduser(), f"torchvision's {arch}")
+    fix = "name the classifier.arch of these weights"
+    fix += f"; sizes differ by classifier.recipe: {_sizes(published)}" if len(published) > 1 else ""
+    load_into(network, Path(weights).expanduser(), f"torchvision's {arch}", classes, fix)
     return ClassifierSpec(
         network.eval(),
         name=arch,
@@ -183,8 +191,44 @@ def torchvision(
         image_size=size,
         interpolation=stated.interpolation.value,
         crop=size / resized,
+        origin=origin,
         facts={"inputs": f"torchvision {arch} {recipe}", **own},
     )
+
+
+def _recipe(published: Any, arch: str, weights: Path, recipe: str) -> tuple[str, str]:
+    """Return which of torchvision's recipes states the inputs of a file, and in words why.
+
+    Raises:
+        UserError: torchvision has no such recipe, or the file is that of another one.
+    """
+    if recipe and recipe not in published.__members__:
+        raise UserError(
+            f"torchvision has no weights {recipe!r} of {arch}",
+            f"it has {', '.join(published.__members__)}",
+            "name one of these",
+        )
+    named = next((one.name for one in published if one.url.rpartition("/")[2] == weights.name), "")
+    if recipe and named and published[recipe] is not published[named]:
+        raise UserError(
+            f"{weights.name} is not {recipe} of {arch}",
+            f"torchvision publishes {named} under this name, whose inputs may differ",
+            f"leave classifier.recipe out, or write classifier.recipe={named}; rename the file if it holds other weights",
+        )
+    if recipe:
+        return recipe, f"torchvision's {arch} {recipe}"
+    if named:
+        return named, f"torchvision's {arch} {named}, by the name of the file"
+    return (
+        "DEFAULT",
+        f"torchvision's {arch} {published['DEFAULT'].name}, by default: recipes {_sizes(published)} (classifier.recipe)",
+    )
+
+
+def _sizes(published: Any) -> str:
+    """Return recipes of torchvision with their sizes: ``IMAGENET1K_V1 (256 to 224 px)``."""
+    inputs = ((one.name, one.transforms()) for one in published)
+    return ", ".join(f"{name} ({found.resize_size[0]} to {found.crop_size[0]} px)" for name, found in inputs)
 
 
 def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
@@ -202,6 +246,7 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
 
     from harness.backbones.labels import check_labels, in_order
     from harness.backbones.processors import inputs_of
+    from harness.backbones.refusals import refuse_unusable
     from harness.core.weights import load_pretrained
 
     place = Path(folder).expanduser()
@@ -213,6 +258,8 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
     config = json.loads((place / "config.json").read_text("utf-8"))
     kind = _class_of(config, AutoModelForImageClassification)
     network = load_pretrained(kind, place, local_files_only=True)
+    state = network.state_dict()
+    refuse_unusable(place, {**state, **_cast(place, state)}, state)
     if network.config.num_labels != len(classes):
         raise UserError(
             f"the class list does not fit {folder}",
@@ -229,7 +276,22 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
         image_size=fed.image_size,
         interpolation=fed.interpolation,
         crop=fed.crop,
+        crop_mode=fed.crop_mode,
     )
+
+
+def _cast(place: Path, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a folder that are no floats and that transformers has cast to the network's floats, by name."""
+    files = [path for pattern in ("model*.safetensors", "pytorch_model*.bin") for path in sorted(place.glob(pattern))]
+    return {
+        name: value
+        for path in files
+        for name, value in read_checkpoint(path).items()
+        if isinstance(value, torch.Tensor)
+        and name in state
+        and not value.is_floating_point()
+        and state[name].is_floating_point()
+    }
 
 
 def _class_of(config: dict[str, Any], auto: Any) -> Any:
@@ -240,7 +302,7 @@ def _class_of(config: dict[str, Any], auto: Any) -> Any:
     """
     import transformers as library
 
-    named = [name for name in config.get("architectures") or () if name.endswith("ForImageClassification")]
+    named = [name for name in config.get("architectures") or () if name.endswith(_CLASSIFIERS)]
     if not named:
         raise UserError(
             f"a {config.get('model_type', 'network')} without a head of classes",

@@ -176,12 +176,32 @@ def _read(folder: Path, location: str) -> Source:
     stated = (
         stated_by({"crop_pct": 0.875, "interpolation": "", **cfg}, f"{CONFIG} of {location}") if _feeds(cfg) else None
     )
-    labels = config.get("label_names") or cfg.get("label_names") or config.get("id2label") or ()
+    places = ("label_names", "labels", "id2label")
+    labels = next((names for part in (config, cfg) for place in places if (names := in_order(part.get(place)))), ())
     arguments = {key: value for key, value in (config.get("model_args") or {}).items() if key != "num_classes"}
+    _check_inputs(location, cfg, arguments)
+    if stated and isinstance(
+        arguments.get("img_size"), int
+    ):  # the network is built for it, whatever its weights came from
+        stated = stated[0], {**stated[1], "image_size": arguments["img_size"]}
     name = location.removeprefix(HUB).partition("@")[0].rpartition("/")[2] if location.startswith(HUB) else folder.name
-    return Source(
-        Path(), f"{arch}.{tag}" if tag and not stated else arch, arguments, stated, in_order(labels) or (), name
-    )
+    return Source(Path(), f"{arch}.{tag}" if tag and not stated else arch, arguments, stated, labels, name)
+
+
+def _check_inputs(location: str, cfg: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Refuse a network whose inputs are no square images of three colours.
+
+    Raises:
+        UserError: it is one.
+    """
+    shape = [*(cfg.get("input_size") or (3, 1, 1))]
+    channels = arguments.get("in_chans", shape[0])
+    if channels != 3 or shape[1] != shape[2]:
+        raise UserError(
+            f"{location} does not take square images of three colours",
+            f"its {CONFIG} states {channels} channels, and inputs of {shape[1]} x {shape[2]} pixels",
+            "measure it by a function of yours that turns images into its inputs: --classifier MODULE:FUNCTION (docs/checkpoints.md)",
+        )
 
 
 def _feeds(cfg: Mapping[str, Any]) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from harness.core.classes import ClassList
@@ -11,6 +13,23 @@ from harness.core.errors import UserError
 from harness.images.label_names import match_label_names
 
 _PLACEHOLDER = re.compile(r"(label|class)?[ _-]?\d+", re.IGNORECASE)
+BACKGROUND = "background"
+"""The first of 1001 outputs, before ImageNet's thousand classes."""
+_NUMBER = re.compile(r"\d+$")
+_PLACES = (
+    "class_to_idx",
+    "idx_to_class",
+    "id2label",
+    "label2id",
+    "classes",
+    "CLASSES",
+    "class_names",
+    "label_names",
+    "labels",
+)
+"""Under which words files list the outputs of a head."""
+_OWNERS = ("hyper_parameters", "datamodule_hyper_parameters", "hparams", "config", "args", "meta", "dataset_meta")
+"""In which parts of a file these words count, beside its root."""
 _FIX = "give a file of the classes in the head's order with --classes, one id a line"
 
 
@@ -18,10 +37,14 @@ def in_order(labels: Any) -> tuple[str, ...] | None:
     """Return names by output, of a list or a mapping from the output (``id2label``) or to it (``class_to_idx``).
 
     Returns:
-        The names; None where these are no names of outputs 0, 1, ..., or where they only count (``LABEL_0``).
+        The names; None where these are no names of outputs 0, 1, ..., or where they only count (``LABEL_0``, ``LABEL_1``).
+        Numbers in another order (0, 1, 10, 2: folders as text sorts them) are names.
     """
     if isinstance(labels, Mapping):
-        pairs = [(key, value) if str(key).isdecimal() else (value, key) for key, value in labels.items()]
+        by_name = not all(isinstance(key, int) for key in labels) and (
+            all(isinstance(value, int) for value in labels.values()) or not all(str(key).isdecimal() for key in labels)
+        )
+        pairs = [(value, key) if by_name else (key, value) for key, value in labels.items()]
         try:
             by_output = {int(output): str(name) for output, name in pairs}
         except (TypeError, ValueError):
@@ -29,24 +52,44 @@ def in_order(labels: Any) -> tuple[str, ...] | None:
         if sorted(by_output) != list(range(len(labels))):
             return None
         labels = [by_output[output] for output in range(len(labels))]
-    if not isinstance(labels, list | tuple) or not labels or not all(isinstance(name, str) for name in labels):
+    if not isinstance(labels, list | tuple) or not labels or not all(isinstance(name, str | int) for name in labels):
         return None
-    return None if all(_PLACEHOLDER.fullmatch(name) for name in labels) else tuple(labels)
+    labels = [str(name) for name in labels]
+    return None if _only_count(labels) else tuple(labels)
 
 
-def labels_in(content: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
-    """Return where a checkpoint file names its outputs, and the names; None where it does not.
+def _only_count(labels: Sequence[str]) -> bool:
+    """Return whether labels are numbers that follow each other, so that they say nothing of the order."""
+    if not all(_PLACEHOLDER.fullmatch(name) for name in labels):
+        return False
+    numbers = [int(match[0]) for name in labels if (match := _NUMBER.search(name))]
+    return numbers == list(range(numbers[0], numbers[0] + len(labels)))
+
+
+def labels_in(content: Mapping[str, Any], owner: str = "") -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Return where a checkpoint file names outputs, and the names in their order.
 
     Args:
-        content: What `files.read_checkpoint` returned: ``class_to_idx``, ``classes``, or mmpretrain's ``meta``.
+        content: What `files.read_checkpoint` returned: with ``class_to_idx`` and the like at its root, in the hyper-parameters of
+            Lightning, or in mmpretrain's ``meta``.
+        owner: What stands before the words, in messages.
     """
-    meta = content.get("meta")
-    meta = meta if isinstance(meta, Mapping) else {}
-    dataset = meta.get("dataset_meta")
-    places = [("class_to_idx", content.get("class_to_idx")), ("id2label", content.get("id2label")),
-              ("classes", content.get("classes")), ("meta.CLASSES", meta.get("CLASSES")),
-              ("meta.dataset_meta.classes", dataset.get("classes") if isinstance(dataset, Mapping) else None)]  # fmt: skip
-    return next(((place, names) for place, value in places if (names := in_order(value)) is not None), None)
+    for word in _PLACES:
+        if (names := in_order(content.get(word))) is not None:
+            yield owner + word, names
+    for word in _OWNERS:
+        if isinstance(inner := content.get(word), Mapping):
+            yield from labels_in(inner, f"{owner}{word}.")
+
+
+def check_labels_in(path: Path, content: Mapping[str, Any], classes: ClassList, outputs: int) -> None:
+    """Check that a class list does not contradict any labels in a checkpoint file.
+
+    Raises:
+        UserError: as `check_labels`.
+    """
+    for place, labels in labels_in(content):
+        check_labels(f"{place} of {path.name}", labels, classes, outputs)
 
 
 def check_labels(place: str, labels: Sequence[str], classes: ClassList, outputs: int | None = None) -> None:
@@ -67,6 +110,9 @@ def check_labels(place: str, labels: Sequence[str], classes: ClassList, outputs:
         raise UserError(
             f"--classes {classes.name} does not fit the head", f"{place} names {len(labels)} classes, the list {len(classes)}", _FIX
         )  # fmt: skip
+    if {labels[0], classes.ids[0]} == {BACKGROUND} and len(labels) > 1:
+        check_labels(place, labels[1:], replace(classes, ids=classes.ids[1:], names=classes.names[1:]))
+        return
     plain = [_plain(name) for name in labels]
     if plain == [_plain(name) for name in classes.names]:
         return
@@ -75,7 +121,9 @@ def check_labels(place: str, labels: Sequence[str], classes: ClassList, outputs:
         found = match_label_names(labels, classes)
     except UserError as error:
         raise UserError(
-            f"--classes {classes.name} is not known to be the head's", f"{shown} ({error.why})", _FIX
+            f"--classes {classes.name} is not known to be the head's",
+            f"{shown} ({error.why})",
+            f"{_FIX}, and after it the name that the head has for it",
         ) from error
     if found == classes.ids:
         return

@@ -22,7 +22,7 @@ from harness.core.code import load_attribute
 from harness.core.errors import UserError
 
 Colour = tuple[float, float, float]
-FEED = ("mean", "std", "image_size", "interpolation", "crop", "precision")
+FEED = ("mean", "std", "image_size", "interpolation", "crop", "precision", "crop_mode")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,9 @@ class ClassifierSpec:
         interpolation: How images are resized for it, by PIL's name.
         crop: Crop size over resized size, in (0, 1].
         precision: ``fp32`` or ``bf16``.
+        crop_mode: How its library makes an image square: ``center``, or another word, which is printed and recorded as a warning,
+            since suites crop the centre.
+        origin: Where these values come from, as it is printed; empty: the function's name.
         facts: What else tells it apart, as plain JSON values; recorded with every result.
     """
 
@@ -52,6 +55,8 @@ class ClassifierSpec:
     interpolation: str | None = None
     crop: float | None = None
     precision: str | None = None
+    crop_mode: str | None = None
+    origin: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property

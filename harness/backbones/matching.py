@@ -23,7 +23,7 @@ Colours = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of red, green, blue in [0, 1]."""
 COUNTER = "num_batches_tracked"
 """Counts the training batches of a batch norm; no output depends on it. Weights saved before PyTorch 0.4.1 lack it."""
-_WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _NO_NETWORKS = (
     "optimizer",
     "optimizers",
@@ -46,9 +46,10 @@ _NORMALISERS = {
     "mean": ("std", "sigma"), "new_mean": ("new_std",), "_mean": ("_std",), "mu": ("sigma", "std"), "pixel_mean": ("pixel_std",),
     "image_mean": ("image_std",), "means": ("stds", "sds"),
 }  # fmt: skip
-_HEAD = re.compile(
-    r"(?P<owner>(?:.*?\.)??)(?P<head>head\.fc|heads\.head|head|fc|classifier|last_linear|linear)\.(?P<part>weight|bias)"
-)
+_HEADS = r"head\.fc|heads\.head|head|fc|classifier|last_linear|linear"
+_HEAD = re.compile(rf"(?P<owner>(?:.*?\.)??)(?P<head>{_HEADS})\.(?P<part>weight|bias)")
+_INNER_HEAD = re.compile(rf"(?:.*?\.)??(?:{_HEADS})\.(?:\d+\.)+(?:weight|bias)")
+"""A layer of a head that is a sequence (``fc.1.weight``): what stands between its layers has no weights, so that no file says it."""
 _PRETEXT = ("head", "projector", "projection_head", "predictor", "prototypes", "queue", "queue_ptr", "decoder", "mask_token",
             "decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred")  # fmt: skip
 """Parts of self-supervised trainings beside the network; left out, and named, where the file has no classifier head."""
@@ -155,19 +156,23 @@ def candidates(content: Mapping[str, Any], network: Network) -> list[Candidate]:
 
 
 def entries(content: Mapping[Any, Any], name: str = "", depth: int = 3) -> Iterator[tuple[str, State]]:
-    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
-    if tensors:
+    if tensors := own_tensors(content):
         yield name, tensors
     for key, value in content.items():
         if isinstance(value, Mapping) and isinstance(key, str) and key not in _NO_NETWORKS and depth:
             yield from entries(value, f"{name}.{key}" if name else key, depth - 1)
 
 
+def own_tensors(content: Mapping[Any, Any]) -> State:
+    """Return the tensors of a mapping, without those of the mappings in it."""
+    return {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+
+
 def within(entry: str, tensors: State, network: Network, content: Mapping[str, Any]) -> Iterator[Candidate]:
-    clean = {_WRAPPERS.sub("", key): value for key, value in tensors.items()}
+    clean = {WRAPPERS.sub("", key): value for key, value in tensors.items()}
     clashes = tuple(
         key for key, value in tensors.items()
-        if (kept := clean[_WRAPPERS.sub("", key)]) is not value and not (kept.shape == value.shape and torch.equal(kept, value))
+        if (kept := clean[WRAPPERS.sub("", key)]) is not value and not (kept.shape == value.shape and torch.equal(kept, value))
     )  # fmt: skip
     wanted = network.wanted
     counts = Counter(key[: len(key) - len(name)] for key in clean for name in _tails(key) if name in wanted)
@@ -229,6 +234,11 @@ def head_layers(keys: Iterable[str]) -> list[str]:
     """Return the names of classifier heads whose weights are among these names."""
     found = (match for key in keys if (match := _HEAD.fullmatch(key)))
     return [match[0].removesuffix(".weight") for match in found if match["part"] == "weight"]
+
+
+def inner_heads(keys: Iterable[str]) -> list[str]:
+    """Return the layers of heads that are sequences, among these names of tensors."""
+    return sorted({key.rpartition(".")[0] for key in keys if _INNER_HEAD.fullmatch(key)})
 
 
 def linear_layers(content: Mapping[str, Any]) -> list[tuple[str, torch.Tensor, torch.Tensor]]:

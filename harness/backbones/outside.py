@@ -11,6 +11,7 @@ import torch
 
 from harness.backbones.averages import with_averages
 from harness.backbones.files import read_checkpoint
+from harness.backbones.labels import check_labels_in
 from harness.backbones.matching import (
     COUNTER,
     Candidate,
@@ -19,6 +20,7 @@ from harness.backbones.matching import (
     candidates,
     head_layers,
     head_of,
+    inner_heads,
     linear_layers,
     network_of,
     same_tensors,
@@ -26,13 +28,17 @@ from harness.backbones.matching import (
 )
 from harness.backbones.refusals import (
     REST,
+    refuse_blue_first,
     refuse_choice,
     refuse_count,
     refuse_doubtful,
     refuse_misfit,
-    refuse_non_finite,
+    refuse_sequence,
+    refuse_unusable,
     refuse_weights,
 )
+from harness.backbones.renaming import load_versioned, renamed
+from harness.core.classes import ClassList
 from harness.core.errors import UserError
 from harness.core.weights import check_state, refuse_partial
 
@@ -114,14 +120,22 @@ def take(
     outputs = _outputs(path, chosen, network, {} if head_file else head, classes)
     others = [one for one in places if one is not chosen]
     rest = sort_rest(chosen, others, network, head if outputs else {}, not outputs)
+    if inner := inner_heads(rest.unexpected):
+        if head_file is None:
+            raise refuse_sequence(path, inner)
+        rest.left_out += inner
+        rest.unexpected = [key for key in rest.unexpected if key.rpartition(".")[0] not in inner]
     state = _assemble(chosen, network, head if outputs else {})
     if head_file is not None:
         state |= _linear_head(head_file, network, classes)
         outputs = classes
     spare = {key.removeprefix(chosen.prefix) if key.removeprefix(chosen.prefix) not in state else key: torch.empty(0)
              for key in rest.unexpected}  # fmt: skip
-    check_state({**state, **spare}, network.full if outputs else network.body, path, REST)
-    refuse_non_finite(path, state)
+    wanted = network.full if outputs else network.body
+    check_state({**state, **spare}, wanted, path, REST)
+    refuse_unusable(path, state, wanted)
+    if rest.normaliser is not None:
+        refuse_blue_first(path, rest.normaliser[0])
     several = any(one.entry == chosen.entry for one in others)
     return Taken(
         state, kind, chosen.name if several else chosen.entry, outputs, rest.normaliser, tuple(rest.left_out), completed
@@ -176,6 +190,9 @@ def _linear_head(path: Path, network: Network, classes: int) -> State:
         UserError: the file holds no linear layer, or several, or one of other features; or the class count differs.
     """
     found = linear_layers(read_checkpoint(path))
+    if len(found) > 1:
+        inner = inner_heads(f"{name}.weight" for name, _, _ in found)
+        found = [one for one in found if one[0] in inner] or found
     weight = next((name for name in network.head if name.endswith("weight")), "")
     if len(found) != 1 or len(network.head) != 2:
         raise UserError(
@@ -210,26 +227,33 @@ def _assemble(chosen: Candidate, network: Network, head: Mapping[str, str]) -> S
     return state
 
 
-def load_into(model: torch.nn.Module, path: Path, name: str) -> None:
+def load_into(model: torch.nn.Module, path: Path, name: str, classes: ClassList, fix: str) -> None:
     """Load the weights of a file into a network of another library, strictly.
+
+    Old names are renamed as the network's modules do it.
 
     Args:
         model: The network.
         path: The file, in any form that ``--checkpoint`` reads.
         name: What the network is called in messages.
+        classes: The classes of its head, which labels in the file must not contradict.
+        fix: What to do where tensors do not fit.
 
     Raises:
         DataMissing: there is no such file.
-        UserError: the file does not hold this network.
+        UserError: the file does not hold this network, or lists other classes.
     """
     wanted = model.state_dict()
     network = Network(wanted, wanted, {})
-    content = read_checkpoint(path)
+    content = renamed(read_checkpoint(path), model, network)
     found = candidates(content, network)
     if not found or not found[0].complete:
         held = found[0].tensors if found else {}
         check_state(
-            {key.removeprefix(found[0].prefix) if found else key: value for key, value in held.items()}, wanted, path
+            {key.removeprefix(found[0].prefix) if found else key: value for key, value in held.items()},
+            wanted,
+            path,
+            fix,
         )
         raise UserError(
             f"{path} does not hold {name}", "it has no such tensors", "give the file of this network's weights"
@@ -239,5 +263,6 @@ def load_into(model: torch.nn.Module, path: Path, name: str) -> None:
     rest = sort_rest(chosen, [one for one in places if one is not chosen], network, {}, False)
     refuse_partial(path, (), rest.unexpected, fix=REST)
     state = _assemble(chosen, network, {})
-    refuse_non_finite(path, state)
-    model.load_state_dict(state, strict=True)
+    refuse_unusable(path, state, wanted)
+    check_labels_in(path, content, classes, len(classes))
+    load_versioned(model, state, content, chosen)

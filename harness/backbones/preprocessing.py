@@ -167,9 +167,15 @@ def _contradictions(
         f"{in_words(name, value)} ({options[name]}) instead of {in_words(name, known[name])} ({origin})"
         for name, value in odd
     ]
-    if known.get("crop_mode", "center") != "center":
-        lines.append(f"{origin} asks for crop mode {known['crop_mode']}; the suites crop the centre")
-    return tuple(lines)
+    return (*lines, *crop_warnings(stated))
+
+
+def crop_warnings(stated: Layer | None) -> tuple[str, ...]:
+    """Return a sentence if images are made square in another way than the suites do it."""
+    mode = stated[1].get("crop_mode", "center") if stated else "center"
+    return (
+        (f"{stated[0]} asks for crop mode {mode}; the suites crop the centre",) if stated and mode != "center" else ()
+    )
 
 
 def _disagreements(

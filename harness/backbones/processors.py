@@ -14,8 +14,11 @@ import torch
 
 from harness.core.errors import UserError
 
-_SIDE = 512
+_SIDE, _LONG = 512, 768
+"""Short and long side of the probe images in pixels."""
 _CLOSE = 1e-3
+_APART = 0.03
+"""What parts of a side may differ by: pixels are whole."""
 _FIX = "measure network and processor together by a function of yours: --classifier MODULE:FUNCTION"
 
 
@@ -29,6 +32,7 @@ class Inputs:
         image_size: Side of the square input in pixels.
         interpolation: How images are resized, by PIL's name.
         crop: Crop size over resized size.
+        crop_mode: ``center``, or ``squash`` where an image is made square without regard to its aspect before it is cropped.
         flipped: Whether the network takes blue first.
     """
 
@@ -37,6 +41,7 @@ class Inputs:
     image_size: int
     interpolation: str
     crop: float
+    crop_mode: str
     flipped: bool
 
 
@@ -72,10 +77,8 @@ def measured(processor: Any, folder: Path) -> Inputs:
     if not getattr(processor, "do_resize", True) or resample is None:
         raise _refused(folder, "it does not resize, so it states no size of the input")
     crop = _crop(processor, side)
-    seen = _visible(processor, folder)
-    if abs(seen - crop) > 0.03:
-        raise _refused(folder, f"it shows {seen:.0%} of the side of an image, its settings say {crop:.0%}")
-    return Inputs(mean, std, side, Image.Resampling(int(resample)).name.lower(), crop, flipped)
+    mode = _crop_mode(processor, folder, crop)
+    return Inputs(mean, std, side, Image.Resampling(int(resample)).name.lower(), crop, mode, flipped)
 
 
 def _apply(processor: Any, folder: Path, image: Any) -> torch.Tensor:
@@ -136,19 +139,48 @@ def _crop(processor: Any, side: int) -> float:
     return float(ratio) if ratio and side < 384 else 1.0  # ConvNeXt's processor crops below 384 pixels only
 
 
-def _visible(processor: Any, folder: Path) -> float:
-    """Return which part of the side of an image its input shows: measured at a grey ramp from left to right."""
+def _crop_mode(processor: Any, folder: Path, crop: float) -> str:
+    """Return how an image that is not square becomes so: by a crop of its centre, or squashed.
+
+    Raises:
+        UserError: the processor shows another part of an image than its settings say, or not its centre, or pads it.
+    """
+    square = _visible(processor, folder, _SIDE)
+    if abs(square - crop) > _APART:
+        raise _refused(folder, f"it shows {square:.0%} of the side of an image, its settings say {crop:.0%}")
+    wide, high = _visible(processor, folder, _LONG), _visible(processor, folder, _LONG, upright=True)
+    shown = {"center": (crop * _SIDE / _LONG, crop), "squash": (crop, crop)}
+    for mode, expected in shown.items():
+        if abs(wide - expected[0]) <= _APART and abs(high - expected[1]) <= _APART:
+            return mode
+    raise _refused(
+        folder, f"of an image of {_LONG} x {_SIDE} pixels it shows {wide:.0%} of the width and {high:.0%} of the height"
+    )
+
+
+def _visible(processor: Any, folder: Path, width: int, upright: bool = False) -> float:
+    """Return which part of the width (or height) of an image its input shows: measured at a grey ramp.
+
+    Raises:
+        UserError: the part is not the middle of the image.
+    """
     import numpy as np
     from PIL import Image
 
-    ramp = np.broadcast_to(np.linspace(0, 255, _SIDE).round().astype("uint8")[None, :, None], (_SIDE, _SIDE, 3))
-    found = _apply(processor, folder, Image.fromarray(np.ascontiguousarray(ramp)))[0].mean(0)
-    full = _apply(processor, folder, Image.new("RGB", (_SIDE, _SIDE), (255,) * 3))[0].mean()
-    none = _apply(processor, folder, Image.new("RGB", (_SIDE, _SIDE)))[0].mean()
-    columns = (found - none) / (full - none)
-    inner = len(columns) // 4
-    slope = (columns[-inner - 1] - columns[inner]) / (len(columns) - 2 * inner - 1)
-    return float(slope * len(columns))
+    shape = (_SIDE, width, 3)
+    along = np.linspace(0, 255, _SIDE if upright else width).round().astype("uint8")
+    ramp = np.broadcast_to(along[:, None, None] if upright else along[None, :, None], shape)
+    image = _apply(processor, folder, Image.fromarray(np.ascontiguousarray(ramp)))[0]
+    inner, middle = len(image) // 4, len(image) // 2
+    found = image[:, middle] if upright else image[middle]
+    full, none = (
+        _apply(processor, folder, Image.new("RGB", (width, _SIDE), (grey,) * 3))[0, middle, middle] for grey in (255, 0)
+    )
+    places = (found - none) / (full - none)
+    if abs(float(places[inner] + places[-inner - 1]) / 2 - 0.5) > _APART:
+        raise _refused(folder, "it does not take the middle of an image")
+    slope = (places[-inner - 1] - places[inner]) / (len(places) - 2 * inner - 1)
+    return float(slope * len(places))
 
 
 def _refused(folder: Path, why: str) -> UserError:

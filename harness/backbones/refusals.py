@@ -12,7 +12,9 @@ import torch
 from harness.backbones.files import Inert
 from harness.backbones.matching import COUNTER, Candidate, Network, body_of, candidates, head_of
 from harness.backbones.models import create, size_arguments
+from harness.backbones.preprocessing import SMALL_NETWORKS, in_words, of_timm
 from harness.core.errors import UserError
+from harness.core.normalisation import KNOWN
 from harness.core.weights import check_state
 
 FIX = (
@@ -43,13 +45,16 @@ _OUTPUTS = {
     9: "the nine categories of ImageNet-9",
     18291: "ImageNet-22k without the classes of fewer images",
 }
+_LIKE = 0.006
+"""What published means of ImageNet differ by, of pixels in [0, 1]."""
 _NETWORK = re.compile(r"model|net|state_dict|ema|student|teacher|module|encoder|backbone")
 _FAMILY = {
     "resnet": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet10", "resnet26", "resnet50d", "wide_resnet50_2",
                "resnext50_32x4d"),
     "vit": ("vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224", "vit_large_patch16_224",
             "vit_small_patch32_224", "vit_base_patch32_224", "vit_small_patch14_dinov2", "vit_base_patch14_dinov2",
-            "deit_tiny_distilled_patch16_224", "deit_small_distilled_patch16_224", "vit_small_patch8_224", "vit_base_patch8_224"),
+            "deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224", "deit_tiny_distilled_patch16_224",
+            "deit_small_distilled_patch16_224", "deit_base_distilled_patch16_224", "vit_small_patch8_224", "vit_base_patch8_224"),
     "convnext": ("convnext_tiny", "convnext_small", "convnext_base", "convnext_large", "convnextv2_tiny", "convnextv2_base"),
 }  # fmt: skip
 """Relatives that are tried for a suggestion, by the beginning of the name."""
@@ -88,7 +93,7 @@ def refuse_misfit(
         raise UserError(
             f"{path} does not hold a {arch}",
             f"its tensors are those of {' or '.join(other)}: {_difference(network, nearest)}",
-            f"write --arch {other[0]}",
+            f"write --arch {' or '.join(_with_mean(name) for name in other)}: the name that the weights were trained under",
         )
     for pattern, whose, fix in _FOREIGN:
         if any(re.search(pattern, key) for key in nearest.tensors):
@@ -120,11 +125,17 @@ def _difference(network: Network, nearest: Candidate) -> str:
     return f"{held} of {len(network.wanted)} names agree"
 
 
+def _with_mean(arch: str) -> str:
+    """Return an architecture with the mean that its name implies: relatives of equal tensors differ in their inputs."""
+    stated = None if arch in SMALL_NETWORKS else of_timm(arch)
+    return f"{arch} ({in_words('mean', stated[1]['mean'])})" if stated else arch
+
+
 def _fitting(content: Mapping[str, Any], arch: str) -> list[str]:
     """Return relatives of an architecture whose tensors a file holds."""
     family = next((names for start, names in _FAMILY.items() if arch.removeprefix("wide_").startswith(start)), ())
     if arch.startswith("deit"):
-        family = _FAMILY["vit"]
+        family = tuple(sorted(_FAMILY["vit"], key=lambda name: not name.startswith("deit")))
     return [
         name
         for name in family
@@ -144,6 +155,16 @@ def refuse_count(path: Path, outputs: int, listed: int) -> UserError:
         f"the class list does not fit {path}",
         f"the checkpoint has {outputs} outputs{known}, the list {listed} classes",
         fix,
+    )
+
+
+def refuse_sequence(path: Path, layers: Sequence[str]) -> UserError:
+    """Return the error of a head that is a sequence of layers."""
+    alone = f"if that is dropout alone, give the layer by itself: --head {path}; else {_OWN}"
+    return UserError(
+        f"the head in {path} is a sequence of layers",
+        f"it lies under {', '.join(layers)}; what stands before or between has no weights, so the file does not say what it is",
+        alone if len(layers) == 1 else _OWN,
     )
 
 
@@ -187,12 +208,34 @@ def refuse_doubtful(path: Path, chosen: Candidate, kind: str) -> None:
         )
 
 
-def refuse_non_finite(path: Path, state: Mapping[str, torch.Tensor]) -> None:
-    """Refuse weights that are no numbers.
+def refuse_unusable(path: Path, state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
+    """Refuse weights that torch would load, and that are not the network's.
+
+    Args:
+        path: The file, for messages.
+        state: Tensors under the network's own names.
+        wanted: The network's ``state_dict()``.
 
     Raises:
-        UserError: a tensor holds NaN or an infinite value.
+        UserError: a tensor holds NaN or an infinite value, whole or complex numbers in the place of weights, or negative variances.
     """
+    cast = [name for name, value in state.items() if wanted[name].is_floating_point() and not value.is_floating_point()]
+    if cast:
+        kind = str(state[cast[0]].dtype).removeprefix("torch.")
+        raise UserError(
+            f"{path} holds {kind} in the place of weights",
+            f"{len(cast)} of {len(state)} tensors are no floats: {', '.join(cast[:3])}; the scale of a quantised tensor is not in it",
+            f"save the weights as floats where their scale is known; or {_OWN}",
+        )
+    negative = [
+        name for name, value in state.items() if name.endswith("running_var") and bool((value.float() < 0).any())
+    ]
+    if negative:
+        raise UserError(
+            f"{path} holds negative variances",
+            f"{len(negative)} batch norms have them: {', '.join(negative[:3])}; their root is no number",
+            "take another checkpoint: this one is damaged, or its names are of other tensors",
+        )
     odd = [name for name, value in state.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
     if odd:
         raise UserError(
@@ -202,11 +245,33 @@ def refuse_non_finite(path: Path, state: Mapping[str, torch.Tensor]) -> None:
         )
 
 
-def size_of(content: Mapping[str, Any], arch: str, image_size: int) -> int:
-    """Return the side in pixels that the position embedding of a plain transformer implies; `image_size` if it implies none."""
-    kwargs = size_arguments(arch, image_size)
-    if not kwargs:
+def refuse_blue_first(path: Path, mean: Sequence[float]) -> None:
+    """Refuse a normaliser whose mean is ImageNet's in the order blue, green, red.
+
+    Raises:
+        UserError: it is.
+    """
+    if all(abs(value - known) < _LIKE for value, known in zip(mean, KNOWN["imagenet"][0][::-1], strict=True)):
+        raise UserError(
+            f"the normaliser in {path} takes blue first",
+            f"its mean {', '.join(f'{value:.3f}' for value in mean)} is ImageNet's in the order blue, green, red; images are fed as red, "
+            "green, blue here",
+            _OWN,
+        )
+
+
+def size_of(content: Mapping[str, Any], arch: str, image_size: int, arguments: Mapping[str, Any]) -> int:
+    """Return the side in pixels that the position embedding of a plain transformer implies; `image_size` if it implies none.
+
+    Args:
+        content: What `files.read_checkpoint` returned.
+        arch: Architecture name.
+        image_size: Side in pixels that is known otherwise.
+        arguments: Other constructor arguments, such as the side of its patches.
+    """
+    if not size_arguments(arch, image_size):
         return image_size
+    kwargs = {**arguments, **size_arguments(arch, image_size)}
     with torch.device("meta"):
         model: Any = create(arch, 0, **kwargs)
     network = body_of(arch, kwargs)

@@ -149,6 +149,15 @@ def create_open_clip(name: str, pretrained: str | None, **options: Any) -> Any:
     """
     import open_clip
 
+    from harness.core.clip_files import find_clip
+
+    found = find_clip(name, pretrained)
+    name, pretrained = found.name, found.pretrained
+    if found.inputs:
+        options["force_preprocess_cfg"] = dict(found.inputs)
+    path = _open_clip_file(name, pretrained)
+    if path is not None and pretrained and (state := _openai_state(path)):
+        return _create_openai(name, path, state, options)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="QuickGELU mismatch")
@@ -161,11 +170,37 @@ def create_open_clip(name: str, pretrained: str | None, **options: Any) -> Any:
         if "loading state_dict" not in str(error):
             raise
         raise UserError(f"the weights of {name} do not fit the network", _one_line(error), _FIX) from error
-    path = _open_clip_file(name, pretrained)
     if path is not None:
         held, wanted = _shapes(path), {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        _refuse_cast(path, model.state_dict())
         other = [key for key in _POSITIONS if key in held and held[key] != wanted.get(key, held[key])]
         refuse_partial(path, (), (), [f"{key} {held[key]} instead of {wanted[key]}" for key in other])
+    return model
+
+
+def _openai_state(path: Path) -> dict[str, Tensor]:
+    """Return the weights of a state dict of OpenAI's own; empty if the file is none."""
+    from open_clip.factory import load_state_dict
+
+    from harness.core.clip_files import OPENAI
+
+    if path.suffix in (".npz", ".npy"):
+        return {}
+    state = load_state_dict(str(path))
+    return {key: value.float() for key, value in state.items() if key not in OPENAI} if OPENAI[0] in state else {}
+
+
+def _create_openai(name: str, path: Path, state: Mapping[str, Tensor], options: Mapping[str, Any]) -> Any:
+    """Return an architecture with weights of OpenAI, whose networks compute with QuickGELU."""
+    import open_clip
+
+    from harness.core.clip_files import activation_refused
+
+    if not (open_clip.get_model_config(name) or {}).get("quick_gelu"):
+        raise activation_refused(name, path, True)
+    model = open_clip.create_model(name, pretrained=None, **options)
+    check_state(state, model.state_dict(), path)
+    model.load_state_dict(state)
     return model
 
 
@@ -177,6 +212,29 @@ def _open_clip_file(name: str, pretrained: str | None) -> Path | None:
 
     found = _find_checkpoint_in_dir(Path(name.removeprefix("local-dir:")))
     return Path(found) if found else None
+
+
+def _refuse_cast(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse whole numbers in the place of weights, which open_clip casts.
+
+    Raises:
+        UserError: there are any.
+    """
+    from open_clip.factory import load_state_dict
+
+    held = load_state_dict(str(path)) if path.suffix not in (".npz", ".npy") else {}
+    odd = [
+        key
+        for key, value in held.items()
+        if key in state and state[key].is_floating_point() and not value.is_floating_point()
+    ]
+    if odd:
+        kind = str(held[odd[0]].dtype).removeprefix("torch.")
+        raise UserError(
+            f"{path} holds {kind} in the place of weights",
+            f"{len(odd)} tensors are no floats: {', '.join(odd[:_SHOWN])}; the scale of a quantised tensor is not in it",
+            "save the weights as floats where their scale is known",
+        )
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:

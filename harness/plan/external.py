@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.backbones.folders import CONFIG, Source, find_source
-from harness.backbones.labels import check_labels, labels_in
+from harness.backbones.labels import check_labels, check_labels_in
 from harness.backbones.preprocessing import BACKBONE, OPTIONS, Layer, Resolved, backbone_facts, base_name, resolve
 from harness.core.classes import ClassList, load_classes
 from harness.core.errors import DataMissing, UserError
@@ -79,18 +79,21 @@ def _open(
     source: Source, listed: ClassList, feed: Resolved, chosen: Mapping[str, Any], weights: str | None, head: Path | None
 ) -> tuple[Taken, Layer | None]:
     """Return what the import will take from a file, and what the weights themselves say of their inputs."""
+    from harness.backbones.configs import stated_in
     from harness.backbones.files import read_checkpoint
     from harness.backbones.models import size_arguments
     from harness.backbones.outside import take
     from harness.backbones.refusals import size_of
 
     arch, size, content = base_name(source.arch), feed.values.image_size, read_checkpoint(source.path)
-    implied = size if "image_size" in chosen else size_of(content, arch, size)
+    implied = size if "image_size" in chosen else size_of(content, arch, size, source.arguments)
     arguments = {**source.arguments, **size_arguments(arch, implied)}
     taken = take(source.path, content, arch, len(listed), weights, arguments, head)
-    if taken.outputs and head is None and (labels := labels_in(content)) is not None:
-        check_labels(f"{labels[0]} of {source.path.name}", labels[1], listed, taken.outputs)
-    said: dict[str, Any] = {} if implied == size else {"image_size": implied}
+    if taken.outputs:
+        owner = head or source.path
+        check_labels_in(owner, read_checkpoint(head) if head else content, listed, taken.outputs)
+    said = stated_in(source.path, content, "mean" in chosen or taken.normaliser is not None)
+    said |= {} if implied == size else {"image_size": implied}
     if taken.normaliser is not None:
         said |= dict(zip(("mean", "std"), taken.normaliser, strict=True))
     return taken, ("the file itself", said) if said else None

@@ -19,7 +19,16 @@ from harness.backbones.folders import is_folder
 from harness.backbones.live import LiveModel, live_info, registered
 from harness.backbones.loaded import ClassifierSpec, CodeSource, identity_of
 from harness.backbones.models import create, size_arguments
-from harness.backbones.preprocessing import NAMES, Layer, Preprocessing, base_name, in_words, resolve, stated_by
+from harness.backbones.preprocessing import (
+    NAMES,
+    Layer,
+    Preprocessing,
+    base_name,
+    crop_warnings,
+    in_words,
+    resolve,
+    stated_by,
+)
 from harness.core.classes import load_classes
 from harness.core.disk import disk_errors
 from harness.core.errors import UserError
@@ -57,7 +66,7 @@ class Wishes:
 
     def with_spec(self, spec: ClassifierSpec) -> Wishes:
         """Return them with what a classifier states of itself."""
-        origin = self.source.function if self.source else "the ClassifierSpec"
+        origin = spec.origin or (self.source.function if self.source else "the ClassifierSpec")
         return replace(
             self,
             classes=self.classes or spec.classes,
@@ -182,7 +191,7 @@ def _of_callable(model: Callable[..., Any], wishes: Wishes) -> Iterator[External
         )
     stated = wishes.stated[1] if wishes.stated else {}
     fed: dict[str, Any] = {"mean": UNCHANGED[0], "std": UNCHANGED[1], **stated, **wishes.chosen}
-    values = Preprocessing(**fed)
+    values = Preprocessing(**{name: value for name, value in fed.items() if name in NAMES})
     parts = ("image_size", "interpolation", "crop", "precision")
     words = ", ".join(in_words(part, getattr(values, part)) for part in parts)
     origins = [
@@ -191,7 +200,15 @@ def _of_callable(model: Callable[..., Any], wishes: Wishes) -> Iterator[External
     ]
     notes = (f"input: pixels in [0, 1], {words} ({', '.join(origins) or 'default'})",)
     made = re.sub(r"[^\w.+-]+", "-", getattr(model, "__name__", type(model).__name__)).strip("-")
-    found = ExternalCheckpoint(Path(), "callable", wishes.classes, values, notes=notes, name=wishes.name or made)
+    found = ExternalCheckpoint(
+        Path(),
+        "callable",
+        wishes.classes,
+        values,
+        notes=notes,
+        warnings=crop_warnings(wishes.stated),
+        name=wishes.name or made,
+    )
     with _live(found, model, identity_of(model, wishes.name, _NAME_IT), wishes) as live:
         yield live
 

@@ -22,6 +22,8 @@ from harness.core.resources import cache_folder
 from harness.microworld.towers import clip_folder
 from harness.plan.model import Selection
 from harness.plan.planner import Planner
+from harness.plan.profile import load_profile
+from harness.results.subject import Wishes, prepared
 from harness.run.job import Job, execute
 
 Run = Callable[..., Any]
@@ -153,6 +155,54 @@ def test_torchvision_is_measured_by_its_own_code_and_inputs(tmp_path: Path, four
         assert words in str(caught.value)
 
 
+def test_the_name_of_a_published_file_says_which_recipe_feeds_it(tmp_path: Path) -> None:
+    """resnet50-0676ba61.pth is V1 (256 to 224 px); V2, torchvision's default, resizes to 232."""
+    from torchvision.models import ResNet50_Weights
+
+    from harness.classifiers import _recipe
+
+    found = {
+        name: _recipe(ResNet50_Weights, "resnet50", tmp_path / name, "") for name in ("resnet50-0676ba61.pth", "w.pth")
+    }
+    assert found["resnet50-0676ba61.pth"] == (
+        "IMAGENET1K_V1",
+        "torchvision's resnet50 IMAGENET1K_V1, by the name of the file",
+    )
+    recipe, origin = found["w.pth"]
+    assert recipe == "DEFAULT" and "IMAGENET1K_V2, by default: recipes IMAGENET1K_V1 (256 to 224 px)" in origin
+    assert _recipe(ResNet50_Weights, "resnet50", tmp_path / "w.pth", "IMAGENET1K_V1")[0] == "IMAGENET1K_V1"
+    with pytest.raises(UserError, match="is not IMAGENET1K_V2") as caught:
+        _recipe(ResNet50_Weights, "resnet50", tmp_path / "resnet50-0676ba61.pth", "IMAGENET1K_V2")
+    assert "publishes IMAGENET1K_V1" in caught.value.why
+
+
+def test_the_inputs_of_a_recipe_are_those_of_the_file_and_their_origin_is_printed(tmp_path: Path, four: str) -> None:
+    from torchvision import models
+
+    weights = tmp_path / "shufflenetv2_x0.5-f707e7126e.pth"
+    torch.save(models.get_model("shufflenet_v2_x0_5", weights=None, num_classes=4).state_dict(), weights)
+    spec = made("harness.classifiers:torchvision", four, arch="shufflenet_v2_x0_5", weights=str(weights))
+    assert spec.facts == {"inputs": "torchvision shufflenet_v2_x0_5 IMAGENET1K_V1"}
+    with prepared(spec, load_profile("micro").profile, tmp_path, Wishes(four, {}, name="mine")) as found:
+        assert "crop 0.875 (torchvision's shufflenet_v2_x0_5 IMAGENET1K_V1, by the name of the file)" in found.notes[0]
+
+
+def test_torchvisions_classes_in_another_order_and_a_size_of_another_recipe_are_refused(
+    tmp_path: Path, four: str
+) -> None:
+    from torchvision import models
+
+    net = models.get_model("vit_b_32", weights=None, num_classes=4)
+    torch.save({"model": net.state_dict(), "classes": ["c3", "c2", "c1", "c0"]}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="not in the order of the head"):
+        made("harness.classifiers:torchvision", four, arch="vit_b_32", weights=str(tmp_path / "w.pth"))
+    large = models.get_model("vit_b_32", weights=None, num_classes=4, image_size=384)
+    torch.save(large.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(UserError, match="do not fit") as caught:
+        made("harness.classifiers:torchvision", four, arch="vit_b_16", weights=str(tmp_path / "w.pth"))
+    assert "IMAGENET1K_SWAG_E2E_V1 (384 to 384 px)" in caught.value.fix and "classifier.recipe" in caught.value.fix
+
+
 @pytest.mark.parametrize("arch", ["googlenet", "inception_v3"])
 def test_networks_that_transform_their_inputs_do_so_as_with_the_published_weights(
     arch: str, tmp_path: Path, four: str
@@ -196,48 +246,63 @@ def test_transformers_is_measured_by_its_own_code_and_inputs(tmp_path: Path, fou
         made("harness.classifiers:transformers", four, folder=str(tmp_path / "vit"))
 
 
-BASE = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "resample": 2, "image_mean": [0.4] * 3,
-        "image_std": [0.3] * 3}  # fmt: skip
+def test_networks_with_a_distilled_head_are_classifiers_too() -> None:
+    from transformers import AutoModelForImageClassification, DeiTForImageClassificationWithTeacher
+
+    from harness.classifiers import _class_of
+
+    config = {"architectures": ["DeiTForImageClassificationWithTeacher"]}
+    assert _class_of(config, AutoModelForImageClassification) is DeiTForImageClassificationWithTeacher
 
 
-@pytest.mark.parametrize(
-    ("settings", "mean", "std", "crop", "flipped"),
-    [
-        ({}, 0.4, 0.3, 1.0, False),
-        ({"do_normalize": False}, 0.0, 1.0, 1.0, False),
-        ({"rescale_factor": 1 / 127.5}, 0.2, 0.15, 1.0, False),
-        ({"do_rescale": False}, 0.4 / 255, 0.3 / 255, 1.0, False),
-        ({"image_mean": None, "image_std": None}, 0.5, 0.5, 1.0, False),
-        ({"image_processor_type": "MobileViTImageProcessor", "do_flip_channel_order": True, "size": {"shortest_edge": 40},
-          "crop_size": {"height": 32, "width": 32}, "do_normalize": False}, 0.0, 1.0, 0.8, True),
-        ({"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 32}, "crop_pct": 0.875}, 0.4, 0.3, 0.875, False),
-    ],
-)  # fmt: skip
-def test_the_image_processor_of_transformers_is_followed_whatever_its_settings(
-    settings: Mapping[str, Any], mean: float, std: float, crop: float, flipped: bool, tmp_path: Path
-) -> None:
-    from harness.backbones.processors import inputs_of
+def test_weights_of_other_libraries_that_are_no_numbers_are_refused(tmp_path: Path, four: str) -> None:
+    import shutil
 
-    feed = {name: value for name, value in {**BASE, **settings}.items() if value is not None}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(feed))
-    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    found = inputs_of(tmp_path)
-    assert found.mean == pytest.approx((mean,) * 3, rel=1e-3, abs=1e-6) and found.std == pytest.approx(
-        (std,) * 3, rel=1e-3
-    )
-    assert (found.image_size, found.crop, found.flipped) == (32, pytest.approx(crop), flipped)
+    from safetensors.torch import load_file, save_file
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic", num_labels=4)
+    ResNetForImageClassification(config).save_pretrained(tmp_path / "net")
+    (tmp_path / "net" / "preprocessor_config.json").write_text("{}")
+    clip = Path(shutil.copytree(clip_folder("base"), tmp_path / "clip"))
+    changes: Any = ((tmp_path / "net" / "model.safetensors", "running_var", -1.0, "negative variances"),
+                    (tmp_path / "net" / "model.safetensors", "running_var", float("nan"), "no numbers"),
+                    (tmp_path / "net" / "model.safetensors", "running_var", 3, "int8 in the place of weights"),
+                    (clip / "open_clip_model.safetensors", "logit_scale", float("nan"), "no numbers"),
+                    (clip / "open_clip_model.safetensors", "logit_scale", 3, "int8 in the place of weights"))  # fmt: skip
+    for path, word, value, message in changes:
+        state = load_file(path)
+        key = next(key for key in state if key.endswith(word))
+        kind = torch.int8 if isinstance(value, int) else torch.float32
+        save_file({**state, key: torch.full_like(state[key], value, dtype=kind)}, path, metadata={"format": "pt"})
+        with pytest.raises(UserError, match=message):
+            if path.parent == clip:
+                made("harness.classifiers:open_clip", "micro", model=f"local-dir:{clip}")
+            else:
+                made("harness.classifiers:transformers", four, folder=str(path.parent))
 
 
-def test_an_image_processor_that_pads_or_does_not_resize_is_refused(tmp_path: Path) -> None:
-    from harness.backbones.processors import inputs_of
+@pytest.mark.parametrize("module", [True, False])
+def test_a_classifier_that_does_not_crop_the_centre_is_a_warning_that_is_recorded(module: bool, tmp_path: Path) -> None:
+    from harness.backbones.live import find_live
 
-    crop = {"do_center_crop": True, "crop_size": {"height": 48, "width": 48}, "image_processor_type": "CLIPImageProcessor",
-            "size": {"shortest_edge": 32}}  # fmt: skip
-    for settings, words in (({"do_resize": False}, "does not resize"), (crop, "pads")):
-        (tmp_path / "preprocessor_config.json").write_text(json.dumps({**BASE, **settings}))
-        (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-        with pytest.raises(UserError, match=words):
-            inputs_of(tmp_path)
+    net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 12)).eval()
+    feed: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3} if module else {}
+    spec = ClassifierSpec(net if module else lambda images: net(images), classes="micro", crop_mode="squash", **feed)
+    with prepared(spec, load_profile("micro").profile, tmp_path, Wishes("", {}, name="mine")) as found:
+        assert found.warnings == ("the ClassifierSpec asks for crop mode squash; the suites crop the centre",)
+        assert find_live(found.identity).info.warnings == found.warnings
+
+
+@pytest.mark.parametrize(("stated", "mode"), [("squash", "squash"), ("longest", "border"), ("shortest", "center")])
+def test_the_resize_mode_of_open_clip_is_the_crop_mode(stated: str, mode: str, tmp_path: Path) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(clip_folder("base"), tmp_path / "clip"))
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["preprocess_cfg"]["resize_mode"] = stated
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    assert made("harness.classifiers:open_clip", "micro", model=f"local-dir:{folder}").crop_mode == mode
 
 
 # --- functions of one's own ---------------------------------------------------------------------------------------------

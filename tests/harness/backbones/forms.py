@@ -12,13 +12,18 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from timm.data import ImageNetInfo
 
 from harness.backbones.models import create
+from harness.core.classes import load_classes
 
 State = dict[str, torch.Tensor]
 IDS = ("n01558993", "n01692333", "n01729322", "n01735189")
 NINE = ("00_dog", "01_bird", "02_wheeled vehicle", "03_reptile", "04_carnivore", "05_insect", "06_musical instrument", "07_primate",
         "08_fish")  # fmt: skip
+IN1K = load_classes("imagenet1k")
+NAMES = tuple(ImageNetInfo("imagenet-1k").index_to_description(place, detailed=False) for place in range(1000))
+"""WordNet's lemmas, as networks of transformers list them."""
 HALF = (0.5, 0.5, 0.5)
 
 
@@ -148,6 +153,23 @@ def with_mm_head(state: State) -> State:
     return {f"head.{key}" if key.startswith("fc.") else f"backbone.{key}": value for key, value in state.items()}
 
 
+def mm_config(change: Callable[[str], str] = str) -> Callable[[Path, torch.nn.Module], Path]:
+    """Return a writer of an mmpretrain checkpoint with its configuration, as text."""
+    text = """
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='ResNet', depth=50, style='pytorch', out_indices=(3, )),
+    data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[51.0, 51.0, 51.0], to_rgb=True))
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='ResizeEdge', scale=40, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(type='CenterCrop', crop_size=32),
+    dict(type='PackInputs')]
+data_preprocessor = {'mean': [127.5, 127.5, 127.5], 'std': [51.0, 51.0, 51.0], 'to_rgb': True}
+"""
+    return saved(lambda s: {"meta": {"epoch": 1, "cfg": change(text)}, "state_dict": with_mm_head(s)})
+
+
 def dino(state: State) -> object:
     """Return a checkpoint of DINO's training: two networks, each with a projection head that is no classifier."""
     projection = {"head.mlp.0.weight": torch.ones(8, 256), "head.last_layer.weight_g": torch.ones(9, 1)}
@@ -240,6 +262,20 @@ READ: dict[str, Form] = {
         saved(lambda s: {"state_dict": prefixed(s, "model."), "current_model_state": prefixed(other(), "model."),
               "averaging_state": {}}), kind="ema"),
     "mmpretrain": Form(saved(lambda s: {"meta": {"epoch": 1}, "state_dict": with_mm_head(s)})),
+    "mmpretrain-with-its-configuration": Form(
+        mm_config(), chosen={}, expected={"mean": HALF, "std": (0.2, 0.2, 0.2), "image_size": 32, "crop": 0.8, "interpolation": "bicubic"}),
+    "mmpretrain-with-an-unreadable-configuration": Form(
+        mm_config(lambda _: "a = = b"), chosen={"image_size": 32, "mean": HALF, "std": HALF}),
+    "background-before-the-thousand": Form(
+        saved(lambda s: {"model": s, "classes": ["background", *NAMES]}), outputs=1001, classes=("background", *IN1K.ids)),
+    "timm-folder-of-another-patch": Form(
+        lambda folder, net: timm_folder(folder, net, architecture="vit_tiny_patch16_224", model_args={"img_size": 64, "patch_size": 8}),
+        arch="", source="vit_tiny_patch16_224", kwargs={"img_size": 64, "patch_size": 8}, chosen={}, expected={"image_size": 64}),
+    "head-behind-dropout": Form(
+        saved(lambda s: {k.replace("fc.", "fc.1."): v for k, v in s.items()}), head="c.pth"),
+    "transformer-head-behind-dropout": Form(
+        saved(lambda s: {f"model.{k.replace('head.', 'head.1.')}": v for k, v in s.items()}), arch="vit_tiny_patch16_224", head="c.pth",
+        kwargs={"img_size": 64}, chosen={"image_size": 64}),
     "mmengine-ema": Form(saved(mmengine), kind="ema"),
     "last-linear": Form(saved(lambda s: {k.replace("fc.", "last_linear."): v for k, v in s.items()})),
     "dino": Form(saved(dino), kind="ema", features=True),
@@ -281,6 +317,10 @@ READ: dict[str, Form] = {
                          for n in ("fc", "head")}}), features=True),
     "names-of-the-head": Form(saved(lambda s: {"model": s, "class_to_idx": {name: place for place, name in enumerate(IDS)},
                                                "meta": {"CLASSES": ["robin", "agama", "x"]}})),
+    "numbered-folders-with-their-names": Form(
+        saved(lambda s: {"model": s, "class_to_idx": {name: i for i, name in enumerate(sorted(map(str, range(12))))}}), outputs=12,
+        classes=tuple(f"c{i} {i}" for i in sorted(map(str, range(12))))),
+    "names-that-only-count": Form(saved(lambda s: {"model": s, "id2label": {i: f"LABEL_{i}" for i in range(4)}})),
     "head-of-nine": Form(saved(dict), outputs=9, classes=tuple(name.split(" ")[0] for name in NINE)),
     "timm-tag": Form(saved(dict), arch="resnet18.tv_in1k", source="resnet18", chosen={},
                      expected={"image_size": 224, "crop": 0.875, "interpolation": "bilinear"}),
@@ -371,6 +411,22 @@ REFUSED: dict[str, Refusal] = {
         "leave --weights out"),
     "another-network": Refusal(
         Form(saved(dict), arch="resnet34", source="resnet18"), "does not hold a resnet34", "those of resnet18", "--arch resnet18"),
+    "relative-of-other-inputs": Refusal(
+        Form(saved(dict), arch="deit_tiny_patch16_224", source="deit_small_patch16_224", chosen={}), "does not hold a deit_tiny",
+        "those of deit_small_patch16_224 or vit_small",
+        r"--arch deit_small_patch16_224 \(mean 0.485,0.456,0.406\) or vit_small_patch16_224 \(mean 0.5\)"),
+    "head-of-a-sequence": Refusal(
+        Form(saved(lambda s: {k.replace("fc.", "fc.1."): v for k, v in s.items()})), "is a sequence of layers", "under fc.1;",
+        "dropout alone, .*--head"),
+    "head-of-two-layers": Refusal(
+        Form(saved(lambda s: {**{k.replace("fc.", "fc.2."): v for k, v in s.items()}, "fc.0.weight": torch.ones(256, 256),
+                              "fc.0.bias": torch.ones(256)})), "is a sequence of layers", "under fc.0, fc.2", "^--classifier"),
+    "timm-folder-of-grey-images": Refusal(
+        Form(lambda folder, net: timm_folder(folder, net, model_args={"in_chans": 1}), arch="", source="resnet18", kwargs={"in_chans": 1},
+             chosen={}), "square images of three colours", "1 channels", "--classifier"),
+    "timm-folder-of-oblong-images": Refusal(
+        Form(lambda folder, net: timm_folder(folder, net, pretrained_cfg={"input_size": [3, 64, 32]}), arch="", source="resnet18",
+             chosen={}), "square images of three colours", "64 x 32", "--classifier"),
     "left-over-tensors": Refusal(
         Form(saved(lambda s: {**s, "layer1.0.gamma": torch.ones(3)})), "do not fit", "unexpected: layer1.0.gamma",
         "this network alone"),
@@ -427,6 +483,45 @@ REFUSED: dict[str, Refusal] = {
     "class-to-idx-in-another-order": Refusal(
         Form(saved(lambda s: {"model": s, "class_to_idx": {name: 3 - place for place, name in enumerate(IDS)}})),
         "not in the order of the head", "class_to_idx of c.pth lists n01735189", "head's order"),
+    "numbered-folders-in-the-order-of-text": Refusal(
+        Form(saved(lambda s: {"model": s, "class_to_idx": {name: i for i, name in enumerate(sorted(map(str, range(12))))}}), outputs=12,
+             classes=tuple(f"c{i:02d}" for i in range(12))), "not known to be the head's", "class_to_idx of c.pth lists 0, 1, 10",
+        "the name that the head has for it"),
+    "list-of-numbered-folders-in-the-order-of-text": Refusal(
+        Form(saved(lambda s: {"model": s, "classes": sorted(map(str, range(12)))}), outputs=12,
+             classes=tuple(f"c{i:02d}" for i in range(12))), "not known to be the head's", "classes of c.pth lists 0, 1, 10",
+        "head's order"),
+    "idx-to-class-in-another-order": Refusal(
+        Form(saved(lambda s: {"model": s, "idx_to_class": dict(enumerate(IDS[::-1]))})),
+        "not in the order of the head", "idx_to_class of c.pth lists n01735189", "head's order"),
+    "class-names-in-another-order": Refusal(
+        Form(saved(lambda s: {"model": s, "class_names": list(IDS[::-1])})),
+        "not in the order of the head", "class_names of c.pth lists n01735189", "head's order"),
+    "lightning-classes-in-another-order": Refusal(
+        Form(saved(lambda s: {"state_dict": prefixed(s, "model."),
+                              "hyper_parameters": {"lr": 0.1, "class_to_idx": {name: 3 - i for i, name in enumerate(IDS)}}})),
+        "not in the order of the head", "hyper_parameters.class_to_idx of c.pth lists n01735189", "head's order"),
+    "classes-of-the-linear-head-in-another-order": Refusal(
+        Form(lambda folder, net: (dino_with_head(folder, net), torch.save({**torch.load(folder / "linear.pth"), "classes": IDS[::-1]},
+             folder / "linear.pth"))[0], head="linear.pth"), "not in the order of the head", "classes of linear.pth", "head's order"),
+    "labels-of-old-timm-in-another-order": Refusal(
+        Form(lambda folder, net: timm_folder(folder, net, label_names=None, labels=list(IDS[::-1])), arch="", source="resnet18"),
+        "not in the order of the head", "n01735189", "head's order"),
+    "mmpretrain-blue-first": Refusal(
+        Form(mm_config(lambda text: text.replace("to_rgb=True", "to_rgb=False"))), "takes blue first", "to_rgb=False", "--classifier"),
+    "mmpretrain-blue-first-by-default": Refusal(
+        Form(mm_config(lambda text: text.replace(", to_rgb=True", ""))), "takes blue first", "no to_rgb", "--classifier"),
+    "mmpretrain-in-caffes-style": Refusal(
+        Form(mm_config(lambda text: text.replace("pytorch", "caffe"))), "Caffe's style", "1 x 1 convolution", "--classifier"),
+    "mmpretrain-with-two-normalisations": Refusal(
+        Form(mm_config(lambda text: text.replace("mean=[127.5", "mean=[128"))), "several normalisations", "128.0.* and |127.5.* and",
+        "--normalisation"),
+    "mmpretrain-with-a-damaged-configuration": Refusal(
+        Form(mm_config(lambda _: "a = = b")), "configuration in .* cannot be read", "no Python text", "--normalisation"),
+    "normaliser-of-blue-first": Refusal(
+        Form(saved(lambda s: {"pixel_mean": torch.tensor([103.53, 116.28, 123.675]).view(3, 1, 1),
+                              "pixel_std": torch.tensor([57.375, 57.12, 58.395]).view(3, 1, 1), **prefixed(s, "model.")})),
+        "takes blue first", "0.406, 0.456, 0.485", "--classifier"),
     "mmpretrain-classes-in-another-order": Refusal(
         Form(saved(lambda s: {"meta": {"CLASSES": IDS[::-1]}, "state_dict": with_mm_head(s)})),
         "not in the order of the head", "meta.CLASSES", "head's order"),
@@ -455,6 +550,15 @@ REFUSED: dict[str, Refusal] = {
     "weights-that-are-no-numbers": Refusal(
         Form(saved(lambda s: {**s, "fc.weight": s["fc.weight"] * float("nan")})), "no numbers", "1 of .*: fc.weight",
         "diverged"),
+    "quantised-weights": Refusal(
+        Form(saved(lambda s: {k: (100 * v).to(torch.int8) if v.ndim > 1 else v for k, v in s.items()})), "int8 in the place of weights",
+        "no floats: .*conv1.0.weight", "as floats"),
+    "complex-weights": Refusal(
+        Form(saved(lambda s: {**s, "fc.weight": s["fc.weight"] * (1 + 1j)})), "complex64 in the place of weights", "fc.weight",
+        "as floats"),
+    "negative-variance": Refusal(
+        Form(saved(lambda s: {k: -v if k.endswith("bn1.running_var") else v for k, v in s.items()})), "negative variances",
+        "bn1.running_var", "another checkpoint"),
     "whole-network-inside": Refusal(
         Form(lambda folder, net: torch.save({"model": net, "epoch": 3}, folder / "c.pth") or folder / "c.pth"),
         "a whole network under 'model'", "only the code of", r"\['model'\].state_dict"),
