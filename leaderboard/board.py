@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import DataMissing, ReadOnly, UserError
 from harness.core.names import did_you_mean, names_in
@@ -17,6 +17,9 @@ from leaderboard.rows import RowKey, give_way
 from leaderboard.sources import BASELINE, WORLD, Entry, from_store, gather, recorded, shipped
 from leaderboard.styles import EVERY_METRIC, RECORDS, every_metric, view_of
 from leaderboard.tables import Table, build_tables
+
+if TYPE_CHECKING:
+    from leaderboard.exchange.card import Decode
 
 CSV_NAME, MARKDOWN_NAME, CURVES_NAME = "leaderboard.csv", "leaderboard.md", "few-shot"
 PUBLISHED_PROFILES = ("in1k", "in100")
@@ -231,7 +234,7 @@ class Board:
 
         write_baseline(folder, _candidate(places), reason, metrics, code)
 
-    def dataset_cards(self, store: Path, names: Sequence[str]) -> dict[str, dict[str, bytes]]:
+    def dataset_cards(self, store: Path, names: Sequence[str], decode: Decode) -> dict[str, dict[str, bytes]]:
         """Return the cards of the datasets of a store, all or those named: a folder's name to the files in it.
 
         Raises:
@@ -243,7 +246,7 @@ class Board:
         found, entries, known = datasets.find(store, names), from_store(store), self._declared("generators")
         cards = {}
         for dataset in found:
-            facts, picture = card.gather_facts(store, dataset, entries, known), card.sheet(dataset)
+            facts, picture = card.gather_facts(store, dataset, entries, known), card.sheet(dataset, decode)
             cards[facts.name] = {
                 card.README: card.readme(facts, bool(picture)).encode(),
                 **({card.SAMPLES: picture} if picture else {}),

@@ -42,11 +42,12 @@ def card(
     samples.png, and croissant.json with the fields of responsible AI, validated by mlcroissant. Nothing is uploaded.
     """
     from harness.core.files import write_together
+    from harness.images.decode import decode
     from harness.results.leaderboard import board
 
     if not store.is_dir():
         raise DataMissing(f"{store} does not exist", "no such folder", "name the folder of a store: --store FOLDER")
-    for name, files in board().dataset_cards(store, names or ()).items():
+    for name, files in board().dataset_cards(store, names or (), decode).items():
         write_together({output / name / file: content for file, content in files.items()})
         print(output / name)
     print("publish the folder of each dataset (STORE/synthesise/NAME) beside its croissant.json", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -53,8 +53,13 @@ class LeaderBoard(Protocol):
     ) -> None:
         """Write a baseline from results."""
 
-    def dataset_cards(self, store: Path, names: Sequence[str]) -> dict[str, dict[str, bytes]]:
-        """Return the cards of the datasets of a store, all or those named: a folder's name to the files in it."""
+    def dataset_cards(
+        self, store: Path, names: Sequence[str], decode: Callable[[bytes, str], Any]
+    ) -> dict[str, dict[str, bytes]]:
+        """Return the cards of the datasets of a store, all or those named: a folder's name to the files in it.
+
+        ``decode`` makes a picture of encoded bytes and the name that errors give them.
+        """
 
     def calibrate(self, store: Path, asked: frozenset[str]) -> None:
         """Write and print what the metrics say of worlds of known bias."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core.names import plain
 from harness.core.quantities import duration, size
@@ -18,6 +18,11 @@ from leaderboard.markup import md, md_row
 from leaderboard.sources import Entry
 from leaderboard.tables import build_tables
 from leaderboard.views import ACCURACY, View
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+    Decode = Callable[[bytes, str], Picture]
 
 README, SAMPLES = "README.md", "samples.png"
 SIDE = 96
@@ -312,8 +317,13 @@ def _files(facts: Facts) -> str:
 # --- samples --------------------------------------------------------------------------------------------------------------
 
 
-def sheet(dataset: Dataset) -> bytes:
-    """Return the first images of the first classes as a PNG, a column per class; empty where images are only listed."""
+def sheet(dataset: Dataset, decode: Decode) -> bytes:
+    """Return the first images of the first classes as a PNG, a column per class; empty where images are only listed.
+
+    Args:
+        dataset: Where the images are.
+        decode: Makes an RGB picture of encoded bytes and the name that errors give them.
+    """
     from PIL import Image
 
     columns = [images for _, images in dataset.samples()]
@@ -322,8 +332,7 @@ def sheet(dataset: Dataset) -> bytes:
     page = Image.new("RGB", (SIDE * len(columns), SIDE * PER_CLASS), "white")
     for column, images in enumerate(columns):
         for row, content in enumerate(images):
-            with Image.open(io.BytesIO(content)) as picture:
-                small = picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+            small = decode(content, f"a sample of {dataset.folder.name}").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
             page.paste(small, (column * SIDE, row * SIDE))
     stream = io.BytesIO()
     page.save(stream, "PNG", optimize=True)

@@ -373,7 +373,7 @@ def test_images_must_be_counted_from_zero_of_the_class(indices: list[int], words
 def test_declared_columns_of_built_in_suites_are_sound() -> None:
     good, broken = registry.suites().available()
     ours = [suite for suite in good if type(suite).__module__.startswith("suites.")]
-    assert len(ours) == 9 and not broken
+    assert len(ours) == 12 and not broken
     for suite in ours:
         assert suite.row_key and set(suite.row_key) <= set(suite.columns), suite.card.id
         assert set(suite.columns.values()) <= set(get_args(ColumnKind))

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.core.errors import DataMissing, UserError
+from harness.images.decode import decode
 from harness.images.shards import ImageRow, ShardImage, write_rows, write_shard
 from harness.store.artifacts import Store
 from harness.store.cells import Cell
@@ -82,7 +83,7 @@ def store(tmp_path: Path) -> Path:
 def files(store: Path) -> dict[str, bytes]:
     """Return the files of the card of ``lb``."""
     pytest.importorskip("mlcroissant")
-    (found,) = Board(lambda kind: DECLARED).dataset_cards(store, ["lb"]).values()
+    (found,) = Board(lambda kind: DECLARED).dataset_cards(store, ["lb"], decode).values()
     return found
 
 
@@ -201,7 +202,7 @@ def test_archives_of_two_datasets_never_have_one_address(tmp_path: Path) -> None
     pytest.importorskip("mlcroissant")
     make_dataset(tmp_path, seed=0)
     make_dataset(tmp_path, seed=1)
-    cards = Board(lambda kind: {}).dataset_cards(tmp_path, [])
+    cards = Board(lambda kind: {}).dataset_cards(tmp_path, [], decode)
     addresses = [one["contentUrl"] for found in cards.values() for one in json.loads(found["croissant.json"])["distribution"]
                  if "contentUrl" in one]  # fmt: skip
     assert len(cards) == 2 and len(addresses) == len(set(addresses)) == 6
@@ -234,7 +235,7 @@ def test_datasets_are_found_by_generator_key_and_folder(tmp_path: Path) -> None:
 
 def test_a_damaged_tar_file_list_or_manifest_is_refused(store: Path) -> None:
     (dataset,) = datasets.find(store, ["lb"])
-    for name, read in ((dataset.shards[0], lambda d: card.sheet(d)), ("images.jsonl", lambda d: d.count)):
+    for name, read in ((dataset.shards[0], lambda d: card.sheet(d, decode)), ("images.jsonl", lambda d: d.count)):
         whole = (dataset.folder / name).read_bytes()
         (dataset.folder / name).write_bytes(whole.replace(b"k1", b"k9", 1))
         with pytest.raises(UserError, match="missing or damaged"):
