@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from harness.core.errors import UserError
 from harness.core.tree import archive_suffix, is_image, not_read, visible
-from harness.images.entries import LABEL_KEYS, SPLIT_KEY, Entry
-from harness.images.parts import part_of_file, part_of_folder, part_of_word
+from harness.images.entries import LABEL_KEYS, Entry
+from harness.images.parts import part_of_facts, part_of_file, part_of_folder, tells_part
 
 _SIDE_FILES = (".cls", ".json")
 
@@ -38,7 +38,7 @@ def read_archive(base: Path, container: str) -> Packed:
     path = base / container
     try:
         with tarfile.open(path, mode="r:") as tar:
-            found = [*_images(tar, container, PurePosixPath(container).stem, 0, "")]
+            found = [*_images(tar, container, PurePosixPath(container).stem, 0, part_of_file(container))]
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{path} is not a whole tar file", str(error), "fetch it again") from error
     entries = tuple(replace(each.entry, container=container) for each in found if each.entry.folder)
@@ -161,7 +161,8 @@ def _labels(
         text = stream.read().decode("utf-8", "replace").strip() if stream is not None else ""
         facts = {} if suffix == ".cls" else _facts(text)
         keys |= dict.fromkeys(facts)
-        splits[_key(name)] = splits.get(_key(name)) or part_of_word(str(facts.get(SPLIT_KEY, "")))
+        told = part_of_facts({key: value for key, value in facts.items() if tells_part(key)})
+        splits[_key(name)] = splits.get(_key(name)) or told
         value = text if suffix == ".cls" else _json_label(facts)
         if value:
             labels[_key(name)] = _agreed(labels.get(_key(name), value), value, _key(name), where)

@@ -8,9 +8,6 @@ from pathlib import PurePosixPath
 LABEL_KEYS = ("label", "cls", "class", "wnid", "labels")
 """Columns of tables and keys of side files that hold a label, in the order in which they are looked for."""
 
-SPLIT_KEY = "split"
-"""Column of tables and key of side files that names the part an image belongs to."""
-
 
 @dataclass(frozen=True)
 class Entry:

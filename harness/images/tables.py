@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
-from harness.images.entries import LABEL_KEYS, SPLIT_KEY, Entry
-from harness.images.parts import part_of_word
+from harness.images.entries import LABEL_KEYS, Entry
+from harness.images.parts import part_of_facts, part_of_file, tells_part
 
 _IMAGE_KEYS = ("image", "img", "jpg", "png")
 _NAME_KEYS = ("path", "file_name", "filename", "__key__")
@@ -32,9 +32,9 @@ def table_entries(base: Path, container: str) -> Iterator[Entry]:
     labels, names = [_label(value) for value in _column(path, column)], _names(path)
     for other in (each for each in LABEL_KEYS if each in open_parquet(path).schema_arrow.names and each != column):
         _check_agree(path, (column, other), labels, [_label(value) for value in _column(path, other)])
-    splits = _column(path, SPLIT_KEY) if SPLIT_KEY in open_parquet(path).schema_arrow.names else [""] * len(labels)
+    splits = {name: _column(path, name) for name in open_parquet(path).schema_arrow.names if tells_part(name)}
     for row, label in enumerate(labels):
-        part = part_of_word(str(splits[row] or ""))
+        part = part_of_facts({name: values[row] for name, values in splits.items()}) or part_of_file(container)
         yield Entry(f"{container}::{row:08d}", label, container, row, 0, names[row] or "", part)
 
 
