@@ -21,7 +21,7 @@ def inspect_published(root: Path, spec: str, classes: ClassList) -> DataReport:
     """
     listing = list_images(root)
     counts = Counter(entry.folder for entry in listing.entries)
-    mapping = class_map(spec, classes, counts, listing.label_names)
+    mapping = class_map(spec, classes, counts, listing.label_names, listing.beside)
     unknown = sorted(counts.keys() - mapping.labels.keys() - mapping.elsewhere)
     missing = sorted(set(range(len(classes))) - {mapping.labels.get(folder, -1) for folder in counts})
     odd = f"; {len(unknown)} folders name no class, such as {', '.join(unknown[:_SHOWN])}" if unknown else ""

@@ -26,6 +26,9 @@ class Entry:
     name: str = ""
     """File name before it was packed, where the container tells it beside the path (a column of a parquet file)."""
 
+    number: str = ""
+    """Number that stands beside the class id in ``folder``; empty where none does."""
+
     part: str = ""
     """Part of the data set that the container tells of this image (a folder, a column ``split``); empty where it does not."""
 
