@@ -129,7 +129,7 @@ def check_parts(folder: Path, listed: Sequence[str], part: str) -> None:
                 f"its images, such as {path}, are not {part} images",
                 f"move the folders of each part together: {part_of_folder(foreign)}/{folder.name}/",
             )
-    check_images(folder, {path: path.rpartition("/")[2] for path in listed}, part)
+    check_images(folder, {path: path.rpartition("/")[2] for path in listed}, part, folder.parent)
 
 
 def explain_parts(root: Path, names: Sequence[str], part: str = TRAINING) -> None:

@@ -31,6 +31,8 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
 """Where distributed archives keep the images of a part; the long ones are Kaggle's copy of ILSVRC 2012."""
 _IMAGE = re.compile(r"(?<![a-z0-9])ilsvrc20\d\d_(val|test)_\d+")
 """Names of ILSVRC's validation and test images (lower case), whatever a packer put before or behind them."""
+_TRAINING_IMAGE = re.compile(r"n\d{8}_\d+(_n\d{8})?")
+"""Names of ILSVRC's training images (lower case); the hub's copy repeats the class."""
 _RUN = re.compile(r"[A-Za-z]+")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _GLUED = re.compile(r"^(?:imagenet|ilsvrc|mini|tiny)|(?:set|split)$")
@@ -40,8 +42,9 @@ _SHOWN = 3
 
 def part_of_image(name: str) -> str:
     """Return the part that ILSVRC's name of an image tells, such as ``ILSVRC2012_val_00000293``; empty: none."""
+    stem = PurePosixPath(name.lower()).stem
     found = _IMAGE.search(name.lower())
-    return WORDS[found[1]] if found else ""
+    return WORDS[found[1]] if found else TRAINING if _TRAINING_IMAGE.fullmatch(stem) else ""
 
 
 def part_of_word(word: str) -> str:
@@ -50,26 +53,38 @@ def part_of_word(word: str) -> str:
     return found.pop() if len(found) == 1 else word.strip()
 
 
-def check_images(base: Path, names: Mapping[str, str], wanted: str) -> None:
-    """Refuse images whose own names say that they are ILSVRC's validation or test images.
+def check_images(base: Path, names: Mapping[str, str], wanted: str, place: Path | None = None) -> None:
+    """Refuse images whose own names say that they are ILSVRC's images of another part.
+
+    Training images that were held out, in a folder or file that is called by the validation part, are validation images.
 
     Args:
-        base: Folder, for messages.
+        base: Folder that holds them.
         names: Path to the image's own name, without folders.
         wanted: The part that is read.
+        place: Folder of the class folders, where ``base`` is one.
 
     Raises:
         UserError: some are of another part.
     """
     found = [path for path, name in names.items() if part_of_image(name) not in ("", wanted)]
+    if wanted == VALIDATION:
+        found = [
+            path for path in found if not (part_of_image(names[path]) == TRAINING and _held_out(place or base, path))
+        ]
     if found:
         first = found[0]
         raise UserError(
             f"{len(found)} of {len(names)} images in {base} are no {wanted} images",
             f"{first} bears the name of one of ImageNet's {part_of_image(names[first])} images"
             + (f" ({names[first]})" if names[first] not in first else ""),
-            f"remove them, or give the folder that holds the {wanted} images",
+            f"remove them, or give the folder that holds the {wanted} images"
+            + (" (one called val, where they were held out from training)" if wanted == VALIDATION else ""),
         )
+
+
+def _held_out(place: Path, path: str) -> bool:
+    return VALIDATION in (part_of_folder(place.name), part_of_file(path.partition("::")[0]))
 
 
 def part_of_file(path: str) -> str:
