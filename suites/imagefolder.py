@@ -56,14 +56,31 @@ def read_validation(
         UserError: wrong counts, training images, or labels whose meaning is not known.
     """
     root = Path(root)
+    found = _found(root, class_ids, name, per_class, numbered)
+    return _checked(found, class_ids, name, per_class)
+
+
+def check_layout(root: Path, class_ids: Sequence[str], name: str, per_class: int | None, numbered: str) -> None:
+    """Refuse a validation set that cannot be measured whatever classes a head has; the arguments are ``read_validation``'s.
+
+    Raises:
+        DataMissing: no known layout.
+        UserError: training images, labels whose meaning is not known, or no class has ``per_class`` images.
+    """
+    images = _found(root, class_ids, name, per_class, numbered)
+    counts = np.bincount(images.labels, minlength=len(class_ids))
+    if per_class is not None and counts.any() and per_class not in counts:
+        raise _wrong_count(counts, int(np.flatnonzero(counts)[0]), class_ids, name, per_class)
+
+
+def _found(root: Path, class_ids: Sequence[str], name: str, per_class: int | None, numbered: str) -> ClassImages:
     if _called_training(root):
         raise UserError(
             f"{name}: {root} is a folder of training images by its name",
             "accuracy on images that were trained on says nothing",
             f"give the folder of the validation images, or the one that holds both parts: --data {name}={root.parent}",
         )
-    found = _found(root, class_ids, name, per_class, numbered)
-    return _checked(found, class_ids, name, per_class)
+    return _in_known_layout(root, class_ids, name, per_class, numbered)
 
 
 def _called_training(root: Path) -> bool:
@@ -73,7 +90,9 @@ def _called_training(root: Path) -> bool:
     return any(part_of_folder(name) == "training" for name in (root.name, root.resolve().name))
 
 
-def _found(root: Path, class_ids: Sequence[str], name: str, per_class: int | None, numbered: str) -> ClassImages:
+def _in_known_layout(
+    root: Path, class_ids: Sequence[str], name: str, per_class: int | None, numbered: str
+) -> ClassImages:
     places = [root / place if place else root for place in _PLACES]
     for folder in places:
         if any((folder / class_id).is_dir() for class_id in class_ids):
@@ -235,13 +254,18 @@ def _checked(images: ClassImages, class_ids: Sequence[str], name: str, per_class
             '{"classes": "imagenet100"} or the path of a list',
         )
     if per_class is not None and (counts != per_class).any():
-        odd = int(np.flatnonzero(counts != per_class)[0])
-        raise UserError(
-            f"{name}: wrong number of validation images",
-            f"expected {per_class} of each class, found {int(counts[odd])} of {class_ids[odd]}",
-            f"complete the set, or measure these images as they are, in a column of their own: {any_count(name)}",
-        )
+        raise _wrong_count(counts, int(np.flatnonzero(counts != per_class)[0]), class_ids, name, per_class)
     return images
+
+
+def _wrong_count(
+    counts: npt.NDArray[np.int64], odd: int, class_ids: Sequence[str], name: str, per_class: int
+) -> UserError:
+    return UserError(
+        f"{name}: wrong number of validation images",
+        f"expected {per_class} of each class, found {int(counts[odd])} of {class_ids[odd]}",
+        f"complete the set, or measure these images as they are, in a column of their own: {any_count(name)}",
+    )
 
 
 def unpublished_counts(labels: npt.NDArray[np.int64], class_ids: Sequence[str]) -> str:

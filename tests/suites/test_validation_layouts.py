@@ -12,9 +12,12 @@ from PIL import Image
 
 from harness.core.classes import load_classes
 from harness.core.errors import DataMissing, UserError
+from harness.plan.model import Selection
+from harness.plan.planner import Planner
+from harness.plan.profile import load_profile
 from harness.store.data import load_card
 from suites.imagefolder import own_classes, read_validation
-from suites.transfer.inspect import validation
+from suites.transfer.inspect import validation, validation_layout
 from suites.transfer.transforms import eval_transform, load_pixels
 from tests.generators.test_import_layouts import hub_parquet, webdataset
 from tests.generators.test_import_parts import table
@@ -288,3 +291,34 @@ def test_unlabelled_validation_images_are_refused(tmp_path: Path) -> None:
     table(tmp_path / "validation-0.parquet", {"label": [FOUR[0], None]})
     with pytest.raises(UserError, match="1 of 2 images have no label"):
         read_validation(tmp_path, FOUR[:1])
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({f"{n}/a.JPEG": picture(n) for n in range(4)}, "what the numbers of the folders"),
+        ({f"{wnid}/{wnid}_7.JPEG": picture(1) for wnid in FOUR}, "are no validation images"),
+        ({f"val/{wnid}/a.JPEG": picture(1) for wnid in FOUR}, "wrong number of validation images"),
+        ({"notes.txt": b"x"}, "no validation images in"),
+        ({f"val/{wnid}/{n}.JPEG": picture(n) for wnid in FOUR for n in range(2)}, ""),
+    ],
+)
+def test_validation_images_that_cannot_be_read_are_named_by_the_plan(
+    tmp_path: Path, files: dict[str, bytes], words: str
+) -> None:
+    write_folders(tmp_path / "data", files)
+    (tmp_path / "classes.txt").write_text("\n".join(FOUR) + "\n")
+    sets = (f"classes={tmp_path}/classes.txt", 'data.in-val.card={"per_class": 2}')
+    profile = load_profile("micro", sets, (f"in-val={tmp_path / 'data'}",)).profile
+    plan = Planner(Selection(profile, "real", "in-domain", "resnet10")).build()
+    reasons = [entry.reason for entry in plan.not_run]
+    assert bool(plan.cells) == (not words) and len(reasons) == bool(words)
+    assert all(words in reason and entry.asked for reason, entry in zip(reasons, plan.not_run, strict=True))
+
+
+def test_packed_images_of_own_classes_are_left_to_the_head(tmp_path: Path) -> None:
+    table(tmp_path / "a" / "validation-0.parquet", {"label": ["apple", "pear"]})
+    validation_layout("in-val", tmp_path / "a", {"per_class": 1})
+    write_tar(tmp_path / "b" / "ILSVRC2012_img_val.tar", {"ILSVRC2012_val_00000001.JPEG": picture(1)})
+    with pytest.raises(DataMissing):
+        validation_layout("in-val", tmp_path / "b", {})
