@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from pathlib import Path
-from typing import Any
 
 from harness.core.errors import UserError
-from harness.images.tables import stated_names
+from harness.images.entries import LABEL_KEYS
 
 _CARD = "README.md"
+_COLUMN = re.compile(r"\s*- name: (\S+)\s*")
+_LABEL = re.compile(r"\s+['\"]?(\d+)['\"]?: (.+?)\s*")
 
 
 def card_names(base: Path, root: Path) -> tuple[str, ...]:
@@ -29,28 +30,22 @@ def card_names(base: Path, root: Path) -> tuple[str, ...]:
 
 
 def _stated(path: Path) -> set[tuple[str, ...]]:
-    import yaml
+    """Return the lists of names that a card's head gives its label columns, one of each configuration.
 
+    The hub writes a line ``- name: COLUMN`` for each column and, below ``names:``, a line ``'NUMBER': NAME`` for each label.
+    """
     head = path.read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0] if path.is_file() else ""
-    if not head.startswith("---"):
-        return set()
-    try:
-        info = (yaml.safe_load(head) or {}).get("dataset_info") or {}
-    except (yaml.YAMLError, AttributeError):
-        return set()
-    tables = info if isinstance(info, list) else [info]
-    return {names for table in tables if (names := stated_names(_columns(table)))}
+    column, names, found = "", list[str](), set[tuple[str, ...]]()
+    for line in head.splitlines() if head.startswith("---") else ():
+        named, label = _COLUMN.fullmatch(line), _LABEL.fullmatch(line)
+        if label and column in LABEL_KEYS and int(label[1]) == len(names):
+            names.append(_unquoted(label[2]))
+        elif not label:
+            found.add(tuple(names))
+            names, column = [], named[1] if named else column
+    return {*found, tuple(names)} - {()}
 
 
-def _columns(table: Any) -> dict[str, Any]:
-    """Return the columns of a configuration as the schema's metadata describe them."""
-    columns = {}
-    for feature in table.get("features") or () if isinstance(table, Mapping) else ():
-        kind = feature.get("dtype") if isinstance(feature, Mapping) else None
-        label = kind.get("class_label") if isinstance(kind, Mapping) else None
-        names = label.get("names") if isinstance(label, Mapping) else None
-        if isinstance(names, Mapping) and all(str(key).isdigit() for key in names):
-            names = [names[key] for key in sorted(names, key=int)]
-        if isinstance(names, list):
-            columns[str(feature.get("name"))] = {"names": names}
-    return columns
+def _unquoted(text: str) -> str:
+    quote = text[0] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else ""
+    return text[1:-1].replace(quote * 2, quote) if quote else text

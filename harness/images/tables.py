@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
@@ -106,19 +106,11 @@ def label_names(path: Path) -> tuple[str, ...]:
     """Return the names of labels 0, 1, ... that a file of the hub states in its schema's metadata; empty where none."""
     try:
         facts = json.loads((open_parquet(path).schema_arrow.metadata or {})[b"huggingface"])
-        return stated_names(facts["info"]["features"])
-    except (KeyError, TypeError, ValueError):
+        features = facts["info"]["features"]
+        named = (features[key]["names"] for key in LABEL_KEYS if "names" in (features.get(key) or {}))
+        return tuple(map(str, next(names for names in named if isinstance(names, list))))
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
         return ()
-
-
-def stated_names(features: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the first label column that has some, by the hub's description of the columns."""
-    for key in LABEL_KEYS:
-        label = features.get(key) or {}
-        names = label.get("names") if isinstance(label, Mapping) else None
-        if isinstance(names, list):
-            return tuple(map(str, names))
-    return ()
 
 
 def image_column(path: Path) -> str:
