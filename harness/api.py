@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from harness.images.folder import FolderSource, class_images, image_folder
     from harness.images.label_names import match_label_names
     from harness.images.parts import FOLDERS as PART_FOLDERS
+    from harness.images.parts import part_of_folder
     from harness.images.published import EntryReader, list_images
     from harness.images.request import Request, Sample
     from harness.plugins.common import DataReport, DerivedInput, ModelReport, Workload
@@ -81,7 +82,7 @@ __all__ = [
     "find_root", "flag_units",
     "image_folder", "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute",
     "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source", "match_label_names", "open_images",
-    "open_picture", "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "read_resource", "refuse_files",
+    "open_picture", "part_of_folder", "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "read_resource", "refuse_files",
     "refuse_partial",
     "remove_tree", "resample_strata", "resolve_path", "sample_paths", "save_state", "square_crop", "student_quantile", "totals_of",
     "truncate_partial_line", "undefined", "unpacking_command", "wilson", "write_image_list", "write_json", "write_text",
@@ -108,7 +109,7 @@ _HOMES = {
     "harness.images.entries": "Entry",
     "harness.images.folder": "FolderSource class_images image_folder",
     "harness.images.label_names": "match_label_names",
-    "harness.images.parts": "PART_FOLDERS=FOLDERS",
+    "harness.images.parts": "PART_FOLDERS=FOLDERS part_of_folder",
     "harness.images.published": "EntryReader list_images",
     "harness.images.request": "Request Sample",
     "harness.plugins.common": "DataReport DerivedInput ModelReport Workload",

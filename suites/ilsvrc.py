@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.api import DataMissing, UserError
@@ -14,10 +15,45 @@ _GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _SOLUTION = "LOC_val_solution.csv"
 
 
+_NAME = re.compile(rf"{PREFIX}(\d+)(?:_(n\d{{8}}))?", re.ASCII)
+"""Names of the images; some copies, such as the hub's, have the class id behind the number."""
+
+
 def image_number(file: str) -> int:
     """Return the number of a validation image; 0 where the file is not called like one."""
-    digits = Path(file).stem.removeprefix(PREFIX)
-    return int(digits) if digits.isascii() and digits.isdecimal() else 0
+    found = _NAME.fullmatch(Path(file).stem)
+    return int(found[1]) if found else 0
+
+
+def named_wnid(file: str) -> str:
+    """Return the class id in the name of a validation image, such as ``ILSVRC2012_val_00000001_n01751748.JPEG``; empty: none."""
+    found = _NAME.fullmatch(Path(file).stem)
+    return found[2] or "" if found else ""
+
+
+def labels(root: Path, name: str, images: Sequence[str]) -> tuple[str, Mapping[int, str]]:
+    """Return where the labels come from, and the wnid of every validation image by its number.
+
+    Where all names hold a class id, these are the labels; a ground truth that is there must agree with them.
+
+    Raises:
+        DataMissing, UserError: as ``ground_truth``, or a name holds another class id than the ground truth has.
+    """
+    named = {image_number(file): wnid for file in images if (wnid := named_wnid(file))}
+    try:
+        source, wnids = ground_truth(root, name)
+    except DataMissing:
+        if len(named) < len(images):
+            raise
+        return "class ids in its names", named
+    odd = [number for number, wnid in named.items() if wnids.get(number, wnid) != wnid]
+    if odd:
+        raise UserError(
+            f"{name}: {len(odd)} of {len(images)} images bear another class id than their ground truth",
+            f"image {odd[0]} is {named[odd[0]]} by its name and {wnids[odd[0]]} by the {source}",
+            "fetch the files again: one of the two is of another data set",
+        )
+    return source, wnids
 
 
 def ground_truth(root: Path, name: str) -> tuple[str, Mapping[int, str]]:

@@ -20,11 +20,12 @@ from harness.api import (
     list_files,
     list_folders,
     load_classes,
+    part_of_folder,
     unpacking_command,
 )
 from suites import ilsvrc
 from suites.class_images import ClassImages
-from suites.packed import read_packed
+from suites.packed import counted_list, read_packed, refuse_named_otherwise
 
 PUBLISHED_PER_CLASS = 50
 """Validation images of each class in ILSVRC 2012, and so in ImageNet-100."""
@@ -32,7 +33,6 @@ _PART = "validation"
 _PLACES = (*PART_FOLDERS[_PART], "")
 _V2 = "imagenetv2"
 """Beginning (lower case) of the folders of ImageNet-V2; its authors number them by the sorted wnids."""
-_TRAINING = ("train", "training", "trainval")
 
 
 def read_validation(
@@ -56,17 +56,43 @@ def read_validation(
         UserError: wrong counts, training images, or labels whose meaning is not known.
     """
     root = Path(root)
-    if root.name.lower() in _TRAINING:
+    found = _found(root, class_ids, name, per_class, numbered)
+    return _checked(found, class_ids, name, per_class)
+
+
+def check_layout(root: Path, class_ids: Sequence[str], name: str, per_class: int | None, numbered: str) -> None:
+    """Refuse a validation set that cannot be measured whatever classes a head has; the arguments are ``read_validation``'s.
+
+    Raises:
+        DataMissing: no known layout.
+        UserError: training images, labels whose meaning is not known, or no class has ``per_class`` images.
+    """
+    images = _found(root, class_ids, name, per_class, numbered)
+    counts = np.bincount(images.labels, minlength=len(class_ids))
+    if per_class is not None and counts.any() and per_class not in counts:
+        raise _wrong_count(counts, int(np.flatnonzero(counts)[0]), class_ids, name, per_class)
+
+
+def _found(root: Path, class_ids: Sequence[str], name: str, per_class: int | None, numbered: str) -> ClassImages:
+    if _called_training(root):
         raise UserError(
             f"{name}: {root} is a folder of training images by its name",
             "accuracy on images that were trained on says nothing",
             f"give the folder of the validation images, or the one that holds both parts: --data {name}={root.parent}",
         )
-    found = _found(root, class_ids, name, per_class, numbered)
-    return _checked(found, class_ids, name, per_class)
+    return _in_known_layout(root, class_ids, name, per_class, numbered)
 
 
-def _found(root: Path, class_ids: Sequence[str], name: str, per_class: int | None, numbered: str) -> ClassImages:
+def _called_training(root: Path) -> bool:
+    """Return whether a folder, or what it links to, is called by training images and holds no folder of validation images."""
+    if any((root / place).is_dir() for place in PART_FOLDERS[_PART]):
+        return False
+    return any(part_of_folder(name) == "training" for name in (root.name, root.resolve().name))
+
+
+def _in_known_layout(
+    root: Path, class_ids: Sequence[str], name: str, per_class: int | None, numbered: str
+) -> ClassImages:
     places = [root / place if place else root for place in _PLACES]
     for folder in places:
         if any((folder / class_id).is_dir() for class_id in class_ids):
@@ -74,7 +100,11 @@ def _found(root: Path, class_ids: Sequence[str], name: str, per_class: int | Non
     for folder in (*places, *_v2_folders(root, name)):
         if numbers := _numbered_folders(folder):
             listed = _numbering(folder, numbers, name, numbered)
-            return replace(_read_folders(folder, class_ids, listed), layout="numbered class folders")
+            images = replace(_read_folders(folder, class_ids, listed), layout="numbered class folders")
+            refuse_named_otherwise(
+                name, ((path, path, class_ids[i]) for path, i in zip(images.paths, images.labels, strict=True))
+            )
+            return images
     for folder in places:
         if folder.is_dir() and any(file.startswith(ilsvrc.PREFIX) for file in list_files(folder)):
             return _read_flat(folder, root, class_ids, name, per_class is None)
@@ -148,7 +178,7 @@ def _numbering(folder: Path, names: Sequence[str], name: str, numbered: str) -> 
             f"{name}: what the numbers of the folders in {folder} mean is not known",
             f"they are {names[0]} to {names[-1]}; only their publisher knows which class each is (ImageNet-V2, whose folder is "
             f"called {_V2}-..., counts the sorted wnids)",
-            f'say which list they count: --set \'data.{name}.card={{"numbered": "imagenet1k"}}\', or call them by wnid',
+            f"{counted_list(name)}, or call them by wnid",
         )
     ids, numbers = load_classes(counted).ids, [int(each) for each in names]
     if numbers[-1] >= len(ids) or len(set(numbers)) != len(numbers):
@@ -178,8 +208,8 @@ def _read_folders(folder: Path, class_ids: Sequence[str], meaning: Mapping[str, 
 
 
 def _read_flat(folder: Path, root: Path, class_ids: Sequence[str], name: str, subset: bool) -> ClassImages:
-    source, wnids = ilsvrc.ground_truth(root, name)
     images = [file for file in list_files(folder, IMAGE_SUFFIXES) if file.startswith(ilsvrc.PREFIX)]
+    source, wnids = ilsvrc.labels(root, name, images)
     odd = [file for file in images if ilsvrc.image_number(file) not in wnids]
     if odd:
         raise UserError(
@@ -224,13 +254,18 @@ def _checked(images: ClassImages, class_ids: Sequence[str], name: str, per_class
             '{"classes": "imagenet100"} or the path of a list',
         )
     if per_class is not None and (counts != per_class).any():
-        odd = int(np.flatnonzero(counts != per_class)[0])
-        raise UserError(
-            f"{name}: wrong number of validation images",
-            f"expected {per_class} of each class, found {int(counts[odd])} of {class_ids[odd]}",
-            f"complete the set, or measure these images as they are, in a column of their own: {any_count(name)}",
-        )
+        raise _wrong_count(counts, int(np.flatnonzero(counts != per_class)[0]), class_ids, name, per_class)
     return images
+
+
+def _wrong_count(
+    counts: npt.NDArray[np.int64], odd: int, class_ids: Sequence[str], name: str, per_class: int
+) -> UserError:
+    return UserError(
+        f"{name}: wrong number of validation images",
+        f"expected {per_class} of each class, found {int(counts[odd])} of {class_ids[odd]}",
+        f"complete the set, or measure these images as they are, in a column of their own: {any_count(name)}",
+    )
 
 
 def unpublished_counts(labels: npt.NDArray[np.int64], class_ids: Sequence[str]) -> str:

@@ -106,6 +106,7 @@ class InDomain(Suite[InDomainSettings]):
     row_key = ("item",)
     own_size = True
     data_inspectors: ClassVar[Mapping[str, str]] = {DATA: "suites.transfer.inspect:validation"}
+    layout_checks: ClassVar[Mapping[str, str]] = {DATA: "suites.transfer.inspect:validation_layout"}
     origins: ClassVar[Mapping[str, str]] = {DATA: "ILSVRC 2012 validation images and devkit, image-net.org"}
 
     def protocol(self, settings: InDomainSettings) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from harness.api import DataMissing, EntryReader, UserError, list_images, load_c
 from suites.class_images import ClassImages
 
 _LAYOUTS = ("tar shards", "parquet")
+_UNLABELLED = "-1"
+_WNID = re.compile(r"(?<![a-z0-9])n\d{8}(?!\d)")
 
 
 def read_packed(root: Path, class_ids: Sequence[str], name: str, numbered: str) -> ClassImages | None:
@@ -26,11 +29,21 @@ def read_packed(root: Path, class_ids: Sequence[str], name: str, numbered: str) 
     except DataMissing:
         return None
     folders = {entry.folder for entry in listing.entries}
+    if listing.layout in _LAYOUTS and _UNLABELLED in folders:
+        odd = [entry.path for entry in listing.entries if entry.folder == _UNLABELLED]
+        raise UserError(
+            f"{name}: {len(odd)} of {len(listing.entries)} images have no label",
+            f"such as {odd[0]}",
+            "complete the labels, or leave these images out when packing",
+        )
     ids = _meaning(folders, listing.label_names, name, numbered)
     if listing.layout not in _LAYOUTS or not ids.keys() | folders & set(load_classes("imagenet1k").ids) | folders & set(
         class_ids
     ):
         return None
+    _check_beside(listing.beside, name, numbered)
+    told = ((each.path, each.stem, ids[each.folder]) for each in listing.entries if each.folder in ids)
+    refuse_named_otherwise(name, told)
     known = {class_id: label for label, class_id in enumerate(class_ids)}
     kept = sorted(
         (entry for entry in listing.entries if ids.get(entry.folder, entry.folder) in known),
@@ -47,6 +60,46 @@ def read_packed(root: Path, class_ids: Sequence[str], name: str, numbered: str) 
     )
 
 
+def counted_list(name: str) -> str:
+    """Return the option that says what numbers mean; only their publisher knows it."""
+    return (
+        f'say by what their publisher says which list they count: --set \'data.{name}.card={{"numbered": "LIST"}}\', LIST a shipped '
+        "one or a file of class ids in that order, one a line"
+    )
+
+
+def refuse_named_otherwise(name: str, images: Iterable[tuple[str, str, str]]) -> None:
+    """Refuse what numbers are taken to mean where ImageNet's file names hold other class ids.
+
+    Args:
+        name: Data set name for messages.
+        images: Path, file name and class id of each image whose label is a number.
+
+    Raises:
+        UserError: some name holds the class id of another class.
+    """
+    known = set(load_classes("imagenet1k").ids)
+    for path, file, class_id in images:
+        found = {*_WNID.findall(file)} & known
+        if found and class_id not in found:
+            raise UserError(
+                f"{name}: the files contradict what their numbers are taken to mean",
+                f"{path} bears the class id {min(found)} and would be {class_id}",
+                "name the list they count in the card's 'numbered'",
+            )
+
+
+def _check_beside(beside: Mapping[str, str], name: str, numbered: str) -> None:
+    ids = load_classes(numbered).ids if numbered else ()
+    for number, class_id in beside.items():
+        if int(number) < len(ids) and ids[int(number)] != class_id:
+            raise UserError(
+                f"{name}: the card contradicts the class ids of the files",
+                f"label {number} is {class_id} by the files and {ids[int(number)]} by 'numbered'",
+                "leave 'numbered' out: the class ids are read",
+            )
+
+
 def _meaning(folders: set[str], names: Sequence[str], name: str, numbered: str) -> dict[str, str]:
     """Return the class id of each label that is a number."""
     numbers = {folder: int(folder) for folder in folders if folder.isascii() and folder.isdigit()}
@@ -56,7 +109,7 @@ def _meaning(folders: set[str], names: Sequence[str], name: str, numbered: str) 
         raise UserError(
             f"{name}: what the labels mean is not known",
             f"they are numbers, such as {min(numbers.values())}, and the files state no names for them",
-            f'say which list they count: --set \'data.{name}.card={{"numbered": "imagenet1k"}}\'',
+            counted_list(name),
         )
     full = load_classes(numbered or "imagenet1k")
     ids = match_label_names(names, full) if names else full.ids

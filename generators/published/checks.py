@@ -79,7 +79,7 @@ def check_all(
     """
     found = (
         *_folders(rows, classes, mapping),
-        *_named_otherwise(rows, classes, mapping.labels),
+        *named_otherwise(rows, classes, mapping.labels),
         *(Finding(3, "files", note) for note in notes),
         *_counts(rows, classes, mapping.labels, total, per_class),
         *_files(rows, size_px, skipped),
@@ -122,7 +122,7 @@ def _folders(rows: Rows, classes: ClassList, mapping: ClassMap) -> Iterable[Find
         yield Finding(1, "folders", f"all {len(classes)} classes are there, no unknown folder")
 
 
-def _named_otherwise(rows: Rows, classes: ClassList, labels: Mapping[str, int]) -> Iterable[Finding]:
+def named_otherwise(rows: Rows, classes: ClassList, labels: Mapping[str, int]) -> Iterable[Finding]:
     """Compare what numbers were taken to mean with the wnids that ImageNet's files bear in their names."""
     position = {class_id: index for index, class_id in enumerate(classes.ids)}
     numbered = [row for row in rows if row["folder"].isdigit() and row["folder"] in labels]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from generators.published.checks import named_otherwise
 from generators.published.mapping import class_map
 from generators.published.scan import inspect_image
 from harness.api import ClassList, DataReport, Entry, EntryReader, UserError, list_images, sample_paths
@@ -21,7 +22,7 @@ def inspect_published(root: Path, spec: str, classes: ClassList) -> DataReport:
     """
     listing = list_images(root)
     counts = Counter(entry.folder for entry in listing.entries)
-    mapping = class_map(spec, classes, counts, listing.label_names)
+    mapping = class_map(spec, classes, counts, listing.label_names, listing.beside)
     unknown = sorted(counts.keys() - mapping.labels.keys() - mapping.elsewhere)
     missing = sorted(set(range(len(classes))) - {mapping.labels.get(folder, -1) for folder in counts})
     odd = f"; {len(unknown)} folders name no class, such as {', '.join(unknown[:_SHOWN])}" if unknown else ""
@@ -36,13 +37,19 @@ def inspect_published(root: Path, spec: str, classes: ClassList) -> DataReport:
     sample = [used[path] for path in sample_paths(tuple(used))]
     skipped = "".join(f", {count} {suffix} files not read" for suffix, count in sorted(listing.skipped.items()))
     skipped += "".join(f", {text}" for text in (*listing.left_out, *listing.noted))
+    rows = [{"folder": e.folder, "stem": e.stem, "path": e.path} for e in listing.entries]
+    for finding in named_otherwise(rows, classes, mapping.labels):
+        raise UserError(
+            f"the labels in {listing.base} are not what they are taken for", finding.text, "correct class_map"
+        )
     broken = _broken(EntryReader(listing.base), sample)
+    asked = [f"{len(unknown)} folders are asked about (decisions.unknown-folders)"] if unknown else []
     return DataReport(
         listing.layout + (" in train/" if listing.base != root else ""),
         f"{sum(sizes)} images, {min(sizes)} to {max(sizes)} per class{skipped}; "
         f"{len(sample) - len(broken)} of {len(sample)} sampled images decode",
         f"{len(classes)} of {len(classes)} classes of {classes.name}{odd}",
-        wrong=(*listing.missing, *broken),
+        wrong=(*listing.missing, *asked, *broken),
     )
 
 

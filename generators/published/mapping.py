@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from harness.api import ClassList, UserError, load_classes, match_label_names, read_resource
 
@@ -24,7 +25,13 @@ class ClassMap:
     """Folders of ImageNet classes that the run's list leaves out."""
 
 
-def class_map(spec: str, classes: ClassList, folders: Iterable[str], label_names: Sequence[str] = ()) -> ClassMap:
+def class_map(
+    spec: str,
+    classes: ClassList,
+    folders: Iterable[str],
+    label_names: Sequence[str] = (),
+    beside: Mapping[str, str] = MappingProxyType({}),
+) -> ClassMap:
     """Return what published folders or labels mean.
 
     Args:
@@ -34,10 +41,11 @@ def class_map(spec: str, classes: ClassList, folders: Iterable[str], label_names
         folders: The folders or labels that are there.
         label_names: Names of labels 0, 1, ... that the data set states itself. They decide what numbers mean, whatever word
             ``spec`` is.
+        beside: Class ids that stand beside numbers. They decide, and ``spec`` must agree with them.
 
     Raises:
-        UserError: names that two classes share, numbers that count another list, a line of the file that names no class, or
-            two folders or lines that claim one class or folder.
+        UserError: a map that contradicts class ids, names that two classes share, numbers that count another list, a line of the
+            file that names no class, or two folders or lines that claim one class or folder.
     """
     folders = set(folders)
     position = {wnid: index for index, wnid in enumerate(classes.ids)}
@@ -48,11 +56,15 @@ def class_map(spec: str, classes: ClassList, folders: Iterable[str], label_names
     if spec == "wnid":
         return ClassMap(position, frozenset(known.ids) - position.keys())
     if spec == "index":
-        return ClassMap(_indices(classes, folders))
+        ids = {folder: position[folder] for folder in folders & position.keys()}
+        _check_beside(spec, dict(enumerate(classes.ids)), beside)
+        return ClassMap(_indices(classes, folders) | ids, frozenset(known.ids) - position.keys())
     if spec == "names":
-        labels = _names(classes)
+        labels = _names(classes) | {folder: position[folder] for folder in folders & position.keys()}
         return ClassMap(labels, frozenset(known.names) - labels.keys())
     pairs = _pairs(spec)
+    _check_beside(spec, {int(folder): wnid for folder, wnid in pairs if _is_number(folder)}, beside)
+    pairs += [(wnid, wnid) for wnid in sorted({*beside.values()} - {folder for folder, _ in pairs})]
     wrong = [(folder, wnid) for folder, wnid in pairs if wnid not in position and wnid not in known.ids]
     if wrong:
         folder, wnid = wrong[0]
@@ -63,6 +75,17 @@ def class_map(spec: str, classes: ClassList, folders: Iterable[str], label_names
         )
     labels = {folder: position[wnid] for folder, wnid in pairs if wnid in position}
     return ClassMap(labels, frozenset(folder for folder, _ in pairs) - labels.keys())
+
+
+def _check_beside(spec: str, meaning: Mapping[int, str], beside: Mapping[str, str]) -> None:
+    """Refuse a map by which a number means another class than the class id beside it says."""
+    for number, wnid in beside.items():
+        if meaning.get(int(number), wnid) != wnid:
+            raise UserError(
+                f"class_map={spec} contradicts the class ids of the data set",
+                f"label {number} would be {meaning[int(number)]}, and {wnid} stands beside it",
+                "leave class_map out: the class ids are read",
+            )
 
 
 def _is_number(folder: str) -> bool:

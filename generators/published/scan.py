@@ -58,6 +58,7 @@ def scan(ctx: Context) -> None:
         "skipped": dict(listing.skipped),
         "prompts": _prompts(ctx.data(name)),
         "label_names": listing.label_names,
+        "beside": dict(listing.beside),
         "notes": (*listing.left_out, *listing.noted, *listing.missing),
     }
     write_json(ctx.out / FACTS, facts)
@@ -152,7 +153,8 @@ def identity(ctx: Context) -> None:
     (name,) = ctx.cell.data
     listing = list_images(ctx.data(name))
     folders = {entry.folder for entry in listing.entries}
-    labels = class_map(ctx.params["settings"]["class_map"], ctx.classes, folders, listing.label_names).labels
+    spec = ctx.params["settings"]["class_map"]
+    labels = class_map(spec, ctx.classes, folders, listing.label_names, listing.beside).labels
     reader = EntryReader(listing.base)
     with torch.no_grad():
         text = torch.nn.functional.normalize(

@@ -25,9 +25,8 @@ def import_dataset(ctx: Context) -> None:
     settings, name = ctx.params["settings"], ctx.cell.data[0]
     scan = ctx.inputs["scan"]
     rows, facts = list(read_rows(scan.path(ROWS))), scan.json(FACTS)
-    mapping = class_map(
-        settings["class_map"], ctx.classes, {row["folder"] for row in rows}, facts.get("label_names", ())
-    )
+    folders, stated = {row["folder"] for row in rows}, (facts.get("label_names", ()), facts.get("beside", {}))
+    mapping = class_map(settings["class_map"], ctx.classes, folders, *stated)
     same_list = settings["documented_classes"] in (0, len(ctx.classes))
     findings = check_all(
         rows,

@@ -63,10 +63,12 @@ def data_findings(
             yield _inspect(found, inspectors.get(name), resolved)
 
 
-def _importer(name: str) -> Generator | None:
-    """Generator that imports a data set and can inspect it; None if there is none."""
-    good = registry.generators().available()[0]
-    return next((each for each in good if each.can_inspect and name in each.card.data), None)
+def _importer(name: str, root: Path) -> Generator | None:
+    """Generator that imports a data set and can inspect it, bound to it where it takes any (``folder:NAME``); None: none."""
+    good = [each for each in registry.generators().available()[0] if each.can_inspect]
+    family, _, argument = name.partition(":")
+    bound = (each.bind(f"{argument}={root}") for each in good if argument and each.card.id == family)
+    return next((each for each in good if name in each.card.data), None) or next(bound, None)
 
 
 def _published_images(importer: Generator, root: Path, profile: Profile) -> DataReport:
@@ -81,7 +83,7 @@ def _inspect(source: DataSource, inspector: str | None, profile: Profile) -> Fin
             report = _training_images(root, profile.classes)
         elif inspector is not None:
             report = cast(Inspector, load_attribute(inspector))(source.name, root, source.card)
-        elif importer := _importer(source.name):
+        elif importer := _importer(source.name, root):
             report = _published_images(importer, root, profile)
         else:
             return Finding(name, "ok", f"{root} (unknown layout, not inspected)")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from harness.core.errors import UserError
 from harness.core.tree import archive_suffix, is_image, not_read, visible
-from harness.images.entries import LABEL_KEYS, SPLIT_KEY, Entry
-from harness.images.parts import part_of_file, part_of_folder, part_of_word
-
-_SIDE_FILES = (".cls", ".json")
+from harness.images.entries import Entry
+from harness.images.labels import UNLABELLED, Label, decide, disagree, is_wnid
+from harness.images.parts import part_of_file, part_of_folder
+from harness.images.side_files import read_side_files, sample
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ def read_archive(base: Path, container: str) -> Packed:
     path = base / container
     try:
         with tarfile.open(path, mode="r:") as tar:
-            found = [*_images(tar, container, PurePosixPath(container).stem, 0, "")]
+            found = [*_images(tar, container, PurePosixPath(container).stem, 0, part_of_file(container))]
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{path} is not a whole tar file", str(error), "fetch it again") from error
     entries = tuple(replace(each.entry, container=container) for each in found if each.entry.folder)
@@ -65,22 +64,23 @@ def _images(tar: tarfile.TarFile, where: str, stem: str, start: int, part: str) 
     if any(map(is_image, members)):
         inner = {name for name in inner if name.lower().endswith(".tar")}  # beside images, others hold something else
     closed = [name for name in members if archive_suffix(name) and name not in inner]
-    labels, splits = _labels(tar, members, where)
+    labels, splits = read_side_files(tar, members, where, stem)
     for name, info in members.items():
         if name in inner:
             yield from _inside(tar, f"{where}::{name}", info, start, part)
         elif is_image(name):
-            parents, label = PurePosixPath(name).parts[:-1], labels.get(_key(name), "")
-            told = [part, *(part_of_folder(each) for each in (parents if label else parents[:-1]))]
-            own = splits.get(_key(name)) or next(filter(None, reversed(told)), "")
+            parents = PurePosixPath(name).parts[:-1]
+            label, in_place = _class_of(name, labels, stem, where)
+            told = [part, *(part_of_folder(each) for each in (parents[:-1] if in_place else parents))]
             entry = Entry(
                 f"{where}::{name}",
-                label or (parents[-1] if parents else stem),
+                label.text,
                 offset=start + info.offset_data,
                 size=info.size,
-                part=own,
+                number=label.number,
+                part=splits.get(sample(name)) or next(filter(None, reversed(told)), ""),
             )
-            place = "" if label else name if parents else f"{stem}/{name}"
+            place = (name if parents else f"{stem}/{name}") if in_place else ""
             yield _Found(entry, place)
     yield from (_Found(Entry(f"{where}::{name}", ""), "") for name in (*not_read(members), *closed))
 
@@ -135,84 +135,26 @@ def _content(info: tarfile.TarInfo, found: Mapping[PurePosixPath, tarfile.TarInf
     return info
 
 
-def _key(name: str) -> str:
-    """Return the sample a webdataset member belongs to: its path up to the first dot of the file name."""
-    folder, _, file = name.rpartition("/")
-    return f"{folder}/{file.partition('.')[0]}"
-
-
-def _labels(
-    tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], where: str
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the label of every webdataset sample that has one, and the part of every sample that names it.
+def _class_of(name: str, labels: Mapping[str, Label], stem: str, where: str) -> tuple[Label, bool]:
+    """Return the class of an image, and whether its place alone tells it: its folder, or the name of its archive.
 
     Raises:
-        UserError: two side files of a sample state different labels, two images claim one sample, or samples have side
-            files and no labels.
+        UserError: the folder is another class id than its label.
     """
-    labels: dict[str, str] = {}
-    splits: dict[str, str] = {}
-    keys: dict[str, None] = {}
-    for name, info in members.items():
-        suffix = PurePosixPath(name).suffix.lower()
-        if suffix not in _SIDE_FILES:
-            continue
-        stream = tar.extractfile(info)
-        text = stream.read().decode("utf-8", "replace").strip() if stream is not None else ""
-        facts = {} if suffix == ".cls" else _facts(text)
-        keys |= dict.fromkeys(facts)
-        splits[_key(name)] = splits.get(_key(name)) or part_of_word(str(facts.get(SPLIT_KEY, "")))
-        value = text if suffix == ".cls" else _json_label(facts)
-        if value:
-            labels[_key(name)] = _agreed(labels.get(_key(name), value), value, _key(name), where)
-    _check_samples(members, labels, keys, where)
-    return labels, splits
-
-
-def _agreed(first: str, second: str, key: str, where: str) -> str:
-    """Return the label that two side files state; a text says more than a number.
-
-    Raises:
-        UserError: both are numbers, or both texts, and differ.
-    """
-    if first != second and first.isdigit() == second.isdigit():
-        raise UserError(
-            f"{where}: sample {key.lstrip('/')} has two labels",
-            f"its side files (.cls, .json) say {first!r} and {second!r} (the first dot of a file name ends its key)",
-            "pack it again with one label a sample",
-        )
-    return second if first.isdigit() else first
-
-
-def _check_samples(members: Iterable[str], labels: Mapping[str, str], keys: Mapping[str, None], where: str) -> None:
-    images = [name for name in members if is_image(name)]
-    first: dict[str, str] = {}
-    for name in images:
-        other = first.setdefault(_key(name), name)
-        if other != name and _key(name) in labels:
+    folder, stated = PurePosixPath(name).parent.name, labels.get(sample(name), Label(""))
+    if is_wnid(folder) and stated.text:
+        if disagree(folder, stated.text):
             raise UserError(
-                f"{where}: two images claim the sample {_key(name).lstrip('/')}",
-                f"{other} and {name} (the first dot of a file name ends its key)",
-                "pack it again with one image a sample (masks and thumbnails would be trained on)",
+                f"{where}: {name} has two labels",
+                f"it lies in the folder of {folder}, and its side files say {stated.text!r}",
+                "pack it again with one label a sample",
             )
-    if keys and not labels and not any("/" in name for name in images):
-        raise UserError(
-            f"the samples of {where} have no labels",
-            f"their .json files hold {', '.join(list(keys)[:8])}; a label is expected under {', '.join(LABEL_KEYS)}, or in .cls",
-            "add the label when packing (img2dataset: --save_additional_columns '[\"label\"]'), or unpack into class folders",
-        )
-
-
-def _facts(text: str) -> dict[str, object]:
-    try:
-        facts = json.loads(text)
-    except json.JSONDecodeError:
-        return {}
-    return facts if isinstance(facts, dict) else {}
-
-
-def _json_label(facts: Mapping[str, object]) -> str:
-    return next((str(facts[key]) for key in LABEL_KEYS if facts.get(key) is not None), "")
+        return decide((stated.text, stated.number, folder)), False
+    if stated.text:
+        return stated, False
+    if labels and not is_wnid(folder):  # other samples have one
+        return Label(UNLABELLED), False
+    return Label(folder or stem), True
 
 
 def check_keys(base: Path, packed: Sequence[Packed]) -> None:

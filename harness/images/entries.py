@@ -8,9 +8,6 @@ from pathlib import PurePosixPath
 LABEL_KEYS = ("label", "cls", "class", "wnid", "labels")
 """Columns of tables and keys of side files that hold a label, in the order in which they are looked for."""
 
-SPLIT_KEY = "split"
-"""Column of tables and key of side files that names the part an image belongs to."""
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -28,6 +25,9 @@ class Entry:
     """Encoded bytes, where the container tells."""
     name: str = ""
     """File name before it was packed, where the container tells it beside the path (a column of a parquet file)."""
+
+    number: str = ""
+    """Number that stands beside the class id in ``folder``; empty where none does."""
 
     part: str = ""
     """Part of the data set that the container tells of this image (a folder, a column ``split``); empty where it does not."""

@@ -15,10 +15,18 @@ _PACKED = (".tar", ".parquet", ".arrow", ".zip", ".gz", ".tgz")
 def image_folder(root: Path, part: str = TRAINING) -> Path:
     """Return the folder that holds the images of a part: ``root/train`` or another of ``FOLDERS``, else ``root``.
 
-    A folder of that name with neither folders nor archives in it is a class, and not a part.
+    Where all folders are called by parts (``imagenet_train``, ``imagenet_val``), the one that is called by this part. A folder
+    of such a name with neither folders nor archives in it is a class, and not a part.
     """
     places = (place for name in FOLDERS[part] for place in (root / name, _any_case(root, name)))
-    return next((place for place in places if _holds_part(place)), root)
+    found = next((place for place in places if _holds_part(place)), None)
+    return found or _called_by_part(root, part) or root
+
+
+def _called_by_part(root: Path, part: str) -> Path | None:
+    parts = {name: part_of_folder(name) for name in folders(root)} if root.is_dir() else {}
+    found = [root / name for name, each in parts.items() if each == part and _holds_part(root / name)]
+    return found[0] if len(found) == 1 and all(parts.values()) else None
 
 
 def _any_case(root: Path, name: str) -> Path:
@@ -121,7 +129,7 @@ def check_parts(folder: Path, listed: Sequence[str], part: str) -> None:
                 f"its images, such as {path}, are not {part} images",
                 f"move the folders of each part together: {part_of_folder(foreign)}/{folder.name}/",
             )
-    check_images(folder, {path: path.rpartition("/")[2] for path in listed}, part)
+    check_images(folder, {path: path.rpartition("/")[2] for path in listed}, part, folder.parent)
 
 
 def explain_parts(root: Path, names: Sequence[str], part: str = TRAINING) -> None:

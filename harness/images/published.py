@@ -16,11 +16,13 @@ from typing import Any
 from harness.core.errors import DataMissing, UserError
 from harness.core.tree import archive_suffix, files, is_image, not_read, unpacking, walk
 from harness.images.archives import check_keys, read_archive
+from harness.images.cards import card_names
 from harness.images.copies import repeated_keys, take_one_copy
 from harness.images.entries import Entry
 from harness.images.folder import check_parts, explain_parts, image_folder, read_file
+from harness.images.labels import class_ids_beside, with_class_ids
 from harness.images.parts import TRAINING, check_images, part_of_file, part_of_folder, take_part
-from harness.images.tables import columns, has_images, label_names, open_parquet, table_entries
+from harness.images.tables import has_images, image_column, label_names, open_parquet, table_entries
 
 _FIX = "give the folder that holds class folders, .tar shards or .parquet files (of the training images)"
 _OF = re.compile(r"(.*?)-(\d{5})-of-(\d{5})(\.\w+)")
@@ -38,6 +40,8 @@ class Listing:
     """Number of image files in formats that are not read, by suffix."""
     label_names: tuple[str, ...] = ()
     """Names of labels 0, 1, ... as the files themselves state them; empty where they state none."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Class ids that stand beside numbers, by number; the images bear the class id."""
     left_out: tuple[str, ...] = ()
     """What was left out on purpose, in words."""
     noted: tuple[str, ...] = ()
@@ -93,7 +97,7 @@ def list_images(root: Path, part: str = TRAINING) -> Listing:
         return listing
     names, others = take_part(base, {name: part_of_file(name) for name in tars or tables}, part)
     names, copies = take_one_copy(base, names)
-    listing = _of_part(_archives(base, names) if tars else _tables(base, names), part)
+    listing = _of_part(_archives(base, names) if tars else _tables(base, root, names), part)
     left = tuple(f"left out: {count} {other} files" for other, count in sorted(others.items()))
     return replace(listing, left_out=(*left, *copies, *listing.left_out), missing=tuple(_numbered(base, names)))
 
@@ -161,7 +165,8 @@ def _of_part(listing: Listing, part: str) -> Listing:
         entries = tuple(entry for entry in listing.entries if entry.path in chosen)
         listing = replace(listing, entries=entries, left_out=(*listing.left_out, *left))
     check_images(listing.base, {entry.path: entry.stem for entry in listing.entries}, part)
-    return listing
+    beside = class_ids_beside(listing.base, listing.entries, listing.label_names)
+    return replace(listing, entries=with_class_ids(listing.entries, beside), beside=beside)
 
 
 def _archives(base: Path, names: Sequence[str]) -> Listing:
@@ -177,8 +182,10 @@ def _archives(base: Path, names: Sequence[str]) -> Listing:
     return Listing("tar shards", base, tuple(entries), skipped, noted=noted)
 
 
-def _tables(base: Path, names: Sequence[str]) -> Listing:
+def _tables(base: Path, root: Path, names: Sequence[str]) -> Listing:
     stated = {name: label_names(base / name) for name in names}
+    if not any(stated.values()):
+        stated = dict.fromkeys(names, card_names(base, root))
     first = stated[names[0]]
     other = next((name for name, each in stated.items() if each != first), None)
     if other is not None:
@@ -283,7 +290,7 @@ class EntryReader:
             group = bisect.bisect_right(ends, row)
             key = (str(path), group)
             if self._group is None or self._group[0] != key:
-                column = columns(path)[0]
+                column = image_column(path)
                 try:
                     values = file.read_row_group(group, columns=[column]).column(column).to_pylist()
                 except (OSError, ValueError) as error:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
-from harness.images.entries import LABEL_KEYS, SPLIT_KEY, Entry
-from harness.images.parts import part_of_word
+from harness.images.entries import LABEL_KEYS, Entry
+from harness.images.labels import UNLABELLED, decide, disagree, is_number, is_wnid
+from harness.images.parts import part_of_facts, part_of_file, tells_part
 
 _IMAGE_KEYS = ("image", "img", "jpg", "png")
+_PEEK = 64
+"""Rows by which a column of class ids is recognised."""
 _NAME_KEYS = ("path", "file_name", "filename", "__key__")
 
 
@@ -28,36 +32,69 @@ def table_entries(base: Path, container: str) -> Iterator[Entry]:
         UserError: it is damaged, has no image and label columns, or two label columns that disagree.
     """
     path = base / container
-    _, column = columns(path)
-    labels, names = [_label(value) for value in _column(path, column)], _names(path)
-    for other in (each for each in LABEL_KEYS if each in open_parquet(path).schema_arrow.names and each != column):
-        _check_agree(path, (column, other), labels, [_label(value) for value in _column(path, other)])
-    splits = _column(path, SPLIT_KEY) if SPLIT_KEY in open_parquet(path).schema_arrow.names else [""] * len(labels)
-    for row, label in enumerate(labels):
-        part = part_of_word(str(splits[row] or ""))
-        yield Entry(f"{container}::{row:08d}", label, container, row, 0, names[row] or "", part)
+    stated = {name: [_label(value) for value in _column(path, name)] for name in _label_columns(path)}
+    names = _names(path)
+    for (first, labels), (other, values) in combinations(stated.items(), 2):
+        _check_agree(path, (first, other), labels, values)
+    splits = {name: _column(path, name) for name in open_parquet(path).schema_arrow.names if tells_part(name)}
+    for row, values in enumerate(zip(*stated.values(), strict=True)):
+        label = decide(values)
+        part = part_of_facts({name: each[row] for name, each in splits.items()}) or part_of_file(container)
+        yield Entry(
+            f"{container}::{row:08d}",
+            label.text or UNLABELLED,
+            container,
+            row,
+            name=names[row] or "",
+            number=label.number,
+            part=part,
+        )
+
+
+def _label_columns(path: Path) -> list[str]:
+    """Return the columns that state a class: those called so, in order, then those whose texts are class ids."""
+    import pyarrow as pa
+
+    image_column(path)
+    file = open_parquet(path)
+    known = [name for name in LABEL_KEYS if name in file.schema_arrow.names]
+    kinds = {field.name: getattr(field.type, "value_type", field.type) for field in file.schema_arrow}
+    texts = [
+        name
+        for name, kind in kinds.items()
+        if name not in known and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    ]
+    first = next(file.iter_batches(_PEEK, columns=texts), None) if texts else None
+    rows = first.to_pydict() if first is not None else {}
+    found = [*known, *(name for name in texts if _are_wnids(rows.get(name, ())))]
+    return found or [_refuse_columns(path)]
+
+
+def _are_wnids(values: Iterable[Any]) -> bool:
+    found = [value for value in values if value is not None]
+    return bool(found) and all(isinstance(value, str) and is_wnid(value) for value in found)
 
 
 def _label(value: Any) -> str:
     """Return a label as text: ``-1`` where there is none; libraries store integers with gaps as floats."""
     if isinstance(value, float):
         value = int(value) if value.is_integer() else None if value != value else value
-    return "-1" if value is None else str(value)
+    return UNLABELLED if value is None else str(value)
 
 
 def _check_agree(path: Path, columns: tuple[str, str], one: Sequence[str], other: Sequence[str]) -> None:
     """Refuse two label columns that give a row different classes.
 
-    Numbers must be equal, and so must texts; of a number and a text each number goes with one text.
+    Numbers must be equal, and so must names and class ids; each number goes with one name or class id.
 
     Raises:
         UserError: they disagree.
     """
     meant: dict[str, str] = {}
     for row, (first, second) in enumerate(zip(one, other, strict=True)):
-        number, text = sorted((first, second), key=lambda label: not label.isdigit())
-        same = number == text if number.isdigit() == text.isdigit() else meant.setdefault(number, text) == text
-        if not same and "-1" not in (first, second):
+        number, text = sorted((first, second), key=lambda label: not is_number(label))
+        mixed = is_number(number) and not is_number(text) and UNLABELLED not in (first, second)
+        if disagree(first, second) or (mixed and meant.setdefault(number, text) != text):
             raise UserError(
                 f"{path} has two label columns that disagree",
                 f"row {row} has {columns[0]} {first!r} and {columns[1]} {second!r}",
@@ -67,31 +104,31 @@ def _check_agree(path: Path, columns: tuple[str, str], one: Sequence[str], other
 
 def label_names(path: Path) -> tuple[str, ...]:
     """Return the names of labels 0, 1, ... that a file of the hub states in its schema's metadata; empty where none."""
-    label = columns(path)[1]
     try:
         facts = json.loads((open_parquet(path).schema_arrow.metadata or {})[b"huggingface"])
-        names = facts["info"]["features"][label]["names"]
-    except (KeyError, TypeError, ValueError):
+        features = facts["info"]["features"]
+        named = (features[key]["names"] for key in LABEL_KEYS if "names" in (features.get(key) or {}))
+        return tuple(map(str, next(names for names in named if isinstance(names, list))))
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
         return ()
-    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
-def columns(path: Path) -> tuple[str, str]:
-    """Return the image and the label column of a parquet file.
+def image_column(path: Path) -> str:
+    """Return the image column of a parquet file.
 
     Raises:
-        UserError: there is no such pair.
+        UserError: there is none.
     """
-    names = list(open_parquet(path).schema_arrow.names)
-    image = next((name for name in _IMAGE_KEYS if name in names), "")
-    label = next((name for name in LABEL_KEYS if name in names), "")
-    if not image or not label:
-        raise UserError(
-            f"{path} holds no labelled images",
-            f"its columns are {', '.join(names)}",
-            "an image column (image, bytes inside) and a label column (label, cls, class, wnid or labels) are needed",
-        )
-    return image, label
+    names = open_parquet(path).schema_arrow.names
+    return next((name for name in _IMAGE_KEYS if name in names), "") or _refuse_columns(path)
+
+
+def _refuse_columns(path: Path) -> str:
+    raise UserError(
+        f"{path} holds no labelled images",
+        f"its columns are {', '.join(open_parquet(path).schema_arrow.names)}",
+        "an image column (image, bytes inside) and a label column (label, cls, class, wnid or labels) are needed",
+    )
 
 
 @lru_cache(maxsize=64)
@@ -127,7 +164,7 @@ def _names(path: Path) -> list[str]:
     """Return the file names that the rows of a parquet file bear: beside the bytes or in a column; empty where neither."""
     file = open_parquet(path)
     leaves = [file.schema.column(i).path for i in range(len(file.schema))]
-    places = [name for name in (f"{columns(path)[0]}.path", *_NAME_KEYS) if name in leaves]
+    places = [name for name in (f"{image_column(path)}.path", *_NAME_KEYS) if name in leaves]
     found = [""] * int(file.metadata.num_rows)
     for column in places:
         found = [one or str(other or "") for one, other in zip(found, _column(path, column), strict=True)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
+from harness.core.code import load_attribute
 from harness.core.errors import UserError
 from harness.core.fingerprints import Fingerprints
 from harness.core.settings import Settings
@@ -20,6 +21,7 @@ from harness.plugins.generator import Generator
 from harness.store.cells import Kind, Resources
 from harness.store.data import DataSettings, DataSource, find_data, model_files
 
+LayoutCheck = Callable[[str, Path, Mapping[str, Any]], None]
 _COMMIT = re.compile("[0-9a-f]{7,40}")
 
 
@@ -37,6 +39,7 @@ class Builder:
         self.plan = Plan()
         self.fingerprints = Fingerprints.beside(store)
         self._data: dict[str, DataSource | str] = dict(assume_present or {})
+        self._unreadable: dict[str, str] = {}
         self._models: dict[Path, str] = {}
         self._reports: dict[str, tuple[ModelReport, ...]] = {}
 
@@ -56,6 +59,22 @@ class Builder:
             self.plan.sources[name] = found
             return found
         return None
+
+    def why_unreadable(self, name: str, check: str) -> str:
+        """Return why a data set that is there cannot be read, by a suite's check of its layout; empty where it can.
+
+        Embedded data sets and those that are assumed to be there are not looked at.
+        """
+        source = self.find(name)
+        if not check or source is None or not source.root or source.writer or self.assume:
+            return ""
+        if name not in self._unreadable:
+            try:
+                cast(LayoutCheck, load_attribute(check))(name, Path(source.root), source.card)
+                self._unreadable[name] = ""
+            except UserError as error:
+                self._unreadable[name] = f"{error.what}: {error.why}; {error.fix}"
+        return self._unreadable[name]
 
     def why_missing(self, name: str) -> str:
         """Return why a data set that was looked for is not there."""

@@ -44,6 +44,10 @@ def measured(
         if missing:
             builder.plan.skip(card.id, builder.why_missing(missing[0]), asked)
             continue
+        unreadable = [builder.why_unreadable(name, suite.layout_checks.get(name, "")) for name in item.data]
+        if any(unreadable):
+            builder.plan.skip(card.id, next(filter(None, unreadable)), asked)
+            continue
         warnings = tuple(filter(None, [size, _other_profile(builder, item.data)]))
         for warning in warnings:
             builder.plan.warn(warning)

@@ -83,6 +83,9 @@ class Suite(ABC, Generic[S]):
     data_inspectors: ClassVar[Mapping[str, str]] = {}
     """Data set name to ``module:function``, called with (name, root, card), that returns a ``DataReport`` or raises a
     ``UserError``; ``doctor`` and every evaluation call it. It reads lists and counts files, and decodes at most a few of them."""
+    layout_checks: ClassVar[Mapping[str, str]] = {}
+    """Data set name to ``module:function``, called with (name, root, card) while a run is planned, that raises a ``UserError``
+    where the data set cannot be read, whatever head is measured. It lists files and opens no picture."""
     columns: ClassVar[Mapping[str, ColumnKind]] = {}
     """Columns that ``rows`` must return, with their kinds; it may return more."""
     row_key: ClassVar[tuple[str, ...]] = ()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.api import DataReport, sample_paths
+from harness.api import DataMissing, DataReport, list_images, sample_paths
 from suites.transfer.cards import card_for
 from suites.transfer.data import file_md5_report
 from suites.transfer.readers import read
@@ -68,6 +68,36 @@ def validation(name: str, root: Path, card: Mapping[str, Any]) -> DataReport:
         good,
         bad,
     )
+
+
+def validation_layout(name: str, root: Path, card: Mapping[str, Any]) -> None:
+    """Refuse validation images that no head could be measured on: an unknown layout, labels, or counts of every class.
+
+    Raises:
+        DataMissing, UserError: as ``read_validation``.
+    """
+    from harness.api import load_classes
+    from suites.imagefolder import check_layout, own_classes
+    from suites.in_domain import ValidationCard
+
+    expected = ValidationCard.model_validate(dict(card))
+    ids = (
+        load_classes(expected.classes).ids if expected.classes else own_classes(root) or load_classes("imagenet1k").ids
+    )
+    try:
+        check_layout(root, ids, name, expected.per_class, expected.numbered)
+    except DataMissing:
+        if not _packed_labels(root):
+            raise
+
+
+def _packed_labels(root: Path) -> bool:
+    """Return whether packed files hold labels, which may be a head's own classes."""
+    try:
+        listing = list_images(root, "validation")
+    except DataMissing:
+        return False
+    return listing.layout != "class folders" and len({entry.folder for entry in listing.entries}) > 1
 
 
 def archives(name: str, root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -117,7 +117,7 @@ def test_label_columns_that_disagree_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="two label columns that disagree"):
             list_images(tmp_path / name)
     table(tmp_path / "same" / "train.parquet", {"label": [0, 1], "cls": [0, 1], "wnid": wnids})
-    assert [entry.folder for entry in list_images(tmp_path / "same").entries] == ["0", "1"]
+    assert [entry.folder for entry in list_images(tmp_path / "same").entries] == wnids, "a class id says more"
 
 
 def test_rows_without_a_label_leave_the_others_as_they_are(tmp_path: Path) -> None:
@@ -177,3 +177,77 @@ def test_an_archive_under_two_names_is_refused_and_a_key_with_two_labels_is_said
     listing = list_images(tmp_path / "keys")
     assert len(listing.entries) == 4 and "1 sample keys stand in several archives" in listing.noted[0]
     assert CLASSES[0] in listing.noted[0] and CLASSES[1] in listing.noted[0]
+
+
+@pytest.mark.parametrize(
+    "other", ["heldout", "held-out", "evaluation", "valset", "testset", "tst", "development", "unlabeled", "test_split"]
+)
+def test_more_words_of_parts_are_left_out_of_training(tmp_path: Path, other: str) -> None:
+    for name in ("data/train-00000-of-00001.parquet", f"data/{other}-00000-of-00001.parquet"):
+        hub_parquet(tmp_path / name, CLASSES, [0, 1, 2])
+    listing = list_images(tmp_path)
+    assert {entry.container for entry in listing.entries} == {"data/train-00000-of-00001.parquet"}
+    assert listing.left_out[0].startswith("left out: 1 ")
+
+
+@pytest.mark.parametrize(("mine", "other"), [("train-0.parquet", "query-0.parquet"), ("train-0.tar", "1.tar")])
+def test_files_of_an_unknown_part_beside_training_files_are_asked_about(tmp_path: Path, mine: str, other: str) -> None:
+    for name in (mine, other):
+        write = hub_parquet if name.endswith("parquet") else webdataset
+        write(tmp_path / name, [*"abc"], CLASSES) if write is webdataset else write(tmp_path / name, CLASSES, [0, 1, 2])
+    with pytest.raises(UserError, match="names do not tell which are which") as caught:
+        list_images(tmp_path)
+    assert f"such as {other} name no part" in caught.value.why and "into a folder called train" in caught.value.fix
+    (tmp_path / "train").mkdir()
+    for name in (mine, other):
+        (tmp_path / name).rename(tmp_path / "train" / name)
+    if mine.endswith("parquet"):
+        assert len(list_images(tmp_path).entries) == 6, "the folder's name says what they are"
+
+
+def test_set_and_split_behind_a_word_do_not_hide_it(tmp_path: Path) -> None:
+    for name in ("trainset.parquet", "valset.parquet"):
+        hub_parquet(tmp_path / "both" / name, CLASSES, [0, 1, 2])
+    assert {entry.container for entry in list_images(tmp_path / "both").entries} == {"trainset.parquet"}
+    assert {entry.container for entry in list_images(tmp_path / "both", "validation").entries} == {"valset.parquet"}
+    hub_parquet(tmp_path / "one" / "trainset.parquet", CLASSES, [0, 1, 2])
+    with pytest.raises(UserError, match="may hold more than validation images"):
+        list_images(tmp_path / "one", "validation")
+
+
+@pytest.mark.parametrize("inner", ["imagenet_train imagenet_val", "trainset valset", "train-images held_out"])
+def test_folders_of_parts_are_told_by_the_words_of_their_names(tmp_path: Path, inner: str) -> None:
+    files = {f"{part}/{name}": content for part in inner.split() for name, content in FILES.items()}
+    write_tar(tmp_path / "tar" / "imagenet.tar", files)
+    listing = list_images(tmp_path / "tar")
+    assert len(listing.entries) == 6 and {entry.part for entry in listing.entries} == {"training"}
+    write_folders(tmp_path / "folders", files)
+    assert list_images(tmp_path / "folders").base.name == inner.split()[0]
+
+
+@pytest.mark.parametrize("name", ["evaluation", "valset", "held_out", "test_images"])
+def test_folders_of_other_parts_inside_a_class_folder_are_refused(tmp_path: Path, name: str) -> None:
+    write_folders(tmp_path, FILES | {f"{CLASSES[0]}/{name}/x.jpg": picture(9)})
+    for read in (lambda: list_images(tmp_path), lambda: FolderSource(tmp_path, CLASSES)):
+        with pytest.raises(UserError, match=f"holds a folder '{name}'"):
+            read()
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"subset": ["train", "val", "train"]},
+        {"Partition": ["Training", "PublicTest", "training"]},
+        {"is_val": [False, True, False]},
+        {"is_training": [True, False, True]},
+        {"data_split": ["train", "heldout", "train"], "is_test": [False, False, False]},
+    ],
+)
+def test_columns_of_other_names_tell_parts(tmp_path: Path, columns: dict[str, Sequence[Any]]) -> None:
+    table(tmp_path / "all.parquet", {"label": [0, 1, 2], **columns})
+    assert [entry.offset for entry in list_images(tmp_path).entries] == [0, 2]
+
+
+def test_a_column_that_names_no_part_is_none(tmp_path: Path) -> None:
+    table(tmp_path / "all.parquet", {"label": [0, 1], "subset": ["full_size", "160px"], "set": [None, "a"]})
+    assert len(list_images(tmp_path).entries) == 2

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from harness.cli import doctor
 from harness.cli.datacheck import Finding, data_findings
 from harness.cli.main import app
+from harness.core.classes import load_classes
 from harness.core.errors import UserError
 from harness.plan.profile import load_profile
 from harness.plugins import registry
@@ -183,3 +184,25 @@ def test_doctor_takes_settings_as_a_run_does(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(doctor, "_torch", lambda: iter(()))
     done = CliRunner().invoke(app, ["doctor", "--set", "no-value"])
     assert done.exit_code == 1 and "--set 'no-value' is not KEY=VALUE" in done.stdout
+
+
+def test_a_folder_to_import_is_inspected_as_the_run_reads_it(tmp_path: Path) -> None:
+    from tests.generators.test_import_layouts import hub_parquet
+
+    (tmp_path / "classes.txt").write_text("\n".join(load_classes("imagenet1k").ids[:3]) + "\n")
+    names = load_classes("imagenet1k").ids[:3]
+    hub_parquet(tmp_path / "good" / "train-0.parquet", names, [0, 1, 2])
+    hub_parquet(tmp_path / "numbers" / "train-0.parquet", None, [0, 1, 2])
+    for part in ("train", "query"):
+        hub_parquet(tmp_path / "parts" / f"{part}-0.parquet", names, [0, 1, 2])
+    hub_parquet(tmp_path / "asked" / "train-0.parquet", names, [0, 1, 2, -1])
+    given = [f"folder:{name}={tmp_path / name}" for name in ("good", "numbers", "parts", "asked")]
+    settings = [f"classes={tmp_path / 'classes.txt'}"]
+    lines = {line.check: line for line in data_findings("in100", given, settings)}
+    assert lines["data folder:good"].status == "ok" and "3 images" in lines["data folder:good"].text
+    assert lines["data folder:numbers"].status == "problem" and "class_map" in lines["data folder:numbers"].fix
+    assert lines["data folder:parts"].status == "problem" and "query-0.parquet" in lines["data folder:parts"].text
+    assert lines["data folder:asked"].status == "warning" and "unknown-folders" in lines["data folder:asked"].text
+    settings.append("generators.folder.class_map=index")
+    lines = {line.check: line for line in data_findings("in100", given[1:2], settings)}
+    assert lines["data folder:numbers"].status == "ok", "settings hold as in a run"

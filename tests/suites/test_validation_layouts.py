@@ -12,11 +12,15 @@ from PIL import Image
 
 from harness.core.classes import load_classes
 from harness.core.errors import DataMissing, UserError
+from harness.plan.model import Selection
+from harness.plan.planner import Planner
+from harness.plan.profile import load_profile
 from harness.store.data import load_card
 from suites.imagefolder import own_classes, read_validation
-from suites.transfer.inspect import validation
+from suites.transfer.inspect import validation, validation_layout
 from suites.transfer.transforms import eval_transform, load_pixels
 from tests.generators.test_import_layouts import hub_parquet, webdataset
+from tests.generators.test_import_parts import table
 from tests.generators.test_imports import picture, write_folders, write_tar
 from tests.suites.transfer.test_transfer_suites import in_domain
 
@@ -191,7 +195,7 @@ def test_training_images_are_never_read_as_validation_images(tmp_path: Path) -> 
         with pytest.raises(UserError, match="training images|holds no validation images"):
             read_validation(tmp_path / root, FOUR)
     webdataset(tmp_path / "b" / "imagenet-train-0.tar", ["a"], ["0"])
-    with pytest.raises(UserError, match="holds more than validation images"):
+    with pytest.raises(UserError, match="may hold more than validation images"):
         read_validation(tmp_path / "b", FOUR)
     write_folders(tmp_path / "c" / "val", {f"{wnid}/x.JPEG": picture(1) for wnid in FOUR})
     write_folders(tmp_path / "c" / "val", {f"{FOUR[0]}/train/y.JPEG": picture(1)})
@@ -216,3 +220,105 @@ def test_validation_folders_of_any_suffix_and_depth_are_read_and_others_named(tm
     write_folders(tmp_path / "val.X", {f"{FOUR[2]}/e.gif": b"x"})
     with pytest.raises(UserError, match="in a format that is not read"):
         read_validation(tmp_path, FOUR)
+
+
+@pytest.mark.parametrize("place", ["images", "train.X1", "imagenet_train", "val"])
+def test_images_that_bear_the_names_of_imagenets_training_images_are_refused(tmp_path: Path, place: str) -> None:
+    root = tmp_path / place
+    write_folders(root, {f"{wnid}/{wnid}_{n}.JPEG": picture(n) for n in (1000, 1001) for wnid in FOUR})
+    if place == "val":  # held out from training, as the folder says
+        assert len(read_validation(root, FOUR, per_class=2).paths) == 8
+        assert len(read_validation(tmp_path, FOUR, per_class=2).paths) == 8
+        return
+    for per_class in (50, None):
+        with pytest.raises(UserError, match="are no validation images|is a folder of training images") as caught:
+            read_validation(root, FOUR, per_class=per_class)
+        assert "per_class" not in caught.value.fix
+    (tmp_path / "link").symlink_to(root)
+    with pytest.raises(UserError, match="are no validation images|is a folder of training images"):
+        read_validation(tmp_path / "link", FOUR)
+
+
+def test_training_images_in_shards_are_no_validation_images(tmp_path: Path) -> None:
+    keys = [f"{wnid}_7_{wnid}" for wnid in FOUR]
+    webdataset(tmp_path / "a" / "0.tar", keys, FOUR)
+    with pytest.raises(UserError, match="4 of 4 images in .* are no validation images"):
+        read_validation(tmp_path / "a", FOUR)
+    webdataset(tmp_path / "b" / "val-0.tar", keys, FOUR)
+    assert read_validation(tmp_path / "b", FOUR, per_class=1).labels.tolist() == [0, 1, 2, 3]
+
+
+def test_a_folder_that_is_called_like_training_and_holds_val_is_a_root(tmp_path: Path) -> None:
+    write_folders(tmp_path / "train-set" / "val", {f"{wnid}/x.JPEG": picture(1) for wnid in FOUR})
+    assert len(read_validation(tmp_path / "train-set", FOUR).paths) == 4
+
+
+def test_no_hint_recommends_a_list_that_nobody_has_stated(tmp_path: Path) -> None:
+    write_folders(tmp_path / "a", {f"{n}/a.JPEG": picture(n) for n in range(4)})
+    webdataset(tmp_path / "b" / "val-0.tar", [*"abcd"], [*"0123"])
+    for name in "ab":
+        with pytest.raises(UserError) as caught:
+            read_validation(tmp_path / name, FOUR)
+        assert '{"numbered": "LIST"}' in caught.value.fix and "imagenet1k" not in caught.value.fix
+
+
+def test_class_ids_in_the_names_of_the_flat_archive_are_its_labels(tmp_path: Path) -> None:
+    write_folders(tmp_path / "val", {f"ILSVRC2012_val_{n + 1:08d}_{FOUR[3 - n]}.JPEG": picture(n) for n in range(4)})
+    found = read_validation(tmp_path, FOUR, per_class=1)
+    assert found.labels.tolist() == [3, 2, 1, 0] and found.layout == "flat archive with class ids in its names"
+    devkit(tmp_path, [1, 2, 3, 4])
+    assert read_validation(tmp_path, FOUR, per_class=1).labels.tolist() == [3, 2, 1, 0]
+    (tmp_path / "ILSVRC2012_devkit_t12" / "data" / "ILSVRC2012_validation_ground_truth.txt").write_text("1\n2\n4\n3\n")
+    with pytest.raises(UserError, match="2 of 4 images bear another class id than their ground truth"):
+        read_validation(tmp_path, FOUR)
+
+
+def test_class_ids_in_validation_files_decide_over_numbers(tmp_path: Path) -> None:
+    own = [FOUR[2], FOUR[0], FOUR[3], FOUR[1]]
+    table(tmp_path / "a" / "validation-0.parquet", {"label": [0, 1, 2, 3], "wnid": own})
+    assert read_validation(tmp_path / "a", FOUR, per_class=1).labels.tolist() == [2, 0, 3, 1]
+    with pytest.raises(UserError, match="the card contradicts the class ids of the files"):
+        read_validation(tmp_path / "a", FOUR, numbered="imagenet1k")
+    keys = [f"ILSVRC2012_val_{n:08d}_{wnid}" for n, wnid in enumerate(own)]
+    webdataset(tmp_path / "b" / "val-0.tar", keys, [*"0123"])
+    write_folders(tmp_path / "c" / "val", {f"{n}/{key}.JPEG": picture(n) for n, key in enumerate(keys)})
+    for name in "bc":
+        with pytest.raises(UserError, match="the files contradict what their numbers are taken to mean"):
+            read_validation(tmp_path / name, FOUR, numbered="imagenet1k")
+
+
+def test_unlabelled_validation_images_are_refused(tmp_path: Path) -> None:
+    table(tmp_path / "validation-0.parquet", {"label": [FOUR[0], None]})
+    with pytest.raises(UserError, match="1 of 2 images have no label"):
+        read_validation(tmp_path, FOUR[:1])
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({f"{n}/a.JPEG": picture(n) for n in range(4)}, "what the numbers of the folders"),
+        ({f"{wnid}/{wnid}_7.JPEG": picture(1) for wnid in FOUR}, "are no validation images"),
+        ({f"val/{wnid}/a.JPEG": picture(1) for wnid in FOUR}, "wrong number of validation images"),
+        ({"notes.txt": b"x"}, "no validation images in"),
+        ({f"val/{wnid}/{n}.JPEG": picture(n) for wnid in FOUR for n in range(2)}, ""),
+    ],
+)
+def test_validation_images_that_cannot_be_read_are_named_by_the_plan(
+    tmp_path: Path, files: dict[str, bytes], words: str
+) -> None:
+    write_folders(tmp_path / "data", files)
+    (tmp_path / "classes.txt").write_text("\n".join(FOUR) + "\n")
+    sets = (f"classes={tmp_path}/classes.txt", 'data.in-val.card={"per_class": 2}')
+    profile = load_profile("micro", sets, (f"in-val={tmp_path / 'data'}",)).profile
+    plan = Planner(Selection(profile, "real", "in-domain", "resnet10")).build()
+    reasons = [entry.reason for entry in plan.not_run]
+    assert bool(plan.cells) == (not words) and len(reasons) == bool(words)
+    assert all(words in reason and entry.asked for reason, entry in zip(reasons, plan.not_run, strict=True))
+
+
+def test_packed_images_of_own_classes_are_left_to_the_head(tmp_path: Path) -> None:
+    table(tmp_path / "a" / "validation-0.parquet", {"label": ["apple", "pear"]})
+    validation_layout("in-val", tmp_path / "a", {"per_class": 1})
+    write_tar(tmp_path / "b" / "ILSVRC2012_img_val.tar", {"ILSVRC2012_val_00000001.JPEG": picture(1)})
+    with pytest.raises(DataMissing):
+        validation_layout("in-val", tmp_path / "b", {})
