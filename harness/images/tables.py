@@ -37,8 +37,8 @@ def table_entries(base: Path, container: str) -> Iterator[Entry]:
     for (first, labels), (other, values) in combinations(stated.items(), 2):
         _check_agree(path, (first, other), labels, values)
     splits = {name: _column(path, name) for name in open_parquet(path).schema_arrow.names if tells_part(name)}
-    for row, values in enumerate(zip(*stated.values(), strict=True)):
-        label = decide(values)
+    for row, beside in enumerate(zip(*stated.values(), strict=True)):
+        label = decide(beside)
         part = part_of_facts({name: each[row] for name, each in splits.items()}) or part_of_file(container)
         yield Entry(
             f"{container}::{row:08d}",

@@ -193,7 +193,7 @@ EDITS: dict[str, tuple[str, str, str, set[str]]] = {
         '["seed", 7, *facts]',
         {f"synthesise {name}" for name in GENERATORS if name != "real"}
         | {f"fit {name}" for name in ("lbgen", "lbgen-released", "lbgen-no-q", "genrobust-ft", "realfake-reimpl")}
-        | {"pretrain resnet10", "pretrain vit_pico", "extract training-copy"},
+        | {"pretrain resnet10", "pretrain vit_pico", "extract training-copy", "rows images"},
     ),
 }
 UNSEEN = ("harness/cli/main.py", "harness/cli/plan.py", "harness/run/local.py", "harness/run/progress.py", "harness/run/session.py",
