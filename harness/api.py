@@ -81,9 +81,10 @@ __all__ = [
     "create_open_clip", "decode_image", "decode_sample", "derive_seed", "error_consistency", "file_sha256", "find_generator",
     "find_root", "flag_units", "image_folder", "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute",
     "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source", "match_label_names", "open_images",
-    "open_picture", "part_of_folder", "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "read_resource",
-    "refuse_files", "refuse_partial", "remove_tree", "resample_strata", "resolve_path", "sample_paths", "save_state", "square_crop", "student_quantile", "totals_of",
-    "truncate_partial_line", "undefined", "unpacking_command", "wilson", "write_image_list", "write_json", "write_text",
+    "open_picture", "part_of_folder", "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices",
+    "read_resource", "refuse_files", "refuse_partial", "remove_tree", "resample_strata", "resolve_path", "sample_paths",
+    "save_state", "square_crop", "student_quantile", "totals_of", "truncate_partial_line", "undefined", "unpacking_command",
+    "wilson", "write_image_list", "write_json", "write_text",
 ]  # fmt: skip
 
 _HOMES = {

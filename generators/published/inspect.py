@@ -43,13 +43,14 @@ def inspect_published(root: Path, spec: str, classes: ClassList) -> DataReport:
             f"the labels in {listing.base} are not what they are taken for", finding.text, "correct class_map"
         )
     broken = _broken(EntryReader(listing.base), sample)
-    asked = [f"{len(unknown)} folders are asked about (decisions.unknown-folders)"] if unknown else []
+    asked = (f"{len(unknown)} folders are asked about: decisions.unknown-folders",) if unknown else ()
     return DataReport(
         listing.layout + (" in train/" if listing.base != root else ""),
         f"{sum(sizes)} images, {min(sizes)} to {max(sizes)} per class{skipped}; "
         f"{len(sample) - len(broken)} of {len(sample)} sampled images decode",
         f"{len(classes)} of {len(classes)} classes of {classes.name}{odd}",
-        wrong=(*listing.missing, *asked, *broken),
+        wrong=(*listing.missing, *broken),
+        asked=asked,
     )
 
 

@@ -98,12 +98,15 @@ def _inspect(source: DataSource, inspector: str | None, profile: Profile) -> Fin
         *([f"{good} of {len(report.sample)} sampled images decode"] if report.sample else []),
     ]
     parts += [f"expected hash: {', '.join(report.verified)}"] if report.verified else []
-    trouble = [*report.wrong, *damaged]
+    damage = [*report.wrong, *damaged]
+    fixes = ["download or unpack the files named here again"] * bool(damage) + ["answer what is asked"] * bool(
+        report.asked
+    )
     return Finding(
         name,
-        "warning" if trouble else "ok",
-        "; ".join([*parts, *trouble]),
-        "download or unpack the files named here again" if trouble else "",
+        "warning" if fixes else "ok",
+        "; ".join([*parts, *damage, *report.asked]),
+        "; ".join(fixes),
     )
 
 

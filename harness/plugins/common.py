@@ -50,6 +50,8 @@ class DataReport:
     """Files whose hashes are those expected."""
     wrong: tuple[str, ...] = ()
     """Files whose hashes differ, each with what was expected."""
+    asked: tuple[str, ...] = ()
+    """What a run asks about, each with the setting that answers it."""
 
 
 @dataclass(frozen=True)
