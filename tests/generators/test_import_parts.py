@@ -72,7 +72,10 @@ def test_names_of_imagenets_validation_images_are_refused_among_training_images(
     with pytest.raises(UserError, match=r"1 of \d images in .* are no training images") as caught:
         list_images(tmp_path)
     assert HELD_OUT in caught.value.why
-    if form != "train.parquet":
+    if form in ("class folder", "class tar"):
+        with pytest.raises(UserError, match="are no validation images"):
+            list_images(tmp_path, "validation")
+    elif form != "train.parquet":
         assert len(list_images(tmp_path, "validation").entries) > 1, "they may be validation images"
 
 
