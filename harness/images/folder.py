@@ -25,8 +25,17 @@ def image_folder(root: Path, part: str = TRAINING) -> Path:
 
 def _called_by_part(root: Path, part: str) -> Path | None:
     parts = {name: part_of_folder(name) for name in folders(root)} if root.is_dir() else {}
-    found = [root / name for name, each in parts.items() if each == part and _holds_part(root / name)]
+    found = [
+        root / name
+        for name, each in parts.items()
+        if each == part and _holds_part(root / name) and not _piece(name, part)
+    ]
     return found[0] if len(found) == 1 and all(parts.values()) else None
+
+
+def _piece(name: str, part: str) -> bool:
+    """Return whether a folder holds some classes of a part, such as ``train.X1``."""
+    return "." in name and part_of_folder(name.partition(".")[0]) == part
 
 
 def _any_case(root: Path, name: str) -> Path:
@@ -138,7 +147,7 @@ def explain_parts(root: Path, names: Sequence[str], part: str = TRAINING) -> Non
     Raises:
         UserError: it is such a folder.
     """
-    spread = [name for name in names if "." in name and part_of_folder(name.partition(".")[0]) == part]
+    spread = [name for name in names if _piece(name, part)]
     if spread:
         whole = root / spread[0].partition(".")[0]
         raise UserError(
