@@ -64,6 +64,11 @@ def slurm() -> Iterator[Cluster]:
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
+def heed_interrupts() -> None:
+    """Undo what a test run in the background inherits: that interrupts are ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start(slurm: Cluster, plugins: Path, tmp_path: Path) -> Iterator[Start]:
     """Return a function that starts the command line with the plugins installed; what still runs at the end is killed."""
@@ -82,7 +87,7 @@ def start(slurm: Cluster, plugins: Path, tmp_path: Path) -> Iterator[Start]:
     def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "harness", *arguments]
         process = subprocess.Popen(command, cwd=tmp_path, env=base | environment, text=True, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_interrupts)  # fmt: skip
         started.append(process)
         return process
 
