@@ -123,6 +123,7 @@ class Images(Suite[ImagesSettings]):
         order=60,
         data=(DATA,),
         groups=("images",),
+        default=False,
         subject="dataset",
         sources=(
             "density and coverage: Naeem et al., Reliable Fidelity and Diversity Metrics for Generative Models, ICML 2020, k = 5",
