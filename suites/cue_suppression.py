@@ -142,14 +142,14 @@ class CueSuppression(Suite[SuppressionSettings]):
 
         from suites.bias.cues import answer_with, classify_batches
         from suites.imagefolder import read_validation
-        from suites.in_domain import ValidationCard, _outputs, _transform
+        from suites.in_domain import ValidationCard, validation_outputs, validation_transform
 
         # In-domain's own choices, so that accuracy on plain images is its top-1.
         settings, model, root = ctx.settings(SuppressionSettings), classifier(ctx), ctx.data(DATA)
         card = ValidationCard.model_validate(dict(ctx.card(DATA)))
-        ids, outputs = _outputs(tuple(model.classes), card, root)
+        ids, outputs = validation_outputs(tuple(model.classes), card, root)
         images = read_validation(root, ids, name=DATA, per_class=card.per_class, numbered=card.numbered)
-        transform = _transform(model, settings)  # type: ignore[arg-type]
+        transform = validation_transform(model, settings.image_size)
         label = dict(zip(images.paths, images.labels.tolist(), strict=True))
         batches = _batches(ctx, images, transform, settings)
         rows = pd.DataFrame(classify_batches(batches, label, answer_with(model, outputs, DATA), ctx.progress))

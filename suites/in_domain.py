@@ -124,9 +124,9 @@ class InDomain(Suite[InDomainSettings]):
         model = classifier(ctx)
         card = ValidationCard.model_validate(dict(ctx.card(DATA)))
         root = ctx.data(DATA)
-        ids, outputs = _outputs(tuple(model.classes), card, root)
+        ids, outputs = validation_outputs(tuple(model.classes), card, root)
         images = read_validation(root, ids, name=DATA, per_class=card.per_class, numbered=card.numbered)
-        transform = _transform(model, settings)
+        transform = validation_transform(model, settings.image_size)
         rows = classify(
             model,
             images.root,
@@ -216,17 +216,17 @@ def _confidence_units(rows: pd.DataFrame, names: Sequence[str]) -> tuple[Units, 
                  for name in names if (plain := name.partition("@")[0]) in values)  # fmt: skip
 
 
-def _transform(model: Any, settings: InDomainSettings) -> EvalTransform:
-    """Return the protocol's transform, or that of a checkpoint from outside."""
+def validation_transform(model: Any, image_size: int) -> EvalTransform:
+    """Return the protocol's transform at a size in pixels, or that of a checkpoint from outside."""
     from suites.transfer.transforms import eval_transform
 
     info = getattr(model, "info", None)
     if info is None or not info.outside:
-        return eval_transform(settings.image_size)
+        return eval_transform(image_size)
     return eval_transform(info.image_size, info.crop, info.interpolation)
 
 
-def _outputs(head: tuple[str, ...], card: ValidationCard, root: Path) -> tuple[tuple[str, ...], list[int]]:
+def validation_outputs(head: tuple[str, ...], card: ValidationCard, root: Path) -> tuple[tuple[str, ...], list[int]]:
     """Return the classes to be distinguished, in the order of the head, and the outputs that stand for them."""
     from harness.api import coverage, load_classes
     from suites.imagefolder import listed_classes

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from generators.diffusion.base import PartFiles, _weights, read_json
+from generators.diffusion.base import PartFiles, part_files, read_json
 from generators.diffusion.weight_files import check_downloaded, read_header
 from harness.api import DataMissing, UserError
 
@@ -113,7 +113,7 @@ def _inspect(folder: Path, library: str, kind: str) -> PartFiles | None:
         for path in folder.glob("*.json"):
             check_downloaded(path)
         return None
-    files = _weights(folder, _STEMS[library])
+    files = part_files(folder, _STEMS[library])
     if files is None or not files.safetensors:
         raise DataMissing(
             f"no weights in {folder}" if files is None else f"{folder} has pickled weights only",

@@ -69,7 +69,7 @@ def inspect_base(path: Path) -> BaseModel:
     _check_folder(path)
     note = check_scheduler(read_json(path / "scheduler" / "scheduler_config.json"))
     configs = _check_configs(path)
-    found = {name: _weights(path / name, stem) for name, stem in STEMS.items()}
+    found = {name: part_files(path / name, stem) for name, stem in STEMS.items()}
     if not any(found.values()) and (single := _only_checkpoint(path)):
         _check_tokenizer(path)
         return _single(single, path, own_tokenizer=True, notes=[note] if note else [])
@@ -182,7 +182,7 @@ def _check_configs(root: Path) -> dict[str, dict[str, Any]]:
     return configs
 
 
-def _weights(folder: Path, stem: str) -> PartFiles | None:
+def part_files(folder: Path, stem: str) -> PartFiles | None:
     """Return the weights of a part: full precision before half, safetensors before pickles."""
     pickled = "pytorch_model" if stem == "model" else stem
     for variant in _VARIANTS:

@@ -83,14 +83,20 @@ def activation_refused(name: str, source: object, quick: bool) -> UserError:
     )
 
 
+def taken_file(folder: Path) -> Path | None:
+    """Return the file of weights that open_clip takes from a folder; None if it finds none."""
+    from open_clip.factory import _find_checkpoint_in_dir
+
+    found = _find_checkpoint_in_dir(folder)
+    return Path(found) if found else None
+
+
 def _by_config(name: str, path: Path, config: Mapping[str, Any]) -> ClipSource:
     """Return the folder of a file, whose configuration states more than an architecture's name.
 
     Raises:
         UserError: it is another network, or open_clip would take another file of the folder.
     """
-    from open_clip.factory import _find_checkpoint_in_dir
-
     try:
         stated = json.loads((path.parent / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
     except (ValueError, KeyError, TypeError) as error:
@@ -101,7 +107,7 @@ def _by_config(name: str, path: Path, config: Mapping[str, Any]) -> ClipSource:
             f"{path} is not open_clip's {name}", f"{CONFIG} beside it differs in {', '.join(odd)}",
             f"name the folder in place of the architecture, and no weights: local-dir:{path.parent}"
         )  # fmt: skip
-    if Path(_find_checkpoint_in_dir(path.parent) or "").name != path.name:
+    if taken_file(path.parent) != path:
         raise UserError(
             f"{path} is one of several files of weights beside {CONFIG}", "open_clip would take another one of them",
             "put the file and the configuration into a folder of their own"

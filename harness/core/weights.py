@@ -208,10 +208,9 @@ def _open_clip_file(name: str, pretrained: str | None) -> Path | None:
     """Return the file that open_clip took; None for a published tag, whose sizes are those of its architecture."""
     if not name.startswith("local-dir:"):
         return Path(pretrained) if pretrained and Path(pretrained).is_file() else None
-    from open_clip.factory import _find_checkpoint_in_dir
+    from harness.core.clip_files import taken_file
 
-    found = _find_checkpoint_in_dir(Path(name.removeprefix("local-dir:")))
-    return Path(found) if found else None
+    return taken_file(Path(name.removeprefix("local-dir:")))
 
 
 def _refuse_cast(path: Path, state: Mapping[str, Tensor]) -> None:

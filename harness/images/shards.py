@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from harness.core.errors import DataMissing, UserError
-from harness.core.files import atomic_file, write_bytes
+from harness.core.files import atomic_file
 from harness.images.decode import decode
 
 _BLOCK = 512
@@ -120,11 +120,6 @@ def write_shard(path: Path, images: Iterable[ShardImage]) -> list[ImageRow]:
 def rows_bytes(rows: Iterable[ImageRow]) -> bytes:
     """Return manifest rows as JSON lines."""
     return b"".join(json.dumps(asdict(row), sort_keys=True, ensure_ascii=False).encode() + b"\n" for row in rows)
-
-
-def write_rows(path: Path, rows: Iterable[ImageRow]) -> None:
-    """Write manifest rows as JSON lines, atomically."""
-    write_bytes(path, rows_bytes(rows))
 
 
 def read_rows(path: Path) -> list[ImageRow]:

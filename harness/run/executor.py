@@ -174,7 +174,8 @@ class Executor(ABC):
         elif name == "progress":
             self.board.progress(task.cell, task.shard, event["done"], event["total"], event["note"])
         elif name in ("done", "failed", "died"):
-            seconds = event.get("wall_seconds", time.monotonic() - self.state.began.pop(task.id))
+            since = time.monotonic() - self.state.began.pop(task.id)
+            seconds = event.get("wall_seconds", since)
             if name == "died":
                 self._died(task, event["why"])
             else:

@@ -199,7 +199,8 @@ class Runner:
             self._say(number, answer)
         if folder or resources["isolated"] or answer is None or answer["event"] == "died":
             self._end()
-        shutil.rmtree(folder, ignore_errors=True) if folder else None
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _ask(self, process: subprocess.Popen[str] | None, message: Mapping[str, Any], number: int) -> Event | None:
         """Return the answer of a process to a task; None if it paused."""

@@ -95,6 +95,21 @@ def foreground_key(stem: str, variation: str) -> str:
     return match.group(1)
 
 
+def find_variations(root: Path, variations: Sequence[str]) -> Path:
+    """Return the folder that holds some variations of the backgrounds set.
+
+    Raises:
+        DataMissing: no such folder.
+    """
+    return find_root(
+        "backgrounds set",
+        root,
+        PLACES,
+        lambda folder: all((folder / name / "val").is_dir() for name in variations),
+        ", ".join(variations),
+    )
+
+
 def read_views(root: Path, card: In9Card, others: Sequence[str] = ()) -> tuple[Path, list[View]]:
     """List all files of the three variations and verify that they show the same foregrounds one to one.
 
@@ -104,14 +119,8 @@ def read_views(root: Path, card: In9Card, others: Sequence[str] = ()) -> tuple[P
         DataMissing: no such data set.
         UserError: wrong class folders or counts, or foregrounds that are repeated or unmatched.
     """
-    base = find_root(
-        "backgrounds set",
-        root,
-        PLACES,
-        lambda folder: all((folder / v / "val").is_dir() for v in VARIATIONS),
-        ", ".join(VARIATIONS),
-    )
-    views = [view for variation in VARIATIONS for view in _read_variation(base, variation, card)]
+    base = find_variations(root, VARIATIONS)
+    views = [view for variation in VARIATIONS for view in read_variation(base, variation, card)]
     labels = {v: _labels_by_key([view for view in views if view.variation == v]) for v in VARIATIONS}
     for variation in VARIATIONS[1:]:
         wrong = labels[variation].items() ^ labels["original"].items()
@@ -122,7 +131,7 @@ def read_views(root: Path, card: In9Card, others: Sequence[str] = ()) -> tuple[P
                 "fetch the data set again; gaps between unmatched images mean nothing",
             )
     further = [name for name in others if (base / name / "val").is_dir()]
-    return base, views + [view for name in further for view in _read_variation(base, name, card)]
+    return base, views + [view for name in further for view in read_variation(base, name, card)]
 
 
 def bind_head(card: In9Card, classes: Sequence[str]) -> HeadMap:
@@ -288,7 +297,7 @@ def score(rows: Mapping[str, Any], card: In9Card, seed: int = 0) -> Score:
     return name_coverage(found, rows, np.asarray(list(card.categories))[np.asarray(rows["label"])].tolist())
 
 
-def _read_variation(base: Path, variation: str, card: In9Card) -> list[View]:
+def read_variation(base: Path, variation: str, card: In9Card) -> list[View]:
     folder = base / variation / "val"
     found = list_folders(folder)
     if found != sorted(card.folders) or len(card.folders) != len(card.categories):

@@ -22,12 +22,11 @@ from harness.api import (
     Score,
     Units,
     bootstrap,
-    find_root,
     open_picture,
     proportion,
     undefined,
 )
-from suites.bias.background import PLACES, View, _read_variation, bind_head, geometry
+from suites.bias.background import View, bind_head, find_variations, geometry, read_variation
 from suites.bias.cards import In9Card
 from suites.bias.checks import floor_check
 from suites.bias.heads import head_columns, name_coverage, restrict_logits
@@ -57,15 +56,9 @@ def read_objects(root: Path, card: In9Card) -> tuple[Path, list[View], list[View
     from harness.api import UserError
 
     kinds = ("original", "only_fg")
-    base = find_root(
-        "backgrounds set",
-        root,
-        PLACES,
-        lambda folder: all((folder / k / "val").is_dir() for k in kinds),
-        ", ".join(kinds),
-    )
+    base = find_variations(root, kinds)
     originals, alone = (
-        sorted(_read_variation(base, kind, card), key=lambda view: (view.label, view.foreground)) for kind in kinds
+        sorted(read_variation(base, kind, card), key=lambda view: (view.label, view.foreground)) for kind in kinds
     )
     pairs = [(view.label, view.foreground) for view in originals]
     if pairs != [(view.label, view.foreground) for view in alone] or len(set(pairs)) != len(pairs):

@@ -10,6 +10,13 @@ from pathlib import Path
 
 import pytest
 
+
+def toy_run(plugins: Path, store: str | Path = "s") -> tuple[str, ...]:
+    """Return the command that makes images of noise and measures their brightness."""
+    profile = str(plugins / "toy.toml")
+    return ("run", "--generator", "noise", "--suite", "brightness", "--profile", profile, "--store", str(store))
+
+
 PLUGIN = """
 import os, signal, time
 from pathlib import Path

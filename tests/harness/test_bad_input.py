@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import Run
+from tests.harness.conftest import Run, toy_run
 
 
 @pytest.fixture
@@ -55,17 +55,7 @@ def test_unsorted_list_of_training_classes_is_refused(harness: Run, plugins: Pat
 
 
 def test_nan_loss_fails_one_cell_and_keeps_the_rest(harness: Run, plugins: Path, tmp_path: Path) -> None:
-    command = [
-        "run",
-        "--generator",
-        "noise",
-        "--suite",
-        "brightness",
-        "--profile",
-        str(plugins / "toy.toml"),
-        "--store",
-        "s",
-    ]
+    command = toy_run(plugins)
     assert harness(*command).returncode == 0
     board = (tmp_path / "s" / "leaderboard.csv").read_bytes()
     images = {path: path.read_bytes() for path in (tmp_path / "s" / "synthesise").rglob("*.tar")}

@@ -22,7 +22,7 @@ from harness.store.artifacts import Store
 from harness.store.cells import Cell
 from harness.store.data import load_card
 from tests.faults import faults
-from tests.harness.conftest import Run
+from tests.harness.conftest import Run, toy_run
 
 BAD = b'{"a": "\xff\xfe"}\n'
 
@@ -73,17 +73,7 @@ def test_a_source_file_is_read_in_the_encoding_that_it_declares(tmp_path: Path) 
 
 
 def test_damaged_text_in_a_store_is_made_again(harness: Run, plugins: Path, tmp_path: Path) -> None:
-    command = (
-        "run",
-        "--generator",
-        "noise",
-        "--suite",
-        "brightness",
-        "--profile",
-        str(plugins / "toy.toml"),
-        "--store",
-        "s",
-    )
+    command = toy_run(plugins)
     failed = harness(*command, **faults(tmp_path / "hook", plugins, "EIO:rename:*/synthesise/*.manifest.json.*"))
     assert failed.returncode == 1
     rows, costs = (sorted((tmp_path / "s").rglob(pattern)) for pattern in ("shards/*.jsonl", "costs/*.json"))

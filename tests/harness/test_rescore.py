@@ -26,7 +26,7 @@ from harness.store.artifacts import SCORE_HASH, Store
 from harness.store.cells import Cell
 from harness.store.records import SCHEMA, Record
 from suites.texture_bias import TextureBias
-from tests.harness.conftest import Run
+from tests.harness.conftest import Run, toy_run
 
 CATEGORIES = ("a", "b", "c")
 CARDS = {"cue-conflict": {"name": "toy", "categories": {name: [f"n{i}"] for i, name in enumerate(CATEGORIES)},
@@ -245,17 +245,7 @@ def test_a_changed_score_is_applied_to_stored_rows_and_a_changed_measurement_sto
 
 def test_an_artifact_of_older_rules_is_said_to_be_of_unknown_code(harness: Run, plugins: Path, tmp_path: Path) -> None:
     store = tmp_path / "s"
-    command = (
-        "run",
-        "--generator",
-        "noise",
-        "--suite",
-        "brightness",
-        "--profile",
-        str(plugins / "toy.toml"),
-        "--store",
-        str(store),
-    )
+    command = toy_run(plugins, store)
     assert harness(*command).returncode == 0
     for path in (store / "evaluate").glob("*/manifest.json"):
         manifest = {k: v for k, v in json.loads(path.read_text()).items() if k not in (SCORE_HASH, SEAL)}

@@ -15,7 +15,7 @@ from harness.results.rescore import rescore, verify
 from harness.store.artifacts import MANIFEST, Store, read_manifest
 from harness.store.cells import Cell
 from leaderboard.sources import from_store
-from tests.harness.conftest import Run
+from tests.harness.conftest import Run, toy_run
 
 CELL = Cell("pretrain", "resnet10", 1, {"generator": "sd15"}, seeds={"train_seed": 0}, label="sd15 resnet10")
 
@@ -59,17 +59,7 @@ def test_a_seal_covers_all_but_the_list_of_files_which_has_its_own_hash(tmp_path
 @pytest.fixture
 def measured(harness: Run, plugins: Path, tmp_path: Path) -> Callable[..., Any]:
     """Return a function that runs a small measurement into the store ``s``."""
-    command = (
-        "run",
-        "--generator",
-        "noise",
-        "--suite",
-        "brightness",
-        "--profile",
-        str(plugins / "toy.toml"),
-        "--store",
-        "s",
-    )
+    command = toy_run(plugins)
     return lambda: harness(*command)
 
 

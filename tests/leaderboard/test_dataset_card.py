@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from harness.core.errors import DataMissing, UserError
 from harness.images.decode import decode
-from harness.images.shards import ImageRow, ShardImage, write_rows, write_shard
+from harness.images.shards import ImageRow, ShardImage, rows_bytes, write_shard
 from harness.store.artifacts import Store
 from harness.store.cells import Cell
 from leaderboard.board import Board
@@ -51,7 +51,7 @@ def make_dataset(store: Path, name: str = "lb", seed: int = 0) -> Cell:
             place.folder(cell) / "shards" / f"{wnid}_00000_{PER_CLASS:05d}.tar",
             [ShardImage(wnid, number, i, one, PROMPT, seed) for i, one in enumerate(pixels)],
         )
-    write_rows(place.folder(cell) / "images.jsonl", rows)
+    (place.folder(cell) / "images.jsonl").write_bytes(rows_bytes(rows))
     place.seal(cell, MADE)
     return cell
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.core.errors import DataMissing, UserError
 from harness.images import shards
-from harness.images.shards import ShardImage, ShardReader, read_rows, verify_shard, write_rows, write_shard
+from harness.images.shards import ShardImage, ShardReader, read_rows, rows_bytes, verify_shard, write_shard
 
 
 def make(index: int, wnid: str = "n01", size: int = 8) -> ShardImage:
@@ -21,7 +21,7 @@ def make(index: int, wnid: str = "n01", size: int = 8) -> ShardImage:
 @pytest.fixture
 def shard(tmp_path: Path) -> Path:
     path = tmp_path / "n01-0.tar"
-    write_rows(tmp_path / "rows.jsonl", write_shard(path, [make(i) for i in (3, 4, 12)]))
+    (tmp_path / "rows.jsonl").write_bytes(rows_bytes(write_shard(path, [make(i) for i in (3, 4, 12)])))
     return path
 
 

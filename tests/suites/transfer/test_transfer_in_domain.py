@@ -9,7 +9,7 @@ from scipy.io import savemat
 from harness.core.classes import load_classes
 from harness.core.errors import DataMissing, UserError
 from suites.imagefolder import read_validation
-from suites.in_domain import ValidationCard, _outputs
+from suites.in_domain import ValidationCard, validation_outputs
 
 IDS = ("n01440764", "n01443537", "n01484850")
 
@@ -93,17 +93,20 @@ def test_transfer_in_domain_counts(tmp_path, save_image):
 def test_transfer_in_domain_imagenet1k_head_on_imagenet100_folders_is_restricted(tmp_path, save_image):
     small, full = load_classes("imagenet100").ids, load_classes("imagenet1k").ids
     folders(tmp_path / "val", save_image, small, 1)
-    ids, outputs = _outputs(full, ValidationCard(), tmp_path)
+    ids, outputs = validation_outputs(full, ValidationCard(), tmp_path)
     assert ids == small and [full[i] for i in outputs] == list(small)
-    assert _outputs(small, ValidationCard(), tmp_path) == (small, list(range(100)))
-    assert _outputs(IDS, ValidationCard(), tmp_path) == (IDS, [0, 1, 2])  # another head meets its own classes or none
+    assert validation_outputs(small, ValidationCard(), tmp_path) == (small, list(range(100)))
+    assert validation_outputs(IDS, ValidationCard(), tmp_path) == (
+        IDS,
+        [0, 1, 2],
+    )  # another head meets its own classes or none
     next((tmp_path / "val" / small[7]).iterdir()).unlink()
     with pytest.raises(DataMissing, match="1 classes have no validation images") as caught:
         read_validation(tmp_path, ids)
     assert "data.val.card" in caught.value.fix
     save_image(tmp_path / "val" / IDS[0] / "ILSVRC2012_val_00000001.JPEG", 1)  # now it is an incomplete ImageNet-1k
     with pytest.raises(DataMissing, match="900 classes"):
-        read_validation(tmp_path, _outputs(full, ValidationCard(), tmp_path)[0])
+        read_validation(tmp_path, validation_outputs(full, ValidationCard(), tmp_path)[0])
 
 
 def test_transfer_in_domain_damaged_ground_truth_and_second_copies(tmp_path, save_image, save_struct):
