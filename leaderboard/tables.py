@@ -115,13 +115,18 @@ class Table:
         return self._ties[slot]
 
     def resolution(self, column: Column, backbone: str) -> float | None:
-        """Return the smallest difference that the rows of a backbone, all rows if it has one, could show (``ties.resolution``)."""
+        """Return the smallest difference that the rows of a backbone, all rows if it has one, could show (``ties.resolution``).
+
+        Rows that show one measurement, as networks trained on one dataset show what was measured on its images, count once.
+        """
         slot = (column, backbone)
         if slot not in self._resolutions:
             every = {key: row[column] for key, row in self.rows.items() if column in row}
             ranked = {key: v for key, v in every.items() if v.valid and v.estimate.value is not None}
             mine = [v for key, v in ranked.items() if key.backbone == backbone]
-            self._resolutions[slot] = resolution(mine if len(mine) > 1 else [*ranked.values()])
+            compared = mine if len(mine) > 1 else [*ranked.values()] if mine else []
+            once = {tuple(sorted(entry.record.key for entry in v.sources)): v for v in compared}
+            self._resolutions[slot] = resolution([*once.values()])
         return self._resolutions[slot]
 
     def groups(self) -> list[tuple[str, list[Column]]]:

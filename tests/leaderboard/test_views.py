@@ -285,6 +285,24 @@ def test_checkpoints_of_different_backbones_are_told_apart_from_each_other(store
     assert alone.resolution(alone.columns[0], "resnet10") is None and "| *resolution*" not in to_page([alone])
 
 
+def test_a_backbone_without_a_value_has_no_resolution_and_one_measurement_is_not_compared_with_itself(
+    stores: tuple[Path, Path],
+) -> None:
+    entries = from_store(stores[0])
+    vit = [
+        replace(e, record=replace(e.record, key=f"{i:064x}", subject=replace(e.record.subject, backbone="vit")))
+        for i, e in enumerate(entries) if e.record.suite != "in-domain"
+    ]  # fmt: skip
+    (table,) = build_tables([*entries, *vit])
+    column = next(c for c in table.columns if c.suite == "in-domain")
+    assert table.resolution(column, "resnet10") is not None and table.resolution(column, "vit") is None
+    one = [e for e in entries if e.record.suite == "in-domain"][:1]
+    shown_twice = [replace(e, record=replace(e.record, subject=replace(e.record.subject, backbone=name)))
+                   for e in one for name in ("resnet10", "vit")]  # fmt: skip
+    (table,) = build_tables(shown_twice)
+    assert all(table.resolution(table.columns[0], key.backbone) is None for key in table.rows)
+
+
 def test_a_part_of_the_board_keeps_the_resolution_of_the_whole(stores: tuple[Path, Path]) -> None:
     (table,) = build_tables(from_store(stores[0]))
     column, (first, *_) = table.columns[0], table.rows
