@@ -151,6 +151,7 @@ def usual_weights(
     are all zero where the classes' usual levels do not tell g from class and level.
     """
     names, cell = np.unique(np.stack([label.astype(str), levels], axis=1), axis=0, return_inverse=True)
+    cell = cell.reshape(-1)  # numpy 2.0 returns a column
     target = np.zeros(len(names))
     target[cell[usual_]] = 1.0
     parts = [(names[:, [k]] == np.unique(names[:, k])[None]).astype(float) for k in (0, 1)]

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
+from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -102,6 +104,8 @@ def test_of_patterns_that_overlap_the_first_counts_as_in_the_stock_pipeline(
     tiny_pipeline_dir: Path, tmp_path: Path, pattern: dict[str, int], ranks: bool
 ) -> None:
     """The writer of diffusers sorts patterns; other programs leave them in their own order."""
+    if not ranks and Version(diffusers.__version__) < Version("0.40"):
+        pytest.skip("the stock pipeline reads overlapping patterns without ranks from diffusers 0.40 on")
     targets = ["to_q", "to_k", "to_v", "to_out.0"]
     own = {"rank_pattern": {name: alpha // 2 for name, alpha in pattern.items()}} if ranks else {}
     tensors = load_file(write_peft(adapter(tiny_pipeline_dir, alpha_pattern=pattern, **own), tmp_path))
