@@ -44,8 +44,8 @@ def class_map(
         beside: Class ids that stand beside numbers. They decide, and ``spec`` must agree with them.
 
     Raises:
-        UserError: a map that contradicts class ids, names that two classes share, numbers that count another list, a line of the
-            file that names no class, or two folders or lines that claim one class or folder.
+        UserError: a map that contradicts class ids or certain label names, names that two classes share, numbers that count another
+            list, a line of the file that names no class, or two folders or lines that claim one class or folder.
     """
     folders = set(folders)
     position = {wnid: index for index, wnid in enumerate(classes.ids)}
@@ -63,7 +63,9 @@ def class_map(
         labels = _names(classes) | {folder: position[folder] for folder in folders & position.keys()}
         return ClassMap(labels, frozenset(known.names) - labels.keys())
     pairs = _pairs(spec)
-    _check_beside(spec, {int(folder): wnid for folder, wnid in pairs if _is_number(folder)}, beside)
+    numbered = {int(folder): wnid for folder, wnid in pairs if _is_number(folder)}
+    _check_beside(spec, numbered, beside)
+    _check_names(spec, numbered, classes, label_names)
     pairs += [(wnid, wnid) for wnid in sorted({*beside.values()} - {folder for folder, _ in pairs})]
     wrong = [(folder, wnid) for folder, wnid in pairs if wnid not in position and wnid not in known.ids]
     if wrong:
@@ -86,6 +88,21 @@ def _check_beside(spec: str, meaning: Mapping[int, str], beside: Mapping[str, st
                 f"label {number} would be {meaning[int(number)]}, and {wnid} stands beside it",
                 "leave class_map out: the class ids are read",
             )
+
+
+def _check_names(spec: str, meaning: Mapping[int, str], classes: ClassList, label_names: Sequence[str]) -> None:
+    """Refuse a file of lines by which a number means another class than the data set's own name of it; uncertain names say nothing."""
+    try:
+        named = match_label_names(label_names, classes)
+    except UserError:
+        return
+    odd = next((number for number, wnid in enumerate(named) if meaning.get(number, wnid) != wnid), None)
+    if odd is not None:
+        raise UserError(
+            f"{spec} contradicts the data set's own label names",
+            f"label {odd} would be {meaning[odd]}, and its metadata say {label_names[odd]!r}, which is {named[odd]}",
+            "leave class_map out: the names are read; or correct the metadata where they are wrong",
+        )
 
 
 def _is_number(folder: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
@@ -34,7 +34,8 @@ _NO_NETWORKS = (
     "scaler",
     "loops",
 )
-AVERAGED = frozenset({"ema", "teacher", "averaged", "average", "avg", "swa"})
+TEACHER = "teacher"
+AVERAGED = frozenset({"ema", TEACHER, "averaged", "average", "avg", "swa"})
 _SCALARS = frozenset({"decay", "steps", "step", "num_updates", "updates", "epoch"})
 _COUNTERS = re.compile(
     r"num_batches_tracked|n_averaged|initted|position_ids|relative_position_index|relative_position_bucket|queue_ptr"
@@ -151,8 +152,18 @@ def shapes(arch: str, outputs: int, kwargs: Mapping[str, Any]) -> Mapping[str, t
 def candidates(content: Mapping[str, Any], network: Network) -> list[Candidate]:
     """Return the places of a file where the network may lie: the complete ones, else the one that comes nearest."""
     found = [candidate for entry, tensors in entries(content) for candidate in within(entry, tensors, network, content)]
-    complete = [candidate for candidate in found if candidate.complete]
+    complete = _with_students([candidate for candidate in found if candidate.complete])
     return complete or sorted(found, key=lambda one: (-one.fitting, len(one.name)))[:1]
+
+
+def _with_students(found: list[Candidate]) -> list[Candidate]:
+    """Return the places, where a teacher is the average of a student only: beside ``model`` it is a network of its own (distillation)."""
+    words = {one.name: _words(one.name) for one in found}
+    others = [place for place in words.values() if TEACHER not in place]
+    if not others or any("student" in place for place in others):
+        return found
+    return [replace(one, averaged=one.averaged and bool(AVERAGED - {TEACHER} & words[one.name])) if TEACHER in words[one.name] else one
+            for one in found]  # fmt: skip
 
 
 def entries(content: Mapping[Any, Any], name: str = "", depth: int = 3) -> Iterator[tuple[str, State]]:
@@ -199,7 +210,11 @@ def _averaged(entry: str, prefix: str, content: Mapping[str, Any]) -> bool:
     swapped = ("ema_state_dict",) if {"meta", "message_hub"} <= content.keys() else ("current_model_state",)
     if content.keys() & set(swapped):
         return entry == "state_dict"
-    return bool(AVERAGED & set(re.split(r"[._]", f"{entry}.{prefix}".lower())))
+    return bool(AVERAGED & _words(f"{entry}.{prefix}"))
+
+
+def _words(place: str) -> set[str]:
+    return set(re.split(r"[._]", place.lower()))
 
 
 def same_tensors(first: Candidate, second: Candidate, network: Network) -> bool:

@@ -86,10 +86,17 @@ def test_labels_of_a_hub_parquet_mean_what_its_own_names_say(make: Make, tmp_pat
     assert "6 images" in inspect_published(tmp_path / "hub", spec, classes).counts
 
 
-def test_an_index_that_contradicts_the_names_of_a_file_is_refused(make: Make, tmp_path: Path) -> None:
+def test_a_class_map_that_contradicts_the_names_of_a_file_is_refused(make: Make, tmp_path: Path) -> None:
     hub_parquet(tmp_path / "hub" / "train-0.parquet", [CLASSES[1], CLASSES[0], CLASSES[2]], [0, 1, 2])
     with pytest.raises(UserError, match="contradicts the data set's own label names"):
         make(f"folder:{tmp_path / 'hub'}", ["generators.folder.class_map=index"])
+    lines = tmp_path / "map.txt"
+    lines.write_text("".join(f"{number} {wnid}\n" for number, wnid in enumerate(CLASSES)))
+    with pytest.raises(UserError, match="map.txt contradicts the data set's own label names"):
+        make(f"folder:{tmp_path / 'hub'}", [f"generators.folder.class_map={lines}"])
+    hub_parquet(tmp_path / "unsure" / "train-0.parquet", ["first", "second", "third"], [0, 1, 2])
+    cell, store = make(f"folder:{tmp_path / 'unsure'}", [f"generators.folder.class_map={lines}"])
+    assert [row["wnid"] for row in manifest(cell, store)] == list(CLASSES)
     hub_parquet(tmp_path / "same" / "train-0.parquet", CLASSES, [0, 1, 2])
     cell, store = make(f"folder:{tmp_path / 'same'}", ["generators.folder.class_map=index"])
     assert [row["wnid"] for row in manifest(cell, store)] == list(CLASSES)

@@ -30,7 +30,7 @@ from leaderboard.gate import decide
 from leaderboard.moderate import _FLOOR, digamma, shrink_seed_variances, trigamma
 from leaderboard.simulate import TWELVE, simulate_gate
 from leaderboard.sources import from_store, gather, shipped
-from tests.harness.test_cli import answers_at_once
+from tests.harness.test_cli import answer_without_torch
 from tests.leaderboard.conftest import MakeStore, flags, make_record, put
 
 
@@ -82,12 +82,12 @@ def test_pass_fail_and_missing_baseline_have_their_exit_codes(
     assert text in capsys.readouterr().out
 
 
-def test_gate_and_compare_need_no_torch_and_answer_at_once(make_store: MakeStore, tmp_path: Path) -> None:
+def test_gate_and_compare_need_no_torch(make_store: MakeStore, tmp_path: Path) -> None:
     suites = {f"suite-{i}": [flags(500, 0.4, 10 * i + seed) for seed in range(3)] for i in range(12)}
     store = make_store("s", {"lbgen": suites, "sd15": suites})
     gate(store, "--baseline", tmp_path / "b", "--update", "--reason", "r")
     for arguments in (["gate", store, "--baseline", tmp_path / "b"], ["leaderboard", store, "--format", "html"]):
-        assert len(answers_at_once([*map(str, arguments)], tmp_path)) > 100
+        assert len(answer_without_torch([*map(str, arguments)], tmp_path)) > 100
 
 
 def test_every_split_of_real_seeds_can_be_held_against_the_others(make_store: MakeStore) -> None:

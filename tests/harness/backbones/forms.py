@@ -407,6 +407,8 @@ REFUSED: dict[str, Refusal] = {
     "several-networks": Refusal(
         Form(saved(lambda s: {"state_dict": {**prefixed(s, "module.encoder_q."), **prefixed(other(), "module.encoder_k.")}})),
         "several networks", "encoder_k, .*encoder_q", "--weights state_dict.module.encoder_"),
+    "distillation": Refusal(Form(saved(lambda s: {"model": s, "teacher": other()})), "several networks",
+        "model, teacher", "--weights model"),
     "no-average": Refusal(Form(saved(lambda s: {"model": s}), weights="ema"), "no ema weights", r"model \(raw\)",
         "leave --weights out"),
     "another-network": Refusal(
