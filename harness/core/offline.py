@@ -43,7 +43,8 @@ def refuse_network() -> None:
     """Refuse any network to this process and those it starts; connections within this machine go on working.
 
     Libraries are told by their environment variables, which they read when they are imported: call it before. What does not
-    read them is stopped at its socket, for the rest of the process. Programs in other languages that it starts are not.
+    read them is stopped at its socket, for the rest of the process. Not stopped are sockets that libraries open outside Python, and
+    other programs that it starts.
     """
     os.environ.update(dict.fromkeys(VARIABLES, "1"))
     constants: Any = sys.modules.get("huggingface_hub.constants")
