@@ -86,7 +86,7 @@ class Diffusers(Generator[DiffusersSettings]):
         """Describe the pipeline, from its configurations and the headers of its files."""
         path = local_source(settings.source)
         if path is None:
-            remote = "from the hub: its form is checked when it is first read"
+            remote = "not on this machine: fetched at the first run and checked then"
             return (ModelReport("source", settings.source, remote),) if settings.source else ()
         found = inspect_pipeline(path)
         return (ModelReport("source", settings.source, found.kind, found.notes),)

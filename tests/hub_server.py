@@ -39,7 +39,13 @@ class Hub:
             if len(content) >= LARGE:
                 entry["lfs"] = {"sha256": sha256(content), "size": len(content), "pointerSize": 134}
             siblings.append(entry)
-        return {"id": self.repository, "modelId": self.repository, "sha": COMMIT, "siblings": siblings, "private": False}
+        return {
+            "id": self.repository,
+            "modelId": self.repository,
+            "sha": COMMIT,
+            "siblings": siblings,
+            "private": False,
+        }
 
 
 def sha256(content: bytes) -> str:
@@ -89,7 +95,11 @@ def serving(hub: Hub) -> Iterator[Hub]:
                 return
             stated = hub.files[name]
             content = hub.changed.get(name, stated)
-            headers: dict[str, object] = {"X-Repo-Commit": COMMIT, "ETag": f'"{git_hash(stated)}"', "Accept-Ranges": "bytes"}
+            headers: dict[str, object] = {
+                "X-Repo-Commit": COMMIT,
+                "ETag": f'"{git_hash(stated)}"',
+                "Accept-Ranges": "bytes",
+            }
             if len(stated) >= LARGE:
                 headers["X-Linked-Etag"], headers["X-Linked-Size"] = f'"{sha256(stated)}"', len(stated)
             begin = int(asked.removeprefix("bytes=").partition("-")[0] or 0)

@@ -99,7 +99,13 @@ def fetch(
     brought = [] if selection is None else list(_data(selection, profile, data, set_))
     lacking = [] if selection is None else list(_lacking(selection))
     if as_json:
-        facts = {"cache": str(cache), "models": [row.facts() for row in rows], "data": brought, "verified": download, "lacking": lacking}
+        facts = {
+            "cache": str(cache),
+            "models": [row.facts() for row in rows],
+            "data": brought,
+            "verified": download,
+            "lacking": lacking,
+        }
         print(json.dumps(facts, indent=1, sort_keys=True))
         return
     _print(rows, brought, cache, download)
@@ -148,7 +154,11 @@ def _fetched(row: Row, cache: Path) -> Row:
         what, _, why = row.why.partition(": ")
         raise DataMissing(what or f"{row.model.location} is not on this machine", why or WHY, FIX)
     count = fetch_files(row.found, cache)
-    done = f"{count} fetched, {len(row.found.files) - count} were here" if count else f"all {len(row.found.files)} files were here"
+    done = (
+        f"{count} fetched, {len(row.found.files) - count} were here"
+        if count
+        else f"all {len(row.found.files)} files were here"
+    )
     print(f"{row.model.location}: {done}, all verified", file=sys.stderr)
     return Row(row.model, row.users, look(row.model, cache, ask=False))
 
@@ -177,7 +187,9 @@ def _print(rows: list[Row], brought: list[dict[str, str]], cache: Path, verified
         state = "verified" if verified else row.found.state
         here = sum(file.size for file in row.found.present)
         size = f"{_size(here)} of {_size(row.found.size)}" if state == "partial" else _size(row.found.size)
-        print(f"  {state:<9}{size if row.found.files else 'size unknown':>20}  {row.model.location}  [{', '.join(row.users)}]")
+        print(
+            f"  {state:<9}{size if row.found.files else 'size unknown':>20}  {row.model.location}  [{', '.join(row.users)}]"
+        )
         if row.model.repository not in row.model.location:
             at = f" at {row.found.commit}" if row.found.commit else ""
             print(f"{'':<33}{row.model.repository}, {row.model.revision}{at}")

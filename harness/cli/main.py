@@ -267,7 +267,10 @@ def doctor(
 
 
 app.command(
-    epilog=examples("fetch --profile in100 --generator lbgen", "fetch --profile in100 --generator lbgen --download --to /scratch/models")
+    epilog=examples(
+        "fetch --profile in100 --generator lbgen",
+        "fetch --profile in100 --generator lbgen --download --to /scratch/models",
+    )
 )(fetch)
 results.add_commands(app)
 app.add_typer(store.app, name="store")

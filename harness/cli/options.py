@@ -163,6 +163,8 @@ ExecutorOption = Annotated[
         help="Where the work is done: local, slurm or a plugin's; default: on this machine.",
     ),
 ]
+
+
 def _refuse_network(wanted: bool) -> bool:
     from harness.core.offline import offline, refuse_network
 

@@ -49,7 +49,9 @@ class HubModel:
         """Return those of a repository's files that are read; of a pipeline, unless it is said which: no pickles, no other precisions."""
         if self.files == CONFIGURATION and any(file.name == PIPELINE for file in listed):
             wanted = (PIPELINE, *(f"*/{each}" for each in (*CONFIGURATION, WEIGHTS[0])))
-            return tuple(file for file in listed if any(_fits(file.name, each) for each in wanted) and not _variant(file.name))
+            return tuple(
+                file for file in listed if any(_fits(file.name, each) for each in wanted) and not _variant(file.name)
+            )
         taken = next((each for each in self.first_of if any(_fits(file.name, each) for file in listed)), "")
         return tuple(file for file in listed if any(_fits(file.name, each) for each in (*self.files, taken)))
 
@@ -153,7 +155,9 @@ def _of_timm(location: str, name: str) -> tuple[HubModel, ...]:
 
 def _unknown(location: str, library: str, url: str) -> UserError:
     why = f"{library} gets it from {url}" if url else f"{library} does not know it"
-    return UserError(f"{location} is not on the hub", why, "correct the name, or fetch it yourself and give its folder or file")
+    return UserError(
+        f"{location} is not on the hub", why, "correct the name, or fetch it yourself and give its folder or file"
+    )
 
 
 def cache_of(folder: Path | None = None) -> Path:
@@ -277,9 +281,7 @@ def hub_errors(model: HubModel) -> Iterator[None]:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text without the hub's token, and without user and password in addresses."""
-    from huggingface_hub import get_token
-
-    for token in filter(None, (get_token(), os.environ.get("HF_TOKEN"))):
+    """Return a text without the hub's tokens, and without user and password in addresses."""
+    for token in filter(None, map(os.environ.get, ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"))):
         text = text.replace(token, "***")
     return re.sub(r"(\w+://)[^/\s@]+@", r"\1***@", text)

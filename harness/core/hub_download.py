@@ -89,7 +89,9 @@ def _get(found: Found, file: HubFile, folder: Path, cache: Path) -> None:
         named = Path(hf_hub_download(model.repository, file.name, revision=model.revision, cache_dir=cache))
     if named.parent != (folder / "snapshots" / found.commit / file.name).parent:
         raise DataMissing(
-            f"{model.repository} has changed while it was fetched", f"{model.revision} is another commit now", "run it again"
+            f"{model.repository} has changed while it was fetched",
+            f"{model.revision} is another commit now",
+            "run it again",
         )
     _refuse_other(named, file, model)
 

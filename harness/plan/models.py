@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 
-from harness.core.errors import DataMissing, UserError
+from harness.core.errors import DataMissing
 from harness.core.hub import Found, HubModel, cache_of, look
 from harness.core.offline import FIX, WHY
 from harness.core.settings import Settings
@@ -39,19 +38,24 @@ def plugins(selection: Selection) -> Iterator[tuple[Generator | Suite, Settings]
     yield from Planner(selection).plugins()
 
 
+def absent_models(selection: Selection, plan: Plan, wanted: Collection[str]) -> list[Found]:
+    """Return the models that cells of a plan will read and that are not whole in the hub's cache; the hub is not asked."""
+    read = {str(value) for key in wanted for value in dict(plan.cells[key].params.get("settings", {})).values()}
+    cache = cache_of()
+    models = (model for model in needed_models(selection) if model.location in read)
+    return [found for model in models if (found := look(model, cache, ask=False)).state != "there"]
+
+
 def refuse_absent(selection: Selection, plan: Plan, wanted: Collection[str]) -> None:
-    """Check, for a run without a network, that every model which its cells will read is in the hub's cache.
+    """Check, for a run without a network, that every model which its cells will read is here.
 
     Raises:
         DataMissing: one is not.
     """
-    read = {str(value) for key in wanted for value in dict(plan.cells[key].params.get("settings", {})).values()}
-    cache = cache_of()
-    models = (model for model in needed_models(selection) if model.location in read)
-    absent = [found for model in models if (found := look(model, cache, ask=False)).state != "there"]
+    absent = absent_models(selection, plan, wanted)
     if absent:
         named = ", ".join(dict.fromkeys(f"{each.model.location} ({_lacking(each)})" for each in absent))
-        raise DataMissing(f"models of this run are not in {cache}: {named}", WHY, FIX)
+        raise DataMissing(f"models of this run are not in {cache_of()}: {named}", WHY, FIX)
 
 
 def _lacking(found: Found) -> str:

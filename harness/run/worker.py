@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 from harness.core.disk import explain, lenient
 from harness.core.errors import CorruptArtifact, UserError
+from harness.core.hub import without_secrets
 from harness.core.offline import explained, offline, refuse_network
 from harness.run.job import ALONE, Job, JobRank, execute
 from harness.run.pause import Checkpoints, Paused, pause_on
@@ -91,9 +92,9 @@ def describe(error: BaseException) -> dict[str, str]:
     """The three parts of an error: what, why, fix; for an unexpected one, its type and message."""
     error = explained(error) or explain("a file", error) or error
     if isinstance(error, UserError):
-        return {"what": error.what, "why": error.why, "fix": error.fix}
+        return {"what": without_secrets(error.what), "why": without_secrets(error.why), "fix": error.fix}
     return {
-        "what": f"{type(error).__name__}: {error}".split("\n")[0][:300],
+        "what": without_secrets(f"{type(error).__name__}: {error}".split("\n")[0])[:300],
         "why": "unexpected error (probably a bug)",
         "fix": "see the log; please report the error with its log",
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.hub import HubFile, HubModel, hub_models, without_secrets
+from harness.run.worker import describe
 from tests.hub_server import COMMIT, Hub, serving
 
 ROOT = Path(__file__).parents[2]
@@ -150,14 +151,30 @@ def test_a_hub_that_does_not_answer_is_named_and_the_rest_is_listed(home: Home, 
     assert refused.returncode == 4 and "cannot fetch lab/absent" in refused.stderr
 
 
-def test_a_run_offline_refuses_before_it_begins_and_names_model_and_command(home: Home, hub: Hub, tmp_path: Path) -> None:
+def test_a_run_offline_refuses_before_it_begins_and_names_model_and_command(
+    home: Home, hub: Hub, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
-    arguments = ("run", "--generator", "sd15", "--suite", "in-domain", "--set", f"generators.sd15.base={MODEL}", "--store", str(store))
+    arguments = (
+        "run",
+        "--generator",
+        "sd15",
+        "--suite",
+        "in-domain",
+        "--set",
+        f"generators.sd15.base={MODEL}",
+        "--store",
+        str(store),
+    )
     flag, variable = home.harness(*arguments, "--offline"), home.harness(*arguments, HF_HUB_OFFLINE="1")
     assert flag.returncode == variable.returncode == 4
     assert flag.stderr == variable.stderr
     assert f"{MODEL} (never fetched)" in flag.stderr and "python -m harness fetch --download" in flag.stderr
     assert hub.asked == [] and not store.exists()
+    planned = home.harness("plan", *arguments[1:], "--offline", "--json")
+    assert json.loads(planned.stdout)["to_download"] == [MODEL]
+    home.fetch("--download")
+    assert json.loads(home.harness("plan", *arguments[1:], "--offline", "--json").stdout)["to_download"] == []
 
 
 def test_data_that_nobody_may_download_are_listed_as_doctor_says(home: Home) -> None:
@@ -172,14 +189,20 @@ def test_every_generator_and_suite_says_what_it_needs_with_the_settings_it_has()
     from harness.plan.models import needed_models
     from harness.plan.profile import load_profile
 
-    local = {"generators.lbgen.clip": "none", "generators.lbgen.quality": f"q-align:lab/align@{COMMIT}", "generators.lbgen.weight_q": "0.1"}
+    local = {
+        "generators.lbgen.clip": "none",
+        "generators.lbgen.quality": f"q-align:lab/align@{COMMIT}",
+        "generators.lbgen.weight_q": "0.1",
+    }
     profile = load_profile("in100", [f"{key}={value}" for key, value in local.items()]).profile
     users = needed_models(Selection(profile, "lbgen,sd15", "in-domain"))
     assert {model.repository: names for model, names in users.items()} == {
         "stable-diffusion-v1-5/stable-diffusion-v1-5": ("lbgen", "sd15"),
         "lab/align": ("lbgen",),
     }
-    profile = load_profile("in100", [f"{key}={value}" for key, value in (local | {"generators.lbgen.weight_q": "0"}).items()]).profile
+    profile = load_profile(
+        "in100", [f"{key}={value}" for key, value in (local | {"generators.lbgen.weight_q": "0"}).items()]
+    ).profile
     assert "lab/align" not in {model.repository for model in needed_models(Selection(profile, "lbgen", "in-domain"))}
 
 
@@ -200,7 +223,9 @@ def test_safe_weights_come_before_pickles_and_code_is_never_read(there: tuple[st
     assert {file.name for file in HubModel("", "a/b").chosen(listed(*there))} == read
 
 
-@pytest.mark.parametrize("location", ["", "none", "/models/sd15", "open-clip:local-dir:/models/clip", "file:captions.jsonl", "a/b"])
+@pytest.mark.parametrize(
+    "location", ["", "none", "/models/sd15", "open-clip:local-dir:/models/clip", "file:captions.jsonl", "a/b"]
+)
 def test_what_is_on_this_machine_needs_nothing(location: str) -> None:
     assert hub_models(location) == ()
 
@@ -216,6 +241,8 @@ def test_neither_token_nor_password_is_in_a_message(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     text = without_secrets(f"GET https://me:word@mirror.example/x with {TOKEN} failed")
     assert text == "GET https://***@mirror.example/x with *** failed"
+    told = describe(OSError(f"GET https://me:word@mirror.example with {TOKEN}"))
+    assert TOKEN not in str(told) and "me:word" not in str(told) and "mirror.example" in told["what"]
 
 
 def test_no_record_holds_a_variable_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,3 +251,51 @@ def test_no_record_holds_a_variable_of_the_environment(monkeypatch: pytest.Monke
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY"):
         monkeypatch.setenv(name, TOKEN)
     assert TOKEN not in json.dumps(provenance("cpu", 1))
+
+
+def read_offline(home: Home, code: str) -> str:
+    """Run code without a network and without the served hub."""
+    environment = home.environment | {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://hub.invalid"}
+    begin = "from harness.core.offline import refuse_network\nrefuse_network()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", begin + code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_the_loaders_of_pipelines_read_what_was_fetched(tmp_path: Path) -> None:
+    from harness.microworld.towers import sd_folder
+
+    root = sd_folder()
+    files = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    with serving(Hub("lab/tiny", files)) as hub:
+        home = Home(tmp_path, hub)
+        sizes = ("--set", f"generators.sd15.base={MODEL}", "--suite", "in-domain", "--generator")
+        assert home.harness("fetch", *sizes, "sd15", "--download").returncode == 0
+    parts = f"from generators.diffusion.pipeline import load_pipeline\nprint(load_pipeline('lab/tiny', revision='{COMMIT}').latent_shape)"
+    assert read_offline(home, parts).startswith("(")
+    any_pipeline = (
+        "from generators.diffusion.text_to_image import fetch_pipeline, load_text_to_image\nimport torch\n"
+        f"print(type(load_text_to_image(fetch_pipeline('{MODEL}'), torch.float32, 'cpu')).__name__)"
+    )
+    assert read_offline(home, any_pipeline) == "StableDiffusionPipeline"
+
+
+@pytest.mark.slow
+def test_an_encoder_that_timm_names_is_read_from_what_was_fetched(tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save
+
+    name = "test_resnet.r160_in1k"
+    weights = save(timm.create_model(name.partition(".")[0], pretrained=False).state_dict())
+    with serving(
+        Hub(f"timm/{name}", {"config.json": b"{}", "model.safetensors": weights, "pytorch_model.bin": b"x"})
+    ) as hub:
+        home = Home(tmp_path, hub)
+        done = home.harness("fetch", "--model", f"timm:{name}", "--download")
+        assert done.returncode == 0 and f"main at {COMMIT}" in done.stdout
+        assert not any("pytorch_model" in line for line in hub.asked)
+    code = f"from suites.likeness.encoders import load_encoder\nprint(load_encoder('timm:{name}', 'cpu').device)"
+    assert read_offline(home, code) == "cpu"

@@ -23,7 +23,13 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run code in a process of its own: what refuses the network cannot be taken back."""
     kept = {name: value for name, value in os.environ.items() if name not in offline.VARIABLES}
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=kept | environment, capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
 
 
@@ -114,15 +120,23 @@ def test_the_users_variable_is_the_same_switch(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_worker_is_told_by_its_message_and_by_its_environment() -> None:
-    code = "import sys, harness.run.worker as w; w.redirect = lambda log: (print(__import__('os').environ.get('HF_HUB_OFFLINE')), sys.exit())\n"
-    told = "import io; w.serve(io.StringIO('{\"log\": \"x\", \"offline\": true}\\n'), io.StringIO())"
-    silent = "import io; w.serve(io.StringIO('{\"log\": \"x\"}\\n'), io.StringIO())"
+    code = (
+        "import os, sys, harness.run.worker as w\n"
+        "w.redirect = lambda log: (print(os.environ.get('HF_HUB_OFFLINE')), sys.exit())\n"
+    )
+    told = 'import io; w.serve(io.StringIO(\'{"log": "x", "offline": true}\\n\'), io.StringIO())'
+    silent = 'import io; w.serve(io.StringIO(\'{"log": "x"}\\n\'), io.StringIO())'
     pause = "w.os._exit = lambda code: None\n"
     assert run(code + pause + told).stdout.strip() == "1"
     assert run(code + pause + silent).stdout.strip() == "None"
     started = "import harness.run.worker as w; w.serve = lambda *a: __import__('socket').getaddrinfo('hub.example', 1)\nw._main()"
     failed = subprocess.run(
-        [sys.executable, "-c", started], cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", started],
+        cwd=ROOT,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "looking up hub.example was refused" in failed.stderr
 
@@ -186,20 +200,19 @@ def test_the_machines_own_names_are_not_those_of_others(monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-def test_ranks_on_gloo_meet_offline() -> None:
-    code = (
-        "import os, torch.distributed as d\n"
+def test_an_agent_of_torchrun_and_its_ranks_on_gloo_meet_offline(tmp_path: Path) -> None:
+    rank = tmp_path / "rank.py"
+    rank.write_text(
         "from harness.core.offline import refuse_network\nrefuse_network()\n"
-        "import torch\nd.init_process_group('gloo')\nx = torch.ones(1)\nd.all_reduce(x)\n"
+        "import os, torch, torch.distributed as d\n"
+        "d.init_process_group('gloo')\nx = torch.ones(1)\nd.all_reduce(x)\n"
         "os.write(1, f'{int(x)}\\n'.encode())\nd.destroy_process_group()"
     )
-    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"ranks-{os.getpid()}.py"
-    path.write_text(code)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(path)], cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
-    finally:
-        path.unlink()
+    agent = (
+        "from harness.core.offline import refuse_network\nrefuse_network()\n"
+        "from torch.distributed.launcher.api import LaunchConfig, elastic_launch\nimport sys\n"
+        "config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=2, run_id='x', rdzv_backend='c10d', "
+        f"rdzv_endpoint='localhost:0', max_restarts=0)\nelastic_launch(config, sys.executable)('-u', {str(rank)!r})"
+    )
+    done = run(agent, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
     assert done.stdout.split() == ["2", "2"], done.stderr
