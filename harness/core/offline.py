@@ -58,7 +58,7 @@ def refuse_network() -> None:
 def _guard(event: str, arguments: tuple[Any, ...]) -> None:
     if not event.startswith("socket.") or not offline():
         return
-    if event in _LOOKUPS and not _is_this_machine(arguments[0]):
+    if event in _LOOKUPS and _address(arguments[0]) is None and not _is_this_machine(arguments[0]):
         raise _refused(f"looking up {_text(arguments[0])}")
     if event in _CONNECTIONS:
         handle, address = arguments[:2]
@@ -75,12 +75,18 @@ def _is_this_machine(host: Any) -> bool:
     name = _text(host)
     if name in ("", "localhost", socket.gethostname()):
         return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
+    address = _address(name)
+    if address is None:
         return name.startswith(f"{socket.gethostname()}.") and name == _own_full_name()
     mapped = getattr(address, "ipv4_mapped", None) or address
     return mapped.is_loopback or mapped.is_unspecified or str(mapped) in _own_addresses()
+
+
+def _address(host: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(_text(host))
+    except ValueError:
+        return None
 
 
 def _text(host: Any) -> str:
