@@ -13,7 +13,7 @@ import typer
 
 from harness.cli.options import DataOption, JsonOption, OfflineOption, ProfileOption, SetOption, SuiteOption
 from harness.core.errors import DataMissing, UserError
-from harness.core.hub import Found, HubModel, cache_of, hub_models, look, without_secrets
+from harness.core.hub import Found, HubModel, cache_of, hub_models, look
 from harness.core.offline import FIX, WHY
 from harness.core.offline import offline as is_offline
 
@@ -46,8 +46,13 @@ class Row:
     model: HubModel
     users: tuple[str, ...]
     found: Found
-    why: str = ""
+    error: DataMissing | None = None
     """What the hub answered where the list of files could not be had."""
+
+    @property
+    def why(self) -> str:
+        """Return the error as one line; empty where there is none."""
+        return f"{self.error.what}: {self.error.why}" if self.error else ""
 
     def facts(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -83,38 +88,26 @@ def fetch(
     are listed with where they come from: they are not downloaded.
     """
     from harness.plan.model import Selection
+    from harness.plan.models import needed_models
     from harness.plan.profile import load_profile
 
-    cache = cache_of(to.expanduser().resolve() if to else None)
+    home = to.expanduser().resolve() if to else None
+    cache = cache_of(home)
     wanted: dict[HubModel, tuple[str, ...]] = {found: ("--model",) for each in model for found in _named(each)}
-    selection = None
+    brought, lacking = [], []
     if generator or not model:
-        from harness.plan.models import needed_models
-
         selection = Selection(load_profile(profile, set_, data).profile, generator or "all", suite)
         wanted |= needed_models(selection)
+        brought, lacking = list(_data(selection, profile, data, set_)), list(_lacking(selection))
     rows = [_row(each, users, cache) for each, users in wanted.items()]
     if download:
         rows = [_fetched(row, cache) for row in rows]
-    brought = [] if selection is None else list(_data(selection, profile, data, set_))
-    lacking = [] if selection is None else list(_lacking(selection))
     if as_json:
-        facts = {
-            "cache": str(cache),
-            "models": [row.facts() for row in rows],
-            "data": brought,
-            "verified": download,
-            "lacking": lacking,
-        }
-        print(json.dumps(facts, indent=1, sort_keys=True))
+        facts = {"cache": str(cache), "models": [row.facts() for row in rows], "verified": download}
+        print(json.dumps(facts | {"data": brought, "lacking": lacking}, indent=1, sort_keys=True))
         return
     _print(rows, brought, cache, download)
-    for line in lacking:
-        print(f"not run as it is set: {line}")
-    if rows and not download and any(row.found.state != "there" for row in rows):
-        print("the same command with --download fetches them" + (", where there is a network" if is_offline() else ""))
-    if to and rows:
-        print(f"for a run: export HF_HOME={to.expanduser().resolve()}")
+    _print_next(rows, lacking, home, download)
 
 
 def _lacking(selection: Any) -> Iterator[str]:
@@ -139,7 +132,7 @@ def _row(model: HubModel, users: tuple[str, ...], cache: Path) -> Row:
     try:
         return Row(model, users, look(model, cache, ask=not is_offline()))
     except DataMissing as error:  # what else is needed is listed all the same
-        return Row(model, users, look(model, cache, ask=False), f"{error.what}: {error.why}")
+        return Row(model, users, look(model, cache, ask=False), error)
 
 
 def _fetched(row: Row, cache: Path) -> Row:
@@ -151,8 +144,7 @@ def _fetched(row: Row, cache: Path) -> Row:
     from harness.core.hub_download import fetch as fetch_files
 
     if not row.found.files:
-        what, _, why = row.why.partition(": ")
-        raise DataMissing(what or f"{row.model.location} is not on this machine", why or WHY, FIX)
+        raise row.error or DataMissing(f"{row.model.location} was never fetched to {cache}", WHY, FIX)
     count = fetch_files(row.found, cache)
     done = (
         f"{count} fetched, {len(row.found.files) - count} were here"
@@ -194,11 +186,21 @@ def _print(rows: list[Row], brought: list[dict[str, str]], cache: Path, verified
             at = f" at {row.found.commit}" if row.found.commit else ""
             print(f"{'':<33}{row.model.repository}, {row.model.revision}{at}")
         if row.why:
-            print(f"{'':<33}{without_secrets(row.why)}")
+            print(f"{'':<33}{row.why}")
     if brought:
         print("not downloaded, bring them yourself:")
     for entry in brought:
         print(f"  {entry['status']:<9}{entry['data']}: {entry['text']}")
+
+
+def _print_next(rows: list[Row], lacking: list[str], home: Path | None, verified: bool) -> None:
+    """Say what a run still needs, and what to do next."""
+    for line in lacking:
+        print(f"not run as it is set: {line}")
+    if not verified and any(row.found.state != "there" for row in rows):
+        print("the same command with --download fetches them" + (", where there is a network" if is_offline() else ""))
+    if home and rows:
+        print(f"for a run: export HF_HOME={home}")
 
 
 def _size(count: int) -> str:
