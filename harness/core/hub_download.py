@@ -98,22 +98,28 @@ def _get(found: Found, file: HubFile, folder: Path, cache: Path) -> None:
 
 def _transfer(found: Found, file: HubFile, part: Path) -> None:
     """Fetch the rest of a file, from where an interrupted transfer stopped; a server that cannot do so sends it whole."""
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, tqdm
+    import huggingface_hub.utils
 
+    client: Any = huggingface_hub.utils  # its names are lazy: type checkers do not see them
     begin = part.stat().st_size if part.is_file() else 0
     if begin >= file.size:
         begin = 0
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity", **({"Range": f"bytes={begin}-"} if begin else {})}
-    url = hf_hub_url(found.model.repository, file.name, revision=found.commit)
-    session: Any = get_session()
-    with hub_errors(found.model), session.stream("GET", url, headers=headers, follow_redirects=True) as answer:
-        hf_raise_for_status(answer)
+    headers = {
+        **client.build_hf_headers(),
+        "Accept-Encoding": "identity",
+        **({"Range": f"bytes={begin}-"} if begin else {}),
+    }
+    url = huggingface_hub.hf_hub_url(found.model.repository, file.name, revision=found.commit)
+    with (
+        hub_errors(found.model),
+        client.get_session().stream("GET", url, headers=headers, follow_redirects=True) as answer,
+    ):
+        client.hf_raise_for_status(answer)
         begin = begin if answer.status_code == 206 else 0
         with (
             disk_errors(part),
             part.open("r+b" if begin else "wb") as stream,
-            tqdm(total=file.size, initial=begin, desc=file.name, unit="B", unit_scale=True) as bar,
+            client.tqdm(total=file.size, initial=begin, desc=file.name, unit="B", unit_scale=True) as bar,
         ):
             stream.seek(begin)
             for block in answer.iter_bytes():
