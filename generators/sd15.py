@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from generators.diffusion.models import report_base
-from harness.api import Context, Generator, GeneratorCard, ModelReport, Request, Sample, Settings
+from generators.diffusion.models import base_models, report_base
+from harness.api import Context, Generator, GeneratorCard, HubModel, ModelReport, Request, Sample, Settings
 
 if TYPE_CHECKING:
     from generators.diffusion.pipeline import DiffusionParts
@@ -61,6 +61,10 @@ class SD15(Generator[SamplerSettings]):
     def inspect_models(self, settings: SamplerSettings) -> Sequence[ModelReport]:
         """Describe the base model."""
         return tuple(report_base("base", settings.base))
+
+    def hub_models(self, settings: SamplerSettings) -> Sequence[HubModel]:
+        """Return the base model, without the files of its repository that are not read."""
+        return base_models(settings.base)
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Yield the images of a request; an image depends on run seed, class and index only."""

@@ -7,10 +7,34 @@ from pathlib import Path
 
 from generators.diffusion.base import inspect_base
 from generators.diffusion.weight_files import check_downloaded, read_header
-from harness.api import DataMissing, ModelReport, local_source
+from harness.api import DataMissing, HubModel, ModelReport, hub_models, local_source
 
 CONFIG, OPEN_CLIP = "config.json", "open_clip_config.json"
-_REMOTE = "not on this machine: fetched at the first run and checked then"
+_REMOTE = "from the hub: its form is checked when it is first read"
+HUB_FILES = (
+    "model_index.json",
+    "tokenizer/*",
+    "scheduler/*",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+)
+"""What is fetched from a hub: no safety checker, no pickles, no duplicate precisions."""
+PICKLED_FILES = (
+    "model_index.json",
+    "tokenizer/*",
+    "scheduler/*",
+    "text_encoder/config.json",
+    "text_encoder/pytorch_model.bin",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.bin",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.bin",
+)
+"""What is fetched of a pipeline published before safetensors; read as tensors only, no code in them is run."""
 
 
 def report_base(setting: str, location: str) -> Iterator[ModelReport]:
@@ -24,6 +48,11 @@ def report_base(setting: str, location: str) -> Iterator[ModelReport]:
         yield ModelReport(setting, location, base.layout, base.notes)
     elif location not in ("", "none"):
         yield ModelReport(setting, location, _REMOTE)
+
+
+def base_models(location: str, files: tuple[str, ...] = HUB_FILES) -> tuple[HubModel, ...]:
+    """Return what a base model needs from the hub; nothing for one on this machine."""
+    return hub_models(location, files=files, first_of=())
 
 
 def report_folder(setting: str, location: str, config: str = CONFIG) -> Iterator[ModelReport]:

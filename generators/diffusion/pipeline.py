@@ -13,33 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from generators.diffusion.base import BaseModel, PartFiles, inspect_base, read_json
+from generators.diffusion.models import HUB_FILES, PICKLED_FILES
 from generators.diffusion.scheduler import PUBLISHED, SD15_SCHEDULER
 from harness.api import DataMissing, UserError, load_pretrained
-
-HUB_FILES = (
-    "model_index.json",
-    "tokenizer/*",
-    "scheduler/*",
-    "text_encoder/config.json",
-    "text_encoder/model.safetensors",
-    "vae/config.json",
-    "vae/diffusion_pytorch_model.safetensors",
-    "unet/config.json",
-    "unet/diffusion_pytorch_model.safetensors",
-)
-"""What is fetched from a hub: no safety checker, no pickles, no duplicate precisions."""
-PICKLED_FILES = (
-    "model_index.json",
-    "tokenizer/*",
-    "scheduler/*",
-    "text_encoder/config.json",
-    "text_encoder/pytorch_model.bin",
-    "vae/config.json",
-    "vae/diffusion_pytorch_model.bin",
-    "unet/config.json",
-    "unet/diffusion_pytorch_model.bin",
-)
-"""What is fetched of a pipeline published before safetensors; read as tensors only, no code in them is run."""
 
 
 @dataclass(frozen=True)

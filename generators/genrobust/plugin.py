@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from generators.diffusion.base import PICKLED
 from generators.diffusion.cost import finetune_amount
-from generators.diffusion.models import report_base, report_folder
+from generators.diffusion.models import PICKLED_FILES, base_models, report_base, report_folder
 from generators.genrobust.prompts import prompt
 from generators.genrobust.settings import FIT, GenRobustFtSettings, GenRobustSettings
 from generators.sd15 import load_parts, missing_base, sample
@@ -16,12 +16,14 @@ from harness.api import (
     Context,
     Generator,
     GeneratorCard,
+    HubModel,
     ModelReport,
     Request,
     Resources,
     Sample,
     Settings,
     Workload,
+    hub_models,
     local_source,
 )
 
@@ -80,6 +82,10 @@ class GenRobustBase(Generator[S]):
             *report_base("base", settings.base),
             *report_folder("safety_checker", settings.safety_checker),
         )
+
+    def hub_models(self, settings: S) -> Sequence[HubModel]:
+        """Return the base model, and the safety checker where one is named."""
+        return (*base_models(settings.base), *hub_models(settings.safety_checker))
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
         """Yield the images of a request, each from its own template."""
@@ -146,6 +152,12 @@ class GenRobustFt(GenRobustBase[GenRobustFtSettings]):
             for each in report_base("weights", settings.weights)
         ]
         return (*published, *report_folder("safety_checker", settings.safety_checker))
+
+    def hub_models(self, settings: GenRobustFtSettings) -> Sequence[HubModel]:
+        """Return the base model, or the pipeline in its place, and the safety checker where one is named."""
+        if not settings.weights:
+            return super().hub_models(settings)
+        return (*base_models(settings.weights, PICKLED_FILES), *hub_models(settings.safety_checker))
 
     def fit_resources(self, settings: GenRobustFtSettings) -> Resources:
         """Return the threads of the fine-tune, and the disk its UNet takes."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from generators.diffusion.models import CONFIG, OPEN_CLIP, report_base, report_folder
+from generators.diffusion.models import CONFIG, OPEN_CLIP, base_models, report_base, report_folder
 from generators.lbgen.schedule import update_counts
 from generators.lbgen.settings import FitSettings, Precision, RecipeSettings
 from generators.sd15 import SamplerSettings, load_parts, missing_base, sample
@@ -16,12 +16,14 @@ from harness.api import (
     Context,
     Generator,
     GeneratorCard,
+    HubModel,
     ModelReport,
     Request,
     Resources,
     Sample,
     Settings,
     Workload,
+    hub_models,
     load_classes,
 )
 
@@ -132,6 +134,11 @@ class LbGen(Generator[LbGenSettings]):
             config = OPEN_CLIP if settings.quality.startswith("open-clip:") else CONFIG
             reports += report_folder("quality", settings.quality, config)
         return reports
+
+    def hub_models(self, settings: LbGenSettings) -> Sequence[HubModel]:
+        """Return the base model and the reward models whose weight is not zero."""
+        clip = hub_models(settings.clip) if settings.weight_en > 0 or settings.weight_in > 0 else ()
+        return (*base_models(settings.base), *clip, *(hub_models(settings.quality) if settings.weight_q > 0 else ()))
 
     def fit_classes(self, settings: LbGenSettings, classes: ClassList) -> ClassList:
         """Return the list that ``fit_classes`` names, whatever classes are synthesised."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from generators.diffusion.cost import finetune_amount
-from generators.diffusion.models import OPEN_CLIP, report_base, report_folder
+from generators.diffusion.models import OPEN_CLIP, base_models, report_base, report_folder
 from generators.realfake.settings import EXTRACTED, FIT, SHARED, RealFakeSettings
 from generators.sd15 import load_parts, missing_base
 from harness.api import (
@@ -13,11 +13,13 @@ from harness.api import (
     DerivedInput,
     Generator,
     GeneratorCard,
+    HubModel,
     ModelReport,
     Request,
     Resources,
     Sample,
     Workload,
+    hub_models,
 )
 
 CAPTIONS_PER_SECOND = 3.0
@@ -91,6 +93,10 @@ class RealFakeReimpl(Generator[RealFakeSettings]):
             *report_folder("clip", settings.clip, OPEN_CLIP),
             *report_folder("captioner", settings.captioner),
         )
+
+    def hub_models(self, settings: RealFakeSettings) -> Sequence[HubModel]:
+        """Return the base model, CLIP and the captioner."""
+        return (*base_models(settings.base), *hub_models(settings.clip), *hub_models(settings.captioner))
 
     def derived_inputs(self, settings: RealFakeSettings) -> Sequence[DerivedInput]:
         """Return captions and CLIP features of the real images, made once for all seeds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -36,9 +36,13 @@ class Finding:
 
 
 def data_findings(
-    profile: str, data: Sequence[str], overrides: Sequence[str] = (), store: Path | None = None
+    profile: str,
+    data: Sequence[str],
+    overrides: Sequence[str] = (),
+    store: Path | None = None,
+    only: Collection[str] | None = None,
 ) -> Iterator[Finding]:
-    """Inspect every data set of a profile: presence, layout, counts, classes, hashes, and whether a sample decodes."""
+    """Inspect the data sets of a profile, or ``only`` some: presence, layout, counts, classes, hashes, and whether a sample decodes."""
     try:
         resolved = load_profile(profile, overrides, data).profile
     except UserError as error:
@@ -47,6 +51,8 @@ def data_findings(
     inspectors, origins = first_known("data_inspectors"), first_known("origins")
     fingerprints = Fingerprints.beside(store)
     for name, settings in resolved.data.items():
+        if only is not None and name not in only:
+            continue
         try:
             found = find_data(name, settings, fingerprints)
         except Exception as error:  # whatever is found there, the other data sets are inspected

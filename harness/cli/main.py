@@ -13,12 +13,14 @@ from typer.core import TyperGroup
 
 from harness.cli import dataset, results, store
 from harness.cli.calibrate import calibrate
+from harness.cli.fetch import fetch
 from harness.cli.options import (
     DEFAULT_STORE,
     DataOption,
     DeviceOption,
     ExecutorOption,
     JsonOption,
+    OfflineOption,
     OneStore,
     ProfileOption,
     QuietOption,
@@ -32,6 +34,7 @@ from harness.cli.options import (
 from harness.core.disk import explain, flush_output, lenient
 from harness.core.errors import DataMissing, UserError
 from harness.core.names import plain
+from harness.core.offline import explained
 from harness.store.artifacts import Store
 
 if TYPE_CHECKING:
@@ -96,6 +99,7 @@ def run(
     slots: SlotsOption = 0,
     device: DeviceOption = "auto",
     executor: ExecutorOption = "",
+    offline: OfflineOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Generate, train, evaluate and rank.
@@ -149,6 +153,7 @@ def plan(
     store: StoreOption = DEFAULT_STORE,
     device: DeviceOption = "auto",
     executor: ExecutorOption = "",
+    offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would do, its time and disk use.
@@ -222,6 +227,7 @@ def check(
     keep: Annotated[
         Path | None, typer.Option("--keep", metavar="FOLDER", help="Keep the artifacts in this folder.")
     ] = None,
+    offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check that a generator or suite meets its contract."""
@@ -247,6 +253,7 @@ def doctor(
     store: StoreOption = DEFAULT_STORE,
     data: DataOption = [],
     set_: SetOption = [],
+    offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check the machine, the installation and the data sets.
@@ -259,6 +266,12 @@ def doctor(
         raise typer.Exit(1)
 
 
+app.command(
+    epilog=examples(
+        "fetch --profile in100 --generator lbgen",
+        "fetch --profile in100 --generator lbgen --download --to /scratch/models",
+    )
+)(fetch)
 results.add_commands(app)
 app.add_typer(store.app, name="store")
 app.add_typer(dataset.app, name="dataset")
@@ -287,7 +300,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
-        found = explain("standard output", error) if isinstance(error, OSError) else error
+        found = explained(error) or (explain("standard output", error) if isinstance(error, OSError) else error)
         if debug or not isinstance(found, UserError):
             raise
         print(plain(str(found)), file=sys.stderr)

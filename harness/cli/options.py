@@ -163,6 +163,25 @@ ExecutorOption = Annotated[
         help="Where the work is done: local, slurm or a plugin's; default: on this machine.",
     ),
 ]
+
+
+def _refuse_network(wanted: bool) -> bool:
+    from harness.core.offline import offline, refuse_network
+
+    if wanted or offline():
+        refuse_network()
+    return wanted
+
+
+OfflineOption = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        callback=_refuse_network,
+        is_eager=True,
+        help="Refuse any network, also to workers, as HF_HUB_OFFLINE=1 does; see fetch.",
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

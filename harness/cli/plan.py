@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from harness.core.classes import load_folder_classes
+from harness.core.offline import offline
 from harness.plan.model import Selection
+from harness.plan.models import absent_models
 from harness.plan.planner import Planner
 from harness.plan.profile import ORIGINALS
 from harness.run.session import RunPlan, plan_run
@@ -40,7 +42,7 @@ def show_plan(
         "sizes": _sizes(found, selection),
         "hours": round(sum(row["minutes"] for row in rows) / 60, 2),
         "if_all_were_given": _complete(found, selection, store, measured),
-        "to_download": _remote(found),
+        "to_download": _remote(found, selection),
         "data": {name: source.root for name, source in sorted(found.plan.sources.items())},
         "jobs": _jobs(found, executor, device),
     }
@@ -193,7 +195,10 @@ def _costs(found: RunPlan) -> dict[str, int]:
     return dict(Counter(f"{cell.params.get('item', cell.name)}: {cell.cost}" for cell in todo if cell.cost))
 
 
-def _remote(found: RunPlan) -> list[str]:
+def _remote(found: RunPlan, selection: Selection) -> list[str]:
+    """Return the models that the settings of cells name by the hub's names; without a network, those that are not here."""
+    if offline():
+        return sorted({each.model.location for each in absent_models(selection, found.plan, found.wanted)})
     values: Iterable[object] = (
         v for cell in found.plan.cells.values() for v in dict(cell.params.get("settings", {})).values()
     )

@@ -31,6 +31,7 @@ NO_PART: dict[str, str] = {
     "core.files:write_together": "how bytes reach the disk",
     "core.files:read_text": "a text as it is, or an error",
     "core.disk": "words, and messages that may be lost",
+    "core.hub": "which files are fetched before a run; what is read is in the key by its commit",
     "core.intact": "refuses a damaged file",
     "core.locks": "who works, not on what",
     "core.seals": "whether a manifest is as it was written",
@@ -43,6 +44,7 @@ NO_PART: dict[str, str] = {
     "store.data": "data sets are in the key by their content and card",
     "plugins.registry": "plugins by name, which is in the key; their code is followed",
     "core.fields": "refuses what a plugin returns, or passes it on as it is",
+    "plugins.generator:Generator.hub_models": "as core.hub",
     "plugins.border": "refuses what a plugin returns, or passes it on as it is",
     "plugins.common": "what a plan is told: it is in the key, or is a figure for the display",
 }
@@ -192,7 +194,8 @@ class Closure:
 
 def _no_part(module: str, name: str) -> bool:
     room, inside, rest = module.partition("harness.")
-    return bool(inside and not room) and (rest in NO_PART or f"{rest}:{name.partition('.')[0]}" in NO_PART)
+    names = (rest, f"{rest}:{name.partition('.')[0]}", f"{rest}:{name}")
+    return bool(inside and not room) and any(each in NO_PART for each in names)
 
 
 def _target(module: str, name: str) -> str:

@@ -109,6 +109,14 @@ class Planner:
         yield from registry.generators().available()[0]
         yield from registry.suites().available()[0]
 
+    def plugins(self) -> Iterator[tuple[Generator | Suite, Settings]]:
+        """Yield the generators, those that a mix is drawn from, and the suites of the selection, each with its settings."""
+        for generator, _ in self._generators(*registry.generators().expand(self.selection.generators)):
+            own = parse_settings(generator.Settings, generator_table(self.profile, generator), generator.card.id)
+            yield from ((generator, own), *part_generators(self.builder, generator))
+        for suite in map(registry.suites().get, self.suite_ids):
+            yield suite, parse_settings(suite.Settings, self.profile.suites.get(suite.card.id, {}), suite.card.id)
+
     def _name_left_out(self) -> None:
         """Name the broken plugins wherever a group is asked for: a group leaves them out."""
         for text, found in (

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 from harness.core.errors import UserError
+from harness.core.hub import HubModel, hub_models
 from harness.core.settings import NoSettings, Settings
 from harness.images.request import Request, Sample
 from harness.plugins.common import DataReport, DerivedInput, ModelReport, S, Workload
@@ -160,6 +161,16 @@ class Generator(ABC, Generic[S]):
             UserError: one of them cannot be used. The generator is then not run.
         """
         return ()
+
+    def hub_models(self, settings: S) -> Sequence[HubModel]:
+        """Return the models of the Hugging Face hub that a run with these settings reads; by default those that ``sources`` name.
+
+        ``fetch`` downloads them, and a run without a network begins only if they are here. Nothing is asked of the network.
+
+        Raises:
+            UserError: one of them is not on the hub.
+        """
+        return [model for name in self.sources for model in hub_models(str(getattr(settings, name)))]
 
     def fit_classes(self, settings: S, classes: ClassList) -> ClassList:
         """Return the class list of the fit (``ctx.classes`` in it), by default that of the run; name and content enter the key.

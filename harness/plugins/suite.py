@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
+from harness.core.hub import HubModel, hub_models
 from harness.core.settings import NoSettings, Settings
 from harness.plugins.common import DerivedInput, S
 from harness.stats.difference import Units
@@ -109,6 +110,14 @@ class Suite(ABC, Generic[S]):
             NotPlanned: this architecture is not measured by this suite; the board shows a dash with the reason.
         """
         return (Item(label=self.card.id, data=self.card.data),)
+
+    def hub_models(self, settings: S) -> Sequence[HubModel]:
+        """Return the models of the Hugging Face hub that the evaluations read; see ``Generator.hub_models``.
+
+        Raises:
+            UserError: one of them is not on the hub.
+        """
+        return [model for name in self.sources for model in hub_models(str(getattr(settings, name)))]
 
     def protocol(self, settings: S) -> str:
         """Return what else makes numbers comparable besides data and classes, as text: preprocessing, probe mode."""

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from harness.core.errors import CorruptArtifact
 from harness.core.locks import lock
+from harness.core.offline import offline
 from harness.core.settings import NoSettings
 from harness.core.settings import Settings as SettingsModel
 from harness.plan.model import Plan
@@ -114,7 +115,7 @@ class Executor(ABC):
             task.shard,
             self.device,
         )
-        return {"job": job.to_dict(), "log": str(self.store.log(task.cell))}
+        return {"job": job.to_dict(), "log": str(self.store.log(task.cell)), "offline": offline()}
 
     def run(self, plan: Plan, wanted: frozenset[str]) -> RunSummary:
         """Process the wanted cells of a plan; a failed cell stops only the cells that depend on it."""

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.core.offline import offline, refuse_network
 from harness.run.ranks import JOB, answer_file, end_with_input
 from harness.run.worker import redirect, send
 
@@ -86,7 +87,10 @@ def _main() -> int:
     if not line:
         return 1
     end_with_input(folder)
-    redirect(Path(json.loads(line)["log"]))
+    raw = json.loads(line)
+    if raw.get("offline") or offline():
+        refuse_network()
+    redirect(Path(raw["log"]))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)
     (folder / JOB).write_text(line, encoding="utf-8")
     send(answers, launch(folder, devices))

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from harness.core.errors import CorruptArtifact, DiskFailed, UserError
 from harness.core.files import write_text
 from harness.core.locks import FIX, lock_fault
+from harness.core.offline import offline
 from harness.plan.model import Plan, Selection
 from harness.plan.planner import Planner
 from harness.run.devices import choose_device
@@ -89,6 +90,7 @@ def run(
     ``announce`` is called with the plan before any work begins; ``executor`` does the work, worker processes by default.
 
     Raises:
+        DataMissing: the process is offline, and a model that is needed is not in the hub's cache.
         UserError: the plan is impossible, or holds stale artifacts and ``stale`` says stop.
     """
     found = plan_run(selection, store, stale)
@@ -96,6 +98,10 @@ def run(
     old = [found.plan.cells[key] for key, state in found.states.items() if state == "stale"]
     if old and stale == "stop":
         raise _stale_error(old, store)
+    if offline():
+        from harness.plan.models import refuse_absent
+
+        refuse_absent(selection, found.plan, found.wanted)
     if found.wanted or "rescore" in found.states.values():
         _prepare(store, quiet)
     if stale != "reuse" and (faults := _rescore(found, store)) is not None:

@@ -20,6 +20,8 @@ from typing import Any, TextIO
 
 from harness.core.disk import explain, lenient
 from harness.core.errors import CorruptArtifact, UserError
+from harness.core.hub import without_secrets
+from harness.core.offline import explained, offline, refuse_network
 from harness.run.job import ALONE, Job, JobRank, execute
 from harness.run.pause import Checkpoints, Paused, pause_on
 from harness.run.ranks import JOB, Agreement, answer_file, end_with_input, end_with_parent
@@ -41,6 +43,8 @@ def serve(stdin: TextIO, answers: TextIO) -> None:
     send(answers, {"event": "ready"})
     while True:
         raw = json.loads(jobs.get())
+        if raw.get("offline"):
+            refuse_network()
         redirect(Path(raw["log"]))
         pause_on(raw.get("pause_on", ()))
         answer = do(raw, answers)
@@ -86,11 +90,11 @@ def do(raw: Mapping[str, Any], answers: TextIO | None, rank: JobRank = ALONE) ->
 
 def describe(error: BaseException) -> dict[str, str]:
     """The three parts of an error: what, why, fix; for an unexpected one, its type and message."""
-    error = explain("a file", error) or error
+    error = explained(error) or explain("a file", error) or error
     if isinstance(error, UserError):
-        return {"what": error.what, "why": error.why, "fix": error.fix}
+        return {"what": without_secrets(error.what), "why": without_secrets(error.why), "fix": error.fix}
     return {
-        "what": f"{type(error).__name__}: {error}".split("\n")[0][:300],
+        "what": without_secrets(f"{type(error).__name__}: {error}".split("\n")[0])[:300],
         "why": "unexpected error (probably a bug)",
         "fix": "see the log; please report the error with its log",
     }
@@ -127,6 +131,8 @@ def _rank(folder: Path) -> int:
     end_with_input(folder)
     end_with_parent()
     raw = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    if raw.get("offline"):
+        refuse_network()
     pause_on(raw.get("pause_on", ()))
     rank = int(os.environ["RANK"])
     if raw["job"]["device"].startswith("cuda"):
@@ -137,6 +143,8 @@ def _rank(folder: Path) -> int:
 
 
 def _main() -> int:
+    if offline():  # by the environment: before any library is imported
+        refuse_network()
     if sys.argv[1:2] == ["--rank"]:
         return _rank(Path(sys.argv[2]))
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
