@@ -10,6 +10,7 @@ the figure is the dispatching process's, without what workers spend on reading t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -149,10 +150,8 @@ def board(store: Path, style: str) -> dict[str, float]:
     from harness.cli.main import main
 
     sys.argv = ["harness", "leaderboard", str(store), "--format", style, "--output", os.devnull]
-    try:
+    with contextlib.suppress(SystemExit):
         main()
-    except SystemExit:
-        pass
     return {"cpu": used(), "read": read_bytes()}
 
 
@@ -169,7 +168,7 @@ def measured(checkout: Path, name: str, *arguments: str) -> dict[str, float]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def grown(checkout: Path, sizes: list[int], beside: bool) -> dict[str, list[dict[str, float]]]:
+def grown(checkout: Path, sizes: list[int], resumed: list[int], beside: bool) -> dict[str, list[dict[str, float]]]:
     """Return what dispatching and resuming take in one checkout, size by size; what is too long beside is extrapolated."""
     found: dict[str, list[dict[str, float]]] = {"dispatch": [], "resume": []}
     for shards in sizes:
@@ -177,6 +176,9 @@ def grown(checkout: Path, sizes: list[int], beside: bool) -> dict[str, list[dict
             some = beside and shards > LARGEST_BESIDE["dispatch"]
             one = measured(checkout, "dispatch", folder, str(shards), str(SOME_ORDERS if some else 0))
             found["dispatch"].append(one | {"extrapolated": float(some)})
+        print(f"{checkout.name}: {shards} shards: {found['dispatch'][-1]}", file=sys.stderr)
+        if shards not in resumed:
+            continue
         if beside and shards > LARGEST_BESIDE["resume"]:
             last, factor = found["resume"][-1], shards / sizes[len(found["resume"]) - 1]
             found["resume"].append({"cpu": factor * last["cpu"], "read": factor * last["read"], "extrapolated": 1.0})
@@ -184,7 +186,7 @@ def grown(checkout: Path, sizes: list[int], beside: bool) -> dict[str, list[dict
         with tempfile.TemporaryDirectory() as folder:
             measured(checkout, "make", folder, str(shards))
             found["resume"].append(measured(checkout, "resume", folder, str(shards)))
-        print(f"{checkout.name}: {shards} shards: {found['dispatch'][-1]} {found['resume'][-1]}", file=sys.stderr)
+        print(f"{checkout.name}: {shards} shards: {found['resume'][-1]}", file=sys.stderr)
     return found
 
 
@@ -199,27 +201,26 @@ def cell(one: dict[str, float], unit: str) -> str:
 
 
 def exponent(sizes: list[int], ones: list[dict[str, float]], unit: str) -> str:
-    """Return the exponent of growth between the two largest sizes."""
+    """Return the exponent of growth between the two last sizes; of peak memory it says nothing."""
+    if len(sizes) < 2 or unit == "peak":
+        return ""
     (a, b), (x, y) = sizes[-2:], (one.get(unit, 0.0) for one in ones[-2:])
     return f"{math.log(y / x) / math.log(b / a):.2f}" if x and y else "-"
 
 
-def table_of_shards(sizes: list[int], ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """Return the table of dispatching and resuming."""
-    lines = [
-        "| what | unit | " + " | ".join(f"{n:,} now | before | ratio" for n in sizes) + " | exponent now | before |",
-        "|---" * (4 + 3 * len(sizes)) + "|",
-    ]
+def table_of_shards(sizes: dict[str, list[int]], ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Return the table of dispatching and resuming, a line for each size."""
+    lines = ["| what | unit | shards | now | before | ratio | exponent now | before |", "|---" * 8 + "|"]
     for name in ours:
         for unit, words in (("cpu", "CPU-s"), ("read", "MB read"), ("peak", "peak MB")):
-            if unit not in ours[name][0]:
-                continue
-            texts = []
-            for one, other in zip(ours[name], theirs[name], strict=True):
+            for place, shards in enumerate(sizes[name]):
+                one, other = ours[name][place], theirs[name][place]
+                if unit not in one:
+                    continue
                 ratio = f"{one[unit] / other[unit]:.3g}" if unit in other else "-"
-                texts += [cell(one, unit), cell(other, unit), ratio]
-            ends = [exponent(sizes, side[name], unit) if unit != "peak" else "" for side in (ours, theirs)]
-            lines.append(f"| {name} | {words} | {' | '.join([*texts, *ends])} |")
+                until = [exponent(sizes[name][: place + 1], side[name][: place + 1], unit) for side in (ours, theirs)]
+                lines.append(f"| {name} | {words} | {shards:,} | {cell(one, unit)} | {cell(other, unit)} | {ratio} | "
+                             f"{' | '.join(until)} |")  # fmt: skip
     return lines
 
 
@@ -248,6 +249,7 @@ def main() -> None:
     parser.add_argument("--beside", type=Path, help="an older checkout")
     parser.add_argument("--store", type=Path, help="a store of many records, whose board is written")
     parser.add_argument("--shards", default="1000,10000,100000")
+    parser.add_argument("--resume", default="", help="numbers of shards to resume with; default: those of --shards")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -261,8 +263,9 @@ def main() -> None:
     beside, sizes = asked.beside.resolve(), [int(text) for text in asked.shards.split(",") if text]
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     if sizes:
-        ours, theirs = grown(ROOT, sizes, False), grown(beside, sizes, True)
-        print("\n".join(table_of_shards(sizes, ours, theirs)) + "\n")
+        resumed = [int(text) for text in (asked.resume or asked.shards).split(",")]
+        ours, theirs = grown(ROOT, sizes, resumed, False), grown(beside, sizes, resumed, True)
+        print("\n".join(table_of_shards({"dispatch": sizes, "resume": resumed}, ours, theirs)) + "\n")
     if asked.store:
         print("\n".join(table_of_boards(asked.store.resolve(), beside, asked.pairs)))
 
