@@ -165,8 +165,8 @@ class Images(Suite[ImagesSettings]):
 
     def rows(self, ctx: Context) -> pd.DataFrame:
         """Return one row per image of either side; a value that is not measured on its side is NaN."""
-        from suites.likeness.neighbours import K_BALL
         from harness.api import decode_image
+        from suites.likeness.neighbours import K_BALL
         from suites.likeness.sampling import draw_samples
 
         settings = ctx.settings(ImagesSettings)
