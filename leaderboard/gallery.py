@@ -39,11 +39,12 @@ class Unreadable(Exception):
 
 
 def artifact(places: Sequence[Path], key: str) -> Path | None:
-    """Return the folder of a finished artifact, or None."""
-    for place in places:
-        for folder in sorted(place.glob(f"*/*-{key[:16]}")):
-            if (folder / MANIFEST).is_file():
-                return folder
+    """Return the folder of a finished artifact, or None; evaluations, of which there are thousands, are no input of a row."""
+    for place in (place for place in places if place.is_dir()):
+        for kind in sorted(kind for kind in place.iterdir() if kind.is_dir() and kind.name != "evaluate"):
+            for folder in sorted(kind.glob(f"*-{key[:16]}")):
+                if (folder / MANIFEST).is_file():
+                    return folder
     return None
 
 

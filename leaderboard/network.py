@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from harness.core.normalisation import KNOWN
@@ -29,7 +30,7 @@ def facts_of(record: Record) -> dict[str, Any]:
     raw = dict(record.subject.network)
     recipe = raw.pop("recipe", None) or {}
     if "mean" in raw or "std" in raw:
-        raw["normalisation"] = normalisation(raw.pop("mean", None), raw.pop("std", None))
+        raw["normalisation"] = normalisation(tuple(raw.pop("mean", None) or ()), tuple(raw.pop("std", None) or ()))
     found = {
         name: raw[name] for name in (*NAMES, *sorted(raw.keys() - NAMES.keys())) if raw.get(name) not in (None, "")
     }
@@ -40,16 +41,17 @@ def facts_of(record: Record) -> dict[str, Any]:
     }
 
 
-def normalisation(mean: Any, std: Any) -> str:
+@cache
+def normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
     """Return the name of a normalisation as the command line takes it, or its numbers."""
     for name, (known_mean, known_std) in KNOWN.items():
         if _colour(mean) == _colour(known_mean) and _colour(std) == _colour(known_std):
             return name
-    return "/".join(",".join(f"{value:g}" for value in part or ()) for part in (mean, std))
+    return "/".join(",".join(f"{value:g}" for value in part) for part in (mean, std))
 
 
-def _colour(values: Any) -> tuple[float, ...]:
-    return tuple(round(float(value), 6) for value in values or ())
+def _colour(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(round(float(value), 6) for value in values)
 
 
 def words(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -166,8 +166,9 @@ def costs(table: Table, shown: Gallery) -> list[tuple[str, ...]]:
         inputs = gallery.inputs_of(table, key)
         for path, made in sorted(inputs.items(), key=lambda item: -item[0].count("/")):
             role = path.split("/")[-1]
-            cost = shown.cost(made) if role in ("weights", "dataset", "copy", "checkpoint") else None
-            if cost is not None and made not in found:
+            shows = role in ("weights", "dataset", "copy", "checkpoint") and made not in found
+            cost = shown.cost(made) if shows else None
+            if cost is not None:
                 found[made] = (key.label, key.backbone if role == "checkpoint" else "", cost.kind, *_cost(cost))
     return list(found.values())
 

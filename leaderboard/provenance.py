@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.store.records import Record
 from leaderboard.exports import beside_texts
 from leaderboard.network import facts_of, words
 from leaderboard.rows import RowKey
@@ -18,6 +19,7 @@ class Facts:
         self.values: list[dict[str, Any]] = []
         self.records: list[dict[str, Any]] = []
         self._places: dict[str, int] = {}
+        self._networks: dict[str, str] = {}
 
     def add(self, table: Table, key: RowKey, column: Column, value: Value) -> int:
         """Keep the facts of one value and return its number."""
@@ -50,11 +52,18 @@ class Facts:
                     ("profile", c.profile), ("suite version", str(c.suite_version)),
                     ("data", ", ".join(f"{n} {v[:16]}" for n, v in sorted(c.data.items()))),
                     ("class list", c.classes), ("protocol", c.protocol),
-                    ("network", ", ".join(words(facts_of(r)).values())), ("pre-training recipe", c.recipe), ("code", code),
+                    ("network", self._network(r)), ("pre-training recipe", c.recipe), ("code", code),
                     ("findings", "; ".join(r.findings)), ("notes", "; ".join(r.notes)), ("cell", r.key),
                     *((f"made from: {path}", key) for path, key in sorted(r.inputs.items()))]  # fmt: skip
             self.records.append({"title": f"{r.suite} {r.item}", "rows": [row for row in rows if row[1]]})
         return self._places[r.key]
+
+    def _network(self, record: Record) -> str:
+        """Return the facts of a record's network in words; most records share theirs with others."""
+        known = repr(record.subject.network)
+        if known not in self._networks:
+            self._networks[known] = ", ".join(words(facts_of(record)).values())
+        return self._networks[known]
 
 
 def _percent(value: float | None, scale: float) -> str:

@@ -51,8 +51,9 @@ class Setups:
     def _spec(self, key: str) -> dict[str, Any] | None:
         """Return the spec of an artifact, or None where its manifest is not there or damaged, which ``verify`` is for."""
         if self._folders is None:
-            self._folders = {folder.name.rpartition("-")[2]: folder for folder in sorted(self._root.glob("*/*-*"))
-                             if folder.parent.name != "evaluate" and ".set-aside-" not in folder.name}  # fmt: skip
+            kinds = [kind for kind in sorted(self._root.iterdir()) if kind.is_dir() and kind.name != "evaluate"]
+            self._folders = {folder.name.rpartition("-")[2]: folder for kind in kinds for folder in sorted(kind.glob("*-*"))
+                             if ".set-aside-" not in folder.name}  # fmt: skip
         folder = self._folders.get(key[:16])
         try:
             raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8")) if folder else None

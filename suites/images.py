@@ -25,7 +25,6 @@ from harness.api import (
     Units,
     UserError,
     bootstrap,
-    decode_image,
     flag_units,
     image_folder,
     open_images,
@@ -166,6 +165,7 @@ class Images(Suite[ImagesSettings]):
 
     def rows(self, ctx: Context) -> pd.DataFrame:
         """Return one row per image of either side; a value that is not measured on its side is NaN."""
+        from harness.api import decode_image
         from suites.likeness.neighbours import K_BALL
         from suites.likeness.sampling import draw_samples
 

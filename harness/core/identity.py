@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 KEY_SCHEMA = 1
 """Bumped when the rules below change; part of every key, so that old artifacts are never mistaken for new ones."""
+_WHOLE_FLOAT = re.compile(r"\.0[],}]|\.0$")
+"""What a whole float ends with in JSON; a text may end so, too."""
 
 
 def canonical_json(value: Any) -> str:
@@ -43,6 +46,12 @@ def _plain(value: Any) -> Any:
 def content_key(value: Any) -> str:
     """Return the SHA-256 (64 hex digits) of the canonical JSON of ``value``."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def key_of_parsed(value: Any) -> str:
+    """Return ``content_key`` of a value that was parsed from JSON: its keys are text, so only whole floats need a look."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest() if not _WHOLE_FLOAT.search(text) else content_key(value)
 
 
 def derive_seed(*facts: str | int) -> int:

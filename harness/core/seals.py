@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from harness.core.identity import content_key
+from harness.core.identity import key_of_parsed
 
 SEAL = "seal"
 
@@ -23,7 +23,7 @@ def edited(manifest: Mapping[str, Any]) -> str:
     The key is the hash of the spec; that holds for artifacts of any version. Those of older versions have no other seal. The
     list of files has a hash of its own (``content``), so that a record or a list can be made anew from rows.
     """
-    if content_key(manifest["spec"]) != manifest["key"]:
+    if key_of_parsed(manifest["spec"]) != manifest["key"]:
         return "its spec was edited: it is not what its key is the hash of"
     if SEAL in manifest and manifest[SEAL] != _seal(manifest):
         return "its manifest was edited: it is not what it was sealed with"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from typing import Generic, Literal, TypeVar, cast
 
@@ -171,11 +171,17 @@ class Registry(Generic[T]):
 
 
 def _built_in(point: EntryPoint) -> bool:
-    return point.dist is not None and point.dist.name == DISTRIBUTION
+    return point.dist is not None and _name(point.dist) == DISTRIBUTION
 
 
 def _origin(point: EntryPoint) -> str:
-    return f"{point.value} ({point.dist.name if point.dist else 'no distribution'})"
+    return f"{point.value} ({_name(point.dist) if point.dist else 'no distribution'})"
+
+
+@cache
+def _name(distribution: Distribution) -> str:
+    """Return the name of a distribution, for which its whole metadata is parsed."""
+    return str(distribution.name)
 
 
 @cache

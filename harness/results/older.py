@@ -1,13 +1,17 @@
-"""Which stored scores are of older code, as their manifests say: without a model, a plan, or reading rows."""
+"""Which stored scores are of older code, as their manifests say: without a model, a plan, or reading rows.
+
+The manifests are not checked here: whoever shows what is in them has done so.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.core.code import comparable
-from harness.core.errors import CorruptArtifact, UserError
-from harness.store.artifacts import ASIDE, MANIFEST, SCORE_HASH, read_manifest
+from harness.core.errors import UserError
+from harness.store.artifacts import ASIDE, MANIFEST, SCORE_HASH
 
 
 def older_scores(places: Sequence[Path]) -> list[str]:
@@ -18,9 +22,7 @@ def older_scores(places: Sequence[Path]) -> list[str]:
     """
     lines = []
     for place in places:
-        scored = [
-            hashes for path in sorted((place / "evaluate").glob(f"*/{MANIFEST}")) if (hashes := _scored(path.parent))
-        ]
+        scored = [hashes for path in (place / "evaluate").glob(f"*/{MANIFEST}") if (hashes := _scored(path))]
         present = {name: _present(name) for name in {name for name, _ in scored}}
         old = sum(present[name] not in ("", made_by) for name, made_by in scored)
         if old:
@@ -31,15 +33,16 @@ def older_scores(places: Sequence[Path]) -> list[str]:
     return lines
 
 
-def _scored(folder: Path) -> tuple[str, str] | None:
-    """Return suite and hash of the code that scored an evaluation; None if that is unknown."""
+def _scored(path: Path) -> tuple[str, str] | None:
+    """Return suite and hash of the code that scored an evaluation, by its manifest; None if that is unknown."""
+    if ASIDE in path.parent.name:
+        return None
     try:
-        manifest = None if ASIDE in folder.name else read_manifest(folder)
-    except CorruptArtifact:
+        manifest = json.loads(path.read_bytes())
+        known = comparable(manifest["fingerprint"])
+        return (str(manifest["spec"]["name"]), str(manifest.get(SCORE_HASH, ""))) if known else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if manifest is None or not comparable(manifest["fingerprint"]):
-        return None
-    return str(manifest["spec"]["name"]), str(manifest.get(SCORE_HASH, ""))
 
 
 def _present(name: str) -> str:

@@ -69,7 +69,7 @@ class Units:
 
     def only(self, ids: tuple[str, ...]) -> Units:
         """Return the units of some items, in their order."""
-        if ids == self.ids:
+        if ids is self.ids or ids == self.ids:
             return self
         place = {name: i for i, name in enumerate(self.ids)}
         index = [place[name] for name in ids]
@@ -82,6 +82,8 @@ class Units:
 
     def tables(self) -> list[FloatArray]:
         """Return the features per stratum."""
+        if len(self._levels) == 1:
+            return [self.features]
         return [self.features[self.strata == value] for value in self._levels]
 
     def apply(self, totals: FloatArray) -> FloatArray:
@@ -93,8 +95,12 @@ class Units:
         return self._value
 
     @cached_property
+    def _totals(self) -> FloatArray:
+        return totals_of(self.tables())
+
+    @cached_property
     def _value(self) -> float:
-        return float(self.apply(totals_of(self.tables()))[0])
+        return float(self.apply(self._totals)[0])
 
     def contributions(self) -> FloatArray:
         """Return each item's first-order share in the error: (items,); their squares sum to the variance.
@@ -106,14 +112,23 @@ class Units:
 
     @cached_property
     def _contributions(self) -> FloatArray:
-        totals, found = totals_of(self.tables()), np.zeros(len(self.ids))
+        totals, parts = self._totals, []
         gradient = self._share_gradient(totals[0]) if self.statistic == "share" else self._gradient(totals)
-        for place, stratum in enumerate(self._levels):
-            member = self.strata == stratum
-            centred = self.features[member] - self.features[member].mean(axis=0)
-            size = int(member.sum())
-            found[member] = centred @ gradient[place] * math.sqrt(size / max(1, size - 1))
+        for table, slope in zip(self.tables(), gradient, strict=True):
+            size = len(table)
+            centred = table - np.add.reduce(table, axis=0) / size
+            parts.append(centred @ slope * math.sqrt(size / max(1, size - 1)))
+        if len(parts) == 1:
+            return parts[0]
+        found = np.zeros(len(self.ids))
+        for stratum, part in zip(self._levels, parts, strict=True):
+            found[self.strata == stratum] = part
         return found
+
+    @cached_property
+    def error(self) -> float:
+        """Return the standard error of the value, the root of the summed squares of ``contributions``."""
+        return float(np.linalg.norm(self._contributions))
 
     def _share_gradient(self, totals: FloatArray) -> FloatArray:
         top, bottom = totals.sum(axis=0)
@@ -177,6 +192,11 @@ class Part:
     """Items of equal name in equal item sets are the same; item sets are independent of each other."""
     units: Units
     weight: float = 1.0
+
+    def only(self, ids: tuple[str, ...]) -> Part:
+        """Return the part of some items, in their order."""
+        units = self.units.only(ids)
+        return self if units is self.units else replace(self, units=units)
 
 
 System = Sequence[Sequence[Part]]
@@ -257,7 +277,7 @@ def difference(
     Raises:
         ValueError: the systems have no items in common, or are about different item_sets.
     """
-    first, second = _common(first, second)
+    first, second = _on_common_items(first, second)
     values = seed_values(first), seed_values(second)
     value = float(values[0].mean() - values[1].mean())
     if abs(value) < _ROUNDING * float(np.abs(values[0]).max()):
@@ -340,7 +360,7 @@ def joint_error(system: System) -> float:
     Raises:
         ValueError: the seeds have no items in common.
     """
-    return _linear_error(_spaces(((_common(system, system)[0], 1.0),)))
+    return _linear_error(_spaces(((_on_common_items(system)[0], 1.0),)))
 
 
 def _spaces(systems: Sequence[tuple[System, float]]) -> dict[str, list[tuple[Units, float]]]:
@@ -352,29 +372,33 @@ def _spaces(systems: Sequence[tuple[System, float]]) -> dict[str, list[tuple[Uni
     return found
 
 
-def _common(first: System, second: System) -> tuple[System, System]:
+def _on_common_items(*systems: System) -> list[System]:
+    """Return the systems on the items that all their seeds share.
+
+    Raises:
+        ValueError: there are none, the systems are about different item sets, or items stand in different strata.
+    """
     groups: dict[str, list[Units]] = {}
-    for part in (part for system in (first, second) for parts in system for part in parts):
+    for part in (part for system in systems for parts in system for part in parts):
         groups.setdefault(part.item_set, []).append(part.units)
-    item_sets = [{part.item_set for parts in system for part in parts} for system in (first, second)]
-    if item_sets[0] != item_sets[1]:
-        raise ValueError(f"measured on different parts: {', '.join(sorted(item_sets[0] ^ item_sets[1]))}")
+    for system in systems:
+        own = {part.item_set for parts in system for part in parts}
+        if own != groups.keys():
+            raise ValueError(f"measured on different parts: {', '.join(sorted(own ^ groups.keys()))}")
     kept: dict[str, tuple[str, ...]] = {}
     for space, units in groups.items():
-        kept[space] = units[0].ids
-        if any(one.ids != units[0].ids for one in units[1:]):
-            shared = set(units[0].ids).intersection(*(one.ids for one in units[1:]))
-            kept[space] = tuple(name for name in units[0].ids if name in shared)
-        if len(kept[space]) < 2:
+        ids = units[0].ids
+        if any(one.ids is not ids and one.ids != ids for one in units):
+            shared = set(ids).intersection(*(one.ids for one in units[1:]))
+            ids = tuple(name for name in ids if name in shared)
+        if len(ids) < 2:
             raise ValueError(f"{space}: no test items in common")
-        first_strata = units[0].only(kept[space]).strata
-        if any((one.only(kept[space]).strata != first_strata).any() for one in units[1:]):
+        strata, *others = {id(found): found for found in (one.only(ids).strata for one in units)}.values()
+        if any((other != strata).any() for other in others):
             raise ValueError(f"{space}: the same items stand in different groups")
+        kept[space] = ids
 
-    def cut(system: System) -> System:
-        return [[replace(part, units=part.units.only(kept[part.item_set])) for part in parts] for parts in system]
-
-    return cut(first), cut(second)
+    return [[[part.only(kept[part.item_set]) for part in parts] for parts in system] for system in systems]
 
 
 def _replicates(item_sets: Mapping[str, list[tuple[Units, float]]], replicates: int, seed: int) -> FloatArray:
@@ -394,12 +418,17 @@ def _replicates(item_sets: Mapping[str, list[tuple[Units, float]]], replicates: 
 
 def _linear_error(item_sets: Mapping[str, list[tuple[Units, float]]]) -> float:
     error = math.sqrt(sum(float((_joint(terms) ** 2).sum()) for terms in item_sets.values()))
-    alone = max(abs(c) * float(np.linalg.norm(u.contributions())) for terms in item_sets.values() for u, c in terms)
+    alone = max(abs(coefficient) * units.error for terms in item_sets.values() for units, coefficient in terms)
     return error if error > _ROUNDING * alone else 0.0
 
 
 def _joint(terms: Sequence[tuple[Units, float]]) -> FloatArray:
-    return np.asarray(np.sum([coefficient * units.contributions() for units, coefficient in terms], axis=0))
+    """Return the items' shares in the signed sum of some units: (items,)."""
+    (units, coefficient), *others = terms
+    found = coefficient * units.contributions()
+    for units, coefficient in others:
+        found += coefficient * units.contributions()
+    return found
 
 
 def _mcnemar(first: System, second: System) -> float | None:

@@ -75,10 +75,15 @@ def _reach(df: float, power: float, level: float) -> float:
     s = (stop - start) / 2 * nodes + (stop + start) / 2
     log_density = math.log(2) + df / 2 * math.log(df / 2) - math.lgamma(df / 2) + (df - 1) * np.log(s) - df * s**2 / 2
     density = ((stop - start) / 2 * weights * np.exp(log_density)).tolist()
-    normal, limits = NormalDist().cdf, (limit * s).tolist()
+    limits, root, erf = (limit * s).tolist(), math.sqrt(2), math.erf
 
-    def lacking(size: float) -> float:
-        return power - sum(w * (normal(size - x) + normal(-size - x)) for w, x in zip(density, limits, strict=True))
+    def lacking(
+        size: float,
+    ) -> float:  # P(X < -x) + P(X > x) of a normal X around the size, in plain sums: thousands are asked for
+        return power - sum(
+            w * (0.5 * (1 + erf((size - x) / root)) + 0.5 * (1 + erf((-size - x) / root)))
+            for w, x in zip(density, limits, strict=True)
+        )
 
     last = limit + quantile(df, 2 * power - 1)  # right but for the uncertainty of the error
     size = 1.02 * last

@@ -53,6 +53,19 @@ def test_light_commands_import_no_torch(arguments: list[str], tmp_path: Path) ->
     assert len(answer_without_torch(arguments, tmp_path)) > 100
 
 
+@pytest.mark.parametrize("arguments", [["list"], ["plan", "--generator", "all"]])
+def test_commands_that_compute_nothing_load_neither_numpy_nor_pillow(arguments: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from harness.cli.main import main\n"
+        "try: main()\n"
+        "finally: print([name for name in ('numpy', 'PIL', 'rich', 'jinja2') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.identity import canonical_json, content_key, derive_seed
+from harness.core.identity import canonical_json, content_key, derive_seed, key_of_parsed
 from harness.store.cells import Cell, Resources
 
 CELL = Cell(
@@ -77,3 +78,12 @@ def test_seeds_do_not_depend_on_the_hash_seed() -> None:
     }
     assert found == {f"{derive_seed('image', 3, 'n01', 5)}\n"}
     assert len({derive_seed("image", 0, "n01", i) for i in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1.0, [1.0], {"a": 2.0, "b": [0.5, 1e300, -0.0]}, {"a": {"b": 3.0}}, "1.0", ["x.0"], {"v": "0.1.0"}, 1e22, 0.1, None,
+     {"b": 1, "a": "ü\n"}, [], {}],
+)  # fmt: skip
+def test_the_key_of_parsed_json_is_the_content_key(value: object) -> None:
+    assert key_of_parsed(json.loads(json.dumps(value))) == content_key(value)
