@@ -167,8 +167,8 @@ def predict_rows(
         UserError: the head does not cover all categories, or the data set is damaged.
     """
     classifier = restrict_logits(classifier, settings.head)
-    of_in9 = isinstance(card, In9Card)
-    head = bind_head(card, classifier.classes) if of_in9 else ClassMap.of(card.categories).bind(classifier.classes)
+    bound = classifier.classes
+    head = bind_head(card, bound) if isinstance(card, In9Card) else ClassMap.of(card.categories).bind(bound)
     head.require("object-bias", settings.restricted)
     base, names, labels, measured = _objects(root, card)
     columns = _levels(np.asarray(labels), np.asarray(measured))
