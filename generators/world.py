@@ -17,6 +17,9 @@ CAUSES = ("texture", "scene", "light", "weather")
 PLACEMENT = ("size", "position")
 """Causes of how large an object is and where it stands, no part of ``all``. Only worlds that name one vary it, and have its setting:
 at ``size=0`` objects are of all sizes whatever their class."""
+FLAWS = ("duplicates", "modes", "labels", "tint")
+"""Flaws of the data set, no part of ``all`` either, with a setting in worlds that name one: the share of images that are near copies, of
+looks that never occur, of images that show another class, and of images with a colour cast."""
 
 
 class WorldSettings(Settings):
@@ -63,10 +66,10 @@ class World(Generator[WorldSettings]):
                 value = float(dose)
             except ValueError:
                 value = -1.0
-            if cause not in (*CAUSES, *PLACEMENT, "all") or not 0 <= value <= 1:
+            if cause not in (*CAUSES, *PLACEMENT, *FLAWS, "all") or not 0 <= value <= 1:
                 raise UserError(
                     f"no world is called {argument!r}",
-                    f"{part!r} is not CAUSE=DOSE with a cause of {', '.join((*CAUSES, *PLACEMENT))}, all and a dose from 0 to 1",
+                    f"{part!r} is not CAUSE=DOSE with a cause of {', '.join((*CAUSES, *PLACEMENT, *FLAWS))}, all and a dose from 0 to 1",
                     "e.g. world:texture=0.4+scene=0.2",
                 )
             doses |= dict.fromkeys(CAUSES, value) if cause == "all" else {cause: value}
@@ -77,10 +80,11 @@ class World(Generator[WorldSettings]):
         return bound
 
     def synthesise(self, ctx: Context, request: Request) -> Iterator[Sample]:
-        """Yield renders; the causes and the picture of an image follow from its own seed."""
+        """Yield renders; the causes and the picture of an image follow from its own seed, of a copy from that of its original."""
         import numpy as np
 
         from harness.microworld.causes import SHAPES, Doses, draw_causes
+        from harness.microworld.flaws import finish, mislabelled, originals, without_modes
         from harness.microworld.placement import planted_placement
         from harness.microworld.renderer import render, to_uint8
 
@@ -91,12 +95,15 @@ class World(Generator[WorldSettings]):
                 "use it with the profile of the embedded world",
             )
         settings = ctx.params["settings"]
-        doses = Doses(**{cause: settings[cause] for cause in CAUSES})
+        flaws = {flaw: settings.get(flaw, 0.0) for flaw in FLAWS}
         indices = np.arange(request.start, request.stop)
-        seeds = np.asarray([request.seed(int(index)) for index in indices], dtype=np.uint64)
-        shapes = np.full(len(indices), SHAPES.index(request.class_name))
+        seeds, copies = originals(indices, request.seed, flaws["duplicates"])
+        shapes = mislabelled(np.full(len(indices), SHAPES.index(request.class_name)), seeds, flaws["labels"])
         place = planted_placement(shapes, seeds, *map(settings.get, PLACEMENT))
-        causes = draw_causes(shapes, seeds, doses)
-        images = to_uint8(render(causes, seeds, size_px=request.size_px, place=place, coloured=True).images)
-        for index, seed, image in zip(indices, seeds, images.transpose(0, 2, 3, 1), strict=True):
-            yield Sample(int(index), np.ascontiguousarray(image), seed=int(seed))
+        causes = draw_causes(shapes, seeds, Doses(**{cause: settings[cause] for cause in CAUSES}))
+        rendered = render(
+            without_modes(causes, flaws["modes"]), seeds, size_px=request.size_px, place=place, coloured=True
+        )
+        images = to_uint8(finish(rendered.images, copies, seeds, flaws["tint"]))
+        for index, image in zip(indices, images.transpose(0, 2, 3, 1), strict=True):
+            yield Sample(int(index), np.ascontiguousarray(image), seed=request.seed(int(index)))

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from harness.core.errors import DataMissing
 from harness.stats.estimate import normal_quantile
@@ -24,20 +25,46 @@ OWN: dict[str, tuple[str, ...]] = {"TI": ("texture",), "CB_avg": ("scene", "ligh
 """Metric to the causes it is meant to answer to: FOCUS varies place, time of day and weather together."""
 LOST = ("without_colour", "without_texture", "without_texture_nlm", "without_local_detail")
 """Accuracies kept without a cue, of which what is lost counts: a network that reads textures loses it."""
+IMAGES: dict[str, tuple[str, ...]] = {
+    "near_duplicates": ("duplicates",), **dict.fromkeys(("coverage", "recall", "diversity"), ("modes",)),
+    "class_agreement": ("labels",), **dict.fromkeys(("density", "precision"), ("tint",)), "origin_accuracy": ("tint", "modes"),
+}  # fmt: skip
+"""What is measured on the images to the planted flaws it is meant to answer to: an origin may show in anything that is not alike."""
 SECOND: dict[str, tuple[str, ...]] = {
     "texture_sensitivity": ("texture",), "top1_texture": ("texture",), "shape_sensitivity": ("texture",),
     **dict.fromkeys(LOST, ("texture",)), "without_global_shape": ("texture",),
     "size_gap": ("size",), "position_gap": ("position",),
+    **IMAGES,
 }  # fmt: skip
 """Secondary metrics to the causes they are meant to answer to; in the tables, not in the figure."""
+TURNED = (*LOST, "diversity")
+"""Metrics that are better neither way, of which bias is what they lack of 100."""
+_HIGHER = ("density", "precision", "coverage", "recall", "class_agreement")
 TOGETHER = "all"
-_CAUSES = ("texture", "scene", "light", "weather", TOGETHER, "size", "position")
+_PANELS = 4
+"""Most panels in a row of the figure."""
+_NO_BACKBONE = "-"
+"""Backbone of what was measured on the images alone."""
+_CAUSES = (
+    "texture",
+    "scene",
+    "light",
+    "weather",
+    TOGETHER,
+    "size",
+    "position",
+    "duplicates",
+    "modes",
+    "labels",
+    "tint",
+)
 """Causes in the order of their colours."""
 CROSS_TALK = 0.25
 """Largest share of the own effect that another cause may have."""
 FEWEST_DOSES = 3
 """Doses below which no rank correlation is taken."""
 RANK_CORRELATION = 0.9
+DEAF = "does NOT respond"
 _WORLD = re.compile(rf"{WORLD}([a-z]+)=([0-9.]+)$")
 
 
@@ -122,12 +149,12 @@ def responses(entries: Sequence[Entry]) -> list[Response]:
     """
     worlds = [entry for entry in entries if _WORLD.match(entry.record.subject.generator)]
     found: dict[str, dict[str, dict[float, Point]]] = {metric: {} for metric in OWN | SECOND}
-    for table in build_tables(worlds, "bias")[:1]:
-        backbones = [key.backbone for key in table.rows]
-        backbone = max(sorted(set(backbones)), key=backbones.count)
+    for table in build_tables(worlds, "all")[:1]:
+        backbones = [key.backbone for key in table.rows if key.backbone != _NO_BACKBONE]
+        backbone = max(sorted(set(backbones)), key=backbones.count, default="")
         for key, row in table.rows.items():
             world = _WORLD.match(key.generator)
-            if world is None or key.backbone != backbone:
+            if world is None or key.backbone not in (backbone, _NO_BACKBONE):
                 continue
             for column, value in row.items():
                 if column.name in found:
@@ -161,7 +188,7 @@ def _response(metric: str, cause: str, causes: dict[str, dict[float, Point]]) ->
 def _point(dose: float, column: Column, value: Value) -> Point:
     scale = column.scale
     seeds = [each.value for each in value.by_seed.values()]
-    sign, start = (-1.0, 100.0) if column.better == "higher" or column.name in LOST else (1.0, 0.0)
+    sign, start = (-1.0, 100.0) if column.better == "higher" or column.name in TURNED else (1.0, 0.0)
     if value.estimate.value is None or None in seeds:
         return Point(dose, None, 0.0, (), value.valid, value.failed)
     biases = tuple(start + sign * scale * float(each) for each in seeds if each is not None)
@@ -200,9 +227,11 @@ def verdict(response: Response, others: Sequence[Response]) -> str:
 
 
 def _own_words(response: Response) -> str:
-    rank = response.spearman
+    rank, (dose, rise, error) = response.spearman, response.effect() or (0.0, 0.0, 0.0)
     if len(response.usable) < FEWEST_DOSES:
         return "too few doses to say"
+    if rise <= 2 * error:
+        return f"{DEAF}: at dose {dose:g} it has risen by {rise:.1f} ± {normal_quantile() * error:.1f}"
     if rank is not None and rank >= RANK_CORRELATION:
         return "rises with the dose"
     return f"does not follow the dose closely (Spearman below {RANK_CORRELATION})"
@@ -275,9 +304,9 @@ def to_csv(found: Sequence[Response]) -> str:
 
 def to_markdown(found: Sequence[Response]) -> str:
     """Return one table per metric, a row per cause, with a verdict in words."""
+    turned = ", ".join(("CB_avg", "shape_sensitivity", *TURNED, *_HIGHER))
     lines = ["# Calibration of the bias metrics", "",
-             f"Bias in points (for CB_avg, shape_sensitivity, {', '.join(LOST)}: 100 - value) ± 1.96 standard errors, by planted dose; "
-             "(x): a check failed."]  # fmt: skip
+             f"Bias in points (for {turned}: 100 - value) ± 1.96 standard errors, by planted dose; (x): a check failed."]  # fmt: skip
     for metric in dict.fromkeys(response.metric for response in found):
         rows = [response for response in found if response.metric == metric]
         doses = sorted({point.dose for response in rows for point in response.points})
@@ -295,7 +324,18 @@ def to_markdown(found: Sequence[Response]) -> str:
             lines.append(
                 f"| {name} | {' | '.join(cells)} | {_number(response.spearman)} | {verdict(response, found)} |"
             )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_deaf(found)]) + "\n"
+
+
+def _deaf(found: Sequence[Response]) -> list[str]:
+    """Return in words which metrics do not respond to any cause of their own."""
+    own = [response for response in found if response.own and len(response.usable) >= FEWEST_DOSES]
+    heard = {response.metric for response in own if not _own_words(response).startswith(DEAF)}
+    deaf = [name for name in dict.fromkeys(response.metric for response in own) if name not in heard]
+    if not deaf:
+        return []
+    words = f"**Not calibrated here:** {', '.join(deaf)} {DEAF} to what was planted for it"
+    return ["", f"{words}: no value says that there is no bias."]
 
 
 def _cell(point: Point | None) -> str:
@@ -306,30 +346,37 @@ def _cell(point: Point | None) -> str:
 
 
 def draw(found: Sequence[Response], path: Path) -> None:
-    """Draw a panel per metric: bias by dose, a line per cause, hollow where a validity check failed."""
-    import matplotlib as mpl
+    """Draw a panel for each of the three metrics, or for each secondary one where there is none of them."""
     from matplotlib.figure import Figure
 
-    colours = dict(zip(_CAUSES, mpl.color_sequences["tab10"], strict=False))
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    for axis, metric in zip(figure.subplots(1, len(OWN)), OWN, strict=True):
-        for response in (each for each in found if each.metric == metric):
-            points = [p for p in response.points if p.bias is not None]
-            axis.errorbar([p.dose for p in points], [p.bias for p in points], [1.96 * p.error for p in points],
-                          label=response.cause + (" (own)" if response.own else ""), color=colours[response.cause],
-                          linewidth=2.2 if response.own else 1.2, linestyle="-" if response.own else "--", capsize=2)  # fmt: skip
-            for p in points:
-                axis.plot(
-                    p.dose,
-                    p.bias,
-                    "o",
-                    color=colours[response.cause],
-                    fillstyle="full" if p.valid else "none",
-                    markersize=5,
-                )
-        axis.set_title(metric if metric != "CB_avg" else "100 − CB_avg")
-        axis.set_xlabel("planted dose ρ")
-        axis.grid(alpha=0.25)
-        axis.legend(fontsize=7, frameon=False)
-    figure.axes[0].set_ylabel("measured bias, points")
+    known = {response.metric for response in found}
+    shown = [name for name in OWN if name in known] or [name for name in SECOND if name in known]
+    rows = -(-len(shown) // _PANELS)
+    figure = Figure(figsize=(11, 3.6 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, min(len(shown), _PANELS), squeeze=False).flat)
+    for axis, metric in zip(axes, shown, strict=False):
+        _draw_panel(axis, [response for response in found if response.metric == metric])
+    for axis in axes[len(shown) :]:
+        axis.remove()
+    for row in range(rows):
+        axes[row * _PANELS].set_ylabel("measured bias, points")
     figure.savefig(path, format="png", dpi=130, metadata={"Software": None})
+
+
+def _draw_panel(axis: Any, found: Sequence[Response]) -> None:
+    """Draw bias of one metric by dose, a line per cause, hollow where a validity check failed."""
+    import matplotlib as mpl
+
+    colours = dict(zip(_CAUSES, (*mpl.color_sequences["tab10"], "black"), strict=True))
+    for response in found:
+        points, colour = [p for p in response.points if p.bias is not None], colours[response.cause]
+        axis.errorbar([p.dose for p in points], [p.bias for p in points], [1.96 * p.error for p in points],
+                      label=response.cause + (" (own)" if response.own else ""), color=colour,
+                      linewidth=2.2 if response.own else 1.2, linestyle="-" if response.own else "--", capsize=2)  # fmt: skip
+        for p in points:
+            axis.plot(p.dose, p.bias, "o", color=colour, fillstyle="full" if p.valid else "none", markersize=5)
+    metric = found[0].metric
+    axis.set_title(f"100 − {metric}" if metric in ("CB_avg", *TURNED, *_HIGHER) else metric)
+    axis.set_xlabel("planted dose ρ")
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize=7, frameon=False)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from harness.stats.estimate import Estimate
 from leaderboard import charts, gallery
 from leaderboard.charts import Chart, Point
 from leaderboard.exports import arrow, by_accuracy, matched
 from leaderboard.gallery import Gallery
 from leaderboard.rows import RowKey
-from leaderboard.tables import Column, Table, Value
+from leaderboard.tables import Column, Table, Value, mean_of_repeats
 
+SUPPRESSION = "cue-suppression"
+_LEVELS = {
+    "without_colour": "share of grey",
+    "without_texture": "bilateral filter, px",
+    "without_texture_nlm": "non-local means, h",
+    "without_global_shape": "grid of shuffled tiles, a side",
+    "without_local_detail": "Gaussian kernel, px",
+}
+"""Mean of a curve to what its levels are."""
+_NUMBER = re.compile(r"[0-9.]+")
 COST_HEADS = ("generator", "backbone", "work", "seconds", "CPU-seconds", "images/s", "MiB")
 
 
@@ -35,6 +47,10 @@ def panels(table: Table, shown: Gallery) -> list[Panel]:
         ("bias, with 95 % intervals", _bias(table, colours)),
         ("bias against in-domain accuracy: compare rows of similar accuracy", _accuracy(table, colours)),
         ("few-shot transfer: mean over data sets by share of training images", _few_shot(table, colours)),
+        (
+            "accuracy kept without a cue, by how much of it is taken out, with 95 % intervals",
+            _suppression(table, colours),
+        ),
         ("training loss of the first seed", _training(table, colours, shown)),
     ]
     drawn = [Panel(title, tuple(chart for chart in made if chart is not None)) for title, made in found]
@@ -114,6 +130,44 @@ def _share(column: Column) -> float | None:
         return float(amount or 1)
     except ValueError:  # so many shots, no share
         return None
+
+
+def _suppression(table: Table, colours: dict[str, int]) -> list[Chart | None]:
+    """Return a chart per backbone and cue: the points that stand beside the mean of the curve in its records."""
+    columns = [column for column in table.columns if column.suite == SUPPRESSION and column.role == "secondary"]
+    drawn = []
+    for backbone in _backbones(table):
+        for column in columns:
+            series = []
+            for key in (key for key in table.rows if key.backbone == backbone and column in table.rows[key]):
+                points = curve_points(column.metric, table.rows[key][column])
+                made = [_point(level, column, key, value, colours[key.label]) for level, value in points.items()]
+                series.append((key.label, colours[key.label], [point for point in made if point]))
+            drawn.append(
+                charts.lines(
+                    f"{column.name}, {backbone}, %", _LEVELS.get(column.metric.partition("@")[0], "level"), series
+                )
+            )
+    return drawn
+
+
+def curve_points(metric: str, value: Value) -> dict[float, Value]:
+    """Return level to the accuracy kept there, the mean over the seeds of a value; ``metric`` is the mean of its curve."""
+    base, at, head = metric.partition("@")
+    found: dict[float, list[Estimate]] = {}
+    for entry in value.sources:
+        for other in entry.record.metrics:
+            name, other_at, other_head = other.name.partition("@")
+            level = (
+                name.removeprefix(f"{base}_")
+                if (other_at, other_head) == (at, head) and name.startswith(f"{base}_")
+                else ""
+            )
+            if _NUMBER.fullmatch(level):
+                found.setdefault(float(level), []).append(other.estimate)
+    return {
+        level: replace(value, estimate=mean_of_repeats(estimates, [()])) for level, estimates in sorted(found.items())
+    }
 
 
 def _training(table: Table, colours: dict[str, int], shown: Gallery) -> list[Chart | None]:

@@ -1,4 +1,4 @@
-"""Suite `object-bias`: what the usual size and place of a class are worth, on ImageNet-9."""
+"""Suite `object-bias`: what the usual size and place of a class are worth, on ImageNet-9 or COCO."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 class ObjectSettings(BiasSettings):
     """Settings of the object suite."""
 
-    data: Literal["in9", "objects"] = Field(
+    data: Literal["in9", "objects", "coco"] = Field(
         default="in9",
-        description="data set: the backgrounds challenge, or another set in its layout, original and only_fg",
+        description="data set: in9, the backgrounds challenge; objects, another set in its layout; or coco, the boxes of COCO's "
+        "validation pictures",
     )
 
 
@@ -46,8 +47,11 @@ class ObjectBias(Suite[ObjectSettings]):
         },
         conventions=(
             "answer: top-1 class over all outputs, looked up in the class map, as in background-bias; original images",
-            "object: box around what only_fg leaves (brighter than 16 of 255); size: square root of its share of the picture; "
+            "object: box around its mask in fg_mask, where the archive has it, else around what only_fg leaves (brighter than 16 of "
+            "255); size: square root of its share of the picture; "
             "position: vertical centre. Sideways is not looked at: training mirrors pictures",
+            "data=coco: validation pictures that show exactly one of the sixteen categories of texture-bias (crowds apart); the largest "
+            "box, of which at least half lies in the centre square that the network sees, measured there; class map of texture-bias",
             "size and position classes are thirds of the whole data set; the usual one of a class is that of most of its images there",
             "differences between classes and between sizes are taken out: small objects are harder for every network, and insects are "
             "smaller than trucks; what remains is a class that is recognised better where it usually is",
@@ -55,14 +59,15 @@ class ObjectBias(Suite[ObjectSettings]):
             "interval: bootstrap over images within class and size (position); pairs of networks are compared on the same images",
             "not valid below three times chance; never ranked or gated, columns in the view 'bias' of the board",
         ),
-        citation="none: a measure of this harness, on the images of Xiao et al., ICLR 2021",
+        citation="none: a measure of this harness, on the images of Xiao et al., ICLR 2021, or Lin et al., ECCV 2014",
         sources=(
             "images and objects: backgrounds_challenge_data.tar.gz of MadryLab/backgrounds_challenge, variations original and "
-            "only_fg; class map as in background-bias",
+            "only_fg, and fg_mask; class map as in background-bias",
+            "boxes: instances_val2017.json of COCO 2017; categories that cue-conflict (Geirhos et al., ICLR 2019) took from COCO",
             "calibration: worlds size and position of the command calibrate, on the embedded set objects",
         ),
         order=730,
-        data=("in9", "objects"),
+        data=("in9", "objects", "coco"),
         groups=("instruments",),
         default=False,
     )
@@ -88,25 +93,24 @@ class ObjectBias(Suite[ObjectSettings]):
 
     def protocol(self, settings: ObjectSettings) -> str:
         """Say how images reach the network."""
-        return f"images as stored; top-1 over all classes{settings.wording()}"
+        how = "shorter side 224, centre crop" if settings.data == "coco" else "images as stored"
+        return f"{how}; top-1 over all classes{settings.wording()}"
 
     def rows(self, ctx: Context) -> pd.DataFrame:
         """Return one row per image."""
         import pandas as pd
 
-        from suites.bias.cards import In9Card
-        from suites.bias.objects import predict_rows
+        from suites.bias.objects import load_card, predict_rows
 
         settings = ctx.settings(ObjectSettings)
-        card = In9Card.load(ctx.card(settings.data))
+        card = load_card(settings.data, ctx.card(settings.data))
         return pd.DataFrame(predict_rows(classifier(ctx), ctx.data(settings.data), card, ctx.progress, settings))
 
     def score(self, rows: pd.DataFrame, item: Item, settings: ObjectSettings, cards: Mapping[str, Any]) -> Score:
         """Return both gaps, accuracies by size and position, and the validity check."""
-        from suites.bias.cards import In9Card
-        from suites.bias.objects import score
+        from suites.bias.objects import load_card, score
 
-        return score(rows, In9Card.load(cards.get(settings.data)))
+        return score(rows, load_card(settings.data, cards.get(settings.data)))
 
     def units(
         self, rows: pd.DataFrame, item: Item, settings: ObjectSettings, cards: Mapping[str, Any], names: Sequence[str]

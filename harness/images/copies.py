@@ -16,6 +16,8 @@ _NUMBERED = re.compile(r"(?:(.*)/)?[^/]*-\d{5}-of-\d{5}\.\w+")
 _CONVERTED = re.compile(r"(?:(.*)/)?([^/]+)/\d{4}\.parquet")
 """Files as the hub converts them: ``default/train/0000.parquet``, below the configuration's name."""
 _SECOND = re.compile(r"(.+?)(?: ?\(\d+\)| - copy| copy)(\.\w+)", re.IGNORECASE)
+_SMALL = frozenset({"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"})
+"""Folders of smaller copies."""
 _FIX = "give the folder of one of them, or leave one of them in this folder"
 
 
@@ -100,3 +102,41 @@ def repeated_keys(base: Path, archives: Mapping[str, Sequence[Entry]]) -> Iterat
             f"{len(odd)} sample keys stand in several archives under different labels, such as {one.path} ({one.folder}) and "
             f"{other.path} ({other.folder}): both are read"
         )
+
+
+def take_one_size(base: Path, entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
+    """Return the images without smaller copies of them in a folder of its own, and what was left out in words.
+
+    Args:
+        base: Folder, for messages.
+        entries: Images of one part.
+
+    Raises:
+        UserError: two folders hold the same names in the same classes, and neither is called as one of smaller copies.
+    """
+    places: dict[str, set[tuple[str, str]]] = {}
+    for entry in entries:
+        places.setdefault(_place(entry), set()).add((entry.folder, entry.stem))
+    small = [place for place in places if _SMALL & set(place.lower().split("/"))]
+    others = {name for place, names in places.items() if place not in small for name in names}
+    copies = [place for place in small if places[place] <= others]
+    known: dict[frozenset[tuple[str, str]], str] = {}
+    for place in (place for place in places if place not in copies):
+        first = known.setdefault(frozenset(places[place]), place)
+        if first != place:
+            raise UserError(
+                f"{base} holds the same image names in {first or 'class folders'} and in {place or 'class folders'}",
+                "the two may be one data set in two sizes, and each picture would be taken twice",
+                "remove the smaller ones, or give the files of one folder other names if their pictures are others",
+            )
+    kept = [entry for entry in entries if _place(entry) not in copies] if copies else list(entries)
+    counts = [(place, sum(_place(entry) == place for entry in entries)) for place in copies]
+    return kept, [
+        f"left out: {count} images in {place}/, named as smaller copies of the others" for place, count in counts
+    ]
+
+
+def _place(entry: Entry) -> str:
+    """Return the folders that an image lies in, without its class and without its archive."""
+    folders = entry.path.rpartition("::")[2].split("/")[:-1]
+    return "/".join(name for name in folders if name != entry.folder)

@@ -17,7 +17,7 @@ from harness.core.errors import DataMissing, UserError
 from harness.core.tree import archive_suffix, files, is_image, not_read, unpacking, walk
 from harness.images.archives import check_keys, read_archive
 from harness.images.cards import card_names
-from harness.images.copies import repeated_keys, take_one_copy
+from harness.images.copies import repeated_keys, take_one_copy, take_one_size
 from harness.images.entries import Entry
 from harness.images.folder import check_parts, explain_parts, image_folder, read_file
 from harness.images.labels import class_ids_beside, with_class_ids
@@ -71,10 +71,16 @@ def list_images(root: Path, part: str = TRAINING) -> Listing:
 
     Raises:
         DataMissing: no images in a known layout.
-        UserError: several layouts in one folder, compressed archives, parts that cannot be distinguished, or two files that
-            claim one place.
+        UserError: several layouts in one folder, compressed archives, parts that cannot be distinguished, two files that
+            claim one place, or two folders that hold the same names in the same classes.
     """
     base = image_folder(root, part)
+    listing = _in_one_layout(base, root, part)
+    entries, left = take_one_size(base, listing.entries)
+    return replace(listing, entries=tuple(entries), left_out=(*listing.left_out, *left)) if left else listing
+
+
+def _in_one_layout(base: Path, root: Path, part: str) -> Listing:
     found = _survey(base)
     nested = bool(found.folders)
     tars = [name for name in found.tars if not (nested and "/" in name)]

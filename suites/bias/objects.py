@@ -1,8 +1,8 @@
 """Does accuracy hang on the size and the place at which a class is usually seen? On ImageNet-9, objects known from `only_fg`.
 
 Photographers show each class at a size and a place of its own. A network that was trained on such pictures, or on generated ones
-that exaggerate the habit, may read size and place as part of the class. Objects are measured by the box around what `only_fg`
-leaves of a picture; nothing but the public archive is needed.
+that exaggerate the habit, may read size and place as part of the class. Objects are measured by the box around their mask in
+`fg_mask`, where the archive has it, or around what `only_fg` leaves of a picture; on COCO by its own boxes (`coco_objects`).
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ from harness.api import (
     Metric,
     Score,
     Units,
+    UserError,
     bootstrap,
     open_picture,
     proportion,
     undefined,
 )
+from suites.bias import coco_objects
 from suites.bias.background import View, bind_head, find_variations, geometry, read_variation
-from suites.bias.cards import In9Card
+from suites.bias.cards import BiasCard, In9Card
 from suites.bias.checks import floor_check
+from suites.bias.coco_objects import CocoObjectsCard, read_coco_objects
 from suites.bias.heads import head_columns, name_coverage, restrict_logits
-from suites.bias.images import Classifier, Progress, Rows, predict, reading_notes
+from suites.bias.images import Classifier, Geometry, Progress, Rows, predict, reading_notes
+from suites.bias.maps import ClassMap
 from suites.bias.settings import BiasSettings
 
 LEVELS: Mapping[str, tuple[str, str, str]] = {
@@ -53,8 +57,6 @@ def read_objects(root: Path, card: In9Card) -> tuple[Path, list[View], list[View
         DataMissing: no such data set.
         UserError: wrong class folders or counts, or images of which only one of the two is there.
     """
-    from harness.api import UserError
-
     kinds = ("original", "only_fg")
     base = find_variations(root, kinds)
     originals, alone = (
@@ -76,7 +78,11 @@ def measure_box(pixels: npt.NDArray[np.uint8]) -> tuple[float, float]:
     Size is the square root of the share of the picture's area that the box around the object takes; height is the vertical
     centre of the box, 0 at the top and 1 at the bottom.
     """
-    lit: npt.NDArray[np.bool_] = np.asarray(pixels.max(axis=2) > _BLACK)
+    return measure_mask(np.asarray(pixels.max(axis=2) > _BLACK))
+
+
+def measure_mask(lit: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Return size and height of the object that a mask (H, W) marks, as ``measure_box``; NaN where it marks nothing."""
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     if not len(rows):
         return float("nan"), float("nan")
@@ -101,10 +107,59 @@ def usual(label: npt.NDArray[np.int64], levels: npt.NDArray[np.str_], names: Seq
     return found
 
 
+def load_card(data: str, changes: Mapping[str, Any] | None = None) -> In9Card | CocoObjectsCard:
+    """Return the card of a data set that the suite can read."""
+    return CocoObjectsCard.load(changes) if data == "coco" else In9Card.load(changes)
+
+
+def geometry_of(card: BiasCard) -> Geometry:
+    """Return how pictures reach the network: COCO's are cropped, those of the backgrounds challenge have its size."""
+    return geometry(card) if isinstance(card, In9Card) else coco_objects.GEOMETRY
+
+
+def read_masks(base: Path, views: Sequence[View]) -> list[tuple[float, float]] | None:
+    """Return size and height of each object by its mask ``fg_mask/val/<class folder>/<image>.npy``; None without that folder.
+
+    Raises:
+        UserError: a mask is missing, or is no array of truth values.
+    """
+    if not (base / "fg_mask" / "val").is_dir():
+        return None
+    found = []
+    for view in views:
+        path = (base / "fg_mask" / Path(view.name).relative_to(view.variation)).with_suffix(".npy")
+        try:
+            mask = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is no mask of {view.name}", str(error), "fetch the data set again") from error
+        if mask.ndim != 2 or mask.dtype != bool:
+            why = f"it holds {mask.dtype} of shape {mask.shape}, not truth values (height, width)"
+            raise UserError(f"{path} is no mask of {view.name}", why, "fetch the data set again")
+        found.append(measure_mask(mask))
+    return found
+
+
+def _objects(
+    root: Path, card: In9Card | CocoObjectsCard
+) -> tuple[Path, list[str], list[int], list[tuple[float, float]]]:
+    """Return the folder of the pictures, their names, labels, and sizes and heights of their objects."""
+    if isinstance(card, CocoObjectsCard):
+        return read_coco_objects(root, card)
+    base, originals, alone = read_objects(root, card)
+    boxes = read_masks(base, originals)
+    if boxes is None:
+        boxes = [measure_box(np.asarray(open_picture(base / view.name).image)) for view in alone]
+    return base, [view.name for view in originals], [view.label for view in originals], boxes
+
+
 def predict_rows(
-    classifier: Classifier, root: Path, card: In9Card, progress: Progress | None, settings: BiasSettings
+    classifier: Classifier,
+    root: Path,
+    card: In9Card | CocoObjectsCard,
+    progress: Progress | None,
+    settings: BiasSettings,
 ) -> Rows:
-    """Classify the original images; one row per image, with size and position of its object.
+    """Classify the pictures; one row per picture, with size and position of its object.
 
     Thirds and usual levels are those of the whole data set, whatever part of it a restricted head sees.
 
@@ -112,30 +167,35 @@ def predict_rows(
         UserError: the head does not cover all categories, or the data set is damaged.
     """
     classifier = restrict_logits(classifier, settings.head)
-    head = bind_head(card, classifier.classes)
+    bound = classifier.classes
+    head = bind_head(card, bound) if isinstance(card, In9Card) else ClassMap.of(card.categories).bind(bound)
     head.require("object-bias", settings.restricted)
-    base, originals, alone = read_objects(root, card)
-    label = np.asarray([view.label for view in originals])
-    boxes = np.asarray([measure_box(np.asarray(open_picture(base / view.name).image)) for view in alone])
-    columns: Rows = {"label": label}
-    for place, (factor, names) in enumerate(LEVELS.items()):
-        columns[factor] = boxes[:, place]
-        columns[f"{factor}_class"] = thirds(boxes[:, place], names)
-        columns[f"usual_{factor}"] = usual(label, columns[f"{factor}_class"], names)
-    seen = np.asarray([bool(head.members[value]) for value in label])
+    base, names, labels, measured = _objects(root, card)
+    columns = _levels(np.asarray(labels), np.asarray(measured))
+    seen = np.asarray([bool(head.members[value]) for value in labels])
     columns = {name: values[seen] for name, values in columns.items()}
-    views = [view for view, kept in zip(originals, seen, strict=True) if kept]
-    predictions = predict(classifier, base, [view.name for view in views], geometry(card), progress=progress,
+    names = [name for name, kept in zip(names, seen, strict=True) if kept]
+    predictions = predict(classifier, base, names, geometry_of(card), progress=progress,
                           batch_size=settings.batch_size, threads=settings.threads)  # fmt: skip
     answer = head.category_of(predictions.top1)
     return {
-        "image": np.asarray([view.name for view in views]),
+        "image": np.asarray(names),
         **columns,
         "answer": answer,
         "correct": answer == columns["label"],
         **head_columns(head, columns["label"], classifier.classes, card),
         **predictions.columns(),
     }
+
+
+def _levels(label: npt.NDArray[np.int64], boxes: FloatArray) -> Rows:
+    """Return label, size and position of each object, the third that these lie in, and whether it is the usual one of the class."""
+    columns: Rows = {"label": label}
+    for place, (factor, names) in enumerate(LEVELS.items()):
+        columns[factor] = boxes[:, place]
+        columns[f"{factor}_class"] = thirds(boxes[:, place], names)
+        columns[f"usual_{factor}"] = usual(label, columns[f"{factor}_class"], names)
+    return columns
 
 
 # --- metrics ------------------------------------------------------------------------------------------------
@@ -193,7 +253,7 @@ def gap_units(rows: Mapping[str, Any], metric: str) -> Units:
     return Units(metric, "share", tuple(map(str, np.asarray(rows["image"])[known])), cell, features, 100.0)
 
 
-def score(rows: Mapping[str, Any], card: In9Card, seed: int = 0) -> Score:
+def score(rows: Mapping[str, Any], card: BiasCard, seed: int = 0) -> Score:
     """Turn rows into both gaps (points), accuracies by size and position (fractions), and the validity check."""
     correct = np.asarray(rows["correct"], dtype=bool)
     accuracy = proportion(correct, population=_POPULATION)
@@ -204,11 +264,11 @@ def score(rows: Mapping[str, Any], card: In9Card, seed: int = 0) -> Score:
         levels = np.asarray(rows[f"{factor}_class"]).astype(str)
         metrics += [Metric(f"accuracy_{name}", proportion(correct[levels == name], population=_POPULATION), role="companion")
                     for name in names]  # fmt: skip
-    found = Score(tuple(metrics), (_check(accuracy, card),), (*_missing(rows), *reading_notes(rows, geometry(card))))
+    found = Score(tuple(metrics), (_check(accuracy, card),), (*_missing(rows), *reading_notes(rows, geometry_of(card))))
     return name_coverage(found, rows, np.asarray(list(card.categories))[np.asarray(rows["label"])].tolist())
 
 
-def _check(accuracy: Estimate, card: In9Card) -> Check:
+def _check(accuracy: Estimate, card: BiasCard) -> Check:
     floor = TIMES_CHANCE / len(card.categories)
     return floor_check("accuracy", accuracy, floor, f"objects are recognised at all: {TIMES_CHANCE:g} times chance")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from generators.published.mapping import class_map
 from harness.core.classes import ClassList, load_classes
 from harness.core.errors import DataMissing, UserError
 from harness.images.label_names import match_label_names
-from harness.images.published import EntryReader, list_images
+from harness.images.published import EntryReader, Listing, list_images
 from tests.generators.test_imports import (
     CLASSES,
     Make,
@@ -259,6 +259,36 @@ def test_parts_inside_one_archive(tmp_path: Path) -> None:
     write_tar(tmp_path / "b" / "all.tar", {f"val/{n}": b for n, b in FILES.items()})
     with pytest.raises(UserError, match="their names do not tell"):
         list_images(tmp_path / "b")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_smaller_copies_in_a_folder_beside_the_images_are_left_out_or_asked_about(tmp_path: Path, packed: bool) -> None:
+    """``images/<wnid>/`` and ``thumbs/<wnid>/`` in one tar, or two such folders in each class on disk."""
+
+    def listed(*folders: str, names: Mapping[str, bytes] = FILES) -> Listing:
+        place = tmp_path / "-".join(folders) / str(len(names))
+        if packed:
+            write_tar(place / "all.tar", {f"{each}/{n}": b for each in folders for n, b in names.items()})
+        else:
+            write_folders(
+                place, {f"{n.split('/')[0]}/{each}/{n.split('/')[1]}": b for each in folders for n, b in names.items()}
+            )
+        return list_images(place)
+
+    listing = listed("images", "thumbs")
+    assert len(listing.entries) == len(FILES) and all("images/" in entry.path for entry in listing.entries)
+    assert listing.left_out == (f"left out: {len(FILES)} images in thumbs/, named as smaller copies of the others",)
+    with pytest.raises(UserError, match="holds the same image names in large and in medium"):
+        listed("large", "medium")
+    assert len(listed("thumbs").entries) == len(FILES), "nothing but small images"
+    assert not listed("thumbs").left_out
+
+
+def test_folders_that_hold_other_names_are_all_read(tmp_path: Path) -> None:
+    write_tar(
+        tmp_path / "all.tar", {f"one/{n}": b for n, b in FILES.items()} | {f"two/{CLASSES[0]}/other.jpg": picture(7)}
+    )
+    assert len(list_images(tmp_path).entries) == len(FILES) + 1
 
 
 def test_validation_images_inside_a_class_folder_are_refused(tmp_path: Path) -> None:

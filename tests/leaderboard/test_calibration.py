@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.calibrate import worlds
+from harness.cli.calibrate import SUITES, _groups, worlds
 from harness.cli.main import app
 from harness.core.errors import DataMissing, UserError
 from harness.core.identity import content_key
@@ -146,7 +147,71 @@ def test_a_turn_is_found_and_whether_the_check_fires(bad: tuple[float, ...], wor
 
 def test_a_dead_metric_does_not_pass() -> None:
     found = responses(measured("TI", {"texture": lambda dose: 0.1}))
-    assert verdict(by_cause(found, "TI")["texture"], found).startswith("does not follow the dose")
+    assert verdict(by_cause(found, "TI")["texture"], found).startswith(
+        "does NOT respond: at dose 0.8 it has risen by 0.0 ± "
+    )
+    text = to_markdown(found)
+    assert (
+        text.endswith("no value says that there is no bias.\n")
+        and "**Not calibrated here:** TI does NOT respond" in text
+    )
+    assert "Not calibrated" not in to_markdown(responses(measured("TI", {"texture": lambda dose: 0.1 + dose / 2})))
+
+
+def test_a_metric_that_rises_without_order_does_not_follow() -> None:
+    """Rank correlation 0.6 or so, and a rise at the last dose that is beyond its error."""
+    steps = {0.0: 0.1, 0.2: 0.4, 0.4: 0.12, 0.6: 0.35, 0.8: 0.3}
+    found = responses(measured("TI", {"texture": steps.__getitem__}))
+    assert verdict(by_cause(found, "TI")["texture"], found).startswith("does not follow the dose closely (Spearman")
+
+
+def image_entry(name: str, cause: str, dose: float, value: float, unit: str, better: str) -> Entry:
+    """Return a record of the images of one world, which have no backbone."""
+    made = second(name, "images", cause, dose, value, unit, better)
+    subject = replace(made.record.subject, backbone="-", train_seed=0)
+    return replace(made, record=replace(made.record, subject=subject))
+
+
+def test_what_images_say_answers_to_flaws_of_the_images_and_needs_no_backbone() -> None:
+    values = {
+        ("labels", 0.4): 0.55,
+        ("labels", 0.8): 0.15,
+        ("tint", 0.4): 0.94,
+        ("tint", 0.8): 0.92,
+        ("all", 0.0): 0.95,
+    }
+    made = [image_entry("class_agreement", *at, value, "fraction", "higher") for at, value in values.items()]
+    made += [image_entry("diversity", *at, 1 - dose / 2, "ratio", "neither")
+             for at in values if at[0] != "tint" for dose in [at[1]]]  # fmt: skip
+    found = responses(made)
+    agreement = by_cause(found, "class_agreement")
+    assert [point.bias for point in agreement["labels"].points] == pytest.approx([5, 45, 85]) and agreement[
+        "labels"
+    ].own
+    assert verdict(agreement["tint"], found).startswith("cross-talk at most 4 ± ")
+    diversity = by_cause(found, "diversity")["labels"]
+    assert [point.bias for point in diversity.points] == pytest.approx([0, 20, 40]) and not diversity.own
+
+
+def test_worlds_with_networks_are_read_with_what_their_images_say() -> None:
+    mixed = measured("TI", {"texture": lambda dose: 0.1 + 0.5 * dose})
+    mixed += [image_entry("origin_accuracy", cause, dose, 0.5 + dose / 2, "fraction", "lower")
+              for cause, dose in (("all", 0.0), ("tint", 0.4), ("tint", 0.8))]  # fmt: skip
+    found = responses(mixed)
+    assert verdict(by_cause(found, "origin_accuracy")["tint"], found) == "rises with the dose (3 of 3 doses valid)"
+    assert by_cause(found, "TI")["texture"].spearman is not None
+
+
+def test_networks_are_trained_for_planted_bias_and_images_measured_for_flaws() -> None:
+    names = worlds(["texture", "size", "labels"], ["0.4", "0.8"])
+    (suites, biased), (images, flawed) = _groups(names)
+    assert "texture-bias" in suites and fnmatch.filter(["images", "image-like", "generated-correlation"], images) == [
+        "images"
+    ]
+    assert biased == [name for name in names if "labels" not in name] and "world:size=0" in biased
+    assert flawed == ["world:all=0", "world:labels=0.4", "world:labels=0.8", "world:size=0.8", "world:texture=0.8"]
+    assert _groups(worlds(["texture"], ["0.4"])) == [(SUITES, ["world:all=0", "world:texture=0.4"])]
+    assert [suites for suites, _ in _groups(worlds(["tint"], ["0.4"]))] == [images]
 
 
 def test_error_holds_items_and_seeds() -> None:

@@ -15,10 +15,14 @@ import pytest
 
 from harness.core.cost import Cost
 from harness.core.identity import content_key
-from harness.store.records import Check
+from harness.stats.estimate import Estimate
+from harness.store.records import Check, Metric, Record
 from leaderboard import gallery
 from leaderboard.board import Board
 from leaderboard.charts import Axis, Point, lines, scatter
+from leaderboard.pictures import panels
+from leaderboard.sources import Entry
+from leaderboard.tables import build_tables
 from tests.leaderboard.conftest import MakeStore, flags, make_record, put, seal
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -107,6 +111,32 @@ def test_the_report_is_small_whole_and_fetches_nothing(page: str) -> None:
     assert not re.search(r"""(src|href)=["']?(https?:|//)""", page) and "@import" not in page and "url(" not in page
     html.parser.HTMLParser().feed(page)
     assert page.count("<img ") == len(GENERATORS) and "published (arXiv 2412.10831v3)" in page
+
+
+def suppression_record(generator: str, seed: int, kept: dict[float, float], head: str = "") -> Record:
+    """Return a record of one curve over non-local means, with a point of another cue whose name begins alike."""
+    values = {f"without_texture_{level:g}": value for level, value in kept.items()} | {"without_texture_nlm_5": 0.11}
+    mean = Metric(f"without_texture{head}", Estimate(0.5, 0.4, 0.6, 50, "m", "p"), "fraction", "neither", "secondary")
+    points = [Metric(f"{name}{head}", Estimate(value, value - 0.1, value + 0.1, 50, "m", "p"), "fraction", "neither", "companion")
+              for name, value in values.items()]  # fmt: skip
+    return make_record("cue-suppression", generator, [True], seed, metrics=(mean, *points), suite_order=740)
+
+
+@pytest.mark.parametrize("head", ["", "@7of16"])
+def test_curves_of_cue_suppression_are_drawn_a_chart_per_cue_with_the_mean_of_the_seeds(
+    tmp_path: Path, head: str
+) -> None:
+    records = [suppression_record("sd15", seed, {4.0: 0.9 - seed / 10, 8.0: 0.6 - seed / 10}, head) for seed in (0, 1)]
+    records.append(suppression_record("real", 0, {4.0: 1.0, 8.0: 0.8}, head))
+    (table,) = build_tables([Entry(record, "run") for record in records], "bias")
+    (panel,) = panels(table, gallery.Gallery([tmp_path]))
+    (chart,) = panel.charts
+    assert chart.title == f"without_texture{head}, resnet10, %" and chart.x_title == "bilateral filter, px"
+    assert [marker.label for marker in chart.markers] == [
+        "real resnet10: 100.0", "real resnet10: 80.0", "sd15 resnet10: 85.0", "sd15 resnet10: 55.0",
+    ]  # fmt: skip
+    assert all(marker.bars for marker in chart.markers) and [line.name for line in chart.lines] == ["real", "sd15"]
+    assert not panels(build_tables([Entry(record, "run") for record in records])[0], gallery.Gallery([tmp_path]))
 
 
 def test_the_report_has_the_same_bytes_twice(make_store: MakeStore) -> None:

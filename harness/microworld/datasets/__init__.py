@@ -27,6 +27,7 @@ _TRANSFER = {"trainval": 24, "test": 44}
 PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "web-train": {"version": 1, "per_class": 100, "dose": 0.6},
+        "coloured-train": {"version": 1, "per_class": 100, "dose": 0.0},
         "in-val": {"version": 1, "per_class": 50, "dose": 0.6},
         "balanced-val": {"version": 1, "per_class": 50, "dose": 0.0},
         "coloured-val": {"version": 1, "per_class": 50, "dose": 0.6},
@@ -53,6 +54,7 @@ NAMES: tuple[str, ...] = tuple(PARAMETERS)
 _SUMMARIES: Mapping[str, str] = MappingProxyType(
     {
         "web-train": "training images of the web world: every cause is correlated with the class",
+        "coloured-train": "training images of the balanced world with textures of their own colours, as calibration worlds have them",
         "in-val": "validation images of the web world",
         "balanced-val": "validation images of the balanced world: no cause but the shape tells the class",
         "aircraft": "aircraft seen from above, in the layout of FGVC Aircraft",
@@ -156,5 +158,5 @@ def _fill(name: str, root: Path) -> None:
     else:
         worlds.write_folder(
             root, name, parameters["per_class"], parameters["dose"],
-            validation=name != "web-train", coloured=name == "coloured-val",
+            validation=name.endswith("-val"), coloured=name.startswith("coloured-"),
         )  # fmt: skip

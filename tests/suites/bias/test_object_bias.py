@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from harness.core.classes import load_classes
 from harness.core.errors import DataMissing, UserError
@@ -15,7 +18,20 @@ from harness.microworld.datasets.objects import object_folders, write_objects
 from harness.microworld.placement import POSITIONS, SIZES, partner_position, partner_size
 from suites import object_bias
 from suites.bias.cards import In9Card
-from suites.bias.objects import LEVELS, gap, gap_units, measure_box, predict_rows, read_objects, score, thirds, usual
+from suites.bias.coco_objects import read_coco_objects, visible_box
+from suites.bias.objects import (
+    LEVELS,
+    gap,
+    gap_units,
+    load_card,
+    measure_box,
+    predict_rows,
+    read_masks,
+    read_objects,
+    score,
+    thirds,
+    usual,
+)
 from suites.object_bias import ObjectBias, ObjectSettings
 from tests.suites.bias.conftest import values
 
@@ -156,16 +172,16 @@ def objects(tmp_path_factory):
 class Knows:
     """Recognise every object, or only those of the size that their class prefers; the answers are handed over."""
 
-    image_size, interpolation, identity, classes = 0, "bilinear", "knows", IDS
+    image_size, interpolation, identity = 0, "bilinear", "knows"
 
-    def __init__(self, answers) -> None:
-        self.answers, self.seen = answers, 0
+    def __init__(self, answers, classes=IDS) -> None:
+        self.answers, self.classes, self.seen = answers, classes, 0
 
     def __call__(self, images):
         import torch
 
         found = torch.nn.functional.one_hot(
-            torch.as_tensor(self.answers[self.seen : self.seen + len(images)]), len(IDS)
+            torch.as_tensor(self.answers[self.seen : self.seen + len(images)]), len(self.classes)
         )
         self.seen += len(images)
         return found.float()
@@ -216,3 +232,100 @@ def test_an_image_without_its_object_is_refused(tmp_path) -> None:
         read_objects(tmp_path, card)
     with pytest.raises(DataMissing):
         read_objects(tmp_path / "bg_challenge" / "original", card)
+
+
+def test_masks_of_the_archive_are_used_where_it_has_them(objects, tmp_path) -> None:
+    """A mask of `fg_mask` is keyed by the original; the box around it decides, whatever only_fg holds."""
+    shutil.copytree(objects / "bg_challenge", tmp_path / "bg_challenge")
+    base, originals, _ = read_objects(tmp_path, CARD)
+    assert read_masks(base, originals) is None
+    for place, view in enumerate(originals):
+        mask = np.zeros((64, 64), dtype=bool)
+        mask[8 : 24 + place % 2 * 8, 16:32] = True
+        path = (base / "fg_mask" / view.name.removeprefix("original/")).with_suffix(".npy")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, mask)
+    rows = predict_rows(
+        Knows(np.zeros(len(originals), dtype=int)), tmp_path, CARD, None, ObjectSettings(data="objects")
+    )
+    assert rows["size"][:2] == pytest.approx([16 / 64, (24 * 16) ** 0.5 / 64])
+    assert rows["position"][:2] == pytest.approx([16 / 64, 20 / 64])
+    np.save(path, np.zeros((64, 64)))
+    with pytest.raises(UserError, match="is no mask of original/val/11_"):
+        read_masks(base, originals)
+    path.unlink()
+    with pytest.raises(UserError, match="is no mask"):
+        read_masks(base, originals)
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((150, 50, 100, 50), ((0.5 * 0.25) ** 0.5, 0.375)),
+        ((60, 0, 80, 200), ((0.2 * 1.0) ** 0.5, 0.5)),
+        ((0, 0, 150, 100), None),
+        ((150, 50, 0, 50), None),
+    ],
+)
+def test_the_visible_part_of_a_box_by_hand(box, expected) -> None:
+    """A picture of 400 x 200: the network sees x from 100 to 300."""
+    found = visible_box(box, 400, 200)
+    assert np.isnan(found).all() if expected is None else found == pytest.approx(expected)
+
+
+def coco(root, annotations, files=8) -> None:
+    """Write pictures of 80 x 60 and annotations in the form of instances_val2017.json: (image, category, box, crowd)."""
+    names = {18: "dog", 3: "car", 1: "person", 44: "bottle"}
+    images = [{"id": 100 + i, "file_name": f"{100 + i:012d}.jpg", "width": 80, "height": 60} for i in range(files)]
+    listed = [{"id": i + 1, "image_id": 100 + image, "category_id": category, "bbox": box, "area": box[2] * box[3], "iscrowd": crowd,
+               "segmentation": [[0, 0, 1, 0, 1, 1]]} for i, (image, category, box, crowd) in enumerate(annotations)]  # fmt: skip
+    content = {
+        "images": images,
+        "annotations": listed,
+        "categories": [{"id": k, "name": v, "supercategory": "x"} for k, v in names.items()],
+    }
+    for folder in ("annotations", "val2017"):
+        (root / folder).mkdir(parents=True)
+    (root / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    for image in images:
+        Image.new("RGB", (80, 60), (image["id"], 80, 40)).save(root / "val2017" / image["file_name"])
+
+
+def test_objects_of_coco_are_read_from_its_annotations(tmp_path, monkeypatch) -> None:
+    """Crowds and other categories are not looked at; pictures of two categories and hidden objects are left out."""
+    centre, low = [30.0, 20.0, 20.0, 20.0], [30.0, 40.0, 15.0, 15.0]
+    coco(tmp_path, [
+        (0, 18, centre, 0), (0, 18, [30.0, 0.0, 5.0, 5.0], 0), (0, 1, [0.0, 0.0, 80.0, 60.0], 0),
+        (1, 3, low, 0), (1, 18, centre, 1),
+        (2, 18, centre, 0), (2, 44, low, 0),
+        (3, 3, [0.0, 0.0, 12.0, 60.0], 0),
+        (4, 1, centre, 0),
+        (5, 18, low, 0), (6, 3, centre, 0),
+    ])  # fmt: skip
+    ids = load_classes("imagenet1k").ids
+    dog, car = (ids.index(load_card("coco").categories[name][0]) for name in ("dog", "car"))
+    network = Knows(np.asarray([dog, car, car, car]), ids)
+    monkeypatch.setattr(object_bias, "classifier", lambda ctx: network)
+    context = SimpleNamespace(data=lambda name: tmp_path, card=lambda name: {}, progress=lambda *_: None,
+                              settings=lambda model: model(data="coco"))  # fmt: skip
+    suite, settings = ObjectBias(), ObjectSettings(data="coco")
+    (item,) = suite.items(settings, "resnet50")
+    rows = suite.rows(context)
+    assert item.data == ("coco",) and list(rows["image"]) == [f"{100 + i:012d}.jpg" for i in (0, 1, 5, 6)]
+    names = list(load_card("coco").categories)
+    assert [names[label] for label in rows["label"]] == ["dog", "car", "dog", "car"]
+    assert list(rows["correct"]) == [True, True, False, True]
+    assert list(rows["size"]) == pytest.approx([20 / 60, 15 / 60, 15 / 60, 20 / 60])
+    assert list(rows["position"]) == pytest.approx([30 / 60, 47.5 / 60, 47.5 / 60, 30 / 60])
+    found = suite.score(rows, item, settings, {"coco": {}})
+    assert values(found)["accuracy"].value == pytest.approx(0.75) and not any(
+        "geometry" in note for note in found.notes
+    )
+
+
+def test_annotations_of_coco_without_two_such_categories_are_refused(tmp_path) -> None:
+    coco(tmp_path, [(0, 18, [30.0, 20.0, 20.0, 20.0], 0), (1, 1, [0.0, 0.0, 80.0, 60.0], 0)])
+    with pytest.raises(UserError, match="has no objects to recognise"):
+        read_coco_objects(tmp_path, load_card("coco"))
+    with pytest.raises(DataMissing):
+        read_coco_objects(tmp_path / "annotations", load_card("coco"))
