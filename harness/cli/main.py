@@ -31,6 +31,7 @@ from harness.cli.options import (
 )
 from harness.core.disk import explain, flush_output, lenient
 from harness.core.errors import DataMissing, UserError
+from harness.core.memory import explain_memory
 from harness.core.names import plain
 from harness.store.artifacts import Store
 
@@ -287,7 +288,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
-        found = explain("standard output", error) if isinstance(error, OSError) else error
+        found = explain_memory(error) or (explain("standard output", error) if isinstance(error, OSError) else error)
         if debug or not isinstance(found, UserError):
             raise
         print(plain(str(found)), file=sys.stderr)

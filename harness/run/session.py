@@ -16,8 +16,10 @@ from harness.plan.planner import Planner
 from harness.run.devices import choose_device
 from harness.run.executors import Launch
 from harness.run.progress import ProgressReporter, RunSummary
+from harness.run.status import FILE, other_host
 from harness.store.artifacts import State, Store
 from harness.store.cells import SHOWN_KINDS, Cell
+from harness.store.housekeeping import remove_torn
 
 Stale = Literal["stop", "reuse", "redo"]
 
@@ -93,6 +95,7 @@ def run(
     """
     found = plan_run(selection, store, stale)
     announce(found.plan)
+    remove_torn(store.root)
     old = [found.plan.cells[key] for key, state in found.states.items() if state == "stale"]
     if old and stale == "stop":
         raise _stale_error(old, store)
@@ -162,6 +165,12 @@ def _prepare(store: Store, quiet: bool) -> None:
     if fault := lock_fault(store.root):
         raise UserError(
             f"locks do not work in the store {store.root}", f"{fault}; two runs would spoil each other's work", FIX
+        )
+    if host := other_host(store.root):
+        raise UserError(
+            f"a run on {host} works in the store {store.root}, and locks do not keep it apart from this machine",
+            f"it renews {FILE}, and the lock that it holds there can be taken here; two runs would spoil each other's work",
+            f"wait until it has ended; or {FIX}",
         )
     from harness.core.install import shadowing
 
