@@ -90,7 +90,9 @@ class Watch:
 
     def _find(self, step: str) -> str:
         self._signal(_ASK)
-        time.sleep(_ANSWER_SECONDS)
+        end = time.monotonic() + _ANSWER_SECONDS
+        while time.monotonic() < end and not all(self._frames(rank) for rank in range(self._size)):
+            time.sleep(0.1)
         places = {rank: self._place(rank) for rank in range(self._size)}
         hanging = [f"rank {rank} of {self._size} {place}" for rank, place in places.items() if place]
         why = "; ".join(hanging) + (", and the others wait for it" if len(hanging) < self._size else "")
@@ -100,14 +102,19 @@ class Watch:
 
     def _place(self, rank: int) -> str:
         """Return in words where a rank stands; empty if it waits for others."""
+        frames = self._frames(rank)
+        if not frames:
+            return "hangs and answers no signal: it is stopped, or waits for a disk"
+        if _COLLECTIVE.search(frames[0]["path"]) or frames[0]["function"] == "_engine_run_backward":
+            return ""
+        own = next((frame for frame in frames if "site-packages" not in frame["path"]), frames[0])
+        return f"hangs in {own['function']} ({own['path']}:{own['line']})"
+
+    def _frames(self, rank: int) -> list[re.Match[str]]:
+        """Return the stack of a rank as it has written it, the innermost frame first."""
         with suppress(OSError):
-            frames = list(_FRAME.finditer((self._folder / f"stack-{rank}").read_text(encoding="utf-8")))
-            if frames:
-                if _COLLECTIVE.search(frames[0]["path"]) or frames[0]["function"] == "_engine_run_backward":
-                    return ""
-                own = next((frame for frame in frames if "site-packages" not in frame["path"]), frames[0])
-                return f"hangs in {own['function']} ({own['path']}:{own['line']})"
-        return "hangs and answers no signal: it is stopped, or waits for a disk"
+            return list(_FRAME.finditer((self._folder / f"stack-{rank}").read_text(encoding="utf-8")))
+        return []
 
     def _signal(self, number: signal.Signals) -> None:
         for rank in range(self._size):

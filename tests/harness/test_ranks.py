@@ -71,7 +71,8 @@ def train_and_stall(ctx: Any, how: str) -> None:
 
 def stop_moving(how: str) -> None:
     """Wait for ever, or stop as a process that waits for a disk."""
-    os.kill(os.getpid(), signal.SIGSTOP) if how == "stall stopped" else signal.pause()
+    while True:  # the question where it stands wakes it
+        os.kill(os.getpid(), signal.SIGSTOP) if how == "stall stopped" else signal.pause()
 
 
 def main() -> None:
