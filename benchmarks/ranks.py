@@ -46,7 +46,10 @@ def losses(store: Path) -> dict[str, list[float]]:
     """Return the losses that the logs of a run state."""
     fit = [json.loads(line) for line in next(store.glob("fit/*/training-log.jsonl")).read_text().splitlines()]
     trained = [json.loads(line) for line in next(store.glob("pretrain/*/log.jsonl")).read_text().splitlines()]
-    return {"fine-tune": [each["total"] for each in fit if "total" in each], "pre-training": [each["loss"] for each in trained]}
+    return {
+        "fine-tune": [each["total"] for each in fit if "total" in each],
+        "pre-training": [each["loss"] for each in trained],
+    }
 
 
 def difference(one: Path, other: Path) -> tuple[float, float]:

@@ -162,7 +162,11 @@ def test_bit_flips_in_every_kind_of_file_of_an_interrupted_run(lab: Lab) -> None
         for operation in spread(lab.changes(stage, "worker", ("rename",)), 3):
             partial = lab.fresh(stage)
             lab.run(partial, Fault("SIGKILL group", operation.moment))
-            names = {name for name, path in kinds_of_files(partial).items() if lab.stage(path, partial) == stage and ".tmp" not in path.name}
+            names = {
+                name
+                for name, path in kinds_of_files(partial).items()
+                if lab.stage(path, partial) == stage and ".tmp" not in path.name
+            }
             for name in sorted(names - seen):
                 store = lab.fresh()
                 shutil.copytree(partial, store)
@@ -286,7 +290,9 @@ def test_no_file_is_made_by_exclusive_creation_which_nfs_may_lack(lab: Lab) -> N
     assert not [each.path for each in lab.operations if each.exclusive]
 
 
-ROW = re.compile(r"^\| (?P<fault>[^|]+) \|(?P<numbers>(?: *\d* *\|)+) (?P<outcome>[^|]+) \| `(?P<test>test_\w+)` \|$", re.M)
+ROW = re.compile(
+    r"^\| (?P<fault>[^|]+) \|(?P<numbers>(?: *\d* *\|)+) (?P<outcome>[^|]+) \| `(?P<test>test_\w+)` \|$", re.M
+)
 
 
 def table() -> dict[tuple[str, str], int]:

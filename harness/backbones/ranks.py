@@ -14,7 +14,6 @@ import torch.distributed as dist
 
 from harness.core.errors import UserError
 
-
 TIMEOUT = timedelta(minutes=30)
 """After which a rank gives up waiting for another one."""
 

@@ -61,7 +61,8 @@ def plugin_errors(plugin: Generator[Any] | Suite[Any]) -> Iterator[None]:
     """Report any exception raised in the block as the plugin's.
 
     Raises:
-        PluginFailed: anything but a ``UserError``, a failing disk or a lack of memory, which pass; it names plugin, exception, file and line.
+        PluginFailed: anything but a ``UserError``, a failing disk or a lack of memory, which pass; it names plugin, exception and
+            place.
     """
     owners = {owner.__module__ for owner in type(plugin).__mro__ if not owner.__module__.startswith("harness.")}
     with code_errors(f"{_kind(plugin)} {plugin.card.id!r}", (*owners,)):

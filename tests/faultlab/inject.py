@@ -24,7 +24,13 @@ from typing import Any
 KINDS = ("fit", "synthesise", "copy", "pretrain", "extract", "evaluate")
 STAGES = ("store", *KINDS, "board")
 """What the files belong to: the store itself (locks, logs, status), a kind of cell, or the leaderboard."""
-EVENTS = {"os.rename": "rename", "os.mkdir": "mkdir", "os.remove": "remove", "os.rmdir": "remove", "fcntl.flock": "lock"}
+EVENTS = {
+    "os.rename": "rename",
+    "os.mkdir": "mkdir",
+    "os.remove": "remove",
+    "os.rmdir": "remove",
+    "fcntl.flock": "lock",
+}
 CHANGES = ("write", "rename", "mkdir", "remove")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 YEAR = 365 * 86400.0
@@ -111,7 +117,10 @@ class Injector:
         self.seen[plain] += 1
         moment = Moment(self.role, plain.stage, operation, self.seen[plain])
         if self.record >= 0:
-            os.write(self.record, f"{self.role}\t{moment.stage}\t{operation}\t{moment.number}\t{path}\t{exclusive:d}\n".encode())
+            os.write(
+                self.record,
+                f"{self.role}\t{moment.stage}\t{operation}\t{moment.number}\t{path}\t{exclusive:d}\n".encode(),
+            )
         if self.second:
             wait_for(self.flags, HAPPENED)
             if self.role == "worker" and operation == "lock":

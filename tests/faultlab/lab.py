@@ -79,7 +79,9 @@ class Lab:
         lines = [line.split("\t") for line in (folder / "record-0").read_text().splitlines()]
         self.imports = [line[1] for line in lines if line[0] == "import" and not line[1].startswith("triton")]
         self.operations = [
-            Operation(Moment(line[0], line[1], line[2], int(line[3])), line[4], line[5] == "1") for line in lines if line[0] != "import"
+            Operation(Moment(line[0], line[1], line[2], int(line[3])), line[4], line[5] == "1")
+            for line in lines
+            if line[0] != "import"
         ]
         self.boards = {(): (self.calm / "leaderboard.csv").read_bytes()}
         self.contents = contents(self.calm)
@@ -152,7 +154,9 @@ class Lab:
         """Return the hash of the content of every finished artifact."""
         return contents(store)
 
-    def changes(self, stage: str, role: str = "", operations: Sequence[str] = ("write", "rename", "mkdir", "remove")) -> list[Operation]:
+    def changes(
+        self, stage: str, role: str = "", operations: Sequence[str] = ("write", "rename", "mkdir", "remove")
+    ) -> list[Operation]:
         """Return the calm run's changes of files of a stage, in their order."""
         return [
             each
@@ -170,7 +174,9 @@ class Lab:
         """
         before = finished(store)
         ended = self.run(store, more=argv)
-        problems = [f"the same command ends with {ended.codes[0]}: {ended.errors[0][-600:]}"] if ended.codes != [0] else []
+        problems = (
+            [f"the same command ends with {ended.codes[0]}: {ended.errors[0][-600:]}"] if ended.codes != [0] else []
+        )
         if not problems:
             problems += self.check(store, self.board_of(argv))
         if not aside:
@@ -195,7 +201,9 @@ class Lab:
         if (store / "leaderboard.csv").read_bytes() != board:
             problems.append("leaderboard.csv has other bytes")
         found = contents(store)
-        problems += [f"{name} has other content" for name, value in self.contents.items() if found.get(name, value) != value]
+        problems += [
+            f"{name} has other content" for name, value in self.contents.items() if found.get(name, value) != value
+        ]
         return problems  # what no measurement needs any more may be missing
 
     def drop(self, store: Path) -> None:
@@ -213,14 +221,22 @@ def contents(store: Path) -> dict[str, str]:
         if ".set-aside-" not in str(path):
             manifest = json.loads(path.read_text())
             measured = [manifest["files"].get(name, {}).get("sha256") for name in ("rows.parquet", "units.npz")]
-            found[str(path.parent.relative_to(store))] = manifest["content"] if measured == [None, None] else str(measured)
+            found[str(path.parent.relative_to(store))] = (
+                manifest["content"] if measured == [None, None] else str(measured)
+            )
     return found
 
 
 def finished(store: Path) -> dict[str, tuple[int, int]]:
     """Return path -> (inode, time) of what is finished: files of sealed artifacts, and shards whose list is written."""
-    found = [path for manifest in store.glob("*/*/manifest.json") for path in manifest.parent.rglob("*") if path.is_file()]
-    found += [path.with_suffix(".tar") for path in store.glob("synthesise/*/shards/*.jsonl") if path.with_suffix(".tar").is_file()]
+    found = [
+        path for manifest in store.glob("*/*/manifest.json") for path in manifest.parent.rglob("*") if path.is_file()
+    ]
+    found += [
+        path.with_suffix(".tar")
+        for path in store.glob("synthesise/*/shards/*.jsonl")
+        if path.with_suffix(".tar").is_file()
+    ]
     return {str(path.relative_to(store)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
 

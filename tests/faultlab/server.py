@@ -69,12 +69,17 @@ def fork_worker(
     os.dup2(their_in, 0), os.dup2(their_out, 1)
     os.closerange(3, 256)
     os.environ.update({**ENVIRONMENT, **environment})
-    sys.argv, sys.stdin, sys.stdout = ["worker"], open(0, closefd=False), open(1, "w", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, closefd=False)
+    sys.argv, sys.stdin, sys.stdout = ["worker"], stream(0, "r"), stream(1, "w")
+    sys.stderr = stream(2, "w")
     if INJECTOR:
         INJECTOR[0].role = "worker"
     leave(worker._main)
     return None
+
+
+def stream(number: int, mode: str) -> io.TextIOWrapper:
+    """Return a standard stream of a forked process."""
+    return os.fdopen(number, mode, buffering=1, closefd=False)
 
 
 def leave(work: Any) -> None:
@@ -105,8 +110,8 @@ def start(asked: Mapping[str, Any], flags: mmap.mmap, second: bool) -> int:
     for number in (1, 2):
         os.dup2(os.open(f"{asked['out']}.{number}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.closerange(3, 256)
-    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)
+    sys.stdin, sys.stdout = stream(0, "r"), stream(1, "w")
+    sys.stderr = sys.__stderr__ = stream(2, "w")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.chdir(asked["cwd"])
@@ -161,7 +166,10 @@ def serve() -> None:
         for number in reversed(range(len(pids))):
             codes[number] = finished(pids[number], end)
             flags[ENDED] = 1
-        print(json.dumps({"codes": [codes[number] for number in range(len(pids))], "happened": flags[HAPPENED] == 1}), flush=True)
+        print(
+            json.dumps({"codes": [codes[number] for number in range(len(pids))], "happened": flags[HAPPENED] == 1}),
+            flush=True,
+        )
 
 
 def finished(pid: int, end: float) -> int | None:
