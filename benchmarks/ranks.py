@@ -18,12 +18,12 @@ from pathlib import Path
 
 SMALL = (
     "dataset.images_per_class=4", "dataset.chunk=4", "generators.lbgen.sampling_steps=2", "generators.lbgen.steps=4",
-    "generators.lbgen.trained_steps=2", "generators.lbgen.epochs=2", "generators.lbgen.batch=12",
+    "generators.lbgen.trained_steps=2", "generators.lbgen.epochs=12", "generators.lbgen.batch=12",
     "generators.lbgen.micro_batch=4", "generators.lbgen.fit_threads=1", "generators.lbgen.warmup_passes=1",
-    "generators.lbgen.checkpoint_every=1", "backbones.vit_pico.epochs=4", "backbones.vit_pico.warmup_epochs=1",
+     "backbones.vit_pico.epochs=4", "backbones.vit_pico.warmup_epochs=1",
     "backbones.vit_pico.batch_size=12", "backbones.vit_pico.drop_path=0",
 )  # fmt: skip
-PATIENCE = 20.0
+PATIENCE = 40.0
 
 
 def command(store: Path, devices: int) -> list[str]:

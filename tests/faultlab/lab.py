@@ -21,7 +21,9 @@ from tests.faultlab.toy import install
 PATIENCE = 60.0
 COMMAND = ("run", "--generator", "dust", "--suite", "brightness,shade", "--backbone", "resnet10", "--slots", "1",
            "--device", "cpu")  # fmt: skip
-_UNIQUE = re.compile(r"(?:[a-z][\w-]*-)?[0-9a-f]{16}(?:[ab]_\d{5}_\d{5})?|[ab]_\d{5}_\d{5}|[.][0-9a-z]+[.]tmp$|(?<=check)[.]\d+")
+_UNIQUE = re.compile(
+    r"(?:[a-z][\w-]*-)?[0-9a-f]{16}(?:[ab]_\d{5}_\d{5})?|[ab]_\d{5}_\d{5}|[.][0-9a-z]+[.]tmp$|(?<=check)[.]\d+"
+)
 
 
 def kind_of_file(path: str) -> str:

@@ -163,7 +163,16 @@ def test_a_store_whose_lock_cannot_be_opened_is_not_in_use(tmp_path: Path, monke
 
 def status(host: str, updated: float, state: str = "running") -> str:
     """Return the content of a status file."""
-    facts = {"schema": 2, "total": 1, "done": 0, "failed": 0, "cells": {}, "state": state, "host": host, "updated": updated}
+    facts = {
+        "schema": 2,
+        "total": 1,
+        "done": 0,
+        "failed": 0,
+        "cells": {},
+        "state": state,
+        "host": host,
+        "updated": updated,
+    }
     return json.dumps(facts | {"pid": 1, "process_start": None})
 
 
@@ -175,7 +184,11 @@ def test_a_run_of_another_machine_that_still_writes_is_seen(tmp_path: Path) -> N
     assert other_host(tmp_path, patience=20) == "elsewhere"
     later.join()
     assert other_host(tmp_path, patience=0.5) == "", "it has died"
-    for text in (status(socket.gethostname(), now), status("elsewhere", now, "finished"), status("elsewhere", now - 999)):
+    for text in (
+        status(socket.gethostname(), now),
+        status("elsewhere", now, "finished"),
+        status("elsewhere", now - 999),
+    ):
         (tmp_path / FILE).write_text(text)
         began = time.monotonic()
         assert other_host(tmp_path) == "" and time.monotonic() - began < 1
