@@ -148,6 +148,20 @@ def _rescore(found: RunPlan, store: Store) -> dict[str, str] | None:
     return faults
 
 
+def set_aside_damaged(found: RunPlan, store: Store) -> bool:
+    """Move those measurements of a plan aside whose bytes are not what they were sealed with; return whether there were any."""
+    damaged = False
+    for cell in found.plan.cells.values():
+        if cell.kind == "evaluate":
+            try:
+                store.open(cell).verify()
+            except CorruptArtifact as error:
+                print(f"note: {error.what}: {error.why}: moved aside and rebuilt", file=sys.stderr)
+                store.discard(cell)
+                damaged = True
+    return damaged
+
+
 def _prepare(store: Store, quiet: bool) -> None:
     """Begin to write to a store.
 
