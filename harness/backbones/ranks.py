@@ -6,12 +6,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
 from harness.core.errors import UserError
+
+TIMEOUT = timedelta(minutes=30)
+"""After which a rank gives up waiting for another one."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ def join(device: str) -> Iterator[Ranks]:
         torch.cuda.set_device(place)
     started = not dist.is_initialized()
     if started:
-        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        # Those that start the ranks notice one that hangs earlier, and say which; this is for ranks that somebody else has started.
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield Ranks(dist.get_rank(), world, place)
     finally:

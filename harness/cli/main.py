@@ -32,7 +32,8 @@ from harness.cli.options import (
     selects,
 )
 from harness.core.disk import explain, flush_output, lenient
-from harness.core.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, DiskFailed, UserError
+from harness.core.memory import explain_memory
 from harness.core.names import plain
 from harness.core.offline import explained
 from harness.store.artifacts import Store
@@ -115,14 +116,20 @@ def run(
     place = Store(store.resolve())
     if device == "auto" and selection.external is not None and selection.external.arch == "callable":
         device = "cpu"  # it gets its images where its author may expect them
-    found, report = running.run(
-        selection, place, stale=cast("Stale", stale), slots=slots, device=device, quiet=quiet, announce=print_plan_notes,
-        executor=_launch(executor, selection),
-    )  # fmt: skip
-    print_summary(found, report, quiet)
-    for finding in found_in(place, found.plan):
-        print(f"warning: {finding}", file=sys.stderr)
-    _print_board(place, found)
+    for last in (False, True):
+        found, report = running.run(
+            selection, place, stale=cast("Stale", stale), slots=slots, device=device, quiet=quiet, announce=print_plan_notes,
+            executor=_launch(executor, selection),
+        )  # fmt: skip
+        print_summary(found, report, quiet)
+        for finding in found_in(place, found.plan):
+            print(f"warning: {finding}", file=sys.stderr)
+        try:
+            _print_board(place, found)
+            break
+        except UserError as error:  # the board reads every byte of the measurements, which looking at what is done does not
+            if last or isinstance(error, DiskFailed) or not running.set_aside_damaged(found, place):
+                raise
     unfinished = report is not None and (report.failures or report.unsaved)
     if unfinished or any(entry.failed for entry in found.plan.not_run):
         raise typer.Exit(1)
@@ -300,7 +307,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
-        found = explained(error) or (explain("standard output", error) if isinstance(error, OSError) else error)
+        found = explained(error) or explain_memory(error)
+        found = found or (explain("standard output", error) if isinstance(error, OSError) else error)
         if debug or not isinstance(found, UserError):
             raise
         print(plain(str(found)), file=sys.stderr)

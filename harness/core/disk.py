@@ -68,9 +68,20 @@ def disk_errors(place: Path | str) -> Iterator[None]:
         yield
     except Exception as error:
         found = explain(place, error)
+        if found is None and isinstance(error, FileNotFoundError) and not Path(place).parent.is_dir():
+            found = gone(Path(place).parent)
         if found is None or found is error:
             raise
         raise found from error
+
+
+def gone(folder: Path) -> DiskFailed:
+    """Return the error for a folder that was removed while it was written into."""
+    return DiskFailed(
+        f"the folder {folder} is gone",
+        "it was removed, or its file system was unmounted, while this command wrote into it",
+        "run the same command again; what is gone with it is made anew",
+    )
 
 
 def _place(place: Path, error: BaseException) -> Path:

@@ -21,7 +21,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         DiskFailed: the disk is full, read-only or failing. The old content of ``path``, if any, is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unique = os.urandom(6).hex()  # processes of two machines may share a number
+    temporary = path.with_name(f".{path.name}.{unique}.tmp")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from harness.core.errors import UserError
 from harness.core.fields import unfit_name, wrong_field
 from harness.core.identity import canonical_json
+from harness.core.memory import explain_memory
 from harness.plugins.generator import Generator
 from harness.plugins.suite import ColumnKind, Item, NotPlanned, Score, Suite
 from harness.stats.difference import Units
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 BUILT_IN = ("harness", "generators", "suites")
 """Top-level packages of the project itself."""
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 _RANGES = {"fraction": (0.0, 1.0), "points": (-100.0, 100.0)}
 """Unit of a metric to the values it can have; a ``ratio`` has no ends."""
 _ROUNDING = 1e-9
@@ -60,7 +61,8 @@ def plugin_errors(plugin: Generator[Any] | Suite[Any]) -> Iterator[None]:
     """Report any exception raised in the block as the plugin's.
 
     Raises:
-        PluginFailed: anything but a ``UserError`` or a full disk, which pass; it names plugin, exception, file and line.
+        PluginFailed: anything but a ``UserError``, a failing disk or a lack of memory, which pass; it names plugin, exception and
+            place.
     """
     owners = {owner.__module__ for owner in type(plugin).__mro__ if not owner.__module__.startswith("harness.")}
     with code_errors(f"{_kind(plugin)} {plugin.card.id!r}", (*owners,)):
@@ -75,7 +77,7 @@ def code_errors(name: str, modules: Sequence[str]) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _FULL_DISK:
+        if (isinstance(error, OSError) and error.errno in _DISK) or explain_memory(error):
             raise
         tops = {module.partition(".")[0] for module in modules} - {"abc", "builtins", "typing"}
         words = " ".join(str(error).split())[:300]

@@ -236,7 +236,7 @@ class Executor(ABC):
     def _block(self, cell: Cell) -> None:
         self.ready.drop(cell)
         for key, needs in list(self.state.waiting.items()):
-            if cell.key in needs:
+            if cell.key in needs and key in self.state.waiting:  # one that it needs, too, may have blocked it meanwhile
                 del self.state.waiting[key]
                 self.board.blocked(self.plan.cells[key], cell)
                 self._block(self.plan.cells[key])

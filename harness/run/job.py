@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from harness.core.code import load_attribute
 from harness.core.cost import manifest_fields, stopwatch
-from harness.core.disk import disk_errors
+from harness.core.disk import disk_errors, explain, gone
 from harness.core.locks import lock
 from harness.core.provenance import provenance
 from harness.plugins.border import code_errors
@@ -61,6 +64,10 @@ class Job:
         )
 
 
+def no_beat(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True)
 class JobRank:
     """The place of a process among those that do one job together."""
@@ -69,9 +76,12 @@ class JobRank:
     size: int = 1
     agree: Callable[[bool | None], bool] = bool
     """Tells the others whether there is work (rank 0), or waits to be told (the others, which give None)."""
+    beat: Callable[[int, int], None] = no_beat
+    """Called with (done, total) as the work proceeds."""
 
 
 ALONE = JobRank()
+FINISHED = ("done", "stale", "rescore")
 
 
 def execute(job: Job, progress: Progress = silent, rank: JobRank = ALONE) -> None:
@@ -87,19 +97,67 @@ def execute(job: Job, progress: Progress = silent, rank: JobRank = ALONE) -> Non
     out = store.folder(cell)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        inputs = {role: store.open(made_by) for role, made_by in job.inputs.items()}
-        ctx = Context(cell, out, inputs, job.sources, job.device, rank.number, rank.size, progress)
-        work = _callable(cell)
-        if rank.number > 0:
-            if rank.agree(None):
-                work(ctx)
-            return
-        with lock(store.root / "locks" / f"{cell.key[:16]}{job.shard}.lock", remove=True):
-            if rank.agree(store.state(cell) not in ("done", "stale", "rescore")):
-                _do(job, ctx, work, store)
+        with _kept(out) as stands:
+            inputs = {role: store.open(made_by) for role, made_by in job.inputs.items()}
+            ctx = Context(cell, out, inputs, job.sources, job.device, rank.number, rank.size, progress)
+            work = _callable(cell)
+            if rank.number > 0:
+                if rank.agree(None):
+                    work(ctx)
+                return
+            with _locked(store, job):
+                if rank.agree(store.state(cell) not in FINISHED):
+                    with _unless_finished(store, cell):
+                        _do(job, ctx, work, store, stands)
 
 
-def _do(job: Job, ctx: Context, work: Work, store: Store) -> None:
+@contextmanager
+def _unless_finished(store: Store, cell: Cell) -> Iterator[None]:
+    """Drop an error if the cell is sealed: a run on another machine, whose locks are not seen here, has done it meanwhile."""
+    try:
+        yield
+    except Exception:
+        if store.state(cell) not in FINISHED:
+            raise
+        traceback.print_exc()
+        print("note: another run has finished this cell meanwhile; its result stands", flush=True)
+
+
+@contextmanager
+def _locked(store: Store, job: Job) -> Iterator[None]:
+    """Keep other runs from doing the same job, and from joining and sealing a cell while a shard of it is made."""
+    path = store.root / "locks" / f"{job.cell.key[:16]}.lock"
+    if not job.shard:
+        with lock(path, remove=True):
+            yield
+        return
+    with lock(path, shared=True), lock(path.with_name(f"{job.cell.key[:16]}{job.shard}.lock"), remove=True):
+        yield
+
+
+@contextmanager
+def _kept(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether a folder is still the one that it was, and not one made anew in its place.
+
+    Raises:
+        DiskFailed: something was raised in the block, and the folder was removed meanwhile: that is its cause.
+    """
+    handle = os.open(folder, os.O_RDONLY)  # while it is open, no other folder gets its number
+
+    def stands() -> bool:
+        return folder.is_dir() and os.path.samestat(os.fstat(handle), folder.stat())
+
+    try:
+        yield stands
+    except Exception as error:
+        if stands() or explain(folder, error):
+            raise
+        raise gone(folder) from error
+    finally:
+        os.close(handle)
+
+
+def _do(job: Job, ctx: Context, work: Work, store: Store, stands: Callable[[], bool]) -> None:
     """Do the work of a job, and seal the cell unless it was one of its shards."""
     started, spent, cell = time.time(), stopwatch(), job.cell
     if job.shard:
@@ -107,6 +165,8 @@ def _do(job: Job, ctx: Context, work: Work, store: Store) -> None:
         return
     hashes = work(ctx)
     check_unchanged(cell, job.sources, store.root)
+    if not stands():  # what was written before is not there, and must not be missing from what is sealed
+        raise gone(ctx.out)
     store.seal(
         cell,
         {

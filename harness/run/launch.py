@@ -21,6 +21,7 @@ from typing import Any
 
 from harness.core.offline import offline, refuse_network
 from harness.run.ranks import JOB, answer_file, end_with_input
+from harness.run.stall import Watch
 from harness.run.worker import redirect, send
 
 
@@ -28,7 +29,8 @@ def launch(folder: Path, devices: int) -> dict[str, Any]:
     """Run the ranks of the job in a folder, and return the answer of the job.
 
     Returns:
-        ``done``, ``failed`` or ``paused`` as a rank has answered, or ``died`` with ``why``: which rank, and of what.
+        ``done``, ``failed`` or ``paused`` as a rank has answered, or ``died`` with ``why``: which rank, and of what, or where
+        it hangs.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -45,9 +47,12 @@ def launch(folder: Path, devices: int) -> dict[str, Any]:
         logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
     )
     command = ("-u", "-m", "harness.run.worker", "--rank", str(folder))
+    watch = Watch(folder, devices)
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
+        if watch.found:
+            return {"event": "died", "why": watch.found}
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
         return failure_answer(folder, codes, devices)
     return _answer(folder, 0) or {"event": "died", "why": f"rank 0 of {devices} left no answer"}

@@ -14,7 +14,7 @@ from harness.core.errors import DiskFailed
 from harness.core.files import write_json
 from harness.core.names import plain
 from harness.run.remaining import Running, Workload
-from harness.run.status import FILE, SCHEMA, State, process_start
+from harness.run.status import FILE, HEARTBEAT, SCHEMA, State, process_start
 from harness.store.artifacts import Store
 from harness.store.cells import SHOWN_KINDS, Cell
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _LINE_SECONDS = 10.0
 _FRAME_SECONDS = 0.25
 _STATUS_SECONDS = 2.0
-_HEARTBEAT_SECONDS = 5.0
 _LINE_TASKS = 3
 
 
@@ -155,7 +154,7 @@ class ProgressReporter:
     def tick(self) -> None:
         """Update status.json and the display if it is time: at most every 5 s, and every 10 s in a log file."""
         now = time.monotonic()
-        if now - self._saved >= _HEARTBEAT_SECONDS:
+        if now - self._saved >= HEARTBEAT:
             self._save()
         if self._display is not None:
             if now - self._printed < _FRAME_SECONDS:

@@ -17,8 +17,10 @@ from harness.plan.planner import Planner
 from harness.run.devices import choose_device
 from harness.run.executors import Launch
 from harness.run.progress import ProgressReporter, RunSummary
+from harness.run.status import FILE, other_host
 from harness.store.artifacts import State, Store
 from harness.store.cells import SHOWN_KINDS, Cell
+from harness.store.housekeeping import remove_torn
 
 Stale = Literal["stop", "reuse", "redo"]
 
@@ -95,6 +97,7 @@ def run(
     """
     found = plan_run(selection, store, stale)
     announce(found.plan)
+    remove_torn(store.root)
     old = [found.plan.cells[key] for key, state in found.states.items() if state == "stale"]
     if old and stale == "stop":
         raise _stale_error(old, store)
@@ -151,6 +154,20 @@ def _rescore(found: RunPlan, store: Store) -> dict[str, str] | None:
     return faults
 
 
+def set_aside_damaged(found: RunPlan, store: Store) -> bool:
+    """Move those measurements of a plan aside whose bytes are not what they were sealed with; return whether there were any."""
+    damaged = False
+    for cell in found.plan.cells.values():
+        if cell.kind == "evaluate":
+            try:
+                store.open(cell).verify()
+            except CorruptArtifact as error:
+                print(f"note: {error.what}: {error.why}: moved aside and rebuilt", file=sys.stderr)
+                store.discard(cell)
+                damaged = True
+    return damaged
+
+
 def _prepare(store: Store, quiet: bool) -> None:
     """Begin to write to a store.
 
@@ -168,6 +185,12 @@ def _prepare(store: Store, quiet: bool) -> None:
     if fault := lock_fault(store.root):
         raise UserError(
             f"locks do not work in the store {store.root}", f"{fault}; two runs would spoil each other's work", FIX
+        )
+    if host := other_host(store.root):
+        raise UserError(
+            f"a run on {host} works in the store {store.root}, and locks do not keep it apart from this machine",
+            f"it renews {FILE}, and the lock that it holds there can be taken here; two runs would spoil each other's work",
+            f"wait until it has ended; or {FIX}",
         )
     from harness.core.install import shadowing
 

@@ -7,19 +7,23 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.core.errors import UserError
+from harness.store.housekeeping import in_use
 
 FILE = "status.json"
 SCHEMA = 2
 """2 added the process, its heartbeat, counts by kind and the time left; files without a schema are of version 1."""
 State = Literal["running", "finished", "interrupted"]
 Verdict = Literal["running", "finished", "failed", "interrupted", "dead", "unknown"]
+HEARTBEAT = 5.0
+"""Seconds between two writes of a run, whether or not something has happened."""
 HEARTBEAT_LIMIT = 120.0
-"""Seconds after which a run on another machine that has written nothing counts as dead; it writes every 5 s."""
+"""Seconds after which a run on another machine that has written nothing counts as dead."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,35 @@ def process_start(pid: int) -> int | None:
         return int(stat.rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None
+
+
+def other_host(store: Path, patience: float = 2.5 * HEARTBEAT) -> str:
+    """Return the name of another machine whose run in this store is alive although this machine sees no lock of it; or nothing.
+
+    What tells is that the run writes again; the clocks of two machines need not agree. Looking takes time only where the last run
+    was another machine's, and is not known to have ended.
+    """
+    first = _foreign(store)
+    if first is None or in_use(store):
+        return ""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        time.sleep(0.2)
+        now = _foreign(store)
+        if now is None:
+            return ""
+        if now != first:
+            return now[0]
+    return ""
+
+
+def _foreign(store: Path) -> tuple[str, float] | None:
+    """Return host and heartbeat of the last run if it is another machine's and may be alive."""
+    with suppress(UserError, OSError):
+        status = read_status(store)
+        if status and status.verdict == "running" and status.facts.get("host") != socket.gethostname():
+            return str(status.facts["host"]), float(status.facts["updated"])
+    return None
 
 
 def _verdict(facts: Mapping[str, Any], age: float | None) -> tuple[Verdict, str]:

@@ -21,10 +21,12 @@ from typing import Any, TextIO
 from harness.core.disk import explain, lenient
 from harness.core.errors import CorruptArtifact, UserError
 from harness.core.hub import without_secrets
+from harness.core.memory import explain_memory
 from harness.core.offline import explained, offline, refuse_network
-from harness.run.job import ALONE, Job, JobRank, execute
+from harness.run.job import ALONE, Job, JobRank, execute, no_beat
 from harness.run.pause import Checkpoints, Paused, pause_on
 from harness.run.ranks import JOB, Agreement, answer_file, end_with_input, end_with_parent
+from harness.run.stall import beats, stand_by
 from harness.store.artifacts import SCRATCH
 
 _REPORT_SECONDS = 0.5
@@ -66,6 +68,7 @@ def do(raw: Mapping[str, Any], answers: TextIO | None, rank: JobRank = ALONE) ->
     def progress(done: int, total: int, note: str) -> None:
         now = time.monotonic()
         checkpoints.pause_if_due()
+        rank.beat(done, total)
         if answers is not None and (now - last[0] > _REPORT_SECONDS or done == total):
             last[0] = now
             send(answers, {"event": "progress", "done": done, "total": total, "note": note})
@@ -90,7 +93,7 @@ def do(raw: Mapping[str, Any], answers: TextIO | None, rank: JobRank = ALONE) ->
 
 def describe(error: BaseException) -> dict[str, str]:
     """The three parts of an error: what, why, fix; for an unexpected one, its type and message."""
-    error = explained(error) or explain("a file", error) or error
+    error = explained(error) or explain("a file", error) or explain_memory(error) or error
     if isinstance(error, UserError):
         return {"what": without_secrets(error.what), "why": without_secrets(error.why), "fix": error.fix}
     return {
@@ -137,7 +140,9 @@ def _rank(folder: Path) -> int:
     rank = int(os.environ["RANK"])
     if raw["job"]["device"].startswith("cuda"):
         raw["job"]["device"] = f"cuda:{os.environ['LOCAL_RANK']}"
-    answer = do(raw, None, JobRank(rank, int(os.environ["WORLD_SIZE"]), Agreement(folder, rank)))
+    stand_by(folder, rank)
+    size = int(os.environ["WORLD_SIZE"])
+    answer = do(raw, None, JobRank(rank, size, Agreement(folder, rank), beats(folder) if rank == 0 else no_beat))
     answer_file(folder, rank).write_text(json.dumps(answer), encoding="utf-8")
     return 0 if answer["event"] == "done" else 1
 

@@ -66,6 +66,17 @@ def in_use_path(store: Path) -> Path:
     return store / "locks" / "in-use.lock"
 
 
+def remove_torn(store: Path) -> None:
+    """Remove what interrupted writes have left beside the artifacts, unless a run is active, whose writes they may be.
+
+    Those inside an artifact's folder go when it is sealed.
+    """
+    if not in_use(store):
+        for path in store.glob(".*.tmp"):
+            with suppress(OSError):
+                path.unlink()
+
+
 def in_use(store: Path) -> bool:
     """Return whether a run on this machine, or one of a Python caller, is active in a store."""
     path = in_use_path(store)
@@ -76,7 +87,7 @@ def in_use(store: Path) -> bool:
             return False
     except BlockingIOError:
         return True
-    except OSError:  # a store of somebody else, which cannot be locked
+    except (OSError, UserError):  # a store of somebody else, or on a read-only disk, which cannot be locked
         return False
 
 

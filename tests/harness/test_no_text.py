@@ -81,10 +81,14 @@ def test_damaged_text_in_a_store_is_made_again(harness: Run, plugins: Path, tmp_
         path.write_bytes(BAD)
     done = harness(*command)
     assert done.returncode == 0, done.stderr
+    board = (tmp_path / "s" / "leaderboard.csv").read_bytes()
     for name in ("measured.json", "cards.json", "record.json"):
         path = next((tmp_path / "s" / "evaluate").glob(f"*/{name}"))
         size = path.stat().st_size
         path.write_bytes((b"\xff" * size)[:size])
+    shown = harness("leaderboard", "s")
+    assert shown.returncode == 2 and "was changed after it was written" in shown.stderr
     done = harness(*command)
-    assert done.returncode == 2 and "was changed after it was written" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 0 and "moved aside and rebuilt" in done.stderr and "Traceback" not in done.stderr
+    assert (tmp_path / "s" / "leaderboard.csv").read_bytes() == board
     assert json.loads((tmp_path / "s" / "status.json").read_text())["failed"] == 0

@@ -34,10 +34,45 @@ def pair(ctx: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if action == "raise" and ctx.rank == 1:
         raise UserError("a wheel is missing", "it fell off", "put it back")
-    if action != "work":
+    if action.startswith("stall"):
+        train_and_stall(ctx, action)
+    elif action != "work":
         signal.pause()
     if ctx.rank == 0:
         (ctx.out / "weights").write_text("w")
+
+
+def train_and_stall(ctx: Any, how: str) -> None:
+    """Do six steps with a sum over both ranks and a checkpoint in each; at its first try rank 1 stops moving in the fourth."""
+    import torch
+
+    from harness.backbones.ranks import join
+    from harness.core.resume import load_state, save_state
+
+    state, first = ctx.scratch / "state.pt", Path(os.environ["PAIR_FOLDER"]) / "first"
+    with join("cpu") as ranks:
+        step, content = load_state(state, "pair")
+        (Path(os.environ["PAIR_FOLDER"]) / f"begins-{ctx.rank}-{step}").touch()
+        total = content.get("total", torch.zeros(1))
+        while step < 6:
+            if step == 3 and ctx.rank == 1 and not first.exists():
+                first.touch()
+                stop_moving(how)
+            part = torch.ones(1)
+            torch.distributed.all_reduce(part)
+            total, step = total + part, step + 1
+            if ctx.rank == 0:
+                save_state(state, "pair", step, {"total": total})
+            ranks.wait()
+            time.sleep(0.6)  # rank 0 tells its step twice a second
+            ctx.progress(step, 6, "steps")
+        assert total.item() == 12
+
+
+def stop_moving(how: str) -> None:
+    """Wait for ever, or stop as a process that waits for a disk."""
+    while True:  # the question where it stands wakes it
+        os.kill(os.getpid(), signal.SIGSTOP) if how == "stall stopped" else signal.pause()
 
 
 def main() -> None:
@@ -154,6 +189,27 @@ def test_a_rank_that_fails_and_one_that_is_killed_are_named(ranks: Any, tmp_path
     assert what == "the worker died 3 times" and why == "rank 1 of 2 was killed by SIGKILL", err
     assert err.count("rank 1 of 2 was killed by SIGKILL); trying again") == 2
     assert Path(log).is_file() and not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("stall", "rank 1 of 2 hangs in stop_moving ("),
+        pytest.param("stall stopped", "rank 1 of 2 hangs and answers no signal", marks=pytest.mark.slow),
+    ],
+)
+def test_a_rank_that_hangs_is_named_and_the_job_goes_on_from_its_checkpoint(
+    ranks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, why: str
+) -> None:
+    monkeypatch.setenv("HARNESS_RANK_PATIENCE", "4")
+    out, err = ranks(how).communicate(timeout=2 * PATIENCE)
+    assert json.loads(out) == [1, []], err
+    (note,) = [line for line in err.splitlines() if "trying again" in line]
+    assert "its worker died (no step for 4 s after step 3 of 6: " + why in note, note
+    assert "and the others wait for it" in note
+    begins = sorted(path.name for path in (tmp_path / "seen").glob("begins-*"))
+    assert begins == ["begins-0-0", "begins-0-3", "begins-1-0", "begins-1-3"]
+    assert not list((tmp_path / "tmp").iterdir()), "temporary files stay"
 
 
 def test_two_ranks_do_their_job_and_leave_nothing_else(ranks: Any, tmp_path: Path) -> None:
