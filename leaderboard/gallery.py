@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.core import cost as costs
+from harness.core.files import parse_json
 from leaderboard.rows import RowKey
 from leaderboard.sources import MANIFEST
 from leaderboard.tables import Table
@@ -69,7 +69,7 @@ def read_log(path: Path) -> tuple[list[dict[str, Any]], bool]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(dict(json.loads(line)))
+            rows.append(dict(parse_json(line)))
         except (ValueError, TypeError):
             if number < len(lines):
                 raise Unreadable(path, f"line {number} is damaged") from None
@@ -139,10 +139,10 @@ def cost(places: Sequence[Path], key: str) -> Cost | None:
     if folder is None:
         return None
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
         size = sum(int(entry["bytes"]) for entry in manifest["files"].values())
         took = costs.read_cost(manifest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise Unreadable(folder / MANIFEST, f"{type(error).__name__}: {error}") from error
     images = 0
     if folder.parent.name == "synthesise" and (folder / "images.jsonl").is_file():

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import importlib.resources
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.core.errors import DataMissing, UserError
-from harness.core.files import read_text
+from harness.core.errors import DataMissing, UserError, refuse_malformed
+from harness.core.files import parse_json, read_text
 from harness.core.identity import content_key
+from harness.core.limits import gunzip
 from harness.core.seals import edited
 from harness.stats.difference import Units
 from harness.stats.units_file import unpack
@@ -146,10 +145,10 @@ def _with_setups(entry: Entry, setups: Setups) -> Entry:
 
 def _store_entry(folder: Path, manifest: Path) -> Entry:
     try:
-        facts = json.loads(manifest.read_text(encoding="utf-8"))
+        facts = parse_json(manifest.read_text(encoding="utf-8"))
         contents = {name: _verified(folder / name, entry["sha256"]) for name, entry in facts["files"].items()}
         record = Record.from_json(contents[RECORD].decode("utf-8"), str(folder / RECORD))
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(
             f"{manifest} cannot be read",
             f"{type(error).__name__}: {error}",
@@ -198,7 +197,7 @@ def read_head(folder: Path) -> dict[str, Any]:
     """
     path = folder / BASELINE
     try:
-        head = dict(json.loads(path.read_text(encoding="utf-8")))
+        head = dict(parse_json(path.read_text(encoding="utf-8")))
         if head["schema"] != BASELINE_SCHEMA:
             raise UserError(f"{path} has schema {head['schema']}", f"this version reads {BASELINE_SCHEMA}",
                             'rebuild it from its store: gate STORE --baseline FOLDER --update --reason "why"')  # fmt: skip
@@ -218,12 +217,10 @@ def from_baseline(folder: Path, origin: Origin = "run") -> list[Entry]:
         UserError: a file is missing, damaged, or not the one the baseline was reviewed with.
     """
     file_hashes = read_head(folder)["files"]
-    lines = (
-        gzip.decompress(_verified(folder / BASELINE_RECORDS, file_hashes[BASELINE_RECORDS]))
-        .decode("utf-8")
-        .splitlines()
-    )
-    units = unpack(_verified(folder / BASELINE_UNITS, file_hashes[BASELINE_UNITS]), str(folder / BASELINE_UNITS))
+    with refuse_malformed(folder / BASELINE, "restore the folder from version control"):
+        packed, kept = (_verified(folder / name, file_hashes[name]) for name in (BASELINE_RECORDS, BASELINE_UNITS))
+        lines = gunzip(packed, folder / BASELINE_RECORDS).decode("utf-8").splitlines()
+    units = unpack(kept, str(folder / BASELINE_UNITS))
     records = [Record.from_json(line, f"{folder / BASELINE_RECORDS} line {i}") for i, line in enumerate(lines, 1)]
     return [Entry(record, origin, str(folder), units.get(record.key, ())) for record in sorted(records, key=_order)]
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.api import DataMissing, UserError
+from harness.api import DataMissing, UserError, refuse_malformed
 
 PREFIX = "ILSVRC2012_val_"
 _DEVKITS = ("ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12/ILSVRC2012_devkit_t12", "devkit", "")
@@ -131,7 +131,7 @@ def _devkit_wnids(found: Path, name: str) -> list[str]:
 def _solution_wnids(path: Path, name: str) -> dict[int, str]:
     """Return the wnids of Kaggle's table: ``ImageId,PredictionString``, the latter ``wnid x y x y`` for each box."""
     found: dict[int, str] = {}
-    with path.open(encoding="utf-8", newline="") as stream:
+    with refuse_malformed(path, "fetch the file again"), path.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
             number, wnids = image_number(row.get("ImageId") or ""), (row.get("PredictionString") or "").split()[::5]
             if not number or len(set(wnids)) != 1 or found.setdefault(number, wnids[0]) != wnids[0]:

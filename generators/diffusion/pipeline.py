@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from generators.diffusion.base import BaseModel, PartFiles, inspect_base, read_json
 from generators.diffusion.scheduler import PUBLISHED, SD15_SCHEDULER
-from harness.api import DataMissing, UserError, load_pretrained
+from harness.api import DataMissing, UserError, first_line, load_pretrained
 
 HUB_FILES = (
     "model_index.json",
@@ -179,7 +179,7 @@ def _download(repository: str, revision: str, files: Sequence[str]) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise DataMissing(
             f"cannot fetch {repository} at {revision}",
-            str(error).splitlines()[0],
+            first_line(error),
             "check the name and the network, or download the pipeline and give its folder",
         ) from error
 
@@ -209,7 +209,7 @@ def _tokenizer(base: BaseModel, text_encoder: Any) -> Any:
     try:
         tokenizer = _kind(read_json(root / "model_index.json")["tokenizer"]).from_pretrained(root / "tokenizer")
     except (OSError, ValueError, TypeError) as error:
-        raise DataMissing(f"the tokenizer in {root} cannot be read", str(error).splitlines()[0], fix) from error
+        raise DataMissing(f"the tokenizer in {root} cannot be read", first_line(error), fix) from error
     vocabulary = text_encoder.config.vocab_size
     if len(tokenizer) != vocabulary:
         why = f"it knows {len(tokenizer)} tokens, the text encoder {vocabulary}"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import UserError
+from harness.core.errors import UserError, first_line
+from harness.core.files import parse_json
+from harness.core.limits import refuse_expansion
 from harness.images.entries import LABEL_KEYS, Entry
 from harness.images.labels import UNLABELLED, decide, disagree, is_number, is_wnid
 from harness.images.parts import part_of_facts, part_of_file, tells_part
@@ -105,7 +106,7 @@ def _check_agree(path: Path, columns: tuple[str, str], one: Sequence[str], other
 def label_names(path: Path) -> tuple[str, ...]:
     """Return the names of labels 0, 1, ... that a file of the hub states in its schema's metadata; empty where none."""
     try:
-        facts = json.loads((open_parquet(path).schema_arrow.metadata or {})[b"huggingface"])
+        facts = parse_json((open_parquet(path).schema_arrow.metadata or {})[b"huggingface"])
         features = facts["info"]["features"]
         named = (features[key]["names"] for key in LABEL_KEYS if "names" in (features.get(key) or {}))
         return tuple(map(str, next(names for names in named if isinstance(names, list))))
@@ -141,9 +142,28 @@ def open_parquet(path: Path) -> Any:
     import pyarrow.parquet as parquet
 
     try:
-        return parquet.ParquetFile(path)
+        file = parquet.ParquetFile(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a parquet file", str(error).splitlines()[0], "fetch it again") from error
+        raise UserError(f"{path} is not a parquet file", first_line(error), "fetch it again") from error
+    _refuse_declared(path, file.metadata)
+    return file
+
+
+def _refuse_declared(path: Path, metadata: Any) -> None:
+    """Refuse a file whose metadata declare sizes that it cannot hold.
+
+    Raises:
+        UserError: a row group would grow too much, or there are more rows than bytes.
+    """
+    size = path.stat().st_size
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    counts = [group.num_rows for group in groups]
+    if sum(counts) != metadata.num_rows or min(counts, default=0) < 0 or metadata.num_rows > size:
+        raise UserError(
+            f"{path} is damaged", f"its {size:,} bytes declare {metadata.num_rows:,} rows", "fetch it again"
+        )
+    for group in groups:
+        refuse_expansion(path, group.total_byte_size, size)
 
 
 def _column(path: Path, column: str) -> list[Any]:

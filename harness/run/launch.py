@@ -10,7 +10,6 @@ system. On Linux the kernel also kills the ranks when the agent dies.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.core.files import parse_json
 from harness.run.ranks import JOB, answer_file, end_with_input
 from harness.run.worker import redirect, send
 
@@ -76,7 +76,7 @@ def failure_answer(folder: Path, codes: Mapping[int, int], devices: int) -> dict
 
 def _answer(folder: Path, rank: int) -> dict[str, Any] | None:
     path = answer_file(folder, rank)
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    return dict(parse_json(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
 def _main() -> int:
@@ -86,7 +86,7 @@ def _main() -> int:
     if not line:
         return 1
     end_with_input(folder)
-    redirect(Path(json.loads(line)["log"]))
+    redirect(Path(parse_json(line)["log"]))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)
     (folder / JOB).write_text(line, encoding="utf-8")
     send(answers, launch(folder, devices))

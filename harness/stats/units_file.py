@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from harness.core.errors import UserError
+from harness.core.files import parse_json
 from harness.core.lazy import LazyModule
 from harness.stats.difference import Units
 from harness.stats.sound_units import unfit_ids
@@ -69,7 +70,7 @@ def unpack(content: bytes, source: str) -> dict[str, tuple[Units, ...]]:
     """
     try:
         data = _arrays(content)
-        header = json.loads(bytes(data["header"]).decode())
+        header = parse_json(bytes(data["header"]).decode())
         if header["schema"] != PACK_SCHEMA:
             raise ValueError(f"schema {header['schema']}, this version reads {PACK_SCHEMA}")
         found: dict[str, list[Units]] = {}

@@ -6,13 +6,12 @@ decoder with modality-adaptive modules. Defaults are the published size.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from harness.api import DataMissing, UserError
+from harness.api import DataMissing, UserError, parse_json, refuse_malformed
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,8 @@ def read_config(folder: Path) -> QAlignConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise DataMissing(f"no config.json in {folder}", "the folder is not a Q-ALIGN model", "give the model's folder")
-    try:
-        return parse_config(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as err:
-        raise UserError(f"cannot read {path}", str(err), "restore the published config.json") from err
+    with refuse_malformed(path, "restore the published config.json"):
+        return parse_config(parse_json(path.read_text(encoding="utf-8")))
 
 
 def parse_config(raw: Mapping[str, Any]) -> QAlignConfig:
