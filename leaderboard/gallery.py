@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from harness.core import cost as costs
 from harness.core.files import parse_json
+from harness.core.intact import read_array
 from leaderboard.rows import RowKey
 from leaderboard.sources import MANIFEST
 from leaderboard.tables import Table
@@ -109,15 +110,20 @@ def sample_grid(places: Sequence[Path], key: str) -> str:
     folder = artifact(places, key)
     if folder is None or not (folder / "images.npy").is_file():
         return ""
+    try:
+        images, labels = read_array(folder / "images.npy", mmap=True), read_array(folder / "labels.npy")
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images, {len(labels)} labels")
+        return _drawn(images, labels)
+    except (OSError, ValueError, TypeError, IndexError, ArithmeticError) as error:
+        raise Unreadable(folder / "images.npy", type(error).__name__) from error
+
+
+def _drawn(images: Any, labels: Any) -> str:
+    """Return a sheet of images (N, H, W, 3) uint8, a column for each of the first labels (N,), as a data address."""
     import numpy as np
     from PIL import Image
 
-    try:
-        images, labels = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
-        if len(images) != len(labels):
-            raise ValueError(f"{len(images)} images, {len(labels)} labels")
-    except (OSError, ValueError, EOFError) as error:
-        raise Unreadable(folder / "images.npy", type(error).__name__) from error
     classes = np.unique(labels)[:CLASSES]
     sheet = Image.new("RGB", (SIDE * len(classes), SIDE * PER_CLASS), "white")
     for column, label in enumerate(classes):

@@ -110,11 +110,11 @@ def _devkit_wnids(found: Path, name: str) -> list[str]:
         )
     )
     words = (found / _GROUND_TRUTH).read_bytes().split()
-    odd = next((place for place, word in enumerate(words) if not word.isdigit()), None)
+    odd = next((place for place, word in enumerate(words) if not word.isdigit() or len(word) > 9), None)
     if odd is not None:
         raise UserError(
             f"{name}: the ground truth is damaged",
-            f"{found / _GROUND_TRUTH}: entry {odd + 1} is {words[odd].decode(errors='replace')!r}, expected a class number",
+            f"{found / _GROUND_TRUTH}: entry {odd + 1} is {words[odd][:40].decode(errors='replace')!r}, expected a class number",
             "unpack ILSVRC2012_devkit_t12.tar.gz again",
         )
     numbers = [int(word) for word in words]

@@ -207,7 +207,9 @@ def _tokenizer(base: BaseModel, text_encoder: Any) -> Any:
     root = base.config
     fix = "complete the tokenizer folder (vocab.json and merges.txt, or tokenizer.json), or save the pipeline again"
     try:
-        tokenizer = _kind(read_json(root / "model_index.json")["tokenizer"]).from_pretrained(root / "tokenizer")
+        tokenizer = _kind(read_json(root / "model_index.json")["tokenizer"]).from_pretrained(
+            root / "tokenizer", trust_remote_code=False
+        )
     except (OSError, ValueError, TypeError) as error:
         raise DataMissing(f"the tokenizer in {root} cannot be read", first_line(error), fix) from error
     vocabulary = text_encoder.config.vocab_size

@@ -19,6 +19,7 @@ from harness.backbones.files import damaged, read_checkpoint, read_safetensors
 from harness.backbones.models import create
 from harness.backbones.outside import take
 from harness.core.errors import DataMissing, UserError
+from harness.core.fields import wrong_field
 from harness.core.files import atomic_file, parse_json, write_json
 from harness.core.intact import zip_damage
 from harness.core.weights import check_state
@@ -105,7 +106,10 @@ def read_info(folder: Path) -> BackboneInfo:
         known = BackboneInfo.__dataclass_fields__
         values = {name: record[name] for name in known if name in record or name not in _ADDED}
         values.update({name: tuple(values.get(name, ())) for name in ("classes", "mean", "std", "warnings")})
-        return BackboneInfo(**values)
+        found = BackboneInfo(**values)
+        if why := wrong_field(found):
+            raise TypeError(why)
+        return found
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(path, repr(error)) from error
 

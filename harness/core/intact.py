@@ -6,6 +6,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 from harness.core.errors import first_line
 from harness.core.limits import refuse_zip
@@ -39,3 +40,23 @@ def zip_damage(path: Path) -> str:
             return archive.testzip() or ""
     except ZIP_ERRORS as error:
         return f"its list of members ({first_line(error)})"
+
+
+def read_array(path: Path, mmap: bool = False) -> Any:
+    """Return the array of a ``.npy`` file; with ``mmap`` its values stay on the disk until they are used.
+
+    Raises:
+        ValueError: it is damaged, another kind of file, or holds Python objects.
+        OSError: it cannot be read.
+    """
+    import numpy as np
+
+    try:
+        found = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header fails in many ways
+        raise ValueError(f"{path.name} holds no array: {first_line(error)}") from error
+    if not isinstance(found, np.ndarray):
+        raise ValueError(f"{path.name} is an archive of arrays")
+    return found

@@ -19,6 +19,7 @@ from PIL import Image
 
 from harness.core.errors import DataMissing, UserError, refuse_malformed
 from harness.core.files import atomic_file, explain_full_disk, parse_json, write_json
+from harness.core.intact import read_array
 from harness.images.decode import decode
 from harness.images.folder import check_classes
 from harness.images.shards import ShardReader
@@ -206,8 +207,8 @@ class TrainingCopy:
                 f"it has {found} bytes instead of {expected}",
                 f"delete {folder} and start the same command again",
             )
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-        labels = np.load(folder / "labels.npy", allow_pickle=False)
+        images = read_array(path, mmap=True)
+        labels = read_array(folder / "labels.npy")
         classes = tuple(parse_json((folder / "classes.json").read_text(encoding="utf-8")))
         if images.shape != shape or labels.shape != shape[:1]:
             raise UserError(

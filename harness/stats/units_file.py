@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.core.errors import UserError
 from harness.core.files import parse_json
+from harness.core.intact import ZIP_ERRORS
 from harness.core.lazy import LazyModule
+from harness.core.limits import refuse_zip
 from harness.stats.difference import Units
 from harness.stats.sound_units import unfit_ids
 
@@ -69,7 +71,7 @@ def unpack(content: bytes, source: str) -> dict[str, tuple[Units, ...]]:
         UserError: the bytes are damaged or of an unknown schema.
     """
     try:
-        data = _arrays(content)
+        data = _arrays(content, source)
         header = parse_json(bytes(data["header"]).decode())
         if header["schema"] != PACK_SCHEMA:
             raise ValueError(f"schema {header['schema']}, this version reads {PACK_SCHEMA}")
@@ -84,22 +86,20 @@ def unpack(content: bytes, source: str) -> dict[str, tuple[Units, ...]]:
                 data[f"f{number}"].astype(np.float64), float(one["scale"]),
             )  # fmt: skip
             found.setdefault(one["owner"], []).append(made)
-    except (ValueError, KeyError, OSError, EOFError, TypeError) as error:
-        raise UserError(f"{source} is damaged", f"{type(error).__name__}: {error}", "make it again") from error
-    except Exception as error:  # zipfile and zlib raise their own kinds
-        if type(error).__module__ not in ("zipfile", "zlib"):
-            raise
+    except (*ZIP_ERRORS, KeyError, TypeError, AttributeError, MemoryError) as error:
         raise UserError(f"{source} is damaged", f"{type(error).__name__}: {error}", "make it again") from error
     return {owner: tuple(parts) for owner, parts in found.items()}
 
 
-def _arrays(content: bytes) -> dict[str, npt.NDArray[np.generic]]:
+def _arrays(content: bytes, source: str) -> dict[str, npt.NDArray[np.generic]]:
     """Return the arrays of an npz file; several times faster than ``np.load``, which parses each header anew.
 
     Raises:
         ValueError: an array is damaged.
+        UserError: the file declares sizes that are not unpacked.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        refuse_zip(archive, source, len(content))
         return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
 
 

@@ -43,6 +43,7 @@ class Reader:
         named: Errors it may raise.
         mend: Makes checksums inside a damaged content fit it, so that what lies behind them is reached.
         settle: The same for checksums in other files.
+        dear: Of how many inputs of a plain reader one takes the time.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Reader:
     named: tuple[type[Exception], ...] = (UserError,)
     mend: Callable[[bytes], bytes] = bytes
     settle: Callable[[Path], object] = bool
+    dear: int = 1
 
 
 class Hanging(BaseException):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ _TRANSFER = {
 
 
 _SIZES = {"flowers": (8, 12)}
+_MATLAB = 50
+"""Files of MATLAB are read in a process of their own first."""
 
 
 def picture(form: str, mode: str = "RGB", size: tuple[int, int] = (24, 20)) -> bytes:
@@ -46,10 +49,8 @@ def _read_picture(path: Path) -> object:
     from harness.images.decode import open_picture, picture_header, read_indices
 
     for read in (open_picture, picture_header, read_indices):
-        try:
+        with contextlib.suppress(UserError):
             read(path)
-        except UserError:
-            pass
     return open_picture(path, complete=True)
 
 
@@ -143,9 +144,8 @@ def _transfer(name: str, pattern: str) -> Reader:
         card = json.loads((root.parent / "card.json").read_text())
         return read_set(root, card_for(name, card))
 
-    return Reader(
-        f"{name}: {pattern.rpartition('/')[2]}", make, read, {".mat": "bytes", "json": "json"}.get(pattern[-4:], "text")
-    )
+    form = {".mat": "bytes", "json": "json"}.get(pattern[-4:], "text")
+    return Reader(f"{name}: {pattern.rpartition('/')[2]}", make, read, form, dear=_MATLAB if form == "bytes" else 1)
 
 
 def _coco(folder: Path) -> Path:
@@ -278,7 +278,14 @@ def readers() -> Iterator[Reader]:
     yield Reader("parquet of images", _parquet, _read_set)
     yield Reader("card of a hub data set", _card, lambda path: _read_set(path), "text")
     for kind in ("truth", "meta", "solution"):
-        yield Reader(f"ILSVRC: {kind}", _validation(kind), _read_validation, "bytes" if kind == "meta" else "text")
+        matlab = kind == "meta"
+        yield Reader(
+            f"ILSVRC: {kind}",
+            _validation(kind),
+            _read_validation,
+            "bytes" if matlab else "text",
+            dear=_MATLAB if matlab else 1,
+        )
     for name, patterns in _TRANSFER.items():
         yield from (_transfer(name, pattern) for pattern in patterns)
     yield Reader("COCO annotations", _coco, _read_coco, "json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -167,7 +168,7 @@ def _checkpoint(kind: str) -> Callable[[Path], Path]:
         from harness.backbones.models import create
 
         torch.manual_seed(0)
-        state = {name: value for name, value in list(create("resnet10", 4).state_dict().items())[:6]}
+        state = dict(list(create("resnet10", 4).state_dict().items())[:6])
         if kind == "safetensors":
             return put(folder, "net.safetensors", save(state))
         content = {
@@ -241,10 +242,8 @@ def _read_backbone(path: Path) -> object:
     from harness.backbones.preprocessing import backbone_facts
     from harness.core.errors import UserError
 
-    try:
+    with contextlib.suppress(UserError):
         backbone_facts(path.parent / "ema.safetensors")
-    except UserError:
-        pass
     return read_info(path.parent)
 
 

@@ -222,20 +222,18 @@ def _read_status(path: Path) -> object:
 
 def _shard(name: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
+        from harness.images.shards import ImageRow, rows_bytes
         from tests.fuzz.data import picture
         from tests.generators.test_imports import write_tar
 
-        image, rows = picture("PNG"), []
-        names = [f"n01440764/n01440764_{i}.png" for i in range(2)]
+        image, names = picture("PNG"), [f"n01440764/n01440764_{i:05d}.png" for i in range(2)]
         write_tar(folder / "shard.tar", dict.fromkeys(names, image))
-        from dataclasses import fields
-
-        from harness.images.shards import ImageRow
-
-        plain = {"path": "", "sha1": hashlib.sha1(image).hexdigest(), "class_index": 0, "bytes": len(image)}
-        for each in names:
-            rows.append({field.name: plain.get(field.name, 0) for field in fields(ImageRow)} | {"path": each})
-        put(folder, "images.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        sha1 = hashlib.sha1(image).hexdigest()
+        put(
+            folder,
+            "images.jsonl",
+            rows_bytes(ImageRow(each, 0, "n01440764", i, "x", 1, sha1, len(image)) for i, each in enumerate(names)),
+        )
         return folder / name
 
     return make
@@ -289,6 +287,7 @@ def _read_copy(path: Path) -> object:
 
 
 def _log(folder: Path) -> Path:
+    put(folder, "pretrain/real-0123456789abcdef/manifest.json", "{}")
     return put(
         folder,
         "pretrain/real-0123456789abcdef/log.jsonl",
@@ -303,7 +302,7 @@ def _read_log(path: Path) -> object:
 
 
 def _grid(name: str) -> Callable[[Path], Path]:
-    return lambda folder: _copy(name)(put(folder, "copy/real-0123456789abcdef/x", "").parent)
+    return lambda folder: _copy(name)(put(folder, "copy/real-0123456789abcdef/manifest.json", "{}").parent)
 
 
 def _read_grid(path: Path) -> object:
