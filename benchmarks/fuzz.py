@@ -13,6 +13,7 @@ import io
 import logging
 import random
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -108,6 +109,7 @@ inputs in every run of the tests, and forty in the slow one.
 
 def main(minutes: float = 20.0, seed: int = 0) -> None:
     """Work until the time is over or somebody interrupts, then write the page."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs in the background
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
