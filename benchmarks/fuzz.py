@@ -33,7 +33,7 @@ REPORT = ROOT / "docs" / "fuzzing.md"
 FOUND = "## What was found"
 BATCH = 50
 """Inputs of a reader before the next one has its turn."""
-MEMORY = 24 * 2**30
+MEMORY = 6 * 2**30
 """Bytes of address space: more than any of these inputs may ask for."""
 
 

@@ -28,8 +28,9 @@ PLACES = {
     "gzip.GzipFile": {"harness/core/limits.py"},
     "load_attribute": {"harness/backbones/loaded.py", "harness/cli/datacheck.py", "harness/plan/builder.py", "harness/run/facts.py",
                        "harness/run/job.py", "harness/store/data.py", "generators/realfake/captions.py", "suites/generated_correlation.py"},
-    "importlib.import_module": {"harness/api.py", "harness/backbones/model_identity.py", "harness/core/bytecode.py", "harness/core/closure.py",
-                                "harness/core/code.py", "harness/core/lazy.py", "generators/diffusion/pipeline.py",
+    "importlib.import_module": {"harness/api.py", "harness/backbones/model_identity.py", "harness/core/bytecode.py",
+                                "harness/core/closure.py", "harness/core/code.py", "harness/core/lazy.py",
+                                "generators/diffusion/pipeline.py",
                                 "generators/diffusion/text_to_image.py"},
     "import_module": {"harness/__init__.py", "suites/transfer/readers/__init__.py"},
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
@@ -65,8 +66,9 @@ def _label_columns(path: Path) -> list[str]:
         for name, kind in kinds.items()
         if name not in known and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
     ]
-    first = next(file.iter_batches(_PEEK, columns=texts), None) if texts else None
-    rows = first.to_pydict() if first is not None else {}
+    with refuse_damaged(path, "its first rows cannot be read"):
+        first = next(file.iter_batches(_PEEK, columns=texts), None) if texts else None
+        rows = first.to_pydict() if first is not None else {}
     found = [*known, *(name for name in texts if _are_wnids(rows.get(name, ())))]
     return found or [_refuse_columns(path)]
 
@@ -141,12 +143,26 @@ def open_parquet(path: Path) -> Any:
     """
     import pyarrow.parquet as parquet
 
-    try:
+    with refuse_damaged(path, "it is not a whole parquet file"):
         file = parquet.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a parquet file", first_line(error), "fetch it again") from error
-    _refuse_declared(path, file.metadata)
+        _refuse_declared(path, file.metadata)
+        _ = file.schema_arrow  # types that are not read show here
     return file
+
+
+@contextmanager
+def refuse_damaged(path: Path, what: str) -> Iterator[None]:
+    """Turn the errors of pyarrow into one that names the file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise UserError(f"{path} is damaged", f"{what}: {first_line(error)}", "fetch it again") from error
 
 
 def _refuse_declared(path: Path, metadata: Any) -> None:
@@ -172,10 +188,8 @@ def _column(path: Path, column: str) -> list[Any]:
     Raises:
         UserError: it cannot be read.
     """
-    try:
+    with refuse_damaged(path, f"column {column} cannot be read"):
         values = open_parquet(path).read(columns=[column]).column(0).to_pylist()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged", f"column {column} cannot be read", "fetch it again") from error
     key = column.rpartition(".")[2]
     return [value.get(key) if isinstance(value, dict) else value for value in values]
 

@@ -61,8 +61,9 @@ def _archive(kind: str) -> Callable[[Path], Path]:
         image = picture("JPEG")
         members = {f"{wnid}/{i}.jpg": image for wnid in WNIDS for i in range(2)}
         if kind == "webdataset":
-            members = {f"{i:03d}.{end}": content for i, wnid in enumerate(WNIDS)
-                       for end, content in (("jpg", image), ("cls", wnid.encode()), ("json", b'{"label": "%s", "split": "train"}' % wnid.encode()))}  # fmt: skip
+            facts = {wnid: json.dumps({"label": wnid, "split": "train"}).encode() for wnid in WNIDS}
+            parts = {wnid: (("jpg", image), ("cls", wnid.encode()), ("json", facts[wnid])) for wnid in WNIDS}
+            members = {f"{i:03d}.{end}": content for i, wnid in enumerate(WNIDS) for end, content in parts[wnid]}
         if kind == "nested":
             write_tar(folder / "inner" / "x.tar", {f"{i}.jpg": image for i in range(2)})
             members = {f"{wnid}.tar": (folder / "inner" / "x.tar").read_bytes() for wnid in WNIDS}
@@ -96,7 +97,8 @@ def _read_set(path: Path) -> object:
 
 def _card(folder: Path) -> Path:
     _parquet(folder)
-    head = "---\ndataset_info:\n  features:\n  - name: label\n    dtype:\n      class_label:\n        names:\n          '0': cat\n          '1': 'dog'\n---\n# x\n"
+    labels = "    dtype:\n      class_label:\n        names:\n          '0': cat\n          '1': 'dog'\n"
+    head = f"---\ndataset_info:\n  features:\n  - name: label\n{labels}---\n# x\n"
     return put(folder / "set", "README.md", head)
 
 
@@ -150,8 +152,8 @@ def _transfer(name: str, pattern: str) -> Reader:
 
 def _coco(folder: Path) -> Path:
     images = [{"id": i, "file_name": f"{i}.jpg", "height": 20, "width": 24} for i in (1, 2)]
-    boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [1, 2, 3, 4], "area": 12.0, "iscrowd": 0, "segmentation": [[1, 1, 4, 1, 4, 4]]}
-             for i in (1, 2)]  # fmt: skip
+    box = {"category_id": 1, "bbox": [1, 2, 3, 4], "area": 12.0, "iscrowd": 0, "segmentation": [[1, 1, 4, 1, 4, 4]]}
+    boxes = [{"id": i, "image_id": i, **box} for i in (1, 2)]
     return put(
         folder,
         "annotations/instances.json",
@@ -270,8 +272,8 @@ def _read_names(path: Path) -> object:
 
 def readers() -> Iterator[Reader]:
     """Yield the readers of data sets."""
-    for form, mode in (("JPEG", "RGB"), ("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "P"), ("GIF", "P"), ("WEBP", "RGB"), ("BMP", "RGB"), ("TIFF", "RGB"),
-                       ("PPM", "RGB")):  # fmt: skip
+    for kind in ("JPEG RGB", "JPEG CMYK", "PNG RGB", "PNG P", "GIF P", "WEBP RGB", "BMP RGB", "TIFF RGB", "PPM RGB"):
+        form, mode = kind.split()
         yield Reader(f"picture: {form} {mode}", _picture(form, mode), _read_picture)
     for kind in ("folders", "webdataset", "nested"):
         yield Reader(f"tar: {kind}", _archive(kind), _read_set)

@@ -232,7 +232,8 @@ def _find_source(path: Path) -> object:
 
 def _backbone(folder: Path) -> Path:
     record = {"arch": "resnet10", "kwargs": {}, "classes": ["a", "b"], "mean": [0.5] * 3, "std": [0.5] * 3, "image_size": 32, "format": 1,
-              "interpolation": "bicubic", "weights": "ema", "recipe": {"epochs": 1}, "crop": 0.9, "precision": "fp32", "warnings": []}  # fmt: skip
+              "interpolation": "bicubic", "weights": "ema", "recipe": {"epochs": 1}, "crop": 0.9,
+              "precision": "fp32", "warnings": []}  # fmt: skip
     put(folder, "ema.safetensors", b"")
     return put(folder, "backbone.json", json.dumps(record))
 

@@ -100,6 +100,9 @@ class QAlignConfig:
         return decoder + self.vision.parameters() + self.abstractor.parameters(d)
 
 
+_MOST_LAYERS = 1000
+
+
 def read_config(folder: Path) -> QAlignConfig:
     """Read config.json of a model folder and refuse features that the forward pass here does not have.
 
@@ -113,7 +116,11 @@ def read_config(folder: Path) -> QAlignConfig:
     if not path.is_file():
         raise DataMissing(f"no config.json in {folder}", "the folder is not a Q-ALIGN model", "give the model's folder")
     with refuse_malformed(path, "restore the published config.json"):
-        return parse_config(parse_json(path.read_text(encoding="utf-8")))
+        config = parse_config(parse_json(path.read_text(encoding="utf-8")))
+        layers = (config.num_hidden_layers, config.vision.num_hidden_layers, config.abstractor.num_hidden_layers)
+        if not all(0 < number <= _MOST_LAYERS for number in layers):
+            raise ValueError(f"{max(layers)} layers")
+        return config
 
 
 def parse_config(raw: Mapping[str, Any]) -> QAlignConfig:
