@@ -148,17 +148,18 @@ def _store_entry(folder: Path, manifest: Path) -> Entry:
         facts = parse_json(manifest.read_text(encoding="utf-8"))
         contents = {name: _verified(folder / name, entry["sha256"]) for name, entry in facts["files"].items()}
         record = Record.from_json(contents[RECORD].decode("utf-8"), str(folder / RECORD))
+        file_hashes = {name: entry["sha256"] for name, entry in facts["files"].items()}
+        listed, why = content_key(file_hashes), edited(facts) if "spec" in facts else ""
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(
             f"{manifest} cannot be read",
             f"{type(error).__name__}: {error}",
             "delete its folder and run the same command again",
         ) from error
-    file_hashes = {name: entry["sha256"] for name, entry in facts["files"].items()}
-    if facts.get("content") != content_key(file_hashes):
+    if facts.get("content") != listed:
         raise UserError(f"{manifest} was changed after it was written", "its content hash does not match its list of files",
                         "delete its folder and run the same command again, or rescore the store")  # fmt: skip
-    if why := edited(facts) if "spec" in facts else "":
+    if why:
         raise UserError(f"{manifest} was changed after it was written", why,
                         "restore the file, or delete its folder and run the same command again")  # fmt: skip
     if facts.get("key") != record.key:

@@ -41,7 +41,8 @@ def show_status(store: Path, as_json: bool) -> int:
 
 def _remaining(found: RunStatus, store: Path) -> Iterator[str]:
     """Yield what an executor has out there, whether or not its command is alive."""
-    if name := found.facts.get("executor"):
+    name = found.facts.get("executor")
+    if name and isinstance(name, str):
         from harness.run.executors import executor_class
 
         lines = executor_class(name).remaining(store)
