@@ -9,6 +9,7 @@ import json
 import random
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 _NUMBERS = tuple(
@@ -105,9 +106,9 @@ def damage_json(rng: random.Random, content: bytes, donors: Sequence[bytes]) -> 
         if rng.random() < 0.2 and isinstance(owner, dict):
             del owner[key]
         elif rng.random() < 0.1 and isinstance(owner, dict):
-            owner[str(rng.choice(_VALUES))] = owner[key]
+            owner[str(rng.choice(_VALUES))] = deepcopy(owner[key])
         else:
-            owner[key] = _fresh(rng.choice(_VALUES))
+            owner[key] = deepcopy(rng.choice(_VALUES))
     return json.dumps(root[0]).encode()
 
 
@@ -119,11 +120,6 @@ def damage_lines(rng: random.Random, content: bytes, donors: Sequence[bytes]) ->
     at = rng.randrange(len(lines))
     lines[at] = damage_json(rng, lines[at], donors)
     return b"\n".join(lines) + b"\n"
-
-
-def _fresh(value: Any) -> Any:
-    """Return a copy: values are changed in place."""
-    return list(value) if isinstance(value, list) else dict(value) if isinstance(value, dict) else value
 
 
 def _values(owner: Any) -> Iterator[tuple[Any, Any]]:
