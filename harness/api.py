@@ -16,10 +16,28 @@ if TYPE_CHECKING:
     from harness.backbones.ranks import join as join_ranks
     from harness.core.classes import ClassList, coverage, load_classes
     from harness.core.code import load_attribute
-    from harness.core.errors import CorruptArtifact, DataMissing, TrainingFailed, UserError, refuse_files
-    from harness.core.files import atomic_path, remove_tree, truncate_partial_line, write_json, write_text
+    from harness.core.errors import (
+        CorruptArtifact,
+        DataMissing,
+        TrainingFailed,
+        UserError,
+        first_line,
+        refuse_files,
+        refuse_malformed,
+    )
+    from harness.core.files import (
+        atomic_path,
+        parse_json,
+        read_json,
+        read_text,
+        remove_tree,
+        truncate_partial_line,
+        write_json,
+        write_text,
+    )
     from harness.core.hub import HubModel, hub_models
     from harness.core.identity import content_key, derive_seed, file_sha256
+    from harness.core.limits import refuse_zip
     from harness.core.normalisation import KNOWN as NORMALISATIONS
     from harness.core.resources import local_source, read_resource, resolve_path
     from harness.core.resume import load_state, save_state
@@ -72,21 +90,19 @@ if TYPE_CHECKING:
     from harness.store.records import Check, Metric
 
 __all__ = [
-    "IMAGE_SUFFIXES", "NORMALISATIONS", "PART_FOLDERS",
-    "Artifact", "Check", "ClassList", "ClassifierSpec", "ColumnKind", "Context", "CorruptArtifact", "DataMissing", "DataReport",
-    "DerivedInput", "Entry", "EntryReader", "Estimate", "Executor", "FloatArray", "FolderSource", "Generator", "GeneratorCard",
-    "HubModel", "Item", "JobFile", "Metric", "ModelReport", "NoSettings", "NotPlanned", "Ranks", "Request", "Resources", "Sample",
-    "Score", "Settings", "Statistic", "Suite",
-    "SuiteCard", "Task", "TrainingFailed", "Units", "UserError", "Workload",
-    "atomic_path", "bootstrap", "bootstrap_two_way", "check_finite", "check_state", "class_images", "classifier", "content_key", "coverage",
-    "create_open_clip", "decode_image", "decode_sample", "derive_seed", "error_consistency", "file_sha256", "find_generator",
-    "find_root", "flag_units", "hub_models", "image_folder", "join_ranks", "list_entries", "list_files", "list_folders",
-    "list_images", "load_attribute", "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source",
-    "match_label_names", "open_images", "open_picture", "part_of_folder", "percentile_estimate", "picture_header", "proportion",
-    "ratio", "read_indices",
-    "read_resource", "refuse_files", "refuse_partial", "remove_tree", "resample_strata", "resolve_path", "sample_paths",
-    "save_state", "square_crop", "student_quantile", "totals_of", "truncate_partial_line", "undefined", "unpacking_command",
-    "wilson", "write_image_list", "write_json", "write_text",
+    "IMAGE_SUFFIXES", "NORMALISATIONS", "PART_FOLDERS", "Artifact", "Check", "ClassList", "ClassifierSpec", "ColumnKind", "Context",
+    "CorruptArtifact", "DataMissing", "DataReport", "DerivedInput", "Entry", "EntryReader", "Estimate", "Executor", "FloatArray",
+    "FolderSource", "Generator", "GeneratorCard", "HubModel", "Item", "JobFile", "Metric", "ModelReport", "NoSettings", "NotPlanned",
+    "Ranks", "Request", "Resources", "Sample", "Score", "Settings", "Statistic", "Suite", "SuiteCard", "Task", "TrainingFailed",
+    "Units", "UserError", "Workload", "atomic_path", "bootstrap", "bootstrap_two_way", "check_finite", "check_state", "class_images",
+    "classifier", "content_key", "coverage", "create_open_clip", "decode_image", "decode_sample", "derive_seed", "error_consistency",
+    "file_sha256", "find_generator", "find_root", "first_line", "flag_units", "hub_models", "image_folder", "join_ranks",
+    "list_entries", "list_files", "list_folders", "list_images", "load_attribute", "load_backbone", "load_classes", "load_pretrained",
+    "load_state", "local_source", "match_label_names", "open_images", "open_picture", "parse_json", "part_of_folder",
+    "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "read_json", "read_resource", "read_text",
+    "refuse_files", "refuse_malformed", "refuse_partial", "refuse_zip", "remove_tree", "resample_strata", "resolve_path",
+    "sample_paths", "save_state", "square_crop", "student_quantile", "totals_of", "truncate_partial_line", "undefined",
+    "unpacking_command", "wilson", "write_image_list", "write_json", "write_text",
 ]  # fmt: skip
 
 _HOMES = {
@@ -95,10 +111,11 @@ _HOMES = {
     "harness.backbones.ranks": "Ranks join_ranks=join",
     "harness.core.classes": "ClassList coverage load_classes",
     "harness.core.code": "load_attribute",
-    "harness.core.errors": "CorruptArtifact DataMissing TrainingFailed UserError refuse_files",
-    "harness.core.files": "atomic_path remove_tree truncate_partial_line write_json write_text",
+    "harness.core.errors": "CorruptArtifact DataMissing TrainingFailed UserError first_line refuse_files refuse_malformed",
+    "harness.core.files": "atomic_path parse_json read_json read_text remove_tree truncate_partial_line write_json write_text",
     "harness.core.hub": "HubModel hub_models",
     "harness.core.identity": "content_key derive_seed file_sha256",
+    "harness.core.limits": "refuse_zip",
     "harness.core.normalisation": "NORMALISATIONS=KNOWN",
     "harness.core.resources": "local_source read_resource resolve_path",
     "harness.core.resume": "load_state save_state",

@@ -7,7 +7,6 @@ default. A classifier is known by the hash of its weights, so that a tag that co
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from harness.backbones.files import read_checkpoint
 from harness.backbones.loaded import ClassifierSpec
 from harness.core.classes import ClassList
 from harness.core.errors import DataMissing, UserError
+from harness.core.files import read_json, read_text
 
 TEMPLATES = ("a photo of a {}.",)
 _MODES = {"shortest": "center", "squash": "squash"}
@@ -129,7 +129,7 @@ def _names(file: str, classes: ClassList) -> list[str]:
         return list(classes.names)
     try:
         lines = [
-            line.strip() for line in Path(file).expanduser().read_text(encoding="utf-8").splitlines() if line.strip()
+            line.strip() for line in read_text(Path(file).expanduser(), "save it as UTF-8").splitlines() if line.strip()
         ]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the names in {file} cannot be read", str(error), "give a text file in UTF-8") from error
@@ -255,7 +255,7 @@ def transformers(classes: ClassList, folder: str) -> ClassifierSpec:
             raise DataMissing(
                 f"{folder} is no whole folder of transformers", f"{name} does not exist", "fetch it: hf download NAME"
             )
-    config = json.loads((place / "config.json").read_text("utf-8"))
+    config = read_json(place / "config.json", "fetch it again: hf download NAME")
     kind = _class_of(config, AutoModelForImageClassification)
     network = load_pretrained(kind, place, local_files_only=True)
     state = network.state_dict()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.core import cost as costs
+from harness.core.files import parse_json
+from harness.core.intact import read_array
 from leaderboard.rows import RowKey
 from leaderboard.sources import MANIFEST
 from leaderboard.tables import Table
@@ -70,7 +71,7 @@ def read_log(path: Path) -> tuple[list[dict[str, Any]], bool]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(dict(json.loads(line)))
+            rows.append(dict(parse_json(line)))
         except (ValueError, TypeError):
             if number < len(lines):
                 raise Unreadable(path, f"line {number} is damaged") from None
@@ -110,15 +111,20 @@ def sample_grid(places: Sequence[Path], key: str) -> str:
     folder = artifact(places, key)
     if folder is None or not (folder / "images.npy").is_file():
         return ""
+    try:
+        images, labels = read_array(folder / "images.npy", mmap=True), read_array(folder / "labels.npy")
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images, {len(labels)} labels")
+        return _drawn(images, labels)
+    except (OSError, ValueError, TypeError, IndexError, ArithmeticError) as error:
+        raise Unreadable(folder / "images.npy", type(error).__name__) from error
+
+
+def _drawn(images: Any, labels: Any) -> str:
+    """Return a sheet of images (N, H, W, 3) uint8, a column for each of the first labels (N,), as a data address."""
     import numpy as np
     from PIL import Image
 
-    try:
-        images, labels = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
-        if len(images) != len(labels):
-            raise ValueError(f"{len(images)} images, {len(labels)} labels")
-    except (OSError, ValueError, EOFError) as error:
-        raise Unreadable(folder / "images.npy", type(error).__name__) from error
     classes = np.unique(labels)[:CLASSES]
     sheet = Image.new("RGB", (SIDE * len(classes), SIDE * PER_CLASS), "white")
     for column, label in enumerate(classes):
@@ -140,10 +146,10 @@ def cost(places: Sequence[Path], key: str) -> Cost | None:
     if folder is None:
         return None
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
         size = sum(int(entry["bytes"]) for entry in manifest["files"].values())
         took = costs.read_cost(manifest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise Unreadable(folder / MANIFEST, f"{type(error).__name__}: {error}") from error
     images = 0
     if folder.parent.name == "synthesise" and (folder / "images.jsonl").is_file():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from harness.core.files import parse_json
 from harness.core.identity import content_key
 from harness.core.seals import edited
 from harness.store.records import Record
@@ -56,7 +56,7 @@ class Setups:
                              if ".set-aside-" not in folder.name}  # fmt: skip
         folder = self._folders.get(key[:16])
         try:
-            raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8")) if folder else None
+            raw = parse_json((folder / MANIFEST).read_text(encoding="utf-8")) if folder else None
             if raw and raw["key"] == key and {"inputs", "seeds"} <= raw["spec"].keys() and not edited(raw):
                 return dict(raw["spec"])
             return None

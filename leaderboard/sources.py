@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import importlib.resources
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.core.errors import DataMissing, UserError
-from harness.core.files import read_text
+from harness.core.errors import DataMissing, UserError, refuse_malformed
+from harness.core.files import parse_json, read_text
 from harness.core.identity import content_key, key_of_parsed
+from harness.core.limits import gunzip
 from harness.core.seals import edited
 from harness.stats.difference import Units
 from harness.stats.units_file import unpack
@@ -152,20 +151,21 @@ def _store_entry(folder: str) -> Entry:
     manifest = f"{folder}/{MANIFEST}"
     try:
         with open(manifest, "rb") as stream:
-            facts = json.loads(stream.read().decode("utf-8"))
+            facts = parse_json(stream.read().decode("utf-8"))
         contents = {name: _verified(f"{folder}/{name}", entry["sha256"]) for name, entry in facts["files"].items()}
         record = Record.from_json(contents[RECORD].decode("utf-8"), f"{folder}/{RECORD}")
-    except (ValueError, KeyError, AttributeError) as error:
+        file_hashes = {name: entry["sha256"] for name, entry in facts["files"].items()}
+        listed, why = key_of_parsed(file_hashes), edited(facts) if "spec" in facts else ""
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(
             f"{manifest} cannot be read",
             f"{type(error).__name__}: {error}",
             "delete its folder and run the same command again",
         ) from error
-    file_hashes = {name: entry["sha256"] for name, entry in facts["files"].items()}
-    if facts.get("content") != key_of_parsed(file_hashes):
+    if facts.get("content") != listed:
         raise UserError(f"{manifest} was changed after it was written", "its content hash does not match its list of files",
                         "delete its folder and run the same command again, or rescore the store")  # fmt: skip
-    if why := edited(facts) if "spec" in facts else "":
+    if why:
         raise UserError(f"{manifest} was changed after it was written", why,
                         "restore the file, or delete its folder and run the same command again")  # fmt: skip
     if facts.get("key") != record.key:
@@ -205,7 +205,7 @@ def read_head(folder: Path) -> dict[str, Any]:
     """
     path = folder / BASELINE
     try:
-        head = dict(json.loads(path.read_text(encoding="utf-8")))
+        head = dict(parse_json(path.read_text(encoding="utf-8")))
         if head["schema"] != BASELINE_SCHEMA:
             raise UserError(f"{path} has schema {head['schema']}", f"this version reads {BASELINE_SCHEMA}",
                             'rebuild it from its store: gate STORE --baseline FOLDER --update --reason "why"')  # fmt: skip
@@ -225,12 +225,10 @@ def from_baseline(folder: Path, origin: Origin = "run") -> list[Entry]:
         UserError: a file is missing, damaged, or not the one the baseline was reviewed with.
     """
     file_hashes = read_head(folder)["files"]
-    lines = (
-        gzip.decompress(_verified(folder / BASELINE_RECORDS, file_hashes[BASELINE_RECORDS]))
-        .decode("utf-8")
-        .splitlines()
-    )
-    units = unpack(_verified(folder / BASELINE_UNITS, file_hashes[BASELINE_UNITS]), str(folder / BASELINE_UNITS))
+    with refuse_malformed(folder / BASELINE, "restore the folder from version control"):
+        packed, kept = (_verified(folder / name, file_hashes[name]) for name in (BASELINE_RECORDS, BASELINE_UNITS))
+        lines = gunzip(packed, folder / BASELINE_RECORDS).decode("utf-8").splitlines()
+    units = unpack(kept, str(folder / BASELINE_UNITS))
     records = [Record.from_json(line, f"{folder / BASELINE_RECORDS} line {i}") for i, line in enumerate(lines, 1)]
     return [Entry(record, origin, str(folder), units.get(record.key, ())) for record in sorted(records, key=_order)]
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.api import DataMissing, UserError
+from harness.api import DataMissing, UserError, refuse_malformed
 
 PREFIX = "ILSVRC2012_val_"
 _DEVKITS = ("ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12/ILSVRC2012_devkit_t12", "devkit", "")
@@ -110,11 +110,11 @@ def _devkit_wnids(found: Path, name: str) -> list[str]:
         )
     )
     words = (found / _GROUND_TRUTH).read_bytes().split()
-    odd = next((place for place, word in enumerate(words) if not word.isdigit()), None)
+    odd = next((place for place, word in enumerate(words) if not word.isdigit() or len(word) > 9), None)
     if odd is not None:
         raise UserError(
             f"{name}: the ground truth is damaged",
-            f"{found / _GROUND_TRUTH}: entry {odd + 1} is {words[odd].decode(errors='replace')!r}, expected a class number",
+            f"{found / _GROUND_TRUTH}: entry {odd + 1} is {words[odd][:40].decode(errors='replace')!r}, expected a class number",
             "unpack ILSVRC2012_devkit_t12.tar.gz again",
         )
     numbers = [int(word) for word in words]
@@ -131,7 +131,7 @@ def _devkit_wnids(found: Path, name: str) -> list[str]:
 def _solution_wnids(path: Path, name: str) -> dict[int, str]:
     """Return the wnids of Kaggle's table: ``ImageId,PredictionString``, the latter ``wnid x y x y`` for each box."""
     found: dict[int, str] = {}
-    with path.open(encoding="utf-8", newline="") as stream:
+    with refuse_malformed(path, "fetch the file again"), path.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
             number, wnids = image_number(row.get("ImageId") or ""), (row.get("PredictionString") or "").split()[::5]
             if not number or len(set(wnids)) != 1 or found.setdefault(number, wnids[0]) != wnids[0]:

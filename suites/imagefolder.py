@@ -214,7 +214,7 @@ def _read_flat(folder: Path, root: Path, class_ids: Sequence[str], name: str, su
     if odd:
         raise UserError(
             f"{name}: {len(odd)} files are not named like validation images",
-            f"expected {ilsvrc.PREFIX}<number>.JPEG with a number up to {max(wnids)}, found {', '.join(odd[:3])} in {folder}",
+            f"expected {ilsvrc.PREFIX}<number>.JPEG with a number up to {max(wnids, default=0)}, found {', '.join(odd[:3])} in {folder}",
             "remove them (such as second copies), or unpack the validation archive again",
         )
     numbers = Counter(map(ilsvrc.image_number, images))

@@ -7,7 +7,7 @@ from typing import Any
 
 from generators.diffusion.original_names import unet_name, vae_name
 from generators.diffusion.weight_files import Shape, WeightFile
-from harness.api import refuse_partial
+from harness.api import UserError, refuse_partial
 
 Shapes = dict[str, Shape]
 TEXT_PREFIX = "text_model."
@@ -52,6 +52,9 @@ _BLOCKS = (
 )
 
 
+_MOST_LAYERS = 1000
+
+
 def expected(part: str, config: Mapping[str, Any]) -> Shapes | None:
     """Return the tensors of a part by their names in diffusers, those of the text encoder without ``text_model.``
 
@@ -62,6 +65,13 @@ def expected(part: str, config: Mapping[str, Any]) -> Shapes | None:
     Returns:
         Name to shape; None if the configuration asks for something that Stable Diffusion 1.x does not have.
     """
+    for key in ("num_hidden_layers", "layers_per_block"):
+        if not isinstance(config.get(key, 1), int) or not 0 < config.get(key, 1) <= _MOST_LAYERS:
+            raise UserError(
+                f"the configuration of the {part} is damaged",
+                f"{key} is {str(config[key])[:40]}",
+                "download the model again",
+            )
     if part == "text_encoder":
         return _text(_TEXT_SIZES | {key: config[key] for key in _TEXT_SIZES if key in config})
     sizes, plain, free = (

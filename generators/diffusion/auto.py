@@ -12,7 +12,7 @@ from typing import Any
 
 from generators.diffusion.base import PartFiles, part_files, read_json
 from generators.diffusion.weight_files import check_downloaded, read_header
-from harness.api import DataMissing, UserError
+from harness.api import DataMissing, UserError, refuse_malformed
 
 INDEX = "model_index.json"
 _LIBRARIES = ("diffusers", "transformers")
@@ -54,6 +54,11 @@ def inspect_pipeline(folder: Path) -> Pipeline:
         DataMissing: it is no pipeline, or a part is missing or was not downloaded.
         UserError: ``AutoPipelineForText2Image`` cannot load it, it needs code of its own, or a file is damaged.
     """
+    with refuse_malformed(folder, _SAVE):
+        return _inspected(folder)
+
+
+def _inspected(folder: Path) -> Pipeline:
     if not (folder / INDEX).is_file() and not (folder / INDEX).is_symlink():
         raise DataMissing(f"{folder} is not a diffusion pipeline", f"it has no {INDEX}", _SAVE)
     index = read_json(folder / INDEX)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from generators.diffusion.architecture import CLASSES, check_part
 from generators.diffusion.checkpoint_names import CHECKPOINTS, check_checkpoint, has_average
 from generators.diffusion.scheduler import check_scheduler
 from generators.diffusion.weight_files import WeightFile, check_downloaded, read_header
-from harness.api import DataMissing, UserError
+from harness.api import DataMissing, UserError, refuse_malformed
+from harness.api import read_json as read_object
 
 PACKAGED = Path(__file__).parent / "sd15"
 """Configuration of Stable Diffusion 1.5 itself, for checkpoints that come as a single file."""
@@ -57,6 +57,10 @@ class BaseModel:
         return "single-file checkpoint" if self.checkpoint else "pipeline folder"
 
 
+_LONGEST_NAME = 255
+"""Bytes of a file's name."""
+
+
 def inspect_base(path: Path) -> BaseModel:
     """Inspect a pipeline folder or a single-file checkpoint; nothing is loaded.
 
@@ -64,6 +68,11 @@ def inspect_base(path: Path) -> BaseModel:
         DataMissing: something is missing, or was not downloaded.
         UserError: it is damaged, or not Stable Diffusion 1.5.
     """
+    with refuse_malformed(path, "download the model again, or save it with StableDiffusionPipeline.save_pretrained"):
+        return _inspected(path)
+
+
+def _inspected(path: Path) -> BaseModel:
     if path.is_file() or (path.is_symlink() and not path.exists()):
         return _single(path, PACKAGED, own_tokenizer=False)
     _check_folder(path)
@@ -95,13 +104,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: it is not a JSON object.
     """
     check_downloaded(path)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON", str(error), "download the file again") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is not a JSON object", f"it is a {type(found).__name__}", "download the file again")
-    return found
+    return read_object(path, "download the file again")
 
 
 def _single(path: Path, config: Path, *, own_tokenizer: bool, notes: Sequence[str] = ()) -> BaseModel:
@@ -192,9 +195,23 @@ def part_files(folder: Path, stem: str) -> PartFiles | None:
             if single.is_file() or single.is_symlink():
                 return PartFiles((single,), variant, safe)
             if index.is_file() or index.is_symlink():
-                shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-                return PartFiles(tuple(folder / str(shard) for shard in shards), variant, safe)
+                return PartFiles(listed_shards(index, read_json(index)), variant, safe)
     return None
+
+
+def listed_shards(index: Path, content: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Return the files that an index of weights lists, which lie beside it.
+
+    Raises:
+        UserError: it lists none, or files elsewhere.
+    """
+    listed = content.get("weight_map")
+    names = sorted(set(map(str, listed.values()))) if isinstance(listed, Mapping) else []
+    odd = [name for name in names if Path(name).name != name or "\0" in name or len(name.encode()) > _LONGEST_NAME]
+    if odd or not names:
+        why = f"it names {odd[0][:80]!r}" if odd else "it has no weight_map"
+        raise UserError(f"{index} does not list files beside it", why, "download the model again")
+    return tuple(index.parent / name for name in names)
 
 
 def _no_weights(folder: Path, name: str) -> NoReturn:

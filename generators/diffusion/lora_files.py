@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from harness.api import CorruptArtifact
+from harness.api import CorruptArtifact, parse_json, refuse_malformed
 
 DOWN, UP = ".lora.down.weight", ".lora.up.weight"
 _DOWNS = (DOWN, ".lora_A.weight", ".lora_A.default.weight", ".lora_down.weight", "_lora.down.weight")
@@ -27,6 +26,8 @@ _KOHYA = re.compile(
     rf"lora_unet_((?:down|up)_blocks_\d+|mid_block)_attentions_(\d+)_transformer_blocks_(\d+)_({_LAYER})"
 )
 _PATH = re.compile(rf"(?:(?:down|up)_blocks\.\d+|mid_block)\.attentions\.\d+\.transformer_blocks\.\d+\.{_LAYER}")
+_PATTERN = re.compile(r"\^?(\.\*)?[\w.\\|-]{1,200}(\.\*)?\$?")
+"""Names of layers as PEFT writes them, and alternatives of such; other regular expressions could take for ever."""
 _WRAPPED = "base_model.model."
 _CONFIG = "adapter_config.json"
 _FIX = "use a LoRA on the attention layers of Stable Diffusion 1.5's UNet, or fuse it into the base model and save that"
@@ -45,7 +46,13 @@ def read_lora(path: Path) -> dict[str, Tensor]:
 
     Raises:
         CorruptArtifact: it cannot be read, or holds something that has no place here.
+        UserError: its settings have an unexpected form.
     """
+    with refuse_malformed(path, "check the file"):
+        return _checked(path)
+
+
+def _checked(path: Path) -> dict[str, Tensor]:
     tensors, metadata = _read(path)
     if tensors and all(name.startswith(_WRAPPED) for name in tensors):
         tensors, metadata = {name.removeprefix(_WRAPPED): each for name, each in tensors.items()}, _beside(path)
@@ -68,7 +75,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
             return {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}, {}
         with safe_open(path, framework="pt") as file:
-            raw = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+            raw = parse_json((file.metadata() or {}).get(_METADATA, "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, raw  # noqa: SIM118
     except Exception as error:  # safetensors and unpicklers raise undocumented types
         raise CorruptArtifact(f"{path} cannot be read", str(error), "delete it and run the fit again") from error
@@ -77,7 +84,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _beside(path: Path) -> dict[str, Any]:
     """Return the settings of an adapter saved by PEFT, which keeps alpha in a file of its own."""
     try:
-        found: dict[str, Any] = json.loads((path.parent / _CONFIG).read_text(encoding="utf-8"))
+        found: dict[str, Any] = parse_json((path.parent / _CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CorruptArtifact(
             f"{path} cannot be used alone",
@@ -147,6 +154,11 @@ def _scale(path: Path, name: str, rank: int, alphas: Mapping[str, float], metada
     if own.get("use_dora"):
         raise CorruptArtifact(f"{path} cannot be used", "it is a DoRA", _FIX)
     patterns = own.get("alpha_pattern") or {}  # the first that matches counts, as in PEFT
+    for pattern in patterns:
+        if not _PATTERN.fullmatch(pattern):
+            raise CorruptArtifact(
+                f"{path} cannot be used", f"its alpha_pattern holds {pattern[:80]!r}, no name of layers", _FIX
+            )
     fitting = (value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name))
     alpha = alphas.get(name, next(fitting, own.get("lora_alpha", rank)))
     return float(alpha / (rank**0.5 if own.get("use_rslora") else rank))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from generators.diffusion.base import BaseModel, PartFiles, inspect_base, read_json
 from generators.diffusion.models import HUB_FILES, PICKLED_FILES
 from generators.diffusion.scheduler import PUBLISHED, SD15_SCHEDULER
-from harness.api import DataMissing, UserError, load_pretrained
+from harness.api import DataMissing, UserError, first_line, load_pretrained
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _download(repository: str, revision: str, files: Sequence[str]) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise DataMissing(
             f"cannot fetch {repository} at {revision}",
-            str(error).splitlines()[0],
+            first_line(error),
             "check the name and the network, or download the pipeline and give its folder",
         ) from error
 
@@ -183,9 +183,11 @@ def _tokenizer(base: BaseModel, text_encoder: Any) -> Any:
     root = base.config
     fix = "complete the tokenizer folder (vocab.json and merges.txt, or tokenizer.json), or save the pipeline again"
     try:
-        tokenizer = _kind(read_json(root / "model_index.json")["tokenizer"]).from_pretrained(root / "tokenizer")
+        tokenizer = _kind(read_json(root / "model_index.json")["tokenizer"]).from_pretrained(
+            root / "tokenizer", trust_remote_code=False
+        )
     except (OSError, ValueError, TypeError) as error:
-        raise DataMissing(f"the tokenizer in {root} cannot be read", str(error).splitlines()[0], fix) from error
+        raise DataMissing(f"the tokenizer in {root} cannot be read", first_line(error), fix) from error
     vocabulary = text_encoder.config.vocab_size
     if len(tokenizer) != vocabulary:
         why = f"it knows {len(tokenizer)} tokens, the text encoder {vocabulary}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.api import DataMissing, UserError, load_pretrained
+from harness.api import DataMissing, UserError, first_line, load_pretrained
 
 
 class SafetyChecker:
@@ -42,7 +42,7 @@ class SafetyChecker:
             model = load_pretrained(StableDiffusionSafetyChecker, name, revision=revision or None)
         except OSError as error:
             raise DataMissing(
-                f"no safety checker at {source}", str(error).splitlines()[0], "give its folder or hub:OWNER/NAME@COMMIT"
+                f"no safety checker at {source}", first_line(error), "give its folder or hub:OWNER/NAME@COMMIT"
             ) from error
         self.model: Any = model.to(device).eval()
         side = int(model.config.vision_config.image_size)

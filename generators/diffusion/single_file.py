@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from generators.diffusion.base import BaseModel
 from generators.diffusion.checkpoint_names import TEXT, UNET, UPDATES, VAE, averaged_name, refuse_doubtful_average
+from generators.diffusion.weight_files import AGAIN
 from harness.api import UserError, check_finite, check_state
 
 _PREFIX = "text_model."
@@ -48,9 +49,13 @@ def load_single_file(base: BaseModel, dtype: torch.dtype) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(path)
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read as tensors", " ".join(str(error).split())[:200], AGAIN) from error
     archive = zipfile.is_zipfile(path)
     try:
         # Training tools leave classes of their own beside the tensors; nothing of them is looked up or run.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from generators.diffusion.auto import Pipeline, inspect_pipeline
-from harness.api import DataMissing, UserError, load_pretrained
+from harness.api import DataMissing, UserError, first_line, load_pretrained
 
 
 def fetch_pipeline(location: str) -> Path:
@@ -32,7 +32,7 @@ def fetch_pipeline(location: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise DataMissing(
             f"cannot fetch {name} at {revision}",
-            str(error).splitlines()[0],
+            first_line(error),
             "check the name and the network, or download the pipeline and give its folder",
         ) from error
 

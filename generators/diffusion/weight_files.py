@@ -6,12 +6,13 @@ import json
 import pickletools
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from harness.api import DataMissing, UserError
+from harness.api import DataMissing, UserError, parse_json, refuse_malformed, refuse_zip
 
 Shape = tuple[int, ...]
 AGAIN = "download the file again and compare its size with the published one"
@@ -51,7 +52,8 @@ def read_header(path: Path) -> WeightFile:
         UserError: it is truncated, damaged, of another format, or in a number format that is not a plain float.
     """
     check_downloaded(path)
-    found = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+    with refuse_malformed(path, AGAIN):
+        found = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
     if not found.shapes:
         raise UserError(f"{path} holds no tensors", "its list of tensors is empty", AGAIN)
     return found
@@ -111,7 +113,7 @@ def _safetensors(path: Path) -> WeightFile:
                 f"{path} is truncated or not a safetensors file", f"its {size:,} bytes hold no header", AGAIN
             )
         try:
-            raw = json.loads(stream.read(length))
+            raw = parse_json(stream.read(length))
             metadata = raw.pop("__metadata__", {})
             ends = [entry["data_offsets"][1] for entry in raw.values()]
             shapes = {name: tuple(entry["shape"]) for name, entry in raw.items()}
@@ -135,7 +137,17 @@ def _safetensors(path: Path) -> WeightFile:
 def _pickled(path: Path) -> WeightFile:
     try:
         names = list(dict.fromkeys(_names(path)))
-    except (ValueError, OSError, zipfile.BadZipFile, StopIteration, IndexError, EOFError) as error:
+    except (
+        ValueError,
+        OSError,
+        zipfile.BadZipFile,
+        zlib.error,
+        StopIteration,
+        IndexError,
+        EOFError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         raise UserError(
             f"{path} is truncated or not a weight file", " ".join(str(error).split())[:200], AGAIN
         ) from error
@@ -153,6 +165,7 @@ def _names(path: Path) -> Iterator[str]:
                 yield from _texts(stream)
         return
     with zipfile.ZipFile(path) as archive:
+        refuse_zip(archive, path, path.stat().st_size)
         inside = [name for name in archive.namelist() if name.endswith("data.pkl")]
         if not inside:
             raise ValueError("the archive was not written by torch.save")

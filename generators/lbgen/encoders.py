@@ -14,7 +14,7 @@ from generators.diffusion.pipeline import freeze
 from generators.lbgen.adjoint import scaled_pullback
 from generators.lbgen.preprocess import preprocess
 from generators.lbgen.quality.api import QualityScorer
-from harness.api import DataMissing, create_open_clip
+from harness.api import DataMissing, create_open_clip, first_line
 
 LOCAL = "local-dir:"
 
@@ -109,7 +109,7 @@ def load_open_clip(
         made = create_open_clip(model, pretrained, precision=precision, device=str(device))
         return OpenClipEncoder(made, open_clip.get_tokenizer(model), device, dtype)
     except (RuntimeError, ValueError, OSError) as error:
-        raise DataMissing(f"cannot load the CLIP encoder {model}", str(error).splitlines()[0], fix) from error
+        raise DataMissing(f"cannot load the CLIP encoder {model}", first_line(error), fix) from error
 
 
 def load_named_encoder(

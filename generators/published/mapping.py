@@ -105,8 +105,12 @@ def _check_names(spec: str, meaning: Mapping[int, str], classes: ClassList, labe
         )
 
 
+_DIGITS = 18
+"""Longer ones number no class."""
+
+
 def _is_number(folder: str) -> bool:
-    return folder.isascii() and folder.isdigit()
+    return folder.isascii() and folder.isdigit() and len(folder) <= _DIGITS
 
 
 def _indices(classes: ClassList, folders: Iterable[str]) -> dict[str, int]:

@@ -20,6 +20,8 @@ from harness.api import (
     UserError,
     list_images,
     open_picture,
+    parse_json,
+    refuse_malformed,
     truncate_partial_line,
     write_json,
     write_text,
@@ -67,7 +69,7 @@ def scan(ctx: Context) -> None:
 def read_rows(folder_file: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a scan."""
     with folder_file.open(encoding="utf-8") as stream:
-        yield from map(json.loads, stream)
+        yield from map(parse_json, stream)
 
 
 def inspect_image(reader: EntryReader, entry: Entry) -> dict[str, Any]:
@@ -113,6 +115,9 @@ def _table_sum(quality: int) -> int:
     return sum(min(max((value * scale + 50) // 100, 1), 255) for value in _LUMINANCE)
 
 
+_CAPTIONS_FIX = "fetch the file again, or remove it: prompts are noted beside the images and not needed"
+
+
 def _prompts(root: Path) -> dict[str, str]:
     """Return the prompts that a release lists by image path (``train_captions.csv``: path, class, prompt)."""
     import csv
@@ -121,7 +126,7 @@ def _prompts(root: Path) -> dict[str, str]:
     for place in (root, root / "train"):
         path = place / "train_captions.csv"
         if path.is_file():
-            with path.open(encoding="utf-8", newline="") as stream:
+            with refuse_malformed(path, _CAPTIONS_FIX), path.open(encoding="utf-8", newline="") as stream:
                 for row in csv.reader(stream):
                     if len(row) >= 2 and "/" in row[0] and not _held_out(row[0]):
                         image = "/".join(Path(row[0]).parts[-2:])

@@ -12,8 +12,11 @@ from harness.api import (
     Context,
     DataMissing,
     UserError,
+    first_line,
     load_attribute,
     load_pretrained,
+    parse_json,
+    refuse_malformed,
     truncate_partial_line,
     write_text,
 )
@@ -43,9 +46,18 @@ def write_captions(ctx: Context) -> None:
 
 
 def read_captions(path: Path) -> tuple[Mapping[str, Any], ...]:
-    """Return the rows of a caption file."""
-    with path.open(encoding="utf-8") as stream:  # lines end with line feeds only, whatever a caption holds
-        return tuple(map(json.loads, stream))
+    """Return the rows of a caption file.
+
+    Raises:
+        UserError: a line is no JSON object with ``path`` and ``caption``.
+    """
+    # lines end with line feeds only, whatever a caption holds
+    with refuse_malformed(path, "give the file that this command wrote"), path.open(encoding="utf-8") as stream:
+        rows = tuple(map(parse_json, stream))
+        odd = next((n for n, row in enumerate(rows, 1) if not {"path", "caption"} <= row.keys()), 0)
+        if odd:
+            raise ValueError(f"line {odd} has no path or no caption")
+    return rows
 
 
 def open_captioner(spec: str, images: RealImages, device: str) -> Callable[[int], str]:
@@ -69,7 +81,7 @@ def open_captioner(spec: str, images: RealImages, device: str) -> Callable[[int]
 
 
 def _from_file(path: Path, images: RealImages) -> Callable[[int], str]:
-    known = {row["path"]: str(row["caption"]) for row in read_captions(path)}
+    known = {str(row["path"]): str(row["caption"]) for row in read_captions(path)}
     absent = [name for name in images.names if name not in known]
     if absent:
         raise DataMissing(
@@ -90,11 +102,11 @@ class Captioner:
         name, revision = _located(source)
         kind = captioner_class(source)
         try:
-            self.processor = AutoProcessor.from_pretrained(name, revision=revision)
+            self.processor = AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
             self.model = load_pretrained(kind, name, revision=revision, use_safetensors=True).to(device).eval()
         except OSError as error:
             raise DataMissing(
-                f"cannot load the captioner {source}", str(error).splitlines()[0], "give its folder or hub:ID@COMMIT"
+                f"cannot load the captioner {source}", first_line(error), "give its folder or hub:ID@COMMIT"
             ) from error
         self.device, self._torch = device, torch
 
@@ -130,11 +142,9 @@ def captioner_config(source: str) -> Any:
 
     name, revision = _located(source)
     try:
-        return AutoConfig.from_pretrained(name, revision=revision)
+        return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise DataMissing(
-            f"no captioner at {source}", str(error).splitlines()[0], "give its folder or hub:ID@COMMIT"
-        ) from error
+        raise DataMissing(f"no captioner at {source}", first_line(error), "give its folder or hub:ID@COMMIT") from error
 
 
 def _located(source: str) -> tuple[str, str | None]:

@@ -7,7 +7,6 @@ build the network, how to feed it and which classes its outputs mean.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ from harness.backbones.files import damaged, read_checkpoint, read_safetensors
 from harness.backbones.models import create
 from harness.backbones.outside import take
 from harness.core.errors import DataMissing, UserError
-from harness.core.files import atomic_file, write_json
+from harness.core.fields import wrong_field
+from harness.core.files import atomic_file, parse_json, write_json
 from harness.core.intact import zip_damage
 from harness.core.weights import check_state
 
@@ -102,11 +102,14 @@ def read_info(folder: Path) -> BackboneInfo:
         raise DataMissing(f"{folder} holds no finished backbone", "backbone.json is not there",
                           "start the same command again; a begun training is continued")  # fmt: skip
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"))
         known = BackboneInfo.__dataclass_fields__
         values = {name: record[name] for name in known if name in record or name not in _ADDED}
         values.update({name: tuple(values.get(name, ())) for name in ("classes", "mean", "std", "warnings")})
-        return BackboneInfo(**values)
+        found = BackboneInfo(**values)
+        if why := wrong_field(found):
+            raise TypeError(why)
+        return found
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(path, repr(error)) from error
 

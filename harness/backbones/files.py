@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -15,7 +16,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from harness.core.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, UserError, first_line
+from harness.core.intact import ZIP_ERRORS
+from harness.core.limits import refuse_zip
 
 State = dict[str, torch.Tensor]
 _HEAD_BYTES = 512
@@ -49,8 +52,8 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     try:
         content = _load(path)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError,
-            AssertionError, pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
-        raise damaged(path, f"torch cannot read it: {_first_line(error)}") from error
+            AssertionError, ArithmeticError, MemoryError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
+        raise damaged(path, f"torch cannot read it: {first_line(error)}") from error
     if isinstance(content, Inert):
         raise UserError(
             f"{path} holds a whole network, not its weights",
@@ -75,7 +78,7 @@ def read_safetensors(path: Path) -> State:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise damaged(path, _first_line(error)) from error
+        raise damaged(path, first_line(error)) from error
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -115,8 +118,12 @@ def _is_text(head: bytes) -> bool:
 
 def _archive(path: Path) -> tuple[str, str]:
     """Return what a zip archive is that torch has not written as a checkpoint, and what to do; empty if it has."""
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            refuse_zip(archive, path, path.stat().st_size)
+            names = archive.namelist()
+    except ZIP_ERRORS as error:
+        raise damaged(path, first_line(error)) from error
     if any(name.endswith("/constants.pkl") for name in names):
         return "a TorchScript archive: a program with its weights", f"load it by torch.jit.load in a function; {_OTHER}"
     if any(name.endswith(".npy") for name in names):
@@ -179,7 +186,3 @@ def _load_from(source: Any, lazily: Mapping[str, Any]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(source, map_location="cpu", weights_only=False, pickle_module=reader, **lazily)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__) or type(error).__name__

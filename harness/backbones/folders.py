@@ -5,7 +5,6 @@ The form read is what timm's ``push_to_hub`` writes: ``config.json``, which name
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 
 from harness.backbones.labels import in_order
 from harness.backbones.preprocessing import BACKBONE, Layer, base_name, of_timm, stated_by
-from harness.core.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, UserError, refuse_malformed
+from harness.core.files import parse_json
 
 HUB, LOCAL = "hf-hub:", "local-dir:"
 CONFIG = "config.json"
@@ -72,7 +72,7 @@ def _beside(path: Path, arch: str) -> Source:
     config = path.parent / CONFIG
     if path.name in _WEIGHTS and config.is_file():
         try:
-            content = json.loads(config.read_text(encoding="utf-8"))
+            content = parse_json(config.read_text(encoding="utf-8"))
         except ValueError:
             content = None
         if isinstance(content, dict) and isinstance(content.get("architecture"), str):
@@ -155,10 +155,15 @@ def _read(folder: Path, location: str) -> Source:
     Raises:
         UserError: there is none, or it is not timm's.
     """
+    with refuse_malformed(folder / CONFIG, "fetch the folder again"):
+        return _stated(folder, location)
+
+
+def _stated(folder: Path, location: str) -> Source:
     if not (folder / CONFIG).is_file():
         raise _unknown(folder, location)
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = parse_json((folder / CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{folder / CONFIG} is not JSON", str(error), "fetch the folder again") from error
     arch = config.get("architecture") if isinstance(config, dict) else None

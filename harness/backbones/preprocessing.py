@@ -8,13 +8,13 @@ a default that is named as such.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast, get_args
 
 from harness.core.errors import UserError
+from harness.core.files import parse_json
 from harness.core.names import did_you_mean
 from harness.core.normalisation import KNOWN, Colour
 
@@ -223,7 +223,7 @@ def backbone_facts(path: Path | None) -> dict[str, Any] | None:
     if path is None or path.stem not in ("raw", "ema") or not (path.parent / BACKBONE).is_file():
         return None
     try:
-        return cast(dict[str, Any], json.loads((path.parent / BACKBONE).read_text(encoding="utf-8")))
+        return cast(dict[str, Any], parse_json((path.parent / BACKBONE).read_text(encoding="utf-8")))
     except ValueError as error:
         raise UserError(
             f"{path.parent / BACKBONE} cannot be read", str(error), "copy the weights elsewhere, or restore the file"

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from harness.core.errors import UserError
+from harness.core.errors import UserError, first_line
 
 _SIDE, _LONG = 512, 768
 """Short and long side of the probe images in pixels."""
@@ -55,8 +55,8 @@ def inputs_of(folder: Path) -> Inputs:
 
     try:
         processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise _refused(folder, f"transformers cannot build it: {str(error).strip().splitlines()[0]}") from error
+    except Exception as error:  # transformers fails in any way on settings that it does not expect
+        raise _refused(folder, f"transformers cannot build it: {first_line(error)}") from error
     return measured(processor, folder)
 
 

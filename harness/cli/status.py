@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import DataMissing
+from harness.core.errors import DataMissing, refuse_malformed
 from harness.core.quantities import duration
-from harness.run.status import RunStatus, read_status, seconds_since
+from harness.run.status import FILE, RunStatus, read_status, seconds_since
 from harness.store.cells import SHOWN_KINDS
 
 
@@ -32,14 +32,17 @@ def show_status(store: Path, as_json: bool) -> int:
         }
         print(json.dumps({**found.facts, **extra}, indent=1, sort_keys=True))
     else:
-        for line in (*_lines(found), *_remaining(found, store)):
+        with refuse_malformed(store / FILE, "delete it; the next run writes it again"):
+            lines = [*_lines(found)]
+        for line in (*lines, *_remaining(found, store)):
             print(line)
     return 0 if found.good else 1
 
 
 def _remaining(found: RunStatus, store: Path) -> Iterator[str]:
     """Yield what an executor has out there, whether or not its command is alive."""
-    if name := found.facts.get("executor"):
+    name = found.facts.get("executor")
+    if name and isinstance(name, str):
         from harness.run.executors import executor_class
 
         lines = executor_class(name).remaining(store)

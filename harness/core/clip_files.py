@@ -5,14 +5,15 @@ The tensors do not tell them. ``open_clip_config.json`` beside the file does, or
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import UserError
+from harness.core.errors import UserError, first_line, refuse_malformed
+from harness.core.files import parse_json
+from harness.core.intact import ZIP_ERRORS
 
 CONFIG = "open_clip_config.json"
 OPENAI = ("input_resolution", "context_length", "vocab_size")
@@ -98,10 +99,11 @@ def _by_config(name: str, path: Path, config: Mapping[str, Any]) -> ClipSource:
         UserError: it is another network, or open_clip would take another file of the folder.
     """
     try:
-        stated = json.loads((path.parent / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
+        stated = parse_json((path.parent / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path.parent / CONFIG} cannot be read", str(error), "fetch the folder again") from error
-    odd = sorted(key for key in {*stated, *config} if stated.get(key) != config.get(key))
+    with refuse_malformed(path.parent / CONFIG, "fetch the folder again"):
+        odd = sorted(key for key in {*stated, *config} if stated.get(key) != config.get(key))
     if odd:
         raise UserError(
             f"{path} is not open_clip's {name}", f"{CONFIG} beside it differs in {', '.join(odd)}",
@@ -118,8 +120,11 @@ def _by_config(name: str, path: Path, config: Mapping[str, Any]) -> ClipSource:
 def _refuse_program(path: Path) -> None:
     """Refuse OpenAI's archives: they hold a program, which is not run here."""
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            program = any(member.endswith("/constants.pkl") for member in archive.namelist())
+        try:
+            with zipfile.ZipFile(path) as archive:
+                program = any(member.endswith("/constants.pkl") for member in archive.namelist())
+        except ZIP_ERRORS as error:
+            raise UserError(f"{path} is damaged", first_line(error), "fetch the file again") from error
         if program:
             raise UserError(
                 f"{path} is a TorchScript archive, as OpenAI publishes CLIP",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.core.files import write_json
+from harness.core.files import parse_json, write_json
 
 FOLDER = "costs"
 BY_SHARD = "shard_costs"
@@ -51,7 +50,7 @@ def save_shard_cost(scratch: Path, shard: str, spent: Cost, files: Mapping[str, 
 def read_shard_cost(scratch: Path, shard: str) -> tuple[Cost | None, dict[str, str]]:
     """Return what ``save_shard_cost`` kept; None and no files where nothing can be read. Older versions kept no files."""
     try:
-        wall, cpu, *files = json.loads((scratch / FOLDER / f"{shard}.json").read_text(encoding="utf-8"))
+        wall, cpu, *files = parse_json((scratch / FOLDER / f"{shard}.json").read_text(encoding="utf-8"))
         return Cost(float(wall), float(cpu)), {str(name): str(digest) for one in files for name, digest in one.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return None, {}

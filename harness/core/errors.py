@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 _NAMED = 200
 """Bad files that one error names."""
+_WHY = 300
+"""Characters of another library's message that are shown."""
 
 
 class UserError(Exception):
@@ -50,6 +54,27 @@ class TrainingFailed(UserError):
     """Report a training that cannot go on, such as a loss that is not finite."""
 
     code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's message; the name of its class where it has none."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+@contextmanager
+def refuse_malformed(source: object, fix: str) -> Iterator[None]:
+    """Turn what the values of a file from outside make its reader stumble over into an error that names the file.
+
+    For blocks that do nothing but read and check such values.
+
+    Raises:
+        UserError: a value is missing, or of another type, size or form than the reader expects.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, csv.Error) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:_WHY]
+        raise UserError(f"{source} is damaged or has an unexpected form", why, fix) from error
 
 
 def refuse_files(bad: Sequence[UserError]) -> None:

@@ -102,6 +102,34 @@ def read_text(path: Path, fix: str = "restore the file, or make it again") -> st
         raise UserError(f"{path} is not text in UTF-8", f"byte {error.start} cannot be decoded", fix) from error
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, not UTF-8, or nested too deeply for Python.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def read_json(path: Path, fix: str = "restore the file, or make it again") -> dict[str, Any]:
+    """Return the object of a JSON file.
+
+    Raises:
+        UserError: it is not UTF-8, not JSON, or no object.
+        OSError: it cannot be read.
+    """
+    try:
+        found = parse_json(read_text(path, fix))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON", str(error), fix) from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is not a JSON object", f"it is a {type(found).__name__}", fix)
+    return found
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 file with line feeds or nothing."""
     write_bytes(path, text.encode("utf-8"))

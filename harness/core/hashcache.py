@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 import uuid
@@ -12,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from harness.core.errors import UserError
-from harness.core.files import write_json
+from harness.core.files import parse_json, write_json
 from harness.core.identity import content_key
 from harness.core.locks import lock
 
@@ -66,7 +65,7 @@ def _seal(table: _Table) -> str:
 
 def _read(path: Path) -> _Table:
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = parse_json(path.read_text(encoding="utf-8"))
         table = kept["hashes"]
         whole = kept["seal"] == _seal(table) and all(
             re.fullmatch("[0-9a-f]{64}", value) is not None for _, value in table.values()

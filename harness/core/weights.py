@@ -104,6 +104,8 @@ def check_finite(state: Mapping[str, Tensor], source: object) -> None:
 def load_pretrained(kind: Any, source: str | Path, **options: Any) -> Any:
     """Return ``kind.from_pretrained(source, **options)`` of diffusers or transformers, with every tensor from the file.
 
+    Code that lies beside the weights is never run.
+
     Files of CLIP text encoders come with and without ``text_model.`` before each name: transformers wrote it up to
     5.5 and reads both from 5.6 on; for an older one the prefix is added here.
 
@@ -113,6 +115,10 @@ def load_pretrained(kind: Any, source: str | Path, **options: Any) -> Any:
     """
     if kind.__name__ == "CLIPTextModel" and _transformers() < (5, 6):
         options["key_mapping"] = {f"^(?!{re.escape(_TEXT_PREFIX)})": _TEXT_PREFIX}
+    if kind.__module__.startswith("transformers.") and kind.__name__.startswith(
+        "Auto"
+    ):  # would ask whether to run code of the model
+        options["trust_remote_code"] = False
     try:
         # Shapes that differ are reported with the keys; without this option the error may not name them.
         model, info = kind.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, **options)

@@ -108,7 +108,14 @@ def _members(tar: tarfile.TarFile, where: str) -> dict[str, tarfile.TarInfo]:
     listed = [(PurePosixPath(info.name), info) for info in tar]
     named = dict(listed)
     found: dict[str, tarfile.TarInfo] = {}
+    length = tar.fileobj.seek(0, os.SEEK_END) if tar.fileobj else 0
     for name, info in listed:
+        if info.issparse() or info.offset_data + info.size > length:
+            raise UserError(
+                f"{where} is damaged, or packed in a way that is not read",
+                f"{name} declares {info.size:,} bytes, which do not lie in the archive",
+                "fetch it again, or pack it again from the unpacked files (without tar's --sparse)",
+            )
         if not (info.isfile() or info.islnk() or info.issym()) or not all(map(visible, name.parts)):
             continue
         if name.as_posix() in found:

@@ -9,8 +9,8 @@ from harness.core.errors import UserError
 from harness.images.entries import LABEL_KEYS
 
 _CARD = "README.md"
-_COLUMN = re.compile(r"\s*- name: (\S+)\s*")
-_LABEL = re.compile(r"\s+['\"]?(\d+)['\"]?: (.+?)\s*")
+_COLUMN = re.compile(r"\s*- name: (\S+)")
+_LABEL = re.compile(r"\s+['\"]?(\d{1,9})['\"]?: (.+)")
 
 
 def card_names(base: Path, root: Path) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def _stated(path: Path) -> set[tuple[str, ...]]:
     """
     head = path.read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0] if path.is_file() else ""
     column, names, found = "", list[str](), set[tuple[str, ...]]()
-    for line in head.splitlines() if head.startswith("---") else ():
+    for line in map(str.rstrip, head.splitlines() if head.startswith("---") else ()):
         named, label = _COLUMN.fullmatch(line), _LABEL.fullmatch(line)
         if label and column in LABEL_KEYS and int(label[1]) == len(names):
             names.append(_unquoted(label[2]))

@@ -6,7 +6,6 @@ centre crop of the data set at a size above the training resolution is what the 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +17,9 @@ from typing import ClassVar, Protocol
 import numpy as np
 from PIL import Image
 
-from harness.core.errors import DataMissing, UserError
-from harness.core.files import atomic_file, explain_full_disk, write_json
+from harness.core.errors import DataMissing, UserError, refuse_malformed
+from harness.core.files import atomic_file, explain_full_disk, parse_json, write_json
+from harness.core.intact import read_array
 from harness.images.decode import decode
 from harness.images.folder import check_classes
 from harness.images.shards import ShardReader
@@ -184,15 +184,20 @@ class TrainingCopy:
 
         Raises:
             DataMissing: The folder holds no finished copy.
-            UserError: A file is shorter or longer than the copy's description says.
+            UserError: A file is shorter or longer than the copy's description says, or none of a training copy.
         """
+        with refuse_malformed(folder, f"delete {folder} and start the same command again"):
+            return cls._opened(folder)
+
+    @classmethod
+    def _opened(cls, folder: Path) -> TrainingCopy:
         if not (folder / "copy.json").is_file():
             raise DataMissing(
                 f"{folder} holds no finished training copy",
                 "copy.json is not there",
                 "start the same command again; a begun copy is continued",
             )
-        spec = json.loads((folder / "copy.json").read_text(encoding="utf-8"))
+        spec = parse_json((folder / "copy.json").read_text(encoding="utf-8"))
         shape = (spec["n"], spec["size"], spec["size"], 3)
         path = folder / "images.npy"
         expected, found = len(_header(shape)) + int(np.prod(shape)), path.stat().st_size
@@ -202,9 +207,9 @@ class TrainingCopy:
                 f"it has {found} bytes instead of {expected}",
                 f"delete {folder} and start the same command again",
             )
-        images = np.load(path, mmap_mode="r")
-        labels = np.load(folder / "labels.npy")
-        classes = tuple(json.loads((folder / "classes.json").read_text(encoding="utf-8")))
+        images = read_array(path, mmap=True)
+        labels = read_array(folder / "labels.npy")
+        classes = tuple(parse_json((folder / "classes.json").read_text(encoding="utf-8")))
         if images.shape != shape or labels.shape != shape[:1]:
             raise UserError(
                 f"{folder} is not one training copy",
@@ -237,7 +242,7 @@ def _resume(folder: Path, images: Path, spec: dict[str, object]) -> int:
         (folder / "copy.json").unlink(missing_ok=True)
         return 0
     try:
-        state = json.loads(mark.read_text(encoding="utf-8"))
+        state = parse_json(mark.read_text(encoding="utf-8"))
         done = int(state.pop("done"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{mark} cannot be read", repr(error), f"delete {folder} and start again") from error

@@ -9,8 +9,9 @@
 * CMYK and YCCK are converted as Pillow does, without colour profiles.
 * An animation gives its first frame.
 * The EXIF orientation is not applied: the public evaluations and training recipes read pixels as stored.
-* A file that declares more than twice ``PIL.Image.MAX_IMAGE_PIXELS`` (about 179 million pixels) is refused before
-  anything is decoded.
+* A file that declares more than 89,478,485 pixels, from which on Pillow warns, is refused before anything is decoded.
+* What the bytes are decides, not the name, among the formats that Pillow decodes itself: JPEG, PNG, GIF, WebP, BMP, TIFF,
+  PPM. Others are refused; some would start a program, as PostScript does.
 
 COCO and ADE20K are the exception: the toolboxes (mmdet, mmseg) open their pictures with OpenCV, as the public protocols
 do. OpenCV applies the EXIF orientation and completes truncated JPEG files; ``suites.perception.pictures`` checks
@@ -32,12 +33,15 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from harness.core.errors import DataMissing, UserError
+from harness.core.limits import refuse_pixels
 
 T = TypeVar("T")
 _UNDECODABLE = (
     OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error, zlib.error, Image.DecompressionBombError
 )  # fmt: skip
 """What decoding a file from elsewhere may raise."""
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM")
+"""Pillow's names of the formats that are decoded."""
 _JPEG_END = b"\xff\xd9"
 _FIX = "fetch this file of the data set again, or make the data set again"
 
@@ -79,7 +83,7 @@ def open_picture(content: bytes | Path, name: str = "", *, complete: bool = Fals
     name = name or str(content)
     encoded = _read(content, name) if isinstance(content, Path) else content
     try:
-        image: Image.Image = Image.open(io.BytesIO(encoded))
+        image = _opened(io.BytesIO(encoded), name)
         truncated = _load(image)
         if truncated:
             if not complete:
@@ -139,10 +143,21 @@ def _read(path: Path, name: str) -> bytes:
 
 def _raw(path: Path, use: Callable[[Image.Image], T]) -> T:
     try:
-        with Image.open(path) as image:
+        with _opened(path, str(path)) as image:
             return use(image)
     except _UNDECODABLE as error:
         raise _unreadable(str(path), _why(error)) from error
+
+
+def _opened(source: Path | io.BytesIO, name: str) -> Image.Image:
+    """Open a picture of a known format and size; nothing is decoded yet.
+
+    Raises:
+        UserError: it declares too many pixels.
+    """
+    image: Image.Image = Image.open(source, formats=FORMATS)
+    refuse_pixels(name, *image.size)
+    return image
 
 
 def _load(image: Image.Image) -> str:
@@ -158,7 +173,7 @@ def _completed(image: Image.Image, encoded: bytes) -> Image.Image:
     """Return what a truncated file still holds: a JPEG ended early on purpose, of others the part decoded so far."""
     if image.format == "JPEG":
         with suppress(*_UNDECODABLE):
-            ended: Image.Image = Image.open(io.BytesIO(encoded + _JPEG_END))
+            ended: Image.Image = Image.open(io.BytesIO(encoded + _JPEG_END), formats=FORMATS)
             ended.load()
             return ended
     image.tile = []  # type: ignore[attr-defined]  # nothing is left to decode: load() hands out what is there

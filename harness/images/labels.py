@@ -27,6 +27,10 @@ class Label:
     """Number that stands beside a class id."""
 
 
+_DIGITS = 18
+"""Longer numbers count no class."""
+
+
 def is_wnid(text: str) -> bool:
     """Return whether a text is one of ImageNet's class ids."""
     return WNID.fullmatch(text) is not None
@@ -34,7 +38,7 @@ def is_wnid(text: str) -> bool:
 
 def is_number(text: str) -> bool:
     """Return whether a text is a number that may count a class."""
-    return text.isascii() and text.isdigit()
+    return text.isascii() and text.isdigit() and len(text) <= _DIGITS
 
 
 def decide(statements: Iterable[str]) -> Label:

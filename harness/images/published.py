@@ -22,7 +22,7 @@ from harness.images.entries import Entry
 from harness.images.folder import check_parts, explain_parts, image_folder, read_file
 from harness.images.labels import class_ids_beside, with_class_ids
 from harness.images.parts import TRAINING, check_images, part_of_file, part_of_folder, take_part
-from harness.images.tables import has_images, image_column, label_names, open_parquet, table_entries
+from harness.images.tables import has_images, image_column, label_names, open_parquet, refuse_damaged, table_entries
 
 _FIX = "give the folder that holds class folders, .tar shards or .parquet files (of the training images)"
 _OF = re.compile(r"(.*?)-(\d{5})-of-(\d{5})(\.\w+)")
@@ -297,12 +297,8 @@ class EntryReader:
             key = (str(path), group)
             if self._group is None or self._group[0] != key:
                 column = image_column(path)
-                try:
+                with refuse_damaged(path, f"row group {group} cannot be read"):
                     values = file.read_row_group(group, columns=[column]).column(column).to_pylist()
-                except (OSError, ValueError) as error:
-                    raise UserError(
-                        f"{path} is damaged", f"row group {group} cannot be read", "fetch it again"
-                    ) from error
                 self._group = (key, [each["bytes"] if isinstance(each, dict) else each for each in values])
             return self._group[1][row - (ends[group - 1] if group else 0)]
 

@@ -7,14 +7,15 @@ import io
 import json
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 from PIL import Image
 
 from harness.core.errors import DataMissing, UserError
-from harness.core.files import atomic_file
+from harness.core.files import atomic_file, parse_json
 from harness.images.decode import decode
 
 _BLOCK = 512
@@ -136,14 +137,14 @@ def iterate_rows(path: Path) -> Iterator[ImageRow]:
     """Read manifest rows one after another; errors as ``read_rows``."""
     if not path.is_file():
         raise _absent(path)
-    names = {field.name for field in fields(ImageRow)}
+    kinds = get_type_hints(ImageRow)
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:
-                record = json.loads(line)
+                record = parse_json(line)
             except ValueError as error:  # neither JSON nor UTF-8
                 raise _broken(path, f"line {number} is not JSON: {error}") from error
-            if not isinstance(record, dict) or set(record) != names:
+            if not isinstance(record, dict) or {name: type(value) for name, value in record.items()} != kinds:
                 raise _broken(path, f"line {number} is not a manifest row")
             yield ImageRow(**record)
 

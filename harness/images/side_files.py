@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
 from harness.core.errors import UserError
+from harness.core.files import parse_json
 from harness.core.tree import archive_suffix, is_image
 from harness.images.entries import LABEL_KEYS
 from harness.images.labels import UNLABELLED, Label, decide, disagree, is_number, is_wnid
@@ -117,7 +118,7 @@ def _unlabelled(where: str, keys: Mapping[str, None], other: Mapping[str, str]) 
 
 def _facts(text: str) -> dict[str, object]:
     try:
-        facts = json.loads(text)
+        facts = parse_json(text)
     except json.JSONDecodeError:
         return {}
     return facts if isinstance(facts, dict) else {}

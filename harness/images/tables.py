@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import UserError
+from harness.core.errors import UserError, first_line
+from harness.core.files import parse_json
+from harness.core.limits import refuse_expansion
 from harness.images.entries import LABEL_KEYS, Entry
 from harness.images.labels import UNLABELLED, decide, disagree, is_number, is_wnid
 from harness.images.parts import part_of_facts, part_of_file, tells_part
@@ -64,8 +66,9 @@ def _label_columns(path: Path) -> list[str]:
         for name, kind in kinds.items()
         if name not in known and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
     ]
-    first = next(file.iter_batches(_PEEK, columns=texts), None) if texts else None
-    rows = first.to_pydict() if first is not None else {}
+    with refuse_damaged(path, "its first rows cannot be read"):
+        first = next(file.iter_batches(_PEEK, columns=texts), None) if texts else None
+        rows = first.to_pydict() if first is not None else {}
     found = [*known, *(name for name in texts if _are_wnids(rows.get(name, ())))]
     return found or [_refuse_columns(path)]
 
@@ -105,7 +108,7 @@ def _check_agree(path: Path, columns: tuple[str, str], one: Sequence[str], other
 def label_names(path: Path) -> tuple[str, ...]:
     """Return the names of labels 0, 1, ... that a file of the hub states in its schema's metadata; empty where none."""
     try:
-        facts = json.loads((open_parquet(path).schema_arrow.metadata or {})[b"huggingface"])
+        facts = parse_json((open_parquet(path).schema_arrow.metadata or {})[b"huggingface"])
         features = facts["info"]["features"]
         named = (features[key]["names"] for key in LABEL_KEYS if "names" in (features.get(key) or {}))
         return tuple(map(str, next(names for names in named if isinstance(names, list))))
@@ -140,10 +143,43 @@ def open_parquet(path: Path) -> Any:
     """
     import pyarrow.parquet as parquet
 
+    with refuse_damaged(path, "it is not a whole parquet file"):
+        file = parquet.ParquetFile(path)
+        _refuse_declared(path, file.metadata)
+        _ = file.schema_arrow  # types that are not read show here
+    return file
+
+
+@contextmanager
+def refuse_damaged(path: Path, what: str) -> Iterator[None]:
+    """Turn the errors of pyarrow into one that names the file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    import pyarrow as pa
+
     try:
-        return parquet.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a parquet file", str(error).splitlines()[0], "fetch it again") from error
+        yield
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise UserError(f"{path} is damaged", f"{what}: {first_line(error)}", "fetch it again") from error
+
+
+def _refuse_declared(path: Path, metadata: Any) -> None:
+    """Refuse a file whose metadata declare sizes that it cannot hold.
+
+    Raises:
+        UserError: a row group would grow too much, or there are more rows than bytes.
+    """
+    size = path.stat().st_size
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    counts = [group.num_rows for group in groups]
+    if sum(counts) != metadata.num_rows or min(counts, default=0) < 0 or metadata.num_rows > size:
+        raise UserError(
+            f"{path} is damaged", f"its {size:,} bytes declare {metadata.num_rows:,} rows", "fetch it again"
+        )
+    for group in groups:
+        refuse_expansion(path, group.total_byte_size, size)
 
 
 def _column(path: Path, column: str) -> list[Any]:
@@ -152,10 +188,8 @@ def _column(path: Path, column: str) -> list[Any]:
     Raises:
         UserError: it cannot be read.
     """
-    try:
+    with refuse_damaged(path, f"column {column} cannot be read"):
         values = open_parquet(path).read(columns=[column]).column(0).to_pylist()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged", f"column {column} cannot be read", "fetch it again") from error
     key = column.rpartition(".")[2]
     return [value.get(key) if isinstance(value, dict) else value for value in values]
 

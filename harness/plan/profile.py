@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from harness.core.errors import UserError
+from harness.core.errors import UserError, first_line
 from harness.core.files import read_text
 from harness.core.names import did_you_mean
 from harness.core.settings import Settings, settings_error
@@ -147,8 +147,8 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
         )
     try:
         return tomllib.loads(text), f"profile {name}"
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"profile {name} is not TOML", str(error), "correct the file") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"profile {name} is not TOML", first_line(error), "correct the file") from error
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -164,7 +164,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         )
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return key, value
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.backbones.baseline import FILE, Baseline, BaselineClassifier
-from harness.core.files import write_json, write_text
+from harness.core.files import parse_json, write_json, write_text
 from harness.plugins.context import Context, shared
 from harness.store.data import CHECKPOINT
 
@@ -48,7 +48,7 @@ def open_images(ctx: Context, role: str = "dataset") -> Any:
     if shards:
         return ShardSource(shards, ctx.classes.ids)
     origin = dataset.json("source.json")
-    rows = [json.loads(line) for line in dataset.path(INDEX).read_text(encoding="utf-8").splitlines()]
+    rows = [parse_json(line) for line in dataset.path(INDEX).read_text(encoding="utf-8").splitlines()]
     if "parts" in origin:
         return MixedSource({part: open_images(ctx, f"{role}/{inner}") for part, inner in origin["parts"].items()}, rows)
     if "layout" in origin:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from harness.backbones.preprocessing import BACKBONE, NAMES
 from harness.core.code import load_attribute
 from harness.core.errors import UserError
+from harness.core.files import parse_json
+from harness.core.places import without_places
 from harness.plugins.registry import Inspector, first_known
 from harness.run.scoring import MEASURED, Measured, artifacts
 from harness.store.artifacts import Artifact, read_manifest
@@ -41,7 +42,9 @@ def measured_with(ctx: Context, suite: Suite, inputs: Mapping[str, str]) -> Meas
         facts["precision"] = suite.precision
     store = ctx.out.parent.parent
     notes = (*facts.get("warnings", ()), *ctx.params.get("warnings", ()), *model_notes(store, inputs))
-    return Measured(facts and _network(facts), notes, tuple(findings(ctx, suite)))
+    places = {ctx.sources[name].root: name for name in ctx.cell.data}
+    told = (tuple(without_places(line, places) for line in lines) for lines in (notes, findings(ctx, suite)))
+    return Measured(facts and _network(facts), *told)
 
 
 def findings(ctx: Context, suite: Suite) -> Iterator[str]:
@@ -78,7 +81,7 @@ def found_in(store: Store, plan: Plan) -> list[str]:
             with suppress(
                 ValueError, KeyError, TypeError
             ):  # a damaged file is named by whoever reads the record beside it
-                lines |= dict.fromkeys(Measured.from_json(json.loads(path.read_text(encoding="utf-8"))).findings)
+                lines |= dict.fromkeys(Measured.from_json(parse_json(path.read_text(encoding="utf-8"))).findings)
     return list(lines)
 
 

@@ -10,7 +10,6 @@ system. On Linux the kernel also kills the ranks when the agent dies.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.core.files import parse_json
 from harness.core.offline import offline, refuse_network
 from harness.run.ranks import JOB, answer_file, end_with_input
 from harness.run.stall import Watch
@@ -82,7 +82,7 @@ def failure_answer(folder: Path, codes: Mapping[int, int], devices: int) -> dict
 
 def _answer(folder: Path, rank: int) -> dict[str, Any] | None:
     path = answer_file(folder, rank)
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    return dict(parse_json(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
 def _main() -> int:
@@ -92,7 +92,7 @@ def _main() -> int:
     if not line:
         return 1
     end_with_input(folder)
-    raw = json.loads(line)
+    raw = parse_json(line)
     if raw.get("offline") or offline():
         refuse_network()
     redirect(Path(raw["log"]))

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.core.files import write_json
+from harness.core.files import parse_json, write_json
 from harness.core.locks import lock
 from harness.run.executor import Event
 from harness.run.processes import LAUNCHER, WORKER, ended, spawn
@@ -117,8 +117,9 @@ def events_file(path: Path) -> Path:
 def _parsed(lines: Sequence[bytes]) -> Iterator[tuple[int, Event]]:
     for line in lines:
         with contextlib.suppress(ValueError, TypeError, KeyError):  # the rest of a line whose writer was killed
-            raw = json.loads(line)
-            yield int(raw["task"]), raw
+            raw = parse_json(line)
+            if isinstance(raw["event"], str):
+                yield int(raw["task"]), raw
 
 
 def answers(path: Path) -> dict[int, Event]:
@@ -153,7 +154,7 @@ class Runner:
             self.finished.set()
 
     def _run(self) -> None:
-        file = json.loads(self.path.read_text(encoding="utf-8"))
+        file = parse_json(self.path.read_text(encoding="utf-8"))
         known = answers(self.path)
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # of this thread: workers inherit it, see ``pause_on``
         with events_file(self.path).open("a", encoding="utf-8") as self._events:
@@ -209,7 +210,7 @@ class Runner:
             process.stdin.write(json.dumps(message) + "\n")
             process.stdin.flush()
         for line in process.stdout:
-            event = json.loads(line)
+            event = parse_json(line)
             if event["event"] == "paused":
                 return None
             if event["event"] in ANSWERS:

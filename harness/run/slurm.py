@@ -10,7 +10,6 @@ The submitting process may die: jobs go on, and the next run in the store finds 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import socket
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from harness.core.errors import UserError
-from harness.core.files import remove_tree, write_json
+from harness.core.files import parse_json, remove_tree, write_json
 from harness.core.locks import lock
 from harness.core.settings import Settings as SettingsModel
 from harness.run.executor import Event, Executor
@@ -373,7 +372,7 @@ def _outside_of_jobs() -> Iterator[None]:
 def _facts(batch: Path) -> dict[str, Any] | None:
     """Return what was submitted as a batch; None if its submission had not begun."""
     try:
-        found: dict[str, Any] = json.loads((batch / "batch.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = parse_json((batch / "batch.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found

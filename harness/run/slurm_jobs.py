@@ -27,13 +27,18 @@ _HELD = ("JobHeld", "JobHoldMaxRequeue", "launch failed requeued held", "BadCons
 """Reasons for which a job waits until somebody does something."""
 
 
+def _word() -> Any:
+    """Return a field for a word of a job script: nothing in it may end its line or begin a command of the shell."""
+    return Field(default=None, pattern=r"""^[^\s'"`$;\\\x00-\x1f]*$""")
+
+
 class JobSettings(Settings):
     """What a job asks Slurm for; of a task on several devices, for each device. None: as the table ``[slurm]`` says."""
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
+    partition: str | None = _word()
+    account: str | None = _word()
+    qos: str | None = _word()
+    constraint: str | None = _word()
     gpus: int | None = Field(default=None, ge=0)
     """GPUs of a device: 1, or 0 on a cluster of CPUs."""
     cpus: int | None = Field(default=None, ge=1)
@@ -51,7 +56,7 @@ class SlurmSettings(JobSettings):
     memory_gb: float = Field(default=16.0, gt=0)
     minutes: int = Field(default=240, ge=1)
     setup: tuple[str, ...] = ()
-    """Lines of shell before the work (``module load cuda``)."""
+    """Lines of shell before the work (``module load cuda``); they run as they stand."""
     array_limit: int = Field(default=64, ge=1)
     """Jobs of one array that run at once."""
     job_minutes: float = Field(default=30.0, gt=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
@@ -12,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.core.errors import UserError
+from harness.core.errors import UserError, refuse_malformed
+from harness.core.files import parse_json
 from harness.store.housekeeping import in_use
 
 FILE = "status.json"
@@ -63,15 +63,16 @@ def read_status(store: Path, now: float | None = None) -> RunStatus | None:
     """
     path = store / FILE
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = parse_json(path.read_text(encoding="utf-8"))
         if not {"total", "done", "failed", "cells"} <= facts.keys():
             raise ValueError("fields are missing")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path} cannot be read", str(error), "delete it; the next run writes it again") from error
-    age = None if "updated" not in facts else seconds_since(float(facts["updated"]), now)
-    verdict, reason = _verdict(facts, age)
+    with refuse_malformed(path, "delete it; the next run writes it again"):
+        age = None if "updated" not in facts else seconds_since(float(facts["updated"]), now)
+        verdict, reason = _verdict(facts, age)
     return RunStatus(facts, verdict, reason, age)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.core.errors import UserError
+from harness.core.files import parse_json
+from harness.core.intact import ZIP_ERRORS
 from harness.core.lazy import LazyModule
+from harness.core.limits import refuse_zip
 from harness.stats.difference import Units
 from harness.stats.sound_units import unfit_ids
 
@@ -23,8 +24,6 @@ else:
     np = LazyModule("numpy")
 
 PACK_SCHEMA = 1
-_END, _ENTRY, _LOCAL = struct.Struct("<4s4H2LH"), struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s5H3L2H")
-"""Of a zip archive: its end, an entry of its directory, what stands before a file (PKWARE APPNOTE 4.3)."""
 
 
 def pack(units: Mapping[str, Sequence[Units]]) -> bytes:
@@ -72,8 +71,8 @@ def unpack(content: bytes, source: str) -> dict[str, tuple[Units, ...]]:
         UserError: the bytes are damaged or of an unknown schema.
     """
     try:
-        data = _arrays(content)
-        header = json.loads(bytes(data["header"]).decode())
+        data = _arrays(content, source)
+        header = parse_json(bytes(data["header"]).decode())
         if header["schema"] != PACK_SCHEMA:
             raise ValueError(f"schema {header['schema']}, this version reads {PACK_SCHEMA}")
         found: dict[str, list[Units]] = {}
@@ -83,7 +82,7 @@ def unpack(content: bytes, source: str) -> dict[str, tuple[Units, ...]]:
                 data[f"f{number}"].astype(np.float64), float(one["scale"]),
             )  # fmt: skip
             found.setdefault(one["owner"], []).append(made)
-    except (ValueError, KeyError, OSError, EOFError, TypeError, AttributeError, zlib.error) as error:
+    except (*ZIP_ERRORS, KeyError, TypeError, AttributeError, MemoryError) as error:
         raise UserError(f"{source} is damaged", f"{type(error).__name__}: {error}", "make it again") from error
     return {owner: tuple(parts) for owner, parts in found.items()}
 
@@ -106,46 +105,16 @@ def _kept_strata(content: bytes, kind: str) -> npt.NDArray[np.int64]:
     return strata
 
 
-def _arrays(content: bytes) -> dict[str, npt.NDArray[np.generic]]:
+def _arrays(content: bytes, source: str) -> dict[str, npt.NDArray[np.generic]]:
     """Return the arrays of an npz file; several times faster than ``np.load``, which parses each header anew.
 
     Raises:
         ValueError: an array is damaged.
+        UserError: the file declares sizes that are not unpacked.
     """
-    return {name.removesuffix(".npy"): _array(raw) for name, raw in _members(content)}
-
-
-def _members(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of a zip archive without a comment; ``zipfile`` takes three times as long for small ones.
-
-    Raises:
-        ValueError: the archive is damaged, or of a kind that ``pack`` does not write.
-    """
-    _, _, _, _, count, _, place, comment = _unpacked(_END, content, len(content) - _END.size, b"PK\5\6")
-    if comment:
-        raise ValueError("an archive with a comment")
-    for _ in range(count):
-        (_, _, _, _, method, _, _, crc, packed, size, named, extra, noted, _, _, _, start) = _unpacked(
-            _ENTRY, content, place, b"PK\1\2"
-        )
-        local = _unpacked(_LOCAL, content, start, b"PK\3\4")
-        begin = start + _LOCAL.size + local[-2] + local[-1]
-        raw = content[begin : begin + packed]
-        if method == zipfile.ZIP_DEFLATED:
-            raw = zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, size + 1)
-        elif method != zipfile.ZIP_STORED:
-            raise ValueError(f"unknown compression {method}")
-        if len(raw) != size or zlib.crc32(raw) != crc:
-            raise ValueError("an array is damaged")
-        name = place + _ENTRY.size
-        yield content[name : name + named].decode(), raw
-        place = name + named + extra + noted
-
-
-def _unpacked(form: struct.Struct, content: bytes, place: int, begins: bytes) -> tuple[Any, ...]:
-    if content[max(place, 0) : max(place, 0) + 4] != begins or place + form.size > len(content):
-        raise ValueError("no archive of arrays, or one that was cut off")
-    return form.unpack_from(content, place)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        refuse_zip(archive, source, len(content))
+        return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
 
 
 def _array(raw: bytes) -> npt.NDArray[np.generic]:

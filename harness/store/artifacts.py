@@ -11,7 +11,6 @@ that differ from the manifest).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import Any, Literal
 from harness.core.code import comparable
 from harness.core.cost import carry_over
 from harness.core.errors import CorruptArtifact
-from harness.core.files import remove_tree, write_json
+from harness.core.files import parse_json, remove_tree, write_json
 from harness.core.identity import content_key, file_sha256
 from harness.core.seals import edited, with_seal
 from harness.store.cells import Cell
@@ -81,7 +80,7 @@ class Artifact:
 
     def json(self, name: str) -> Any:
         """Return the content of a JSON file."""
-        return json.loads(self.path(name).read_text(encoding="utf-8"))
+        return parse_json(self.path(name).read_text(encoding="utf-8"))
 
     def verify(self) -> None:
         """Check every file.
@@ -232,13 +231,17 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = parse_json(path.read_text(encoding="utf-8"))
         if not {"key", "spec", "files", "fingerprint"} <= manifest.keys():
             raise ValueError("fields are missing")
+        if not all(
+            type(entry["bytes"]) is int and type(entry["sha256"]) is str for entry in manifest["files"].values()
+        ):
+            raise ValueError("its list of files has another form")
         why = edited(manifest)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise _corrupt(folder, f"its manifest cannot be read: {error}") from error
     if why:
         raise _corrupt(folder, why)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -12,7 +11,7 @@ from typing import Any, cast
 
 from harness.core.code import code_hash, load_attribute
 from harness.core.errors import DataMissing, UserError
-from harness.core.files import write_text
+from harness.core.files import parse_json, write_text
 from harness.core.fingerprints import Fingerprints
 from harness.core.identity import canonical_json
 from harness.core.locks import lock
@@ -46,7 +45,7 @@ def load_card(location: str) -> dict[str, Any]:
     if not location:
         return {}
     try:
-        card = json.loads(location if location.lstrip().startswith("{") else read_resource(location))
+        card = parse_json(location if location.lstrip().startswith("{") else read_resource(location))
     except ValueError as error:
         raise UserError(f"dataset card {location} is not JSON", str(error), "correct the file") from error
     if not isinstance(card, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -13,7 +12,7 @@ from stat import S_ISDIR
 from typing import Any, Literal
 
 from harness.core.errors import CorruptArtifact, UserError
-from harness.core.files import remove_tree
+from harness.core.files import parse_json, remove_tree
 from harness.core.locks import lock
 from harness.store.artifacts import ASIDE, read_manifest
 from harness.store.cells import KINDS
@@ -190,7 +189,7 @@ def _inputs(folder: Path) -> set[str]:
     manifest = _manifest(folder)
     keys = set(manifest["spec"].get("inputs", {}).values()) if manifest else set()
     with suppress(OSError, ValueError, AttributeError):
-        keys |= set(json.loads((folder / RECORD).read_text(encoding="utf-8")).get("inputs", {}).values())
+        keys |= set(parse_json((folder / RECORD).read_text(encoding="utf-8")).get("inputs", {}).values())
     return {str(key)[:16] for key in keys}
 
 

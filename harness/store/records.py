@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from itertools import product
+from typing import Any, Literal, TypeVar, get_args
 
 from harness.core.errors import UserError
+from harness.core.fields import wrong_field
+from harness.core.files import parse_json
 from harness.stats.estimate import Estimate
 
 SCHEMA = 3
@@ -16,6 +19,8 @@ companions a value is read with; all of them are empty in older records."""
 READABLE = (1, 2, 3)
 
 Better = Literal["higher", "lower", "neither"]
+Role = Literal["primary", "secondary", "companion"]
+Unit = Literal["fraction", "points", "ratio"]
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,9 @@ class Metric:
     """Column id, unique within the suite: ``dtd``, ``TI``."""
     estimate: Estimate
     """Value with interval; fractions for unit ``fraction``, points for unit ``points``."""
-    unit: Literal["fraction", "points", "ratio"] = "fraction"
+    unit: Unit = "fraction"
     better: Better = "higher"
-    role: Literal["primary", "secondary", "companion"] = "primary"
+    role: Role = "primary"
     """Primary metrics are columns of the board, secondary ones columns of its further views, never ranked or gated; companions are
     kept in the record and shown one line each."""
     group: str = ""
@@ -142,7 +147,7 @@ class Record:
             UserError: not JSON, a field is missing, or a schema this version does not know.
         """
         try:
-            raw = json.loads(text)
+            raw = parse_json(text)
             if raw["schema"] not in READABLE:
                 raise UserError(
                     f"{source} has schema {raw['schema']}",
@@ -161,20 +166,48 @@ class Record:
 def _record(raw: dict[str, Any]) -> Record:
     subject = raw["subject"] | {"information": tuple(raw["subject"]["information"])}
     metrics = tuple(_metric(metric) for metric in raw["metrics"])
-    return Record(
+    found = Record(
         **(
             raw
             | {
                 "subject": Subject(**subject),
                 "metrics": metrics,
-                "checks": tuple(Check(**c) for c in raw["checks"]),
+                "checks": tuple(_typed(Check(**c)) for c in raw["checks"]),
                 "comparability": Comparability(**raw["comparability"]),
                 "notes": tuple(raw["notes"]),
                 "findings": tuple(raw.get("findings", ())),
             }
         )
     )
+    for part in (found, found.subject, found.comparability):
+        if why := wrong_field(part):
+            raise TypeError(why)
+    return found
 
 
 def _metric(raw: dict[str, Any]) -> Metric:
-    return Metric(**(raw | {"estimate": Estimate(**raw["estimate"]), "beside": tuple(raw.get("beside", ()))}))
+    estimate = _typed(Estimate(**raw["estimate"]))
+    found = _typed(Metric(**(raw | {"estimate": estimate, "beside": tuple(raw.get("beside", ()))})))
+    if (found.unit, found.better, found.role) not in _WORDS:
+        raise ValueError(f"a metric with unit {found.unit!r}, better {found.better!r} and role {found.role!r}")
+    return found
+
+
+_WORDS = frozenset(product(*(get_args(kind) for kind in (Unit, Better, Role))))
+_SOUND: set[tuple[type, ...]] = set()
+"""Classes with types of their fields that were compared with the annotations: a store has thousands of equal metrics."""
+T = TypeVar("T", Metric, Estimate, Check)
+
+
+def _typed(part: T) -> T:
+    """Return a part of a record once its fields have the types that they should.
+
+    Raises:
+        TypeError: one has another.
+    """
+    kinds = (type(part), *map(type, vars(part).values()))
+    if kinds not in _SOUND:
+        if why := wrong_field(part):
+            raise TypeError(f"{type(part).__name__}: {why}")
+        _SOUND.add(kinds)
+    return part

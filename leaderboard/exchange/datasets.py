@@ -15,6 +15,7 @@ from typing import Any
 from harness.core.classes import SHIPPED, load_classes
 from harness.core.cost import Cost, read_cost
 from harness.core.errors import DataMissing, UserError
+from harness.core.files import parse_json
 from harness.core.identity import file_sha256
 from harness.core.names import did_you_mean
 from harness.core.seals import edited
@@ -121,7 +122,7 @@ class Dataset:
         """Return what the list of images says, from one pass over it."""
         found, ids = Count(), tuple(self.names)
         with self.checked(INDEX).open(encoding="utf-8") as lines:
-            for row in map(json.loads, lines):
+            for row in map(parse_json, lines):
                 index = row["class_index"]
                 found.classes[row.get("wnid") or (ids[index] if index < len(ids) else str(index))] += 1
                 found.bytes += row.get("bytes", 0)
@@ -197,7 +198,7 @@ def fit_of(store: Path, dataset: Dataset) -> dict[str, Any] | None:
 
 def _manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = dict(json.loads(path.read_text(encoding="utf-8")))
+        manifest = dict(parse_json(path.read_text(encoding="utf-8")))
         why = edited(manifest)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"{type(error).__name__}: {error}"

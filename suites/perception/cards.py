@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from harness.api import IMAGE_SUFFIXES, DataMissing, Settings, UserError, list_files, list_folders, unpacking_command
+from harness.api import (
+    IMAGE_SUFFIXES,
+    DataMissing,
+    Settings,
+    UserError,
+    list_files,
+    list_folders,
+    parse_json,
+    refuse_malformed,
+    unpacking_command,
+)
 
 COCO_GAPS = frozenset((12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
 COCO_IDS = tuple(i for i in range(1, 91) if i not in COCO_GAPS)
@@ -121,8 +130,13 @@ def settle_ade(root: Path) -> Path:
 def read_coco(root: Path, relative: str) -> dict[str, Any]:
     """Read one COCO annotation file."""
     path = require(root / relative, "COCO")
+    with refuse_malformed(path, "download it again"):
+        return _checked(path)
+
+
+def _checked(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = parse_json(path.read_text())
     except ValueError as error:
         raise UserError("a COCO annotation file is not JSON", f"{path}: {error}", "download it again") from error
     missing = [key for key in ("images", "annotations", "categories") if key not in content]

@@ -29,6 +29,7 @@ def check_pictures(paths: Sequence[Path], what: str) -> tuple[Path, ...]:
         UserError: A file is empty, of another kind, or a PNG file that ends early.
     """
     states = [(path, _state(path)) for path in paths]
+    _refuse_sizes([path for path, state in states if state in ("", "ends early")])
     _refuse([path for path, state in states if state == "is missing"], len(paths), what, "missing", DataMissing)
     broken = [path for path, state in states if state not in ("", "ends early")]
     broken += [path for path, state in states if state == "ends early" and path.suffix == ".png"]
@@ -69,6 +70,18 @@ def check_label_values(labels: Sequence[Path], classes: int, what: str) -> None:
 
     beyond = [path for path in labels if int(read_indices(path).max()) > classes]
     _refuse(beyond, len(labels), what, f"labels beyond the {classes} classes", UserError)
+
+
+def _refuse_sizes(paths: Sequence[Path]) -> None:
+    """Refuse pictures that declare too many pixels: OpenCV would decode them.
+
+    Raises:
+        UserError: one does, or its header cannot be read.
+    """
+    from harness.api import picture_header
+
+    for path in paths:
+        picture_header(path)
 
 
 def _state(path: Path) -> str:

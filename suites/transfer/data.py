@@ -62,6 +62,10 @@ class LabelledImages:
         return digest.hexdigest()
 
 
+_LONGEST_NAME = 255
+"""Bytes of a file's name."""
+
+
 def read_lines(card: TransferCard, path: Path) -> list[str]:
     """Return the non-empty lines without surrounding white space (CRLF files included).
 
@@ -81,7 +85,25 @@ def read_lines(card: TransferCard, path: Path) -> list[str]:
             f"expected the file {path}, found none",
             "unpack the whole archive of this data set again",
         ) from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    found = [line.strip() for line in text.splitlines() if line.strip()]
+    refuse_names(card, path, found)
+    return found
+
+
+def refuse_names(card: TransferCard, path: Path, names: Sequence[str]) -> None:
+    """Refuse what cannot be part of a path below the data set.
+
+    Raises:
+        UserError: a name is longer than a file system allows, or holds a zero byte.
+    """
+    for name in names:
+        parts = name.split("/")
+        if "\0" in name or max(len(part.encode()) for part in parts) > _LONGEST_NAME:
+            raise UserError(
+                f"{card.name}: {path.name} is damaged",
+                f"{path} lists {name[:60]!r}, no name of a file",
+                "unpack the archive again",
+            )
 
 
 def label_index(card: TransferCard, classes: Sequence[str], names: Sequence[str], source: str) -> IntArray:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 import harness.run.executors
 import harness.run.slurm
@@ -524,3 +525,11 @@ def test_the_executor_of_the_page_makes_the_board_of_a_local_run(harness: Run, p
     assert harness(*arguments, "--store", "there").returncode == 0
     here, there = ((tmp_path / name / "leaderboard.csv").read_bytes() for name in ("here", "there"))
     assert here == there and (tmp_path / "here" / "hosts" / "node1.json").is_file()
+
+
+@pytest.mark.parametrize("word", ["gpu\ntouch x", "gpu queue", "$(touch x)", "`touch x`", "a;b", "it's"])
+def test_words_of_a_job_script_end_no_line_and_begin_no_command(word: str) -> None:
+    for field in ("partition", "account", "qos", "constraint"):
+        with pytest.raises(ValidationError, match="pattern"):
+            SlurmSettings.model_validate({field: word})
+    assert SlurmSettings.model_validate({"constraint": "a100&nvlink|[h100*2]"}).constraint == "a100&nvlink|[h100*2]"

@@ -6,13 +6,12 @@ decoder with modality-adaptive modules. Defaults are the published size.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from harness.api import DataMissing, UserError
+from harness.api import DataMissing, UserError, parse_json, refuse_malformed
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,9 @@ class QAlignConfig:
         return decoder + self.vision.parameters() + self.abstractor.parameters(d)
 
 
+_MOST_LAYERS = 1000
+
+
 def read_config(folder: Path) -> QAlignConfig:
     """Read config.json of a model folder and refuse features that the forward pass here does not have.
 
@@ -113,10 +115,12 @@ def read_config(folder: Path) -> QAlignConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise DataMissing(f"no config.json in {folder}", "the folder is not a Q-ALIGN model", "give the model's folder")
-    try:
-        return parse_config(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as err:
-        raise UserError(f"cannot read {path}", str(err), "restore the published config.json") from err
+    with refuse_malformed(path, "restore the published config.json"):
+        config = parse_config(parse_json(path.read_text(encoding="utf-8")))
+        layers = (config.num_hidden_layers, config.vision.num_hidden_layers, config.abstractor.num_hidden_layers)
+        if not all(0 < number <= _MOST_LAYERS for number in layers):
+            raise ValueError(f"{max(layers)} layers")
+        return config
 
 
 def parse_config(raw: Mapping[str, Any]) -> QAlignConfig:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from generators.diffusion.base import listed_shards, read_json
 from generators.lbgen.quality.levels import (
     BOS_TOKEN_ID,
     CHUNK_AFTER_IMAGE,
@@ -20,10 +20,11 @@ from generators.lbgen.quality.levels import (
 )
 from generators.lbgen.quality.qalign_model import QAlignModel
 from generators.lbgen.quality.qalign_vision import AbstractorAttention
-from harness.api import DataMissing, UserError
+from harness.api import DataMissing, UserError, parse_json
 
 # Old exports store this table, which follows from the config.
 IGNORED_SUFFIX = "rotary_emb.inv_freq"
+_VARINT_BITS = 70
 _SPACE = "\u2581"
 
 
@@ -89,8 +90,7 @@ def find_shards(folder: Path) -> list[Path]:
     ):
         index = folder / index_name
         if index.is_file():
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            shards = [folder / str(name) for name in names]
+            shards = list(listed_shards(index, read_json(index)))
         else:
             shards = sorted(folder.glob(pattern))
         absent = [path.name for path in shards if not path.is_file()]
@@ -174,9 +174,18 @@ def _read_vocabulary(folder: Path) -> dict[int, str]:
         if model.is_file():
             return dict(enumerate(sentencepiece_pieces(model.read_bytes())))
         if table.is_file():
-            vocab = json.loads(table.read_text(encoding="utf-8"))["model"]["vocab"]
+            vocab = parse_json(table.read_text(encoding="utf-8"))["model"]["vocab"]
             return {int(i): str(piece) for piece, i in vocab.items()}
-    except (ValueError, KeyError, IndexError, AttributeError) as err:
+    except (
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        TypeError,
+        StopIteration,
+        RuntimeError,
+        OverflowError,
+    ) as err:
         raise UserError(f"cannot read the vocabulary in {folder}", repr(err), "fetch the tokenizer file again") from err
     raise DataMissing(
         f"no vocabulary in {folder}",
@@ -228,5 +237,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         byte = data[at]
         value |= (byte & 127) << shift
         at, shift = at + 1, shift + 7
+        if shift > _VARINT_BITS:
+            raise ValueError("not a protocol buffer: a number of more than 64 bits")
         if byte < 128:
             return value, at

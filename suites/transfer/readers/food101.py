@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from harness.api import DataMissing, UserError, find_root
+from harness.api import DataMissing, UserError, find_root, parse_json
 from suites.transfer.cards import TransferCard
-from suites.transfer.data import LabelledImages, Part, checked, label_index, read_lines
+from suites.transfer.data import LabelledImages, Part, checked, label_index, read_lines, refuse_names
 
 _PLACES = ("", "food-101", "food101", "food-101/food-101")
 
@@ -38,7 +37,7 @@ def _stems(card: TransferCard, base: Path, name: str) -> list[str]:
             "unpack the archive again",
         )
     try:
-        content = json.loads(table.read_text(encoding="utf-8"))
+        content = parse_json(table.read_text(encoding="utf-8"))
     except ValueError as error:
         raise _damaged(card, table, f"{type(error).__name__}: {error}") from error
     if not isinstance(content, dict):
@@ -48,7 +47,9 @@ def _stems(card: TransferCard, base: Path, name: str) -> list[str]:
             raise _damaged(
                 card, table, f"{name!r} holds {str(stems)[:60]!r}, expected a list such as ['{name}/1005649']"
             )
-    return [stem for _, stems in sorted(content.items()) for stem in stems]
+    found = [stem for _, stems in sorted(content.items()) for stem in stems]
+    refuse_names(card, table, found)
+    return found
 
 
 def _damaged(card: TransferCard, table: Path, why: str) -> UserError:
