@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         write_text,
     )
     from harness.core.identity import content_key, derive_seed, file_sha256
-    from harness.core.limits import refuse_zip
+    from harness.core.limits import TooLarge, refuse_zip
     from harness.core.normalisation import KNOWN as NORMALISATIONS
     from harness.core.resources import local_source, read_resource, resolve_path
     from harness.core.resume import load_state, save_state
@@ -92,7 +92,7 @@ __all__ = [
     "IMAGE_SUFFIXES", "NORMALISATIONS", "PART_FOLDERS", "Artifact", "Check", "ClassList", "ClassifierSpec", "ColumnKind", "Context",
     "CorruptArtifact", "DataMissing", "DataReport", "DerivedInput", "Entry", "EntryReader", "Estimate", "Executor", "FloatArray",
     "FolderSource", "Generator", "GeneratorCard", "Item", "JobFile", "Metric", "ModelReport", "NoSettings", "NotPlanned", "Ranks",
-    "Request", "Resources", "Sample", "Score", "Settings", "Statistic", "Suite", "SuiteCard", "Task", "TrainingFailed", "Units",
+    "Request", "Resources", "Sample", "Score", "Settings", "Statistic", "Suite", "SuiteCard", "Task", "TooLarge", "TrainingFailed", "Units",
     "UserError", "Workload", "atomic_path", "bootstrap", "bootstrap_two_way", "check_finite", "check_state", "class_images", "classifier",
     "content_key", "coverage", "create_open_clip", "decode_image", "decode_sample", "derive_seed", "error_consistency", "file_sha256",
     "find_generator", "find_root", "first_line", "flag_units", "image_folder", "join_ranks", "list_entries", "list_files", "list_folders",
@@ -113,7 +113,7 @@ _HOMES = {
     "harness.core.errors": "CorruptArtifact DataMissing TrainingFailed UserError first_line refuse_files refuse_malformed",
     "harness.core.files": "atomic_path parse_json read_json read_text remove_tree truncate_partial_line write_json write_text",
     "harness.core.identity": "content_key derive_seed file_sha256",
-    "harness.core.limits": "refuse_zip",
+    "harness.core.limits": "TooLarge refuse_zip",
     "harness.core.normalisation": "NORMALISATIONS=KNOWN",
     "harness.core.resources": "local_source read_resource resolve_path",
     "harness.core.resume": "load_state save_state",
