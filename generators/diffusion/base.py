@@ -199,6 +199,11 @@ def part_files(folder: Path, stem: str) -> PartFiles | None:
     return None
 
 
+def _names_a_file(name: str) -> bool:
+    encoded = name.encode(errors="replace")
+    return Path(name).name == name and "\0" not in name and encoded.decode() == name and len(encoded) <= _LONGEST_NAME
+
+
 def listed_shards(index: Path, content: Mapping[str, Any]) -> tuple[Path, ...]:
     """Return the files that an index of weights lists, which lie beside it.
 
@@ -207,7 +212,7 @@ def listed_shards(index: Path, content: Mapping[str, Any]) -> tuple[Path, ...]:
     """
     listed = content.get("weight_map")
     names = sorted(set(map(str, listed.values()))) if isinstance(listed, Mapping) else []
-    odd = [name for name in names if Path(name).name != name or "\0" in name or len(name.encode()) > _LONGEST_NAME]
+    odd = [name for name in names if not _names_a_file(name)]
     if odd or not names:
         why = f"it names {odd[0][:80]!r}" if odd else "it has no weight_map"
         raise UserError(f"{index} does not list files beside it", why, "download the model again")

@@ -309,8 +309,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
-        found = explained(error) or explain_memory(error)
-        found = found or (explain("standard output", error) if isinstance(error, OSError) else error)
+        explains = explained(error) or explain_memory(error)
+        found = explains or (explain("standard output", error) if isinstance(error, OSError) else error)
         if debug or not isinstance(found, UserError):
             raise
         print(plain(str(found)), file=sys.stderr)

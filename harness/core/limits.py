@@ -17,14 +17,18 @@ FREE_BYTES = 2**28
 """... beyond this size; all that stays below it is read, however well it was packed."""
 
 
+class TooLarge(UserError):
+    """Report a picture that declares more pixels than are decoded."""
+
+
 def refuse_pixels(name: str, width: int, height: int) -> None:
     """Refuse a picture by its header.
 
     Raises:
-        UserError: it declares more than ``MOST_PIXELS``.
+        TooLarge: it declares more than ``MOST_PIXELS``.
     """
     if width * height > MOST_PIXELS:
-        raise UserError(
+        raise TooLarge(
             f"{name} is too large",
             f"it declares {width} x {height} pixels; pictures of more than {MOST_PIXELS:,} are not decoded",
             "make it smaller, or fetch it again: a damaged header declares anything",

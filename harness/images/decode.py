@@ -33,7 +33,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from harness.core.errors import DataMissing, UserError
-from harness.core.limits import refuse_pixels
+from harness.core.limits import TooLarge, refuse_pixels
 
 T = TypeVar("T")
 _UNDECODABLE = (
@@ -153,9 +153,12 @@ def _opened(source: Path | io.BytesIO, name: str) -> Image.Image:
     """Open a picture of a known format and size; nothing is decoded yet.
 
     Raises:
-        UserError: it declares too many pixels.
+        TooLarge: it declares too many pixels.
     """
-    image: Image.Image = Image.open(source, formats=FORMATS)
+    try:
+        image: Image.Image = Image.open(source, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise TooLarge(f"{name} cannot be read as an image", _why(error), _FIX) from error
     refuse_pixels(name, *image.size)
     return image
 

@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import UserError, first_line
+from harness.core.errors import UserError
 from harness.core.files import parse_json
 from harness.core.limits import refuse_expansion
 from harness.images.entries import LABEL_KEYS, Entry
@@ -162,7 +162,7 @@ def refuse_damaged(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise UserError(f"{path} is damaged", f"{what}: {first_line(error)}", "fetch it again") from error
+        raise UserError(f"{path} is damaged", what, "fetch it again") from error
 
 
 def _refuse_declared(path: Path, metadata: Any) -> None:

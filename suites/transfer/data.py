@@ -98,7 +98,7 @@ def refuse_names(card: TransferCard, path: Path, names: Sequence[str]) -> None:
     """
     for name in names:
         parts = name.split("/")
-        if "\0" in name or max(len(part.encode()) for part in parts) > _LONGEST_NAME:
+        if "\0" in name or max(len(part.encode(errors="surrogatepass")) for part in parts) > _LONGEST_NAME:
             raise UserError(
                 f"{card.name}: {path.name} is damaged",
                 f"{path} lists {name[:60]!r}, no name of a file",

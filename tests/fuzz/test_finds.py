@@ -97,6 +97,7 @@ FINDS: list[tuple[str, str, Content]] = [
     ("Q-ALIGN: config.json", "no object", b"[]"),
     ("Q-ALIGN: index of shards", "no text", MALFORMED_UTF8),
     ("Q-ALIGN: index of shards", "no object", b"[]"),
+    ("Q-ALIGN: index of shards", "half a letter", changed("weight_map", to={"a": "\ud800"})),
     ("Q-ALIGN: tokenizer.json", "no object", b"[]"),
     ("Q-ALIGN: tokenizer.model", "a piece without text", b"\n\0"),
     ("checkpoint (zip)", "a directory that is none", zip_end(46, b"x" * 46)),

@@ -248,3 +248,12 @@ def test_the_cost_counts_what_the_toolbox_will_use() -> None:
     assert used(content, 16) == 9, "one image has no annotations"
     content["images"][0]["height"] = 15
     assert used(content, 16) == 8 and used(content, 32) == 0
+
+
+def test_a_picture_that_declares_too_many_pixels_is_refused_before_the_toolbox_sees_it(tmp_path: Path) -> None:
+    from harness.core.limits import TooLarge
+    from tests.harness.test_limits import SIDE, png
+
+    (tmp_path / "a.png").write_bytes(png(SIDE, SIDE))
+    with pytest.raises(TooLarge):
+        check_pictures([tmp_path / "a.png"], "COCO")
