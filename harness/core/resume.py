@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.core.errors import CorruptArtifact, UserError
+from harness.core.errors import UserError
 from harness.core.files import atomic_file
 
 if TYPE_CHECKING:
@@ -44,41 +44,38 @@ def save_state(path: Path, run: str, step: int, content: Mapping[str, Any]) -> N
 def load_state(path: Path, run: str, device: str | torch.device = "cpu") -> tuple[int, dict[str, Any]]:
     """Return (steps done, content) of a checkpoint.
 
-    Where there is none this is (0, {}); so it is, with a note on stderr, where it is one of another version of the format.
+    Where there is none this is (0, {}); so it is, with a note on stderr, where it is damaged or of another version of the format.
 
     Raises:
-        CorruptArtifact: the file is damaged.
         UserError: it belongs to another run.
     """
     if not path.is_file():
         if any(path.parent.glob(_OLD_FOLDERS)):
-            _note(path.parent)
+            _note(path.parent, "was written by another version")
         return 0, {}
     import torch
 
-    fix = f"delete {path} and start the same command again; this training then starts from the beginning"
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch does not look at the checksums
         saved = {} if damaged else torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # damage shows as an error of zip, pickle or torch
-        raise CorruptArtifact(f"the checkpoint {path} cannot be read", str(error).split("\n")[0], fix) from error
+        _note(path, f"cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
+        return 0, {}
     if damaged:
-        raise CorruptArtifact(f"the checkpoint {path} cannot be read", f"the checksum of {damaged} is wrong", fix)
+        _note(path, f"cannot be read (the checksum of {damaged} is wrong)")
+        return 0, {}
     if not isinstance(saved, dict) or saved.get("format") != _FORMAT:
-        _note(path)
+        _note(path, "was written by another version")
         return 0, {}
     if saved["run"] != run:
         raise UserError(
             f"the checkpoint {path} belongs to another run",
             "its settings, seed, classes or number of images differ",
-            fix,
+            f"delete {path} and start the same command again; this training then starts from the beginning",
         )
     return saved["step"], saved["content"]
 
 
-def _note(place: Path) -> None:
-    print(
-        f"note: the checkpoint in {place} was written by another version; this training starts from the beginning",
-        file=sys.stderr,
-    )
+def _note(place: Path, why: str) -> None:
+    print(f"note: the checkpoint in {place} {why}; this training starts from the beginning", file=sys.stderr)

@@ -7,18 +7,20 @@ centre crop of the data set at a size above the training resolution is what the 
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from PIL import Image
 
 from harness.core.errors import DataMissing, UserError, refuse_malformed
 from harness.core.files import atomic_file, explain_full_disk, parse_json, write_json
+from harness.core.identity import content_key
 from harness.core.intact import read_array
 from harness.images.decode import decode
 from harness.images.folder import check_classes
@@ -125,7 +127,7 @@ def build_copy(
         "last": source.names[-1],
     }
     images = folder / "images.npy"
-    done = _resume(folder, images, spec)
+    done, checksum = _resume(folder, images, spec)
     try:
         with open(images, "r+b") as stream, ThreadPoolExecutor(workers) as pool:
             stream.seek(0, os.SEEK_END)
@@ -133,10 +135,11 @@ def build_copy(
                 chunk = range(done, min(done + _CHUNK, len(source.names)))
                 for pixels in pool.map(lambda i: _load(source, i, size), chunk):
                     stream.write(pixels)
+                    checksum = zlib.crc32(pixels, checksum)
                 stream.flush()
                 os.fsync(stream.fileno())
                 done = chunk.stop
-                write_json(folder / "progress.json", {**spec, "done": done})
+                write_json(folder / "progress.json", _sealed({"spec": spec, "done": done, "crc32": checksum}))
                 if progress is not None:
                     progress(done, len(source.names))
     except OSError as error:
@@ -231,26 +234,49 @@ def _header(shape: tuple[int, ...]) -> bytes:
     return stream.getvalue()
 
 
-def _resume(folder: Path, images: Path, spec: dict[str, object]) -> int:
-    """Return how many images are safely stored, with `images` cut to exactly those."""
+def _resume(folder: Path, images: Path, spec: dict[str, object]) -> tuple[int, int]:
+    """Return how many images are safely stored and their CRC-32, with `images` cut to exactly those.
+
+    A begun copy that is damaged, or that another version began, is begun anew.
+    """
     size, n = int(str(spec["size"])), int(str(spec["n"]))
     header, row = _header((n, size, size, 3)), size * size * 3
-    mark = folder / "progress.json"
-    if not mark.is_file():
-        with atomic_file(images) as stream:
-            stream.write(header)
-        (folder / "copy.json").unlink(missing_ok=True)
-        return 0
-    try:
-        state = parse_json(mark.read_text(encoding="utf-8"))
-        done = int(state.pop("done"))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{mark} cannot be read", repr(error), f"delete {folder} and start again") from error
-    if state != spec:
+    state = _state(folder / "progress.json")
+    if state is not None and state["spec"] != spec:
         raise UserError(
             f"{folder} holds another begun training copy",
-            f"{state} instead of {spec}",
+            f"{state['spec']} instead of {spec}",
             f"delete {folder} and start again",
         )
-    os.truncate(images, len(header) + done * row)
-    return done
+    end = len(header) + (state["done"] if state else 0) * row
+    if state and images.is_file() and images.stat().st_size >= end and _stored(images, header, end) == state["crc32"]:
+        os.truncate(images, end)
+        return int(state["done"]), int(state["crc32"])
+    with atomic_file(images) as stream:
+        stream.write(header)
+    (folder / "copy.json").unlink(missing_ok=True)
+    return 0, 0
+
+
+def _sealed(state: dict[str, object]) -> dict[str, object]:
+    return {**state, "seal": content_key(state)}
+
+
+def _state(mark: Path) -> dict[str, Any] | None:
+    """Return what is written of a begun copy; None if there is none, or it is damaged."""
+    try:
+        state = parse_json(mark.read_text(encoding="utf-8"))
+        return dict(state) if state.pop("seal") == content_key(state) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _stored(images: Path, header: bytes, end: int) -> int | None:
+    """Return the CRC-32 of the pixels before a position; None if the header is damaged."""
+    with open(images, "rb") as stream:
+        if stream.read(len(header)) != header:
+            return None
+        found, left = 0, end - len(header)
+        while left > 0 and (block := stream.read(min(left, 2**22))):
+            found, left = zlib.crc32(block, found), left - len(block)
+    return found

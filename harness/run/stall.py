@@ -1,4 +1,4 @@
-"""Ranks that have stopped moving: noticed by the silence of rank 0, and told apart by where each one stands.
+"""Ranks that have stopped moving: noticed by the silence of rank 0, and distinguished by where each one stands.
 
 A rank that hangs holds up all others, which wait for it in a collective operation, so the steps that rank 0 reports stop for all of
 them. The agent then asks every rank for its stack, names those that do not wait for others, and ends the job; it is tried again

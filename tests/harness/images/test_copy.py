@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,35 @@ def test_centre_crop_is_torchvisions(size: tuple[int, int]) -> None:
     image = Image.fromarray(pixels)
     theirs = F.center_crop(F.resize(image, 16, F.InterpolationMode.BICUBIC), [16, 16])
     assert (np.asarray(square(image, 16)) == np.asarray(theirs)).all()
+
+
+@pytest.mark.parametrize("damage", ["pixels", "header", "progress", "cut progress"])
+def test_a_begun_copy_that_is_damaged_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr("harness.images.copy._CHUNK", 2)
+    images = [np.full((8, 8, 3), value, np.uint8) for value in range(5)]
+
+    class Source:
+        names = tuple("abcde")
+        labels = (0,) * 5
+
+        def read(self, index: int) -> bytes:
+            stream = io.BytesIO()
+            Image.fromarray(images[index]).save(stream, format="PNG")
+            return stream.getvalue()
+
+    def stop(done: int, total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    build_copy(Source(), tmp_path / "whole", ("x",), 8)
+    with pytest.raises(KeyboardInterrupt):
+        build_copy(Source(), tmp_path / "begun", ("x",), 8, progress=stop)
+    path = tmp_path / "begun" / ("progress.json" if "progress" in damage else "images.npy")
+    content = bytearray(path.read_bytes())
+    content[{"pixels": -100, "header": 20}.get(damage, len(content) // 2)] ^= 4
+    path.write_bytes(content[:9] if damage == "cut progress" else content)
+    build_copy(Source(), tmp_path / "begun", ("x",), 8)
+    for name in ("images.npy", "labels.npy", "copy.json"):
+        assert (tmp_path / "begun" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
