@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         write_text,
     )
     from harness.core.identity import content_key, derive_seed, file_sha256
+    from harness.core.intact import is_zip
     from harness.core.limits import TooLarge, refuse_zip
     from harness.core.normalisation import KNOWN as NORMALISATIONS
     from harness.core.resources import local_source, read_resource, resolve_path
@@ -95,7 +96,7 @@ __all__ = [
     "Request", "Resources", "Sample", "Score", "Settings", "Statistic", "Suite", "SuiteCard", "Task", "TooLarge", "TrainingFailed", "Units",
     "UserError", "Workload", "atomic_path", "bootstrap", "bootstrap_two_way", "check_finite", "check_state", "class_images", "classifier",
     "content_key", "coverage", "create_open_clip", "decode_image", "decode_sample", "derive_seed", "error_consistency", "file_sha256",
-    "find_generator", "find_root", "first_line", "flag_units", "image_folder", "join_ranks", "list_entries", "list_files", "list_folders",
+    "find_generator", "find_root", "first_line", "flag_units", "image_folder", "is_zip", "join_ranks", "list_entries", "list_files", "list_folders",
     "list_images", "load_attribute", "load_backbone", "load_classes", "load_pretrained", "load_state", "local_source",
     "match_label_names", "open_images", "open_picture", "parse_json", "part_of_folder", "percentile_estimate", "picture_header",
     "proportion", "ratio", "read_indices", "read_json", "read_resource", "read_text", "refuse_files", "refuse_malformed",
@@ -113,6 +114,7 @@ _HOMES = {
     "harness.core.errors": "CorruptArtifact DataMissing TrainingFailed UserError first_line refuse_files refuse_malformed",
     "harness.core.files": "atomic_path parse_json read_json read_text remove_tree truncate_partial_line write_json write_text",
     "harness.core.identity": "content_key derive_seed file_sha256",
+    "harness.core.intact": "is_zip",
     "harness.core.limits": "TooLarge refuse_zip",
     "harness.core.normalisation": "NORMALISATIONS=KNOWN",
     "harness.core.resources": "local_source read_resource resolve_path",

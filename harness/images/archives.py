@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.tree import archive_suffix, is_image, not_read, visible
@@ -108,7 +109,8 @@ def _members(tar: tarfile.TarFile, where: str) -> dict[str, tarfile.TarInfo]:
     listed = [(PurePosixPath(info.name), info) for info in tar]
     named = dict(listed)
     found: dict[str, tarfile.TarInfo] = {}
-    length = tar.fileobj.seek(0, os.SEEK_END) if tar.fileobj else 0
+    stream: Any = tar.fileobj
+    length = int(stream.seek(0, os.SEEK_END))
     for name, info in listed:
         if info.issparse() or info.offset_data + info.size > length:
             raise UserError(
