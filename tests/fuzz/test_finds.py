@@ -108,6 +108,7 @@ FINDS: list[tuple[str, str, Content]] = [
     ("timm: config.json", "an infinite size", changed("pretrained_cfg", "input_size", to=[3, 64, 1e999])),
     ("open_clip_config.json", "a number", b'{"model_cfg": 1}'),
     ("preprocessor_config.json", "a text", b'"x"'),
+    ("preprocessor_config.json", "a share that is a word", changed("crop_pct", to="x")),
     ("preprocessor_config.json", "deep", DEEP),
     ("profile", "deep", b"a = " + DEEP),
     ("--set", "deep", b"a=" + b"[" * 3000),
