@@ -64,6 +64,11 @@ def units_with(name: str) -> bytes:
     return stream.getvalue()
 
 
+def unused_means(valid: bytes) -> bytes:
+    """Return settings of a processor that does not normalise, with words for means."""
+    return changed("do_normalize", to=False)(changed("image_mean", to=["x"] * 3)(valid))
+
+
 FINDS: list[tuple[str, str, Content]] = [
     ("ILSVRC: truth", "nothing", b""),
     ("ILSVRC: truth", "a number of 5,000 digits", b"9" * 5000),
@@ -108,7 +113,7 @@ FINDS: list[tuple[str, str, Content]] = [
     ("timm: config.json", "an infinite size", changed("pretrained_cfg", "input_size", to=[3, 64, 1e999])),
     ("open_clip_config.json", "a number", b'{"model_cfg": 1}'),
     ("preprocessor_config.json", "a text", b'"x"'),
-    ("preprocessor_config.json", "a share that is a word", changed("crop_pct", to="x")),
+    ("preprocessor_config.json", "means that are words, and are not used", unused_means),
     ("preprocessor_config.json", "deep", DEEP),
     ("profile", "deep", b"a = " + DEEP),
     ("--set", "deep", b"a=" + b"[" * 3000),
