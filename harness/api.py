@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from harness.core.hub import HubModel, hub_models
     from harness.core.identity import content_key, derive_seed, file_sha256
+    from harness.core.intact import is_zip
     from harness.core.limits import TooLarge, refuse_zip
     from harness.core.normalisation import KNOWN as NORMALISATIONS
     from harness.core.resources import local_source, read_resource, resolve_path
@@ -97,8 +98,8 @@ __all__ = [
     "TrainingFailed", "Units", "UserError", "Workload", "atomic_path", "bootstrap", "bootstrap_two_way", "check_finite", "check_state",
     "class_images", "classifier", "content_key", "coverage", "create_open_clip", "decode_image", "decode_sample", "derive_seed",
     "error_consistency", "file_sha256", "find_generator", "find_root", "first_line", "flag_units", "hub_models", "image_folder",
-    "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute", "load_backbone", "load_classes",
-    "load_pretrained", "load_state", "local_source", "match_label_names", "open_images", "open_picture", "parse_json",
+    "is_zip", "join_ranks", "list_entries", "list_files", "list_folders", "list_images", "load_attribute", "load_backbone",
+    "load_classes", "load_pretrained", "load_state", "local_source", "match_label_names", "open_images", "open_picture", "parse_json",
     "part_of_folder", "percentile_estimate", "picture_header", "proportion", "ratio", "read_indices", "read_json", "read_resource",
     "read_text", "refuse_files", "refuse_malformed", "refuse_partial", "refuse_zip", "remove_tree", "resample_strata", "resolve_path",
     "sample_paths", "save_state", "square_crop", "student_quantile", "totals_of", "truncate_partial_line", "undefined",
@@ -115,6 +116,7 @@ _HOMES = {
     "harness.core.files": "atomic_path parse_json read_json read_text remove_tree truncate_partial_line write_json write_text",
     "harness.core.hub": "HubModel hub_models",
     "harness.core.identity": "content_key derive_seed file_sha256",
+    "harness.core.intact": "is_zip",
     "harness.core.limits": "TooLarge refuse_zip",
     "harness.core.normalisation": "NORMALISATIONS=KNOWN",
     "harness.core.resources": "local_source read_resource resolve_path",

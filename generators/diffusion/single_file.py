@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from generators.diffusion.base import BaseModel
 from generators.diffusion.checkpoint_names import TEXT, UNET, UPDATES, VAE, averaged_name, refuse_doubtful_average
 from generators.diffusion.weight_files import AGAIN
-from harness.api import UserError, check_finite, check_state
+from harness.api import UserError, check_finite, check_state, is_zip
 
 _PREFIX = "text_model."
 _UNUSED = "embeddings.position_ids"
@@ -56,7 +55,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read as tensors", " ".join(str(error).split())[:200], AGAIN) from error
-    archive = zipfile.is_zipfile(path)
+    archive = is_zip(path)
     try:
         # Training tools leave classes of their own beside the tensors; nothing of them is looked up or run.
         others = torch.serialization.get_unsafe_globals_in_checkpoint(path) if archive else []

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from harness.api import DataMissing, UserError, parse_json, refuse_malformed, refuse_zip
+from harness.api import DataMissing, UserError, is_zip, parse_json, refuse_malformed, refuse_zip
 
 Shape = tuple[int, ...]
 AGAIN = "download the file again and compare its size with the published one"
@@ -156,7 +156,7 @@ def _pickled(path: Path) -> WeightFile:
 
 def _names(path: Path) -> Iterator[str]:
     """Yield the texts in a pickle that look like names of tensors; its instructions are listed, not carried out."""
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         with path.open("rb") as stream:
             if stream.read(2) == b"PK":
                 raise ValueError("its end is missing: the archive has no directory")

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from harness.core.errors import DataMissing, UserError, first_line
-from harness.core.intact import ZIP_ERRORS
+from harness.core.intact import ZIP_ERRORS, is_zip
 from harness.core.limits import refuse_zip
 
 State = dict[str, torch.Tensor]
@@ -106,7 +106,7 @@ def _refuse_others(path: Path) -> None:
         first = head.decode(errors="replace").strip().splitlines()
         shown = "a web page" if b"<html" in head.lower() or b"<!doctype" in head.lower() else "text"
         kind, fix = f"{shown}, beginning with {first[0][:60] if first else ''!r}", f"it is not the download; {_AGAIN}"
-    elif not kind and zipfile.is_zipfile(path):
+    elif not kind and is_zip(path):
         kind, fix = _archive(path)
     if kind:
         raise UserError(f"{path} is no checkpoint", f"it is {kind}", fix)
@@ -171,7 +171,7 @@ def _load(path: Path) -> Any:
     if path.suffix == ".safetensors":  # torch would take the suffix for the content
         with path.open("rb") as stream:
             return _load_from(stream, {})
-    return _load_from(path, {"mmap": True} if zipfile.is_zipfile(path) else {})
+    return _load_from(path, {"mmap": True} if is_zip(path) else {})
 
 
 def _load_from(source: Any, lazily: Mapping[str, Any]) -> Any:

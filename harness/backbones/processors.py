@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from harness.core.errors import UserError, first_line
+from harness.core.errors import UserError, first_line, refuse_malformed
 
 _SIDE, _LONG = 512, 768
 """Short and long side of the probe images in pixels."""
@@ -57,7 +57,8 @@ def inputs_of(folder: Path) -> Inputs:
         processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers fails in any way on settings that it does not expect
         raise _refused(folder, f"transformers cannot build it: {first_line(error)}") from error
-    return measured(processor, folder)
+    with refuse_malformed(folder / "preprocessor_config.json", _FIX):
+        return measured(processor, folder)
 
 
 def measured(processor: Any, folder: Path) -> Inputs:

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.core.errors import UserError, first_line, refuse_malformed
 from harness.core.files import parse_json
-from harness.core.intact import ZIP_ERRORS
+from harness.core.intact import ZIP_ERRORS, is_zip
 
 CONFIG = "open_clip_config.json"
 OPENAI = ("input_resolution", "context_length", "vocab_size")
@@ -119,7 +119,7 @@ def _by_config(name: str, path: Path, config: Mapping[str, Any]) -> ClipSource:
 
 def _refuse_program(path: Path) -> None:
     """Refuse OpenAI's archives: they hold a program, which is not run here."""
-    if zipfile.is_zipfile(path):
+    if is_zip(path):
         try:
             with zipfile.ZipFile(path) as archive:
                 program = any(member.endswith("/constants.pkl") for member in archive.namelist())

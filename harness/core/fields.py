@@ -56,7 +56,11 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        return isinstance(value, Mapping)
+        return isinstance(value, Mapping) and all(
+            _fits(part, kind) for pair in value.items() for part, kind in zip(pair, inner, strict=True)
+        )
+    if kind is Any:
+        return True
     return isinstance(value, kind) if isinstance(kind, type) else True
 
 

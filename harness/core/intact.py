@@ -24,6 +24,14 @@ ZIP_ERRORS = (
 """What reading a damaged zip file raises."""
 
 
+def is_zip(path: Path) -> bool:
+    """Return whether a file ends as a zip file does; damaged ones do."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return True
+
+
 def zip_damage(path: Path) -> str:
     """Return the first member of a zip file whose bytes differ from its checksum; empty for a whole file or one of another kind.
 
@@ -32,7 +40,7 @@ def zip_damage(path: Path) -> str:
     Raises:
         UserError: its members declare sizes that are not unpacked.
     """
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         return ""
     try:
         with zipfile.ZipFile(path) as archive:

@@ -64,6 +64,11 @@ def units_with(name: str) -> bytes:
     return stream.getvalue()
 
 
+def unused_means(valid: bytes) -> bytes:
+    """Return settings of a processor that does not normalise, with words for means."""
+    return changed("do_normalize", to=False)(changed("image_mean", to=["x"] * 3)(valid))
+
+
 FINDS: list[tuple[str, str, Content]] = [
     ("ILSVRC: truth", "nothing", b""),
     ("ILSVRC: truth", "a number of 5,000 digits", b"9" * 5000),
@@ -90,6 +95,7 @@ FINDS: list[tuple[str, str, Content]] = [
     ("pipeline: index of shards", "no mapping", b'{"weight_map": []}'),
     ("pipeline: index of shards", "a long name", b'{"weight_map": {"a": "%s"}}' % (b"x" * 300)),
     ("diffusers: model_index.json", "a part of one word", changed("unet", to=["diffusers"])),
+    ("single-file checkpoint (ckpt)", "a part of several disks", lambda _: zip_end(0, b"PK\6\7" + struct.pack("<LQL", 1, 0, 9))),
     ("single-file checkpoint (old)", "a text of many bytes", b"\x8d" + struct.pack("<Q", 2**62)),
     ("single-file checkpoint (safetensors)", "no mapping", struct.pack("<Q", 2) + b"{}"),
     ("LoRA: adapter_config.json", "no object", b"[]"),
@@ -107,6 +113,7 @@ FINDS: list[tuple[str, str, Content]] = [
     ("timm: config.json", "an infinite size", changed("pretrained_cfg", "input_size", to=[3, 64, 1e999])),
     ("open_clip_config.json", "a number", b'{"model_cfg": 1}'),
     ("preprocessor_config.json", "a text", b'"x"'),
+    ("preprocessor_config.json", "means that are words, and are not used", unused_means),
     ("preprocessor_config.json", "deep", DEEP),
     ("profile", "deep", b"a = " + DEEP),
     ("--set", "deep", b"a=" + b"[" * 3000),
@@ -117,6 +124,7 @@ FINDS: list[tuple[str, str, Content]] = [
     ("evaluation: manifest.json", "a file without a size", changed("files", "record.json", to={"sha256": "0"})),
     ("evaluation: manifest.json", "an infinite value", changed("spec", "inputs", to=float("inf"))),
     ("evaluation: manifest.json", "a file of infinite size", changed("files", "record.json", "bytes", to=float("inf"))),
+    ("evaluation: record.json", "an input that is a number", changed("inputs", to={"checkpoint/copy/dataset": 0.5})),
     ("units", "a compression that nobody knows", packed_otherwise),
     ("baseline: records.jsonl.gz", "nothing", b""),
     ("baseline: records.jsonl.gz", "no gzip", b"xx"),
