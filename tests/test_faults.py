@@ -1,6 +1,6 @@
 """At least 200 injected faults in one run: nothing finished is lost, nothing broken is believed, and the board has the same bytes.
 
-docs/faults.md lists them by fault and stage; ``python -m tests.faultlab.table`` makes it anew from such a run.
+docs/faults.md lists them by fault and stage.
 """
 
 from __future__ import annotations
