@@ -18,9 +18,9 @@ from pathlib import Path
 
 SMALL = (
     "dataset.images_per_class=4", "dataset.chunk=4", "generators.lbgen.sampling_steps=2", "generators.lbgen.steps=4",
-    "generators.lbgen.trained_steps=2", "generators.lbgen.epochs=12", "generators.lbgen.batch=12",
+    "generators.lbgen.trained_steps=2", "generators.lbgen.epochs=8", "generators.lbgen.batch=12",
     "generators.lbgen.micro_batch=4", "generators.lbgen.fit_threads=1", "generators.lbgen.warmup_passes=1",
-     "backbones.vit_pico.epochs=4", "backbones.vit_pico.warmup_epochs=1",
+    "backbones.vit_pico.epochs=4", "backbones.vit_pico.warmup_epochs=1",
     "backbones.vit_pico.batch_size=12", "backbones.vit_pico.drop_path=0",
 )  # fmt: skip
 PATIENCE = 40.0
@@ -30,34 +30,40 @@ def command(store: Path, devices: int) -> list[str]:
     """Return the run on so many processes."""
     values = (*SMALL, f"generators.lbgen.fit_devices={devices}", f"backbones.vit_pico.devices={devices}")
     sets = [word for value in values for word in ("--set", value)]
-    return [sys.executable, "-m", "harness", "run", "--generator", "lbgen", "--suite", "in-domain", "--backbone", "vit_pico",
+    return [sys.executable, "-m", "harness", "run", "--generator", "lbgen,real", "--suite", "in-domain", "--backbone", "vit_pico",
             "--store", str(store), *sets]  # fmt: skip
+
+
+def trained(store: Path) -> Path:
+    """Return the folder of the network of the real images: those of lbGen differ a little where its fine-tune does."""
+    manifests = (path for path in store.glob("pretrain/*/manifest.json"))
+    (found,) = (path.parent for path in manifests if json.loads(path.read_text())["label"].startswith("real "))
+    return found
 
 
 def weights(store: Path) -> dict[str, Path]:
     """Return the files of weights that a run has made."""
-    return {
-        "fine-tune": next(store.glob("fit/*/pytorch_lora_weights.safetensors")),
-        "pre-training": next(store.glob("pretrain/*/raw.safetensors")),
-    }
+    fit = next(store.glob("fit/*/pytorch_lora_weights.safetensors"))
+    return {"fine-tune": fit, "pre-training": trained(store) / "raw.safetensors"}
 
 
 def losses(store: Path) -> dict[str, list[float]]:
-    """Return the losses that the logs of a run state."""
+    """Return the losses that the logs of a run state: of each step, and of each epoch."""
     fit = [json.loads(line) for line in next(store.glob("fit/*/training-log.jsonl")).read_text().splitlines()]
-    trained = [json.loads(line) for line in next(store.glob("pretrain/*/log.jsonl")).read_text().splitlines()]
+    log = [json.loads(line) for line in (trained(store) / "log.jsonl").read_text().splitlines()]
     return {
         "fine-tune": [each["total"] for each in fit if "total" in each],
-        "pre-training": [each["loss"] for each in trained],
+        "pre-training": [each["loss"] for each in log],
     }
 
 
-def difference(one: Path, other: Path) -> tuple[float, float]:
-    """Return the largest difference of two files of weights, and the largest weight."""
+def difference(one: Path, other: Path) -> float:
+    """Return the norm of the difference of two files of weights, as a part of the norm of the first."""
     from safetensors.torch import load_file
 
     a, b = load_file(one), load_file(other)
-    return max(float((b[key] - a[key]).abs().max()) for key in a), max(float(a[key].abs().max()) for key in a)
+    squares = [(float((b[key] - a[key]).double().square().sum()), float(a[key].double().square().sum())) for key in a]
+    return (sum(square for square, _ in squares) / sum(whole for _, whole in squares)) ** 0.5
 
 
 def compare(folder: Path) -> Iterator[str]:
@@ -67,10 +73,10 @@ def compare(folder: Path) -> Iterator[str]:
     for kind in ("fine-tune", "pre-training"):
         for devices in (2, 3):
             one, more = folder / "1", folder / str(devices)
-            largest, scale = difference(weights(one)[kind], weights(more)[kind])
+            found = difference(weights(one)[kind], weights(more)[kind])
             pairs = zip(losses(one)[kind], losses(more)[kind], strict=True)
             loss = max(abs(b - a) / max(abs(a), 1e-9) for a, b in pairs)
-            yield f"| {kind} | {devices} | {largest:.1e} of {scale:.2f} | {loss:.1e} |"
+            yield f"| {kind} | {devices} | {found:.1e} | {loss:.1e} |"
 
 
 def ranks_of(run: subprocess.Popen[str], module: str = "harness.run.worker --rank") -> list[int]:

@@ -11,7 +11,7 @@ that differ from the manifest).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from harness.core.code import comparable
 from harness.core.cost import carry_over
+from harness.core.disk import gone
 from harness.core.errors import CorruptArtifact
 from harness.core.files import parse_json, remove_tree, write_json
 from harness.core.identity import content_key, file_sha256
@@ -146,13 +147,23 @@ class Store:
             raise _corrupt(folder, "its manifest belongs to another cell")
         return Artifact(folder, manifest)
 
-    def seal(self, cell: Cell, facts: Mapping[str, Any], hashes: Mapping[str, str] | None = None) -> Artifact:
+    def seal(
+        self,
+        cell: Cell,
+        facts: Mapping[str, Any],
+        hashes: Mapping[str, str] | None = None,
+        stands: Callable[[], bool] = lambda: True,
+    ) -> Artifact:
         """Drop scratch files and write the manifest of everything else; from now on the artifact is done.
 
         Args:
             cell: What is done.
             facts: Further entries of the manifest.
             hashes: SHA-256 of files that have just been read whole, by path below the folder; the others are read.
+            stands: Whether the folder is still the one that was written into.
+
+        Raises:
+            DiskFailed: the folder was removed meanwhile, so that files would be missing from the manifest.
         """
         known = hashes or {}
         folder = self.folder(cell)
@@ -176,6 +187,8 @@ class Store:
             **facts,
         }
         manifest = with_seal(manifest)
+        if not stands():
+            raise gone(folder)
         write_json(folder / MANIFEST, manifest)
         return Artifact(folder, manifest)
 
