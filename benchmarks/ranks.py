@@ -1,4 +1,4 @@
-"""Fine-tuning and pre-training on 1, 2 and 3 gloo processes, and a rank that dies or hangs: the table of docs/runs.md.
+"""Fine-tuning on 1, 2 and 3 gloo processes, and a rank that dies or hangs: the table of docs/runs.md.
 
     python benchmarks/ranks.py FOLDER
 
@@ -30,31 +30,19 @@ def command(store: Path, devices: int) -> list[str]:
     """Return the run on so many processes."""
     values = (*SMALL, f"generators.lbgen.fit_devices={devices}", f"backbones.vit_pico.devices={devices}")
     sets = [word for value in values for word in ("--set", value)]
-    return [sys.executable, "-m", "harness", "run", "--generator", "lbgen,real", "--suite", "in-domain", "--backbone", "vit_pico",
+    return [sys.executable, "-m", "harness", "run", "--generator", "lbgen", "--suite", "in-domain", "--backbone", "vit_pico",
             "--store", str(store), *sets]  # fmt: skip
 
 
-def trained(store: Path) -> Path:
-    """Return the folder of the network of the real images: those of lbGen differ a little where its fine-tune does."""
-    manifests = (path for path in store.glob("pretrain/*/manifest.json"))
-    (found,) = (path.parent for path in manifests if json.loads(path.read_text())["label"].startswith("real "))
-    return found
+def weights(store: Path) -> Path:
+    """Return the file of weights that the fine-tune of a run has made."""
+    return next(store.glob("fit/*/pytorch_lora_weights.safetensors"))
 
 
-def weights(store: Path) -> dict[str, Path]:
-    """Return the files of weights that a run has made."""
-    fit = next(store.glob("fit/*/pytorch_lora_weights.safetensors"))
-    return {"fine-tune": fit, "pre-training": trained(store) / "raw.safetensors"}
-
-
-def losses(store: Path) -> dict[str, list[float]]:
-    """Return the losses that the logs of a run state: of each step, and of each epoch."""
-    fit = [json.loads(line) for line in next(store.glob("fit/*/training-log.jsonl")).read_text().splitlines()]
-    log = [json.loads(line) for line in (trained(store) / "log.jsonl").read_text().splitlines()]
-    return {
-        "fine-tune": [each["total"] for each in fit if "total" in each],
-        "pre-training": [each["loss"] for each in log],
-    }
+def losses(store: Path) -> list[float]:
+    """Return the losses of the steps of the fine-tune."""
+    lines = next(store.glob("fit/*/training-log.jsonl")).read_text().splitlines()
+    return [each["total"] for each in map(json.loads, lines) if "total" in each]
 
 
 def difference(one: Path, other: Path) -> float:
@@ -70,13 +58,11 @@ def compare(folder: Path) -> Iterator[str]:
     """Yield the rows of the table of differences."""
     for devices in (1, 2, 3):
         subprocess.run(command(folder / str(devices), devices), check=True, stdout=subprocess.DEVNULL)
-    for kind in ("fine-tune", "pre-training"):
-        for devices in (2, 3):
-            one, more = folder / "1", folder / str(devices)
-            found = difference(weights(one)[kind], weights(more)[kind])
-            pairs = zip(losses(one)[kind], losses(more)[kind], strict=True)
-            loss = max(abs(b - a) / max(abs(a), 1e-9) for a, b in pairs)
-            yield f"| {kind} | {devices} | {found:.1e} | {loss:.1e} |"
+    for devices in (2, 3):
+        one, more = folder / "1", folder / str(devices)
+        found = difference(weights(one), weights(more))
+        loss = max(abs(b - a) / max(abs(a), 1e-9) for a, b in zip(losses(one), losses(more), strict=True))
+        yield f"| {devices} | {found:.1e} | {loss:.1e} |"
 
 
 def ranks_of(run: subprocess.Popen[str], module: str = "harness.run.worker --rank") -> list[int]:
@@ -110,7 +96,7 @@ def disturb(folder: Path, number: signal.Signals) -> str:
         run.wait()
     said = next(line for line in (folder / f"{number.name}.log").read_text().splitlines() if "its worker died" in line)
     first = json.loads(next(store.glob("fit/*/training-log.jsonl")).read_text().splitlines()[-1])["step"] + 1
-    equal = weights(store)["fine-tune"].read_bytes() == weights(folder / "2")["fine-tune"].read_bytes()
+    equal = weights(store).read_bytes() == weights(folder / "2").read_bytes()
     return f"| {number.name} | {ended:.1f} s | {said.partition('(')[2].rpartition(')')[0]} | {first} | {'yes' if equal else 'no'} |"
 
 
