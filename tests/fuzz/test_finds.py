@@ -86,7 +86,7 @@ FINDS: list[tuple[str, str, Content]] = [
     ("captions.jsonl", "no caption", b'{"path": "a"}\n'),
     ("names of classes", "no text", MALFORMED_UTF8),
     ("card of a hub data set", "many blanks", b"---\n- name: label\n  '0': x" + b" " * 100_000 + b"y"),
-    ("tar: webdataset", "a label of 5,000 digits", lambda valid: valid.replace(b"n01440764", b"123456789")),
+    ("tar: webdataset", "a number for a class id", lambda valid: valid.replace(b"n01440764", b"123456789")),
     ("pipeline: model_index.json", "deep", DEEP),
     ("pipeline: model_index.json", "a part that is a number", changed("unet", to=1)),
     ("pipeline: scheduler_config.json", "deep", DEEP),
