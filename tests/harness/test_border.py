@@ -8,7 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
@@ -386,7 +386,7 @@ def test_no_hook_of_the_contract_takes_untyped_settings() -> None:
             if "settings" in (parameters := inspect.signature(hook).parameters):
                 seen += 1
                 assert parameters["settings"].annotation == "S", name
-    assert seen == 15
+    assert seen == 17
     for plugin in (*registry.generators().available()[0], *registry.suites().available()[0]):
         for name, hook in inspect.getmembers(type(plugin), inspect.isfunction):
             found = inspect.signature(hook).parameters.get("settings")
@@ -397,9 +397,16 @@ class Twin(Declared):
     card = SuiteCard(id="twin", version=1, summary="", formula="", conventions=(), citation="", order=1, data=())
 
 
+@dataclass(frozen=True)
+class Distributed:
+    """What is looked at of an installed distribution."""
+
+    name: str
+
+
 def point(name: str, value: str, distribution: str) -> EntryPoint:
     made = EntryPoint(name, value, "harness.suites")
-    return made._for(SimpleNamespace(name=distribution))  # type: ignore[attr-defined]
+    return made._for(Distributed(distribution))  # type: ignore[attr-defined]
 
 
 def found(*points: EntryPoint) -> Registry[Suite]:
