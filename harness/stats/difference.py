@@ -381,10 +381,11 @@ def _on_common_items(*systems: System) -> list[System]:
     groups: dict[str, list[Units]] = {}
     for part in (part for system in systems for parts in system for part in parts):
         groups.setdefault(part.item_set, []).append(part.units)
-    for system in systems:
-        own = {part.item_set for parts in system for part in parts}
-        if own != groups.keys():
-            raise ValueError(f"measured on different parts: {', '.join(sorted(own ^ groups.keys()))}")
+    lacking = {
+        name for system in systems for name in groups.keys() - {part.item_set for parts in system for part in parts}
+    }
+    if lacking:
+        raise ValueError(f"measured on different parts: {', '.join(sorted(lacking))}")
     kept: dict[str, tuple[str, ...]] = {}
     for space, units in groups.items():
         ids = units[0].ids
