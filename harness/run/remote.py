@@ -116,7 +116,9 @@ def events_file(path: Path) -> Path:
 
 def _parsed(lines: Sequence[bytes]) -> Iterator[tuple[int, Event]]:
     for line in lines:
-        with contextlib.suppress(ValueError, TypeError, KeyError):  # the rest of a line whose writer was killed
+        with contextlib.suppress(
+            ValueError, TypeError, KeyError, OverflowError
+        ):  # the rest of a line whose writer was killed
             raw = parse_json(line)
             if isinstance(raw["event"], str):
                 yield int(raw["task"]), raw

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from harness.api import UserError
+from harness.api import UserError, refuse_malformed
 from suites.bias.cards import BiasCard, CueConflictCard
 from suites.bias.images import Geometry
 from suites.perception.cards import CocoCard, read_coco, require
@@ -57,6 +57,25 @@ def visible_box(box: tuple[float, float, float, float], width: float, height: fl
     return float(np.sqrt(across * (lower - upper)) / side), float(((upper + lower) / 2 - top) / side)
 
 
+def _objects(content: Mapping[str, Any], names: list[str]) -> list[tuple[str, int, tuple[float, float]]]:
+    """Return the pictures with objects of one category: name, category, and size and height of the largest object."""
+    label_of = {item["id"]: names.index(item["name"]) for item in content["categories"] if item["name"] in names}
+    boxes: dict[int, dict[int, tuple[float, float, float, float]]] = {}
+    for item in content["annotations"]:
+        if item["category_id"] in label_of and not item.get("iscrowd"):
+            own, box = boxes.setdefault(item["image_id"], {}), tuple(map(float, item["bbox"]))
+            label = label_of[item["category_id"]]
+            if label not in own or box[2] * box[3] > own[label][2] * own[label][3]:
+                own[label] = box  # type: ignore[assignment]
+    found = []
+    for image in sorted(content["images"], key=lambda image: str(image["file_name"])):
+        for label, box in boxes.get(image["id"], {}).items() if len(boxes.get(image["id"], {})) == 1 else ():
+            seen = visible_box(box, float(image["width"]), float(image["height"]))
+            if np.isfinite(seen).all():
+                found.append((str(image["file_name"]), label, seen))
+    return found
+
+
 def read_coco_objects(
     root: Path, card: CocoObjectsCard
 ) -> tuple[Path, list[str], list[int], list[tuple[float, float]]]:
@@ -75,25 +94,12 @@ def read_coco_objects(
         nested if nested.is_dir() and not (root / card.layout.val_folder).is_dir() else root / card.layout.val_folder
     )
     require(folder, "COCO")
-    names = list(card.categories)
-    label_of = {item["id"]: names.index(item["name"]) for item in content["categories"] if item["name"] in names}
-    boxes: dict[int, dict[int, tuple[float, float, float, float]]] = {}
-    for item in content["annotations"]:
-        if item["category_id"] in label_of and not item.get("iscrowd"):
-            own, box = boxes.setdefault(item["image_id"], {}), tuple(map(float, item["bbox"]))
-            label = label_of[item["category_id"]]
-            if label not in own or box[2] * box[3] > own[label][2] * own[label][3]:
-                own[label] = box  # type: ignore[assignment]
-    found = []
-    for image in sorted(content["images"], key=lambda image: str(image["file_name"])):
-        for label, box in boxes.get(image["id"], {}).items() if len(boxes.get(image["id"], {})) == 1 else ():
-            seen = visible_box(box, float(image["width"]), float(image["height"]))
-            if np.isfinite(seen).all():
-                found.append((str(image["file_name"]), label, seen))
+    with refuse_malformed(root / card.layout.val_json, "download it again"):
+        found = _objects(content, list(card.categories))
     if len({label for _, label, _ in found}) < 2:
         raise UserError(
             f"{root / card.layout.val_json} has no objects to recognise",
-            f"fewer than two categories of {', '.join(names)} are shown alone and visible",
+            f"fewer than two categories of {', '.join(card.categories)} are shown alone and visible",
             "give COCO 2017, or leave out suites.object-bias.data=coco",
         )
     return folder, [name for name, _, _ in found], [label for _, label, _ in found], [seen for _, _, seen in found]

@@ -155,6 +155,9 @@ def _check_references(content: dict[str, Any], path: Path) -> None:
         if twice:
             why = f"{path}: {key}, id {twice[0]}"
             raise UserError("a COCO annotation file uses an id twice", why, "number its entries anew")
+    nameless = [item["id"] for item in content["categories"] if not isinstance(item.get("name"), str)]
+    if nameless:
+        raise UserError("a COCO category has no name", f"{path}: category {nameless[0]}", "use instances_*.json")
     outside = [item for item in content["images"] if _leads_out(str(item.get("file_name", "")))]
     if outside:
         why = f"{path}: image {outside[0]['id']}, file_name {outside[0].get('file_name')!r}"

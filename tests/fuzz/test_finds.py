@@ -79,6 +79,8 @@ FINDS: list[tuple[str, str, Content]] = [
     ("COCO annotations", "an image that is nothing", changed("images", 0, to=None)),
     ("COCO annotations", "images that are a number", changed("images", to=0.5)),
     ("COCO annotations", "a number", b"0.5"),
+    ("COCO annotations", "a category without a name", changed("categories", 0, to={"id": 1})),
+    ("events of a job", "a task without end", b'{"event": "done", "task": Infinity}\n'),
     ("train_captions.csv", "no text", MALFORMED_UTF8),
     ("train_captions.csv", "a long field", LONG),
     ("captions.jsonl", "no text", MALFORMED_UTF8),
