@@ -127,9 +127,8 @@ def run(
         try:
             _print_board(place, found)
             break
-        except (
-            UserError
-        ) as error:  # the board reads every byte of the measurements, which looking at what is done does not
+        # The board reads every byte of the measurements; looking at what is done does not.
+        except UserError as error:
             if last or isinstance(error, DiskFailed) or not running.set_aside_damaged(found, place):
                 raise
     unfinished = report is not None and (report.failures or report.unsaved)

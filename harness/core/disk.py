@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.core.errors import DiskFailed, ReadOnly
+from harness.core.errors import DiskFailed, ReadOnly, causes
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -38,7 +38,7 @@ def explain(place: Path | str, error: BaseException) -> DiskFailed | None:
     if isinstance(error, DiskFailed):
         return error
     place = _place(Path(place), error)
-    for each in _chain(error):
+    for each in causes(error):
         if (number := _number(each)) in _FULL:
             return DiskFailed(
                 f"the disk is full: no space left while writing {place}",
@@ -88,14 +88,6 @@ def _place(place: Path, error: BaseException) -> Path:
     """Return the file that an error names, unless it is the temporary name of what was being written."""
     named = Path(os.fsdecode(name)) if isinstance(name := getattr(error, "filename", None), str | bytes) else place
     return place if named.parent == place.parent else named
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _number(error: BaseException) -> int | None:

@@ -61,6 +61,15 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from, each once."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 @contextmanager
 def refuse_malformed(source: object, fix: str) -> Iterator[None]:
     """Turn what the values of a file from outside make its reader stumble over into an error that names the file.

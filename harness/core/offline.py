@@ -9,11 +9,10 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from harness.core.errors import DataMissing, UserError
+from harness.core.errors import DataMissing, UserError, causes
 
 VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 """What libraries read when they are imported."""
@@ -114,18 +113,10 @@ def explained(error: BaseException) -> UserError | None:
     """Return what an error means where a refused network is behind it; None where it is not."""
     if not offline():
         return None
-    for each in _chain(error):
+    for each in causes(error):
         if isinstance(each, NetworkRefused):
             return each
         if type(each).__name__ in _ABSENT:
             what = error.what if isinstance(error, UserError) else " ".join(str(error).split())[:300]
             return DataMissing(what, WHY, FIX)
     return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__

@@ -116,9 +116,8 @@ def events_file(path: Path) -> Path:
 
 def _parsed(lines: Sequence[bytes]) -> Iterator[tuple[int, Event]]:
     for line in lines:
-        with contextlib.suppress(
-            ValueError, TypeError, KeyError, OverflowError
-        ):  # the rest of a line whose writer was killed
+        # what fails is the rest of a line whose writer was killed
+        with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError):
             raw = parse_json(line)
             if isinstance(raw["event"], str):
                 yield int(raw["task"]), raw

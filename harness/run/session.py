@@ -97,7 +97,9 @@ def run(
     """
     found = plan_run(selection, store, stale)
     announce(found.plan)
-    remove_torn(store.root)
+    host = other_host(store.root)
+    if not host:
+        remove_torn(store.root)
     old = [found.plan.cells[key] for key, state in found.states.items() if state == "stale"]
     if old and stale == "stop":
         raise _stale_error(old, store)
@@ -106,7 +108,7 @@ def run(
 
         refuse_absent(selection, found.plan, found.wanted)
     if found.wanted or "rescore" in found.states.values():
-        _prepare(store, quiet)
+        _prepare(store, quiet, host)
     if stale != "reuse" and (faults := _rescore(found, store)) is not None:
         found = plan_run(selection, store, stale)
         for label, fault in faults.items():
@@ -168,8 +170,13 @@ def set_aside_damaged(found: RunPlan, store: Store) -> bool:
     return damaged
 
 
-def _prepare(store: Store, quiet: bool) -> None:
+def _prepare(store: Store, quiet: bool, host: str) -> None:
     """Begin to write to a store.
+
+    Args:
+        store: The store.
+        quiet: Whether to warn of nothing.
+        host: Another machine whose run is alive in it although its lock can be taken here; empty: none.
 
     Raises:
         DiskFailed: it cannot be written.
@@ -186,7 +193,7 @@ def _prepare(store: Store, quiet: bool) -> None:
         raise UserError(
             f"locks do not work in the store {store.root}", f"{fault}; two runs would spoil each other's work", FIX
         )
-    if host := other_host(store.root):
+    if host:
         raise UserError(
             f"a run on {host} works in the store {store.root}, and locks do not keep it apart from this machine",
             f"it renews {FILE}, and the lock that it holds there can be taken here; two runs would spoil each other's work",

@@ -77,9 +77,8 @@ def _reach(df: float, power: float, level: float) -> float:
     density = ((stop - start) / 2 * weights * np.exp(log_density)).tolist()
     limits, root, erf = (limit * s).tolist(), math.sqrt(2), math.erf
 
-    def lacking(
-        size: float,
-    ) -> float:  # P(X < -x) + P(X > x) of a normal X around the size, in plain sums: thousands are asked for
+    # P(X < -x) + P(X > x) of a normal X around the size, in plain sums: thousands are asked for
+    def lacking(size: float) -> float:
         return power - sum(
             w * (0.5 * (1 + erf((size - x) / root)) + 0.5 * (1 + erf((-size - x) / root)))
             for w, x in zip(density, limits, strict=True)

@@ -44,6 +44,7 @@ def inputs(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
 @given(rng=st.randoms(use_true_random=False))
 @inputs(FEW)
 def test_readers_refuse_damage_by_name(bench: Open, name: str, rng: random.Random) -> None:
+    """``Bench.read`` raises ``Broken`` where a reader does anything else."""
     place = bench(name)
     place.read(place.damaged(rng))
 
